@@ -1,0 +1,179 @@
+"""From the command line to a config: loading, overriding, and errors a person can use."""
+
+import ast
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from configs.common import ConfigError, keep_overridden_unit
+
+_OVERRIDE = re.compile(r"--?config\.(?P<path>[\w.]+)(?P<value>=.*)?", re.DOTALL)
+_NEGATED = re.compile(r"--?noconfig\.(?P<path>[\w.]+)")
+_KINDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    tuple: "a tuple such as '(1, 2)'",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandLine:
+    """What the command line says.
+
+    Attributes:
+      config: locked, with the overrides in it.
+      name: of the config file, without its folder and suffix.
+      variant: after the colon, or "".
+      overrides: path of each overridden field and the value it was given.
+    """
+
+    config: ConfigDict
+    name: str
+    variant: str
+    overrides: dict[str, Any]
+
+
+def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
+    """Parses a command line whose flag --config names a config file.
+
+    Overrides may stand before or after --config. Other flags are those already
+    defined in `flag_values`, which holds their values afterwards.
+
+    Args:
+      argv: with the program's name first.
+      flag_values: defines no flag `config` yet.
+
+    Raises:
+      ConfigError: anything that is wrong, in one or two lines.
+    """
+    program, *arguments = argv
+    source, arguments = _take_config(arguments)
+    path, _, variant = source.partition(":")
+    config = _load(source)
+    overridden = [_checked_override(argument, config) for argument in arguments]
+    arguments = [program, f"--config={source}", *arguments]
+    config_flags.DEFINE_config_file(
+        "config", lock_config=True, flag_values=flag_values, sys_argv=arguments
+    )
+    try:
+        rest = flag_values(arguments)
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(_wrong_value(str(error), config)) from error
+    except flags.Error as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    if rest[1:]:
+        raise ConfigError(f"{rest[1]!r} is not understood; overrides are written --config.field=value")
+    config = flag_values["config"].value
+    paths = [path for path in overridden if path is not None]
+    keep_overridden_unit(config, paths)
+    overrides = {path: _get(config, path) for path in paths}
+    return CommandLine(config, Path(path).stem, variant, overrides)
+
+
+def field_names(config: Any, prefix: str = "") -> Iterator[str]:
+    """The paths of all fields, depth first: `batch_size`, `data.dir`, ..."""
+    for name in config:
+        value = config.get_ref(name).get() if isinstance(config, ConfigDict) else config[name]
+        if isinstance(value, ConfigDict | dict):
+            yield from field_names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
+    """The value of --config, and the arguments without it."""
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            if equals:
+                return value, arguments[:position] + arguments[position + 1 :]
+            if position + 1 < len(arguments):
+                return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
+    raise ConfigError(
+        "no --config; for example --config=configs/alexnet.py:digits, which needs no data of yours"
+    )
+
+
+def _load(source: str) -> ConfigDict:
+    """The config, to check overrides against before they are applied."""
+    path, _, variant = source.partition(":")
+    if not Path(path).is_file():
+        beside = Path(path).parent if Path(path).parent.is_dir() else Path(__file__).parent
+        there = sorted(
+            str(file)
+            for file in beside.glob("*.py")
+            if re.search(r"^def get_config\b", file.read_text(), re.MULTILINE)
+        )
+        hint = f"; there are {', '.join(there)}" if there else ""
+        raise ConfigError(f"--config={source}: no file {path}{hint}")
+    probe = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
+    try:
+        probe(["main.py", f"--config={source}"])
+        return probe["config"].value
+    except ConfigError as error:
+        raise ConfigError(f"--config={source}: {error}") from error
+    except flags.Error as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def _checked_override(argument: str, config: ConfigDict) -> str | None:
+    """The field that this argument overrides, if it is an override.
+
+    Raises:
+      ConfigError: there is no such field; the message names the nearest.
+    """
+    match = _OVERRIDE.fullmatch(argument) or _NEGATED.fullmatch(argument)
+    if match is None:
+        return None
+    path = match["path"]
+    names = list(field_names(config))
+    if path in names:
+        return path
+    inside = [name for name in names if name.startswith(f"{path}.")]
+    if inside:
+        raise ConfigError(f"--config.{path} is a group of fields; override one: {', '.join(inside)}")
+    raise ConfigError(f"--config.{path}: no such field{_nearest(path, names)}")
+
+
+def _nearest(path: str, names: list[str]) -> str:
+    """A hint: the field whose whole path, or whose own name, is most like `path`."""
+    leaf = path.split(".")[-1]
+
+    def likeness(name: str) -> float:
+        return max(
+            difflib.SequenceMatcher(None, path, name).ratio(),
+            difflib.SequenceMatcher(None, leaf, name.split(".")[-1]).ratio(),
+        )
+
+    best = max(names, key=likeness, default="")
+    return f"; did you mean --config.{best}?" if best and likeness(best) > 0.5 else ""
+
+
+def _wrong_value(message: str, config: ConfigDict) -> str:
+    match = re.search(r"flag --(?:no)?config\.(?P<path>[\w.]+)=(?P<value>[^:]*)", message)
+    if match is None:
+        return message.splitlines()[0]
+    kind = _parent(config, match["path"]).get_type(match["path"].split(".")[-1])
+    return (
+        f"--config.{match['path']}={match['value']}: "
+        f"{match['path']} takes {_KINDS.get(kind, kind.__name__)}"
+    )
+
+
+def _parent(config: Any, path: str) -> Any:
+    for name in path.split(".")[:-1]:
+        config = config[name]
+    return config
+
+
+def _get(config: Any, path: str) -> Any:
+    return _parent(config, path)[path.split(".")[-1]]

@@ -1,0 +1,60 @@
+"""Losses and errors, per example."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def cross_entropy(log_probabilities: Array, labels: Array) -> Array:
+    """-log p of the label: [B, classes], int32 [B] -> [B]."""
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+
+
+def misses(scores: Array, labels: Array, k: int) -> Array:
+    """1 where the label is not among the k highest scores, else 0.
+
+    Equal scores rank by class number, lower first, so that a network whose
+    scores are all equal is not taken to be right. A score that is no number is a miss.
+
+    Args:
+      scores: [B, classes], any monotone function of the probabilities.
+      labels: int32 [B].
+      k: how many guesses count.
+
+    Returns:
+      float32 [B].
+    """
+    own = jnp.take_along_axis(scores, labels[:, None], axis=1)
+    before = jnp.arange(scores.shape[1]) < labels[:, None]
+    rank = jnp.sum((scores > own) | ((scores == own) & before), axis=1)
+    hit = (rank < k) & jnp.isfinite(own[:, 0])
+    return 1.0 - hit.astype(jnp.float32)
+
+
+def totals(log_probabilities: Array, labels: Array, mask: Array | None = None) -> dict[str, Array]:
+    """Sums over a batch, to be added up and divided by `examples`.
+
+    Args:
+      log_probabilities: float32 [B, classes].
+      labels: int32 [B].
+      mask: float32 [B], 0 for padding; None counts all.
+
+    Returns:
+      Scalars `examples`, `loss`, `top1_error` and `top5_error`, float32.
+    """
+    mask = jnp.ones(labels.shape, jnp.float32) if mask is None else mask
+    # Where, not a product: padding must not turn an infinite loss into NaN.
+    loss = jnp.where(mask > 0, cross_entropy(log_probabilities, labels), 0.0)
+    return {
+        "examples": jnp.sum(mask),
+        "loss": jnp.sum(loss),
+        "top1_error": jnp.sum(mask * misses(log_probabilities, labels, 1)),
+        "top5_error": jnp.sum(mask * misses(log_probabilities, labels, 5)),
+    }
+
+
+def averages(sums: dict[str, Array]) -> dict[str, float]:
+    """Means per example, and `examples` as an integer; waits for the device once."""
+    fetched = {name: float(value) for name, value in jax.device_get(sums).items()}
+    count = fetched.pop("examples")
+    return {"examples": round(count), **{name: value / count for name, value in fetched.items()}}

@@ -1,0 +1,79 @@
+"""Order and randomness of the training stream: pure functions of the seed and the position.
+
+Everything is drawn from Philox, a counter-based generator, so that any step can
+be computed without the steps before it. (Only its raw 64-bit output is used:
+NumPy promises that it will never change, which it does not of its distributions.)
+"""
+
+import functools
+
+import numpy as np
+from scipy import special
+
+# Uniform numbers drawn for each example at each presentation.
+DRAWS = 8
+
+
+@functools.lru_cache(maxsize=2)  # a batch touches two epochs at most
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """A uniformly random permutation of range(count), int64 [count].
+
+    Args:
+      seed: seed of the run, 0 or greater.
+      epoch: passes over the training set before this one.
+      count: number of training examples.
+    """
+    return np.argsort(_philox(seed, 2 * epoch).random_raw(count), kind="stable")
+
+
+def fixed_order(count: int) -> np.ndarray:
+    """The permutation by which validation examples are held out; the same in every run."""
+    return np.argsort(_philox(2012, 0).random_raw(count), kind="stable")
+
+
+def examples_at(
+    seed: int, positions: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What stands at these positions of the endless training stream.
+
+    Position p belongs to epoch p // count; every epoch holds each example once,
+    so a batch may reach over the end of an epoch and nothing is dropped.
+
+    Returns:
+      The example indices and their epochs, both int64 of the shape of `positions`.
+    """
+    epochs = positions // count
+    indices = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        inside = epochs == epoch
+        indices[inside] = epoch_order(seed, int(epoch), count)[positions[inside] % count]
+    return indices, epochs
+
+
+def uniform_draws(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Random numbers of each example at each presentation.
+
+    Returns:
+      float64 [len(indices), DRAWS], uniform in the open interval (0, 1), a
+      function of (seed, epoch, index) alone.
+    """
+    raw = np.empty((len(indices), DRAWS), np.uint64)
+    for epoch in np.unique(epochs):
+        generator = _philox(seed, 2 * int(epoch) + 1)
+        state = generator.state
+        for row in np.flatnonzero(epochs == epoch):
+            # Each step of the counter makes 4 numbers.
+            state["state"]["counter"][0] = int(indices[row]) * (DRAWS // 4)
+            state["buffer_pos"] = 4  # nothing buffered
+            generator.state = state
+            raw[row] = generator.random_raw(DRAWS)
+    return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def standard_normal(uniform: np.ndarray) -> np.ndarray:
+    """Standard Gaussian numbers from uniform ones in (0, 1), by the inverse distribution."""
+    return special.ndtri(uniform)
+
+
+def _philox(seed: int, stream: int) -> np.random.Philox:
+    return np.random.Philox(key=np.array([seed, stream], np.uint64))

@@ -1,0 +1,188 @@
+"""Trains and evaluates the networks of the ImageNet papers.
+
+    python main.py --config=configs/alexnet.py:digits
+    python main.py --config=configs/alexnet.py --config.data.dir=DIR
+    python main.py --config=configs/alexnet.py --config.data.dir=DIR --mode=evaluate
+
+Any field of a config is overridden by --config.field=value, for example
+--config.model.dropout=0 or --config.total_epochs=30.
+
+Exit codes: 0 done; 2 a usage error; 75 stopped by a signal with a checkpoint
+saved: the same command goes on from it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from configs import command_line
+from configs.common import ConfigError, to_steps
+
+if TYPE_CHECKING:
+    from training import Inputs
+
+# JAX, TensorFlow and the packages that need them are imported where they are used:
+# --help and a misspelt override answer at once.
+
+DONE, USAGE_ERROR, INTERRUPTED = 0, 2, 75
+MODES = ("train", "evaluate")
+
+
+def define_flags() -> flags.FlagValues:
+    """The flags besides --config and its overrides."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "workdir", None, "Where the run lives; by default runs/<config>...", flag_values=values
+    )
+    flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
+    flags.DEFINE_string(
+        "coordinator_address", None, "host:port of process 0.", flag_values=values
+    )
+    flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Number of this process.", flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Runs a command line and returns the exit code."""
+    values = define_flags()
+    if any(argument in ("-h", "--help", "-help", "--helpfull") for argument in argv[1:]):
+        print(__doc__)
+        print("Flags:\n")
+        print(values.get_help())
+        return DONE
+    try:
+        arguments = command_line.parse(argv, values)
+    except ConfigError as error:
+        return fail(error)
+    return run(arguments, values)
+
+
+def fail(error: Exception) -> int:
+    """Says what is wrong, without a traceback."""
+    print(f"error: {error}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
+    """Opens the data, builds the network and dispatches to the mode."""
+    import input_pipeline
+    import training
+    from training import workdir as workdirs
+
+    config = arguments.config
+    workdir = Path(
+        values.workdir
+        or workdirs.default_workdir(arguments.name, arguments.variant, arguments.overrides)
+    )
+    try:
+        if values.distributed:
+            training.initialize_distributed(
+                values.coordinator_address, values.num_processes, values.process_id
+            )
+        workdirs.check_continuation(workdir, plain(config))
+        if values.mode == "evaluate":
+            training.check_has_checkpoint(workdir)
+        dataset = input_pipeline.open_dataset(
+            config.data.name,
+            config.data.dir,
+            validation_examples=config.data.validation_examples,
+            cache_dir=cache_dir(config),
+        )
+        task = training.prepare(config, len(dataset.class_names))
+        mode = {"train": train, "evaluate": evaluate}[values.mode]
+        return mode(config, workdir, dataset, task)
+    except (ConfigError, input_pipeline.DataError, training.TrainingError) as error:
+        return fail(error)
+
+
+def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
+    """Trains, going on from what the workdir holds."""
+    import jax
+
+    import input_pipeline
+    import training
+    from training import workdir as workdirs
+
+    workdirs.check_dataset(workdir, dataset.fingerprint)
+    examples = dataset.examples("train")
+
+    def steps(node: Any, name: str) -> Any:
+        return to_steps(
+            node, name, batch_size=config.batch_size, examples_per_epoch=examples.count
+        )
+
+    schedule = training.Schedule(
+        *(steps(config, name) for name in ("total", "log_every", "evaluate_every", "checkpoint_every"))
+    )
+    statistics = input_pipeline.training_statistics(examples, config.data.resize, cache_dir(config))
+    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    inputs = training.Inputs(
+        training=lambda start: input_pipeline.training_stream(
+            dataset,
+            statistics,
+            config.data,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            colour_noise_steps=steps(config.data.augment, "colour_noise_until"),
+            start_step=start,
+            **process,
+        ),
+        validation=lambda: evaluation_stream(config, dataset, "validation", task),
+        mean=input_pipeline.input_mean(statistics, config.data.mean),
+        dataset={
+            "class_names": list(dataset.class_names),
+            "fingerprint": dataset.fingerprint,
+            "train_examples": examples.count,
+        },
+    )
+    workdirs.save_config(workdir, plain(config), inputs.dataset)
+    finished = training.train(config, task, schedule, steps, inputs, workdir)
+    return DONE if finished else INTERRUPTED
+
+
+def evaluate(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
+    """Evaluates a checkpoint; writes evaluation.json and prints it."""
+    import training
+
+    split = config.evaluation.split or dataset.evaluation_split
+    batches = evaluation_stream(config, dataset, split, task)
+    result = training.evaluate_checkpoint(config, task, batches, split, workdir, dataset.class_names)
+    print(json.dumps(result))
+    return DONE
+
+
+def evaluation_stream(config: Any, dataset: Any, split: str, task: Any) -> Any:
+    """One pass over a split, in batches that the mesh divides."""
+    import jax
+
+    import input_pipeline
+
+    return input_pipeline.evaluation_batches(
+        dataset.examples(split),
+        batch_size=task.padded_batch_size(config.evaluation.batch_size),
+        resize=config.data.resize,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def cache_dir(config: Any) -> Path:
+    """Where the mean image and indices are kept."""
+    import input_pipeline
+
+    chosen = config.data.cache_dir
+    return Path(chosen).expanduser() if chosen else input_pipeline.default_cache_dir()
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The config as nested dicts of JSON values."""
+    return json.loads(config.to_json_best_effort())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,170 @@
+"""Checkpoints: a small module around Orbax's CheckpointManager."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from training.errors import TrainingError
+from vision_models.functional import Network
+
+
+class Checkpoints:
+    """The checkpoints of one run, one directory per step.
+
+    Each holds `state` (the train state), `mean` (what is subtracted from images), and
+    `progress` and `dataset`, JSON: what the loop remembers between evaluations, and
+    the class names and the fingerprint of the data.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3):
+        """Opens or makes the directory.
+
+        Args:
+          directory: made when the first checkpoint is saved.
+          keep: how many of the newest stay; the best by validation error stays as well.
+        """
+        self.directory = directory
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(max(keep, 1)),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics["top1_error"],
+                    reverse=True,  # the lowest error is the best
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(),
+            options=ocp.CheckpointManagerOptions(preservation_policy=policy, create=True),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "mean": ocp.StandardCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+                "dataset": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        mean: Any,
+        progress: dict[str, Any],
+        dataset: dict[str, Any],
+        validation: dict[str, float] | None,
+    ) -> None:
+        """Saves in the background; a checkpoint of this step that is there already stays.
+
+        Args:
+          step: updates made.
+          state, mean: arrays on the mesh.
+          progress, dataset: JSON.
+          validation: metrics of an evaluation at this step, if there was one.
+        """
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                mean=ocp.args.StandardSave({"mean": mean}),
+                progress=ocp.args.JsonSave(progress),
+                dataset=ocp.args.JsonSave(dataset),
+            ),
+            metrics=validation,
+        )
+
+    def latest(self) -> int | None:
+        """The newest step, or None if there is no checkpoint."""
+        return self._manager.latest_step()
+
+    def choose(self, which: str) -> int:
+        """The step that `latest`, `best` or a number names.
+
+        Raises:
+          TrainingError: there is none.
+        """
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise TrainingError(
+                f"{self.directory}: no checkpoint; train first, or name the run with --workdir"
+            )
+        if which == "latest":
+            return steps[-1]
+        if which == "best":
+            errors = {step: self._manager.metrics(step) for step in steps}
+            known = {step: m["top1_error"] for step, m in errors.items() if m}
+            return min(known, key=lambda step: (known[step], step), default=steps[-1])
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise TrainingError(
+            f"evaluation.checkpoint={which}: choose latest, best or one of the steps "
+            f"{', '.join(map(str, steps))}"
+        )
+
+    def restore_state(self, step: int, state: Any, shardings: Any) -> Any:
+        """The train state, onto any mesh.
+
+        Args:
+          step: of a checkpoint.
+          state: arrays or abstract arrays of the same shapes.
+          shardings: where each goes.
+        """
+        abstract = _abstract(state, shardings)
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        )
+        return restored.state
+
+    def restore_params(self, step: int, network: Network, shardings: Any) -> Any:
+        """The parameters alone, without the optimiser's state."""
+        params = jax.eval_shape(network.init, jax.random.key(0))
+        abstract = {"params": _abstract(params, shardings)}
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeRestore(
+                    abstract,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                    partial_restore=True,
+                )
+            ),
+        )
+        return restored.state["params"]
+
+    def restore_mean(self, step: int, sharding: Any) -> Any:
+        """The mean image that the network was trained with."""
+        shape = self._manager.item_metadata(step)["mean"]["mean"]
+        abstract = {"mean": jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)}
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(mean=ocp.args.StandardRestore(abstract))
+        )
+        return restored.mean["mean"]
+
+    def restore_json(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(progress, dataset)."""
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                progress=ocp.args.JsonRestore(), dataset=ocp.args.JsonRestore()
+            ),
+        )
+        return restored.progress, restored.dataset
+
+    def close(self) -> None:
+        """Waits for what is being saved."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _abstract(tree: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        tree,
+        shardings,
+    )

@@ -1,0 +1,249 @@
+"""The training loop."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from evaluation import evaluate, metrics
+from training import mesh as meshes
+from training import writers
+from training.checkpoints import Checkpoints
+from training.optimizer import Plateau, rates_from_config
+from training.signals import StopRequest
+from training.step import empty_interval, init_state, make_optimizer, make_train_step
+from training.task import Task, evaluator
+
+NumpyBatch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When things happen, in steps; None is never.
+
+    Attributes:
+      total: updates in all.
+      log_every, evaluate_every, checkpoint_every: between lines, evaluations, checkpoints.
+    """
+
+    total: int
+    log_every: int | None
+    evaluate_every: int | None
+    checkpoint_every: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What the loop reads.
+
+    Attributes:
+      training: first step -> the training stream from there.
+      validation: () -> one pass over the validation split.
+      mean: float32 [resize, resize, 3], subtracted from images.
+      dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
+    """
+
+    training: Callable[[int], Iterator[NumpyBatch]]
+    validation: Callable[[], Iterator[NumpyBatch]]
+    mean: np.ndarray
+    dataset: dict[str, Any]
+
+
+def train(
+    config: Any,
+    task: Task,
+    schedule: Schedule,
+    to_steps: Callable[[Any, str], Any],
+    data: Inputs,
+    workdir: Path,
+) -> bool:
+    """Trains to the end of the schedule, from the newest checkpoint if there is one.
+
+    Args:
+      config: `seed`, `batch_size`, `compute_dtype`, `checkpoint_keep`, `data.mean` and
+        `optimizer` are read.
+      task: network and mesh.
+      schedule: when things happen.
+      to_steps: (node of the config, name of a duration in it) -> steps.
+      data: training stream, validation split, mean image.
+      workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
+
+    Returns:
+      True at the end of the schedule; False after a signal, with a checkpoint saved.
+    """
+    network, mesh = task.network, task.mesh
+    optimizer = make_optimizer(config.optimizer, network)
+    rates = rates_from_config(config.optimizer, to_steps)
+    train_step = make_train_step(
+        network,
+        optimizer,
+        rates,
+        mesh,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        aligned_mean=config.data.mean == "image",
+        dtype=config.compute_dtype,
+    )
+    evaluation_step = evaluator(config, task, "center_crop").make_step()
+    place = meshes.batch_placer(mesh)
+    mean = meshes.replicate(mesh, data.mean)
+    state, where = init_state(network, optimizer, config.seed, mesh)
+    plateau = Plateau(
+        config.optimizer.drop_factor,
+        config.optimizer.plateau_patience,
+        config.optimizer.plateau_drops,
+    )
+    evaluated = 0  # the last step that was evaluated
+
+    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint_keep)
+    step = checkpoints.latest() or 0
+    if step:
+        state = checkpoints.restore_state(step, state, where)
+        progress, _ = checkpoints.restore_json(step)
+        plateau = Plateau(**progress["plateau"])
+        evaluated = progress["evaluated"]
+        print(f"continuing {workdir} from step {step}", flush=True)
+
+    chief = jax.process_index() == 0
+    epoch_steps = data.dataset["train_examples"] / config.batch_size
+    clock = Clock()
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoints.close)
+        writer = writers.MetricWriter(workdir, step, evaluated) if chief else None
+        if writer is not None:
+            stack.callback(writer.close)
+        stream = stack.enter_context(contextlib.closing(data.training(step)))
+        stop = stack.enter_context(StopRequest())
+
+        def report(line: str, values: dict[str, Any]) -> None:
+            if writer is not None:
+                writer.write(values)
+                print(line, flush=True)
+
+        # Everything that is due after `step` updates, then one more update. What was
+        # done before an interruption is not done again: an empty interval is not
+        # logged, and `evaluated` remembers the last evaluation.
+        previous = None
+        while True:
+            last = step >= schedule.total
+            validation = None
+
+            if step and (last or _due(step, schedule.log_every)):
+                sums = metrics.averages(state["interval"])
+                if sums.pop("examples"):
+                    state["interval"] = _interval_on(mesh)
+                    values = {
+                        "step": step,
+                        "epoch": step / epoch_steps,
+                        "split": "train",
+                        **sums,
+                        "learning_rate": float(rates[0].at(np.int32(step - 1), plateau.scale)),
+                        **clock.read(config.batch_size),
+                    }
+                    left = (schedule.total - step) * clock.seconds_per_step
+                    report(writers.training_line(values, schedule.total, left), values)
+
+            if evaluated < step and (last or _due(step, schedule.evaluate_every)):
+                with clock.stopped(), contextlib.closing(data.validation()) as batches:
+                    validation = evaluate(
+                        evaluation_step, state["params"], mean, batches, place,
+                        lambda: stop.requested,
+                    )  # fmt: skip
+                if validation is not None:
+                    evaluated = step
+                    improved = plateau.observe(validation["top1_error"])
+                    state["plateau_scale"] = meshes.replicate(mesh, np.float32(plateau.scale))
+                    values = {
+                        "step": step,
+                        "epoch": step / epoch_steps,
+                        "split": "validation",
+                        **validation,
+                    }
+                    report(writers.evaluation_line(values), values)
+
+            best = validation is not None and improved
+            if step and (
+                last or best or stop.requested or _due(step, schedule.checkpoint_every)
+            ):
+                progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
+                with clock.stopped():
+                    checkpoints.save(step, state, mean, progress, data.dataset, validation)
+
+            if last or stop.requested:
+                return evaluated == step if last else False
+
+            with clock.waiting_for_data():
+                batch = next(stream)
+            state, sums = train_step(state, place(batch), mean)
+            step += 1
+            # The device computes while the next batch is fetched and copied; no more
+            # than one step is queued behind the one that runs.
+            jax.block_until_ready(previous)
+            previous = sums
+            clock.tick()
+
+
+def _due(step: int, every: int | None) -> bool:
+    return bool(every) and step % every == 0
+
+
+def _interval_on(mesh: Mesh) -> dict[str, Array]:
+    zeros = {name: np.zeros((), np.float32) for name in empty_interval()}
+    return {name: meshes.replicate(mesh, zero) for name, zero in zeros.items()}
+
+
+class Clock:
+    """Measures the speed of training, and what part of the time goes into waiting for data.
+
+    Neither evaluation and saving nor the first step, which compiles, count.
+    """
+
+    def __init__(self) -> None:
+        """Runs from the end of the first step."""
+        self.seconds_per_step = 0.0
+        self._start: float | None = None
+        self._waited = 0.0
+        self._steps = 0
+
+    def tick(self) -> None:
+        """A step has been made."""
+        if self._start is None:
+            self._start, self._waited = time.perf_counter(), 0.0
+        else:
+            self._steps += 1
+
+    @contextlib.contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Inside, the loop waits for a batch."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Inside, time does not count."""
+        start = time.perf_counter()
+        yield
+        if self._start is not None:
+            self._start += time.perf_counter() - start
+
+    def read(self, batch_size: int) -> dict[str, float]:
+        """`images_per_second` and `data_wait` (a share of 1) since the last reading."""
+        if self._start is None or not self._steps:
+            return {"images_per_second": 0.0, "data_wait": 0.0}
+        now = time.perf_counter()
+        elapsed = max(now - self._start, 1e-9)
+        self.seconds_per_step = elapsed / self._steps
+        values = {
+            "images_per_second": batch_size / self.seconds_per_step,
+            "data_wait": min(self._waited / elapsed, 1.0),
+        }
+        self._start, self._waited, self._steps = now, 0.0, 0
+        return values

@@ -1,0 +1,106 @@
+"""The devices as a mesh with the axes `data` and `tower`, and how arrays lie on it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from training.errors import TrainingError
+
+
+def make_mesh(
+    towers: int,
+    *,
+    data: int | None = None,
+    tower: int | None = None,
+    devices: list[jax.Device] | None = None,
+) -> Mesh:
+    """Lays the devices out as data x tower.
+
+    Args:
+      towers: how many towers the network has.
+      data: devices along `data`, over which batches are split; None takes all there are.
+      tower: devices along `tower`, over which towers are split; None takes 2 for a
+        network of two towers on an even number of devices, else 1.
+      devices: by default all devices of all processes.
+
+    Raises:
+      TrainingError: more devices asked for than there are, or towers that cannot be
+        split so.
+    """
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    if tower is None:
+        tower = 2 if towers == 2 and (count if data is None else data * 2 <= count) % 2 == 0 else 1
+        if towers == 2 and data is not None:
+            tower = 2 if data * 2 <= count else 1
+    if tower < 1 or towers % tower:
+        raise TrainingError(
+            f"mesh.tower={tower}: a network of {towers} tower{'s' * (towers > 1)} cannot be split "
+            f"over {tower} devices; mesh.tower=1 keeps it whole"
+        )
+    if data is None:
+        data = max(count // tower, 1)
+    if data < 1 or data * tower > count:
+        raise TrainingError(
+            f"the mesh needs {data * tower} devices (mesh.data={data} x mesh.tower={tower}), but "
+            f"there {'is' if count == 1 else 'are'} {count}; lower mesh.data or mesh.tower"
+        )
+    grid = np.array(devices[: data * tower]).reshape(data, tower)
+    return Mesh(grid, ("data", "tower"), axis_types=(AxisType.Auto,) * 2)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, processes: int = 1) -> None:
+    """Every device along `data`, and every process, gets the same number of examples.
+
+    Raises:
+      TrainingError: it does not divide.
+    """
+    data = mesh.shape["data"]
+    parts = data if data % processes == 0 else data * processes
+    if batch_size < 1 or batch_size % parts:
+        raise TrainingError(
+            f"batch_size={batch_size} is not a multiple of {parts} (mesh.data={data}); "
+            f"choose {max(round(batch_size / parts), 1) * parts}, or another mesh.data"
+        )
+
+
+def param_specs(per_tower: Any, mesh: Mesh) -> Any:
+    """Partition specs of parameters: their leading axis over `tower` where they have one per tower.
+
+    Args:
+      per_tower: `Network.per_tower`.
+      mesh: with an axis of size 1 nothing is split.
+    """
+    split = PartitionSpec("tower") if mesh.shape["tower"] > 1 else PartitionSpec()
+    return jax.tree.map(lambda leaf: split if leaf else PartitionSpec(), per_tower)
+
+
+def shardings(mesh: Mesh, specs: Any) -> Any:
+    """The shardings that a tree of partition specs means on a mesh."""
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+    )
+
+
+def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Array]]:
+    """A function that puts this process's share of a batch on the mesh, split over `data`."""
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+
+    def place(batch: dict[str, np.ndarray]) -> dict[str, Array]:
+        return {
+            name: jax.make_array_from_process_local_data(sharding, value)
+            for name, value in batch.items()
+        }
+
+    return place
+
+
+def replicate(mesh: Mesh, array: np.ndarray) -> Array:
+    """The same array on every device of the mesh."""
+    return jax.make_array_from_callback(
+        array.shape, NamedSharding(mesh, PartitionSpec()), lambda index: array[index]
+    )

@@ -1,0 +1,151 @@
+"""The papers' momentum, and learning rates by parameter, moment and plateau."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from training.errors import TrainingError
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """The learning rate of some parameters.
+
+    Attributes:
+      match: part of their paths; "" matches all.
+      base: before any drop.
+      drops: steps from which on it is multiplied by `factor` once more.
+      factor: of each drop.
+      plateau: it falls on plateaus too.
+      freeze: step from which on it is 0; None never.
+    """
+
+    match: str
+    base: float
+    drops: tuple[int, ...] = ()
+    factor: float = 0.1
+    plateau: bool = True
+    freeze: int | None = None
+
+    def at(self, step: Array, plateau_scale: Array) -> Array:
+        """Scalar float32: the rate of the update that follows `step` updates."""
+        powers = jnp.array([self.base * self.factor**n for n in range(len(self.drops) + 1)])
+        passed = sum((step >= drop).astype(jnp.int32) for drop in self.drops)
+        rate = powers[passed] * (plateau_scale if self.plateau else 1.0)
+        return rate if self.freeze is None else jnp.where(step < self.freeze, rate, 0.0)
+
+
+def rates_from_config(optimizer: Any, to_steps: Callable[[Any, str], Any]) -> list[Rate]:
+    """The rates of a config's `optimizer`: the common one first, then its groups'.
+
+    Args:
+      optimizer: `learning_rate`, `drop_factor`, `drop_*`, `groups`.
+      to_steps: (node, name of a duration in it) -> steps.
+    """
+    drops = to_steps(optimizer, "drop") or ()
+    common = Rate("", optimizer.learning_rate, drops, optimizer.drop_factor)
+    groups = []
+    for name in optimizer.groups:
+        group = optimizer.groups[name]
+        own = to_steps(group, "drop")
+        groups.append(
+            Rate(
+                group.match,
+                optimizer.learning_rate * group.multiplier,
+                drops if own is None else own,
+                optimizer.drop_factor,
+                plateau=own is None,
+                freeze=to_steps(group, "freeze"),
+            )
+        )
+    return [common, *groups]
+
+
+def rates_by_parameter(rates: Sequence[Rate], names: Sequence[str]) -> list[Rate]:
+    """The rate of each named parameter: the longest `match` that its name contains.
+
+    Raises:
+      TrainingError: a group that matches nothing.
+    """
+    chosen = [max((r for r in rates if r.match in n), key=lambda r: len(r.match)) for n in names]
+    for rate in rates:
+        if not any(rate.match in name for name in names):
+            raise TrainingError(
+                f"optimizer.groups: {rate.match!r} matches no parameter; there are {', '.join(names)}"
+            )
+    return chosen
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter path such as `conv1/bias` names a bias."""
+    return name.rsplit("/", 1)[-1] == "bias"
+
+
+def papers_momentum(
+    momentum: float, weight_decay: float, decayed: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Momentum with the learning rate inside the velocity.
+
+        v <- momentum v - rate (weight_decay w + gradient),    w <- w + v
+
+    Krizhevsky et al. 2012, section 5. In optax's and PyTorch's own momentum the rate
+    multiplies the velocity instead: after a drop of the rate the steps are ten times
+    smaller at once, where here the velocity of before dies out over some ten steps.
+
+    Args:
+      momentum: .9 in the papers.
+      weight_decay: factor of the weights.
+      decayed: like the parameters, True for those that decay.
+
+    Returns:
+      A transformation whose `update` takes `rates`, a tree like the parameters.
+    """
+
+    def scale(updates: Any, state: Any, params: Any = None, *, rates: Any, **_: Any) -> Any:
+        return jax.tree.map(lambda update, rate: -rate * update, updates, rates), state
+
+    by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=decayed), by_rate, optax.trace(momentum)
+    )
+
+
+@dataclasses.dataclass
+class Plateau:
+    """Divides the rate when validation error stops improving (section 5).
+
+    Attributes:
+      factor: by which the rate is multiplied.
+      patience: evaluations without a new best error before it falls; 0: it never does.
+      drops: how often it may fall.
+      best: lowest error so far.
+      waited: evaluations since the best, or since the last drop.
+      dropped: how often it has fallen.
+    """
+
+    factor: float
+    patience: int
+    drops: int
+    best: float = float("inf")
+    waited: int = 0
+    dropped: int = 0
+
+    @property
+    def scale(self) -> float:
+        """Factor of the rate now."""
+        return self.factor**self.dropped
+
+    def observe(self, error: float) -> bool:
+        """Takes the error of an evaluation; true if it is the best so far."""
+        if error < self.best:
+            self.best, self.waited = error, 0
+            return True
+        self.waited += 1
+        if self.patience and self.waited >= self.patience and self.dropped < self.drops:
+            self.dropped, self.waited = self.dropped + 1, 0
+        return False

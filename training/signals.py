@@ -1,0 +1,38 @@
+"""Stopping in good order: Ctrl-C and SIGTERM ask, the loop finishes its step and saves."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+
+class StopRequest:
+    """While entered, the first SIGINT or SIGTERM is noted instead of ending the process.
+
+    A second one acts as it would have without this.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is noted yet."""
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        """Takes over both signals."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives them back."""
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        name = signal.Signals(number).name
+        print(f"{name}: saving a checkpoint and stopping (once more: stop at once)", flush=True)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,161 @@
+"""The train state and the compiled training step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
+
+from evaluation import inputs, metrics
+from training import optimizer as optimizers
+from training.mesh import param_specs, shardings
+from vision_models.functional import Network, parameter_names
+
+# params, optimizer, step (int32), plateau_scale (float32), and interval: the sums of
+# `metrics.totals` since the last line of the log, part of the state so that a run that
+# was interrupted logs the same averages.
+State = dict[str, Any]
+Batch = dict[str, Array]
+
+
+def make_optimizer(config: Any, network: Network) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a config: `momentum`, `weight_decay`, `decay_biases`."""
+    names = parameter_names(network.per_tower)
+    decayed = [config.decay_biases or not optimizers.is_bias(name) for name in names]
+    tree = jax.tree.unflatten(jax.tree.structure(network.per_tower), decayed)
+    return optimizers.papers_momentum(config.momentum, config.weight_decay, tree)
+
+
+def init_state(
+    network: Network, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+) -> tuple[State, Any]:
+    """A fresh state, drawn in its place on the mesh, and its shardings.
+
+    The values do not depend on the mesh.
+
+    Args:
+      network: its `init` draws the parameters.
+      optimizer: its `init` makes the optimiser's state.
+      seed: of the parameters.
+      mesh: with axes `data` and `tower`.
+    """
+
+    def init(key: Array) -> State:
+        params = network.init(key)
+        return {
+            "params": params,
+            "optimizer": optimizer.init(params),
+            "step": jnp.zeros((), jnp.int32),
+            "plateau_scale": jnp.ones((), jnp.float32),
+            "interval": empty_interval(),
+        }
+
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    abstract = jax.eval_shape(init, key)
+    specs = state_specs(abstract, param_specs(network.per_tower, mesh))
+    where = shardings(mesh, specs)
+    return jax.jit(init, out_shardings=where)(key), where
+
+
+def empty_interval() -> dict[str, Array]:
+    """Sums over no examples."""
+    names = ("examples", "loss", "top1_error", "top5_error")
+    return {name: jnp.zeros((), jnp.float32) for name in names}
+
+
+def state_specs(state: State, specs: Any) -> Any:
+    """Partition specs of a state: what has the form of the parameters lies as they do."""
+    form = jax.tree.structure(state["params"])
+
+    def is_like_params(node: Any) -> bool:
+        return jax.tree.structure(node) == form
+
+    return jax.tree.map(
+        lambda node: specs if is_like_params(node) else PartitionSpec(),
+        state,
+        is_leaf=is_like_params,
+    )
+
+
+def make_train_step(
+    network: Network,
+    optimizer: optax.GradientTransformationExtraArgs,
+    rates: list[optimizers.Rate],
+    mesh: Mesh,
+    *,
+    seed: int,
+    batch_size: int,
+    aligned_mean: bool,
+    dtype: str,
+) -> Callable[[State, Batch, Array], tuple[State, dict[str, Array]]]:
+    """Compiles (state, batch, mean) -> (state after one update, this batch's metric sums).
+
+    The state is donated: the one passed in cannot be used again.
+
+    Forward, backward and metrics run inside `jax.shard_map`, every device on its
+    examples and its towers; what crosses devices is the exchanges of the network, the
+    sum of gradients over `data`, and the scalar metrics.
+
+    Args:
+      network: what is trained.
+      optimizer: from `make_optimizer`.
+      rates: from `rates_from_config`.
+      mesh: with axes `data` and `tower`.
+      seed: of the dropout masks, which are a function of (seed, step, place in the batch).
+      batch_size: examples in a batch over all devices.
+      aligned_mean: see `evaluation.inputs.training_input`.
+      dtype: of the computation; parameters, their updates and the loss are float32.
+    """
+    specs = param_specs(network.per_tower, mesh)
+    names = parameter_names(network.per_tower)
+    structure = jax.tree.structure(network.per_tower)
+    rate_of = optimizers.rates_by_parameter(rates, names)
+    dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
+
+    def gradients(params: Any, batch: Batch, mean: Array, key: Array) -> tuple[Any, Any]:
+        """On one device: gradients of its share of the mean loss, and sums of metrics."""
+        held = batch["label"].shape[0]
+        places = lax.axis_index("data") * held + jnp.arange(held)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+        images = inputs.training_input(batch, mean, aligned=aligned_mean, dtype=dtype)
+
+        def loss(params: Any) -> tuple[Array, dict[str, Array]]:
+            log_p = jax.nn.log_softmax(network.apply(params, images, keys))
+            sums = metrics.totals(log_p, batch["label"])
+            return sums["loss"] / batch_size, sums
+
+        # Parameters are the same on every device along `data`, so that shard_map sums
+        # their gradients over it.
+        grads, sums = jax.grad(loss, has_aux=True)(params)
+        return grads, lax.psum(sums, "data")
+
+    replicated = PartitionSpec()
+    sharded_gradients = jax.shard_map(
+        gradients,
+        mesh=mesh,
+        in_specs=(specs, PartitionSpec("data"), replicated, replicated),
+        out_specs=(specs, replicated),
+    )
+
+    def step(state: State, batch: Batch, mean: Array) -> tuple[State, dict[str, Array]]:
+        key = jax.random.fold_in(dropout_key, state["step"])
+        grads, sums = sharded_gradients(state["params"], batch, mean, key)
+        rate_tree = jax.tree.unflatten(
+            structure, [rate.at(state["step"], state["plateau_scale"]) for rate in rate_of]
+        )
+        updates, optimizer_state = optimizer.update(
+            grads, state["optimizer"], state["params"], rates=rate_tree
+        )
+        state = {
+            "params": optax.apply_updates(state["params"], updates),
+            "optimizer": optimizer_state,
+            "step": state["step"] + 1,
+            "plateau_scale": state["plateau_scale"],
+            "interval": jax.tree.map(jnp.add, state["interval"], sums),
+        }
+        return state, sums
+
+    return jax.jit(step, donate_argnums=0)

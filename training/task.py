@@ -1,0 +1,176 @@
+"""What training and evaluation share: the network of a config on the mesh of this machine."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import vision_models
+from evaluation import Evaluator, evaluate, views
+from training import mesh as meshes
+from training.checkpoints import Checkpoints
+from training.errors import TrainingError
+from vision_models.functional import Network, functional
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A network, a mesh, and how parameters lie on it.
+
+    Attributes:
+      network: without its parameters.
+      mesh: with axes `data` and `tower`.
+      param_specs: a tree like the parameters.
+    """
+
+    network: Network
+    mesh: Mesh
+    param_specs: Any
+
+    def padded_batch_size(self, batch_size: int) -> int:
+        """The next size that every process and every device along `data` gets an equal part of."""
+        parts = np.lcm(self.mesh.shape["data"], jax.process_count())
+        return int(-(-batch_size // parts) * parts)
+
+
+def prepare(config: Any, num_classes: int) -> Task:
+    """Builds network and mesh; allocates nothing.
+
+    Args:
+      config: `model`, `mesh` and `batch_size` are read.
+      num_classes: of the dataset.
+
+    Raises:
+      TrainingError: options that the network does not take, or devices that the mesh
+        or the batch size do not fit.
+    """
+    options = dict(config.model)
+    chosen = options.pop("num_classes")
+    if chosen is not None and chosen < num_classes:
+        raise TrainingError(
+            f"model.num_classes={chosen}, but the dataset has {num_classes} classes"
+        )
+    name = options.pop("name")
+    classes = chosen or num_classes
+    try:
+        network = functional(
+            lambda rngs: vision_models.create(name, num_classes=classes, rngs=rngs, **options)
+        )
+    except ValueError as error:
+        raise TrainingError(f"model: {error}") from error
+    mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
+    meshes.check_batch_size(config.batch_size, mesh, jax.process_count())
+    return Task(network, mesh, meshes.param_specs(network.per_tower, mesh))
+
+
+def evaluator(config: Any, task: Task, protocol: str) -> Evaluator:
+    """The evaluator of a config's fields `data` and `compute_dtype`.
+
+    Raises:
+      TrainingError: an unknown protocol.
+    """
+    try:
+        chosen = views(protocol, config.data.resize, config.data.crop)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    return Evaluator(
+        apply=task.network.apply,
+        mesh=task.mesh,
+        param_specs=task.param_specs,
+        views=chosen,
+        crop=config.data.crop,
+        aligned=config.data.mean == "image",
+        dtype=config.compute_dtype,
+    )
+
+
+def check_has_checkpoint(workdir: Path) -> None:
+    """Raises TrainingError if there is nothing to evaluate in a workdir."""
+    if not any((workdir / "checkpoints").glob("[0-9]*")):
+        raise TrainingError(
+            f"{workdir}: no checkpoint to evaluate; train first, or name the run with --workdir"
+        )
+
+
+def evaluate_checkpoint(
+    config: Any,
+    task: Task,
+    batches: Iterator[dict[str, np.ndarray]],
+    split: str,
+    workdir: Path,
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """Evaluates a checkpoint and writes evaluation.json and a line of evaluations.jsonl.
+
+    Args:
+      config: `evaluation` says the protocol and the checkpoint.
+      task: network and mesh.
+      batches: the split, from `input_pipeline.evaluation_batches`.
+      split: its name.
+      workdir: has a directory checkpoints/.
+      class_names: of the dataset, which must be those that the network was trained on.
+
+    Returns:
+      `protocol`, `split`, `checkpoint` (the step), `examples`, `top1_error`,
+      `top5_error` (fractions of 1), `loss`.
+
+    Raises:
+      TrainingError: no such checkpoint, another network or dataset, an unknown protocol.
+    """
+    step_function = evaluator(config, task, config.evaluation.protocol).make_step()
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.choose(config.evaluation.checkpoint)
+    _, dataset = checkpoints.restore_json(step)
+    if dataset["class_names"] != list(class_names):
+        raise TrainingError(
+            f"{workdir}: trained on {len(dataset['class_names'])} other classes than the "
+            f"{len(class_names)} of this dataset"
+        )
+    where = meshes.shardings(task.mesh, task.param_specs)
+    params = checkpoints.restore_params(step, task.network, where)
+    mean = checkpoints.restore_mean(step, NamedSharding(task.mesh, PartitionSpec()))
+    checkpoints.close()
+    result = evaluate(step_function, params, mean, batches, meshes.batch_placer(task.mesh))
+    assert result is not None
+    report = {
+        "protocol": config.evaluation.protocol,
+        "split": split,
+        "checkpoint": step,
+        **{name: result[name] for name in ("examples", "top1_error", "top5_error", "loss")},
+    }
+    if jax.process_index() == 0:
+        temporary = workdir / "evaluation.json.tmp"
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(temporary, workdir / "evaluation.json")
+        with open(workdir / "evaluations.jsonl", "a") as file:
+            file.write(json.dumps(report) + "\n")
+    return report
+
+
+def initialize_distributed(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the processes of a launch; before anything else touches a device.
+
+    Args:
+      coordinator_address: host:port of process 0; None where the cluster tells.
+      num_processes, process_id: likewise.
+
+    Raises:
+      TrainingError: not enough is known to join.
+    """
+    if jax.config.jax_platforms == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"--distributed: {str(error).splitlines()[0]} (give --coordinator_address=host:port, "
+            "--num_processes and --process_id where the cluster does not tell)"
+        ) from error

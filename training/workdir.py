@@ -1,0 +1,149 @@
+"""The directory of a run: its default name, its saved config, and whether it may be continued."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from training.errors import TrainingError
+
+# Fields that do not change what a step computes; prefixes of their paths.
+FREE_FIELDS = (
+    "total_",
+    "log_every_",
+    "checkpoint_",
+    "evaluate_every_",
+    "evaluation.",
+    "mesh.",
+    "data.dir",
+    "data.cache_dir",
+)
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow")
+
+
+def changes_result(field: str) -> bool:
+    """Whether a field, such as `data.crop`, changes what a run computes."""
+    return not field.startswith(FREE_FIELDS)
+
+
+def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Path:
+    """runs/<config>[-<variant>][-<overrides that change the result>].
+
+    Args:
+      name: of the config.
+      variant: or "".
+      overrides: path and value of each overridden field.
+    """
+    changed = [f"{k}={v}" for k, v in sorted(overrides.items()) if changes_result(k)]
+    parts = [name, *([variant] if variant else []), *changed]
+    readable = re.sub(r"[^\w.,=-]+", "_", "-".join(parts))
+    if len(readable) > 120:
+        readable = f"{readable[:100]}-{hashlib.sha256(readable.encode()).hexdigest()[:12]}"
+    return Path("runs") / readable
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as one level of paths: {"data": {"crop": 224}} -> {"data.crop": 224}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run that was started with another config.
+
+    Args:
+      workdir: of the run; fine if it has no saved config.
+      config: resolved, as plain nested dicts.
+
+    Raises:
+      TrainingError: fields that change the result differ; the message names them.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    try:
+        saved = flatten(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError) as error:
+        raise TrainingError(f"{path}: damaged ({error}); remove it, or choose another --workdir") from error
+    now = flatten(config)
+    differing = [
+        f"{field} (was {saved.get(field)}, now {now.get(field)})"
+        for field in sorted(saved.keys() | now.keys())
+        if changes_result(field) and saved.get(field) != now.get(field)
+    ]
+    if differing:
+        raise TrainingError(
+            f"{workdir} holds a run with another config: {', '.join(differing)}. "
+            "Choose another --workdir, or the same config"
+        )
+
+
+def check_dataset(workdir: Path, fingerprint: str) -> None:
+    """Refuses to go on with a run on other data.
+
+    Raises:
+      TrainingError: the dataset is not that of the saved config.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    saved = json.loads(path.read_text()).get("dataset", {}).get("fingerprint")
+    if saved is not None and saved != fingerprint:
+        raise TrainingError(
+            f"{workdir} holds a run on other data: the files, labels or division into splits have "
+            "changed since. Restore the data, or choose another --workdir"
+        )
+
+
+def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    """Writes config.json: the resolved config, the dataset, versions, git commit and command.
+
+    Raises:
+      TrainingError: the directory cannot be made or written.
+    """
+    versions = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    content = {
+        "config": config,
+        "dataset": {k: v for k, v in dataset.items() if k != "class_names"},
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary = workdir / "config.json.tmp"
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(temporary, workdir / "config.json")
+    except OSError as error:
+        raise TrainingError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+
+
+def _git_commit() -> str | None:
+    """The commit of this code, marked where files have changed since; None outside a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
