@@ -22,7 +22,7 @@ from configs import command_line
 from configs.common import ConfigError, to_steps
 
 if TYPE_CHECKING:
-    from training import Inputs
+    pass
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
@@ -39,9 +39,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
-    flags.DEFINE_string(
-        "coordinator_address", None, "host:port of process 0.", flag_values=values
-    )
+    flags.DEFINE_string("coordinator_address", None, "host:port of process 0.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process.", flag_values=values)
     return values
@@ -112,12 +110,13 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
     examples = dataset.examples("train")
 
     def steps(node: Any, name: str) -> Any:
-        return to_steps(
-            node, name, batch_size=config.batch_size, examples_per_epoch=examples.count
-        )
+        return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples.count)
 
     schedule = training.Schedule(
-        *(steps(config, name) for name in ("total", "log_every", "evaluate_every", "checkpoint_every"))
+        *(
+            steps(config, name)
+            for name in ("total", "log_every", "evaluate_every", "checkpoint_every")
+        )
     )
     statistics = input_pipeline.training_statistics(examples, config.data.resize, cache_dir(config))
     process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -151,7 +150,9 @@ def evaluate(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
 
     split = config.evaluation.split or dataset.evaluation_split
     batches = evaluation_stream(config, dataset, split, task)
-    result = training.evaluate_checkpoint(config, task, batches, split, workdir, dataset.class_names)
+    result = training.evaluate_checkpoint(
+        config, task, batches, split, workdir, dataset.class_names
+    )
     print(json.dumps(result))
     return DONE
 

@@ -1,5 +1,6 @@
-"""AlexNet. Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep
-Convolutional Neural Networks", 2012.
+"""AlexNet: Krizhevsky, Sutskever and Hinton, 2012.
+
+"ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012.
 
     python main.py --config=configs/alexnet.py --config.data.dir=DIR
 
@@ -146,14 +147,16 @@ def _one_gpu(config: ConfigDict) -> None:
 
 
 def _digits(config: ConfigDict) -> None:
+    config.batch_size = 64
     config.data.name = "digits"
     config.data.resize = 68
-    config.data.crop = 64
+    config.data.crop = 64  # the smallest that all three pools leave something of
     config.data.augment.flip = False  # a mirrored digit is another sign
     config.data.augment.colour_noise = "none"
-    config.batch_size = 64
     config.model.init_std_conv3to5 = 0.03
-    config.total_epochs = 12.0
-    config.log_every_steps = 20
     config.optimizer.plateau_patience = 0
-    config.optimizer.drop_epochs = (9, 11)
+    config.optimizer.drop_epochs = (7, 9)
+    config.total_epochs = 10.0
+    config.log_every_steps = 20
+    config.checkpoint_keep = 1
+    config.evaluation.protocol = "center_crop"  # ten views mirror

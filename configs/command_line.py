@@ -1,6 +1,5 @@
 """From the command line to a config: loading, overriding, and errors a person can use."""
 
-import ast
 import dataclasses
 import difflib
 import re
@@ -70,7 +69,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     except flags.Error as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     if rest[1:]:
-        raise ConfigError(f"{rest[1]!r} is not understood; overrides are written --config.field=value")
+        raise ConfigError(
+            f"{rest[1]!r} is not understood; overrides are written --config.field=value"
+        )
     config = flag_values["config"].value
     paths = [path for path in overridden if path is not None]
     keep_overridden_unit(config, paths)
@@ -104,7 +105,7 @@ def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
 
 def _load(source: str) -> ConfigDict:
     """The config, to check overrides against before they are applied."""
-    path, _, variant = source.partition(":")
+    path = source.partition(":")[0]
     if not Path(path).is_file():
         beside = Path(path).parent if Path(path).parent.is_dir() else Path(__file__).parent
         there = sorted(
@@ -140,7 +141,9 @@ def _checked_override(argument: str, config: ConfigDict) -> str | None:
         return path
     inside = [name for name in names if name.startswith(f"{path}.")]
     if inside:
-        raise ConfigError(f"--config.{path} is a group of fields; override one: {', '.join(inside)}")
+        raise ConfigError(
+            f"--config.{path} is a group of fields; override one: {', '.join(inside)}"
+        )
     raise ConfigError(f"--config.{path}: no such field{_nearest(path, names)}")
 
 

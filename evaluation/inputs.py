@@ -40,9 +40,9 @@ def training_input(batch: dict[str, Array], mean: Array, *, aligned: bool, dtype
     """
     size = batch["image"].shape[1]
     if aligned:
-        under = jax.vmap(lambda offset, flip: mirrored(window(mean, *offset, size), flip))(
-            batch["crop_offset"], batch["flip"]
-        )
+        under = jax.vmap(
+            lambda offset, flip: mirrored(window(mean, offset[0], offset[1], size), flip)
+        )(batch["crop_offset"], batch["flip"])
     else:
         under = central_window(mean, size)
     shift = batch["colour_shift"][:, None, None, :]

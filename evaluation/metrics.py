@@ -1,5 +1,7 @@
 """Losses and errors, per example."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -54,7 +56,8 @@ def totals(log_probabilities: Array, labels: Array, mask: Array | None = None) -
 
 
 def averages(sums: dict[str, Array]) -> dict[str, float]:
-    """Means per example, and `examples` as an integer; waits for the device once."""
+    """Means per example, and `examples` as an integer; NaN over no examples."""
     fetched = {name: float(value) for name, value in jax.device_get(sums).items()}
-    count = fetched.pop("examples")
-    return {"examples": round(count), **{name: value / count for name, value in fetched.items()}}
+    count = round(fetched.pop("examples"))
+    means = {name: value / count if count else math.nan for name, value in fetched.items()}
+    return {"examples": count, **means}

@@ -1,12 +1,12 @@
 """Photographs in, batches out. The only package that imports TensorFlow.
 
-    dataset = open_dataset("imagenet2012", "/data/imagenet")
-    statistics = training_statistics(dataset.examples("train"), 256, default_cache_dir())
-    for batch in training_stream(dataset, statistics, config.data, ...): ...
+dataset = open_dataset("imagenet2012", "/data/imagenet")
+statistics = training_statistics(dataset.examples("train"), 256, default_cache_dir())
+for batch in training_stream(dataset, statistics, config.data, ...): ...
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 # TensorFlow only feeds images here: its start-up messages about devices and
@@ -14,14 +14,14 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
-from input_pipeline import preprocess  # noqa: E402
-from input_pipeline.batches import Batch, evaluation_batches, training_batches  # noqa: E402
-from input_pipeline.datasets import Dataset, default_cache_dir, open_dataset  # noqa: E402
-from input_pipeline.errors import DataError  # noqa: E402
-from input_pipeline.statistics import Statistics, training_statistics  # noqa: E402
+from input_pipeline import preprocess
+from input_pipeline.batches import Batch, evaluation_batches, training_batches
+from input_pipeline.datasets import Dataset, default_cache_dir, open_dataset
+from input_pipeline.errors import DataError
+from input_pipeline.statistics import Statistics, training_statistics
 
 __all__ = [
     "DataError",
@@ -51,7 +51,7 @@ def training_stream(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The training stream that a config's `data` fields describe; see `training_batches`.
 
     Args:
@@ -65,9 +65,7 @@ def training_stream(
       DataError: a crop larger than the image, or an unknown kind of colour noise.
     """
     if not 0 < data.crop <= data.resize:
-        raise DataError(
-            f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels"
-        )
+        raise DataError(f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels")
     try:
         colours, scale = preprocess.colour_basis(data.augment.colour_noise, statistics.covariance)
     except ValueError as error:

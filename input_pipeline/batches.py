@@ -1,6 +1,6 @@
 """tf.data pipelines: examples in, batches of NumPy arrays out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +23,7 @@ def training_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The endless training stream from a step on, a pure function of (seed, step).
 
     The batch at step s holds positions s * batch_size to (s + 1) * batch_size - 1 of
@@ -91,7 +91,7 @@ def evaluation_batches(
     resize: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Every example once, in order; the last batch is padded and the padding masked.
 
     Args:
@@ -150,7 +150,7 @@ def _rows(
 
 def _iterate(
     batches: tf.data.Dataset, examples: Examples, indices_of: Callable[[int], np.ndarray]
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Runs the pipeline; `indices_of` says which examples its n-th batch holds."""
     delivered = 0
     try:

@@ -1,4 +1,4 @@
-"""Datasets by name: which splits they have, what is held out, and what is wrong with a directory."""
+"""Datasets by name: their splits, what is held out, and what is wrong with a directory."""
 
 import dataclasses
 import os
@@ -177,7 +177,7 @@ def _imagenet_folders(root: Path) -> tuple[dict[str, Examples], tuple[str, ...]]
         strange = sorted(set(folders) - set(synsets))
         if strange:
             raise DataError(
-                f"{directory / strange[0]}: not one of ImageNet's 1000 synsets (such as n01440764). "
+                f"{directory / strange[0]}: no synset of ImageNet, such as n01440764. "
                 "For classes of your own: --config.data.name=folder"
             )
         splits[split] = sources.from_folders(directory, synsets)
@@ -217,7 +217,9 @@ def _tfds_version(root: Path, name: str) -> Path | None:
         return root
     found = [info.parent for info in (root / name).glob("**/dataset_info.json")]
     numbered = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
-    return max(numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
+    return max(
+        numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None
+    )
 
 
 def _tfds(version: Path, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:

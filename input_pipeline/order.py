@@ -31,9 +31,7 @@ def fixed_order(count: int) -> np.ndarray:
     return np.argsort(_philox(2012, 0).random_raw(count), kind="stable")
 
 
-def examples_at(
-    seed: int, positions: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def examples_at(seed: int, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """What stands at these positions of the endless training stream.
 
     Position p belongs to epoch p // count; every epoch holds each example once,

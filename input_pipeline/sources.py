@@ -221,7 +221,7 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
 
 
 def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(file, offset, length) of every record of TFRecord files, int64 each, from the cache if there."""
+    """(file, offset, length) of every record, int64 [records] each, from the cache if there."""
     if cache.exists():
         with np.load(cache) as saved:
             return saved["file"], saved["offset"], saved["length"]
@@ -252,7 +252,7 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         os.replace(temporary, path)
     except OSError as error:
         print(f"warning: {path} could not be kept ({error.strerror}); it will be made again")

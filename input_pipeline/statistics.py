@@ -53,8 +53,8 @@ def training_statistics(examples: Examples, size: int, cache_dir: Path) -> Stati
         for images in evaluation_batches(examples, batch_size=batch, resize=size):
             real = images["image"][images["mask"] > 0]
             total += real.sum(axis=0, dtype=np.int64)
-            pixels = real.reshape(-1, 3).astype(np.float64)
-            products += (pixels.T @ pixels).astype(np.int64)  # exact below 2^53
+            colours = real.reshape(-1, 3).astype(np.float64)
+            products += (colours.T @ colours).astype(np.int64)  # exact below 2^53
             progress.update(len(real))
     pixels = examples.count * size * size
     channel_mean = total.sum(axis=(0, 1)) / pixels

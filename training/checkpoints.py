@@ -8,15 +8,14 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from training.errors import TrainingError
-from vision_models.functional import Network
 
 
 class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
-    Each holds `state` (the train state), `mean` (what is subtracted from images), and
-    `progress` and `dataset`, JSON: what the loop remembers between evaluations, and
-    the class names and the fingerprint of the data.
+    Each holds `params`, `training` (the rest of the train state), `mean` (what is
+    subtracted from images), and as JSON `progress`, what the loop remembers between
+    evaluations, and `dataset`, the class names and the fingerprint of the data.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
@@ -42,7 +41,8 @@ class Checkpoints:
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(preservation_policy=policy, create=True),
             item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
+                "params": ocp.StandardCheckpointHandler(),
+                "training": ocp.StandardCheckpointHandler(),
                 "mean": ocp.StandardCheckpointHandler(),
                 "progress": ocp.JsonCheckpointHandler(),
                 "dataset": ocp.JsonCheckpointHandler(),
@@ -71,7 +71,8 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                params=ocp.args.StandardSave(state["params"]),
+                training=ocp.args.StandardSave(_without_params(state)),
                 mean=ocp.args.StandardSave({"mean": mean}),
                 progress=ocp.args.JsonSave(progress),
                 dataset=ocp.args.JsonSave(dataset),
@@ -117,25 +118,21 @@ class Checkpoints:
         """
         abstract = _abstract(state, shardings)
         restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        )
-        return restored.state
-
-    def restore_params(self, step: int, network: Network, shardings: Any) -> Any:
-        """The parameters alone, without the optimiser's state."""
-        params = jax.eval_shape(network.init, jax.random.key(0))
-        abstract = {"params": _abstract(params, shardings)}
-        restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.PyTreeRestore(
-                    abstract,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-                    partial_restore=True,
-                )
+                params=ocp.args.StandardRestore(abstract["params"]),
+                training=ocp.args.StandardRestore(_without_params(abstract)),
             ),
         )
-        return restored.state["params"]
+        return {"params": restored.params, **restored.training}
+
+    def restore_params(self, step: int, params: Any, shardings: Any) -> Any:
+        """The parameters alone: abstract or real ones of the same shapes, and where each goes."""
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(params, shardings))),
+        )
+        return restored.params
 
     def restore_mean(self, step: int, sharding: Any) -> Any:
         """The mean image that the network was trained with."""
@@ -160,6 +157,10 @@ class Checkpoints:
         """Waits for what is being saved."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _without_params(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name != "params"}
 
 
 def _abstract(tree: Any, shardings: Any) -> Any:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ class Inputs:
       dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
     """
 
-    training: Callable[[int], Iterator[NumpyBatch]]
-    validation: Callable[[], Iterator[NumpyBatch]]
+    training: Callable[[int], Generator[NumpyBatch, None, None]]
+    validation: Callable[[], Generator[NumpyBatch, None, None]]
     mean: np.ndarray
     dataset: dict[str, Any]
 
@@ -130,7 +130,7 @@ def train(
         # Everything that is due after `step` updates, then one more update. What was
         # done before an interruption is not done again: an empty interval is not
         # logged, and `evaluated` remembers the last evaluation.
-        previous = None
+        previous: Any = None
         while True:
             last = step >= schedule.total
             validation = None
@@ -144,7 +144,7 @@ def train(
                         "epoch": step / epoch_steps,
                         "split": "train",
                         **sums,
-                        "learning_rate": float(rates[0].at(np.int32(step - 1), plateau.scale)),
+                        "learning_rate": float(rates[0].at(step - 1, plateau.scale)),
                         **clock.read(config.batch_size),
                     }
                     left = (schedule.total - step) * clock.seconds_per_step
@@ -159,7 +159,9 @@ def train(
                 if validation is not None:
                     evaluated = step
                     improved = plateau.observe(validation["top1_error"])
-                    state["plateau_scale"] = meshes.replicate(mesh, np.float32(plateau.scale))
+                    state["plateau_scale"] = meshes.replicate(
+                        mesh, np.array(plateau.scale, np.float32)
+                    )
                     values = {
                         "step": step,
                         "epoch": step / epoch_steps,
@@ -169,9 +171,7 @@ def train(
                     report(writers.evaluation_line(values), values)
 
             best = validation is not None and improved
-            if step and (
-                last or best or stop.requested or _due(step, schedule.checkpoint_every)
-            ):
+            if step and (last or best or stop.requested or _due(step, schedule.checkpoint_every)):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
                     checkpoints.save(step, state, mean, progress, data.dataset, validation)
@@ -181,17 +181,17 @@ def train(
 
             with clock.waiting_for_data():
                 batch = next(stream)
-            state, sums = train_step(state, place(batch), mean)
+            state, batch_sums = train_step(state, place(batch), mean)
             step += 1
             # The device computes while the next batch is fetched and copied; no more
             # than one step is queued behind the one that runs.
             jax.block_until_ready(previous)
-            previous = sums
+            previous = batch_sums
             clock.tick()
 
 
 def _due(step: int, every: int | None) -> bool:
-    return bool(every) and step % every == 0
+    return every is not None and step % every == 0
 
 
 def _interval_on(mesh: Mesh) -> dict[str, Array]:

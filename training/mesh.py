@@ -82,7 +82,9 @@ def param_specs(per_tower: Any, mesh: Mesh) -> Any:
 def shardings(mesh: Mesh, specs: Any) -> Any:
     """The shardings that a tree of partition specs means on a mesh."""
     return jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+        lambda spec: NamedSharding(mesh, spec),
+        specs,
+        is_leaf=lambda x: isinstance(x, PartitionSpec),
     )
 
 

@@ -32,10 +32,10 @@ class Rate:
     plateau: bool = True
     freeze: int | None = None
 
-    def at(self, step: Array, plateau_scale: Array) -> Array:
+    def at(self, step: Array | int, plateau_scale: Array | float) -> Array:
         """Scalar float32: the rate of the update that follows `step` updates."""
         powers = jnp.array([self.base * self.factor**n for n in range(len(self.drops) + 1)])
-        passed = sum((step >= drop).astype(jnp.int32) for drop in self.drops)
+        passed = jnp.sum(jnp.asarray(step) >= jnp.asarray(self.drops, jnp.int32))
         rate = powers[passed] * (plateau_scale if self.plateau else 1.0)
         return rate if self.freeze is None else jnp.where(step < self.freeze, rate, 0.0)
 
@@ -76,7 +76,7 @@ def rates_by_parameter(rates: Sequence[Rate], names: Sequence[str]) -> list[Rate
     for rate in rates:
         if not any(rate.match in name for name in names):
             raise TrainingError(
-                f"optimizer.groups: {rate.match!r} matches no parameter; there are {', '.join(names)}"
+                f"optimizer.groups: {rate.match!r} matches no parameter of {', '.join(names)}"
             )
     return chosen
 

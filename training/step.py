@@ -68,10 +68,10 @@ def empty_interval() -> dict[str, Array]:
 
 def state_specs(state: State, specs: Any) -> Any:
     """Partition specs of a state: what has the form of the parameters lies as they do."""
-    form = jax.tree.structure(state["params"])
+    form: Any = jax.tree.structure(state["params"])
 
     def is_like_params(node: Any) -> bool:
-        return jax.tree.structure(node) == form
+        return bool(jax.tree.structure(node) == form)
 
     return jax.tree.map(
         lambda node: specs if is_like_params(node) else PartitionSpec(),

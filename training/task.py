@@ -133,7 +133,8 @@ def evaluate_checkpoint(
             f"{len(class_names)} of this dataset"
         )
     where = meshes.shardings(task.mesh, task.param_specs)
-    params = checkpoints.restore_params(step, task.network, where)
+    shapes = jax.eval_shape(task.network.init, jax.random.key(0))
+    params = checkpoints.restore_params(step, shapes, where)
     mean = checkpoints.restore_mean(step, NamedSharding(task.mesh, PartitionSpec()))
     checkpoints.close()
     result = evaluate(step_function, params, mean, batches, meshes.batch_placer(task.mesh))
@@ -165,7 +166,7 @@ def initialize_distributed(
     Raises:
       TrainingError: not enough is known to join.
     """
-    if jax.config.jax_platforms == "cpu":
+    if jax.config.read("jax_platforms") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)

@@ -75,7 +75,9 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     try:
         saved = flatten(json.loads(path.read_text())["config"])
     except (ValueError, KeyError) as error:
-        raise TrainingError(f"{path}: damaged ({error}); remove it, or choose another --workdir") from error
+        raise TrainingError(
+            f"{path}: damaged ({error}); remove it, or choose another --workdir"
+        ) from error
     now = flatten(config)
     differing = [
         f"{field} (was {saved.get(field)}, now {now.get(field)})"

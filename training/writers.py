@@ -27,7 +27,7 @@ class MetricWriter:
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
             _remove_later_lines(self.path, {"train": step, "validation": evaluated})
-        self._file = open(self.path, "a")
+        self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
         self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
 
     def write(self, metrics: dict[str, Any]) -> None:

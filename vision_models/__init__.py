@@ -8,6 +8,7 @@ This package knows nothing of data or training.
 
 import difflib
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -18,7 +19,7 @@ from vision_models.analysis import activations, count_parameters, multiply_adds
 __all__ = ["activations", "count_parameters", "create", "list_models", "multiply_adds"]
 
 # Name -> class and the options that make it that network.
-_MODELS: dict[str, tuple[type[nnx.Module], dict[str, Any]]] = {
+_MODELS: dict[str, tuple[Callable[..., nnx.Module], dict[str, Any]]] = {
     "alexnet": (AlexNet, {}),
     # The single-GPU net of the paper's section 3.2: the convolutional layers have
     # half the kernels, conv5 and the hidden layers all (code: layers-145-half.cfg).
@@ -53,7 +54,8 @@ def create(name: str, *, num_classes: int = 1000, rngs: nnx.Rngs, **options: Any
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no model {name!r}; {hint}There are: {', '.join(list_models())}")
     network, defaults = _MODELS[name]
-    unknown = set(options) - set(inspect.signature(network.__init__).parameters)
+    accepted = inspect.signature(getattr(network, "__init__")).parameters  # noqa: B009
+    unknown = set(options) - set(accepted)
     if unknown:
         raise ValueError(f"model {name!r} has no option {', '.join(sorted(unknown))}")
     return network(num_classes=num_classes, rngs=rngs, **{**defaults, **options})

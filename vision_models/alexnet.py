@@ -1,8 +1,8 @@
-"""AlexNet: Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
-Convolutional Neural Networks", 2012.
+"""AlexNet: Krizhevsky, Sutskever and Hinton, 2012.
 
-Sections and Figure 2 are the paper's; "code" is the source that the authors
-released, whose `layers-145.cfg` is the network that was trained in 2012.
+"ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012. Sections
+and Figure 2 are the paper's; "code" is the source that the authors released, whose
+`layers-145.cfg` is the network that was trained in 2012.
 """
 
 from collections.abc import Mapping, Sequence
@@ -114,7 +114,9 @@ class AlexNet(nnx.Module):
             raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
         size = final_size(image_size, pool_window)
         if size < 1:
-            raise ValueError(f"images of {image_size} pixels are too small for AlexNet: at least 64")
+            raise ValueError(
+                f"images of {image_size} pixels are too small for AlexNet: at least 64"
+            )
 
         self.towers = towers
         self.connected = connected
@@ -155,11 +157,11 @@ class AlexNet(nnx.Module):
         features = size * size * (channels if self.middle else maps[1])
         for name, units in zip(("fc6", "fc7"), hidden, strict=True):
             if name in self.hidden:
-                layer = TowerDense(
+                hidden_layer = TowerDense(
                     features * seen, units // towers,
                     towers=towers, kernel_init=narrow, bias=init_bias, rngs=rngs,
                 )  # fmt: skip
-                setattr(self, name, layer)
+                setattr(self, name, hidden_layer)
                 features = units // towers
         self.fc8 = TowerHead(features, num_classes, towers=towers, kernel_init=narrow, rngs=rngs)
 
@@ -251,4 +253,3 @@ def final_size(image_size: int, pool_window: int = 3) -> int:
     for _ in range(3):
         size = (size - pool_window) // 2 + 1
     return size
-

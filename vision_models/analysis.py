@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jax.extend import core
 
 
 def count_parameters(model: nnx.Module) -> int:
@@ -59,7 +58,7 @@ def multiply_adds(model: Any, image_size: int) -> int:
     return sum(_multiply_adds_of(equation) for equation in _equations(program.jaxpr))
 
 
-def _equations(jaxpr: Any) -> Iterator[core.JaxprEqn]:
+def _equations(jaxpr: Any) -> Iterator[Any]:
     """All equations, those of inner programs (jit, custom derivatives) included."""
     for equation in jaxpr.eqns:
         yield equation
@@ -69,7 +68,7 @@ def _equations(jaxpr: Any) -> Iterator[core.JaxprEqn]:
                 yield from _equations(inner)
 
 
-def _multiply_adds_of(equation: core.JaxprEqn) -> int:
+def _multiply_adds_of(equation: Any) -> int:
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         out_dim = equation.params["dimension_numbers"].rhs_spec[0]

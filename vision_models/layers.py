@@ -43,7 +43,7 @@ def _channel_window_sum(x: Array, before: int, after: int) -> Array:
 
 
 def _power_of_scale(scale: Array, beta: float) -> Array:
-    """scale ** -beta, avoiding the slow general power for the papers' beta of 3/4."""
+    """Scale ** -beta, avoiding the slow general power for the papers' beta of 3/4."""
     if beta == 0.75:
         return lax.rsqrt(scale * jnp.sqrt(scale))
     return scale**-beta

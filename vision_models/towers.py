@@ -74,7 +74,7 @@ class TowerConv(nnx.Module):
     ):
         """`in_channels` and `out_channels` count the maps that one tower reads and makes."""
         self.stride = stride
-        self.padding = tuple(tuple(pair) for pair in padding)
+        self.padding = tuple((before, after) for before, after in padding)
         shape = (towers, size, size, in_channels, out_channels)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
         self.bias = nnx.Param(jnp.full((towers, out_channels), bias), **{PER_TOWER: True})
@@ -117,7 +117,9 @@ class TowerDense(nnx.Module):
         for tower in range(self.kernel.shape[0]):
             x = _of_tower(parts, tower)
             x = x.reshape(x.shape[0], -1)
-            outputs.append(x @ self.kernel[tower].astype(x.dtype) + self.bias[tower].astype(x.dtype))
+            outputs.append(
+                x @ self.kernel[tower].astype(x.dtype) + self.bias[tower].astype(x.dtype)
+            )
         return outputs
 
 
