@@ -83,8 +83,11 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
                 values.coordinator_address, values.num_processes, values.process_id
             )
         workdirs.check_continuation(workdir, plain(config))
-        if values.mode == "evaluate":
-            training.check_has_checkpoint(workdir)
+        if values.mode == "evaluate" and not workdirs.has_checkpoint(workdir):
+            raise training.TrainingError(
+                f"{workdir}: no checkpoint to evaluate; train first, or name the run with --workdir"
+            )
+        input_pipeline.check_fields(config.data)
         dataset = input_pipeline.open_dataset(
             config.data.name,
             config.data.dir,

@@ -76,6 +76,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     paths = [path for path in overridden if path is not None]
     keep_overridden_unit(config, paths)
     overrides = {path: _get(config, path) for path in paths}
+    for path, value in overrides.items():
+        if isinstance(value, tuple) and not all(isinstance(v, int | float) for v in value):
+            raise ConfigError(f"--config.{path}={value}: {path} takes numbers, such as '(1, 2)'")
     return CommandLine(config, Path(path).stem, variant, overrides)
 
 
@@ -120,10 +123,10 @@ def _load(source: str) -> ConfigDict:
     try:
         probe(["main.py", f"--config={source}"])
         return probe["config"].value
-    except ConfigError as error:
-        raise ConfigError(f"--config={source}: {error}") from error
     except flags.Error as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        # Whatever the file raised arrives as the last line of absl's own message.
+        reason = str(error).strip().splitlines()[-1].removeprefix("configs.common.")
+        raise ConfigError(f"--config={source}: {reason.removeprefix('ConfigError: ')}") from error
 
 
 def _checked_override(argument: str, config: ConfigDict) -> str | None:

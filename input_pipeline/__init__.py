@@ -27,6 +27,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Statistics",
+    "check_fields",
     "default_cache_dir",
     "evaluation_batches",
     "input_mean",
@@ -38,6 +39,25 @@ __all__ = [
 
 # Accelerators belong to JAX; TensorFlow would take all their memory.
 tf.config.set_visible_devices([], "GPU")
+
+# Values of data.mean.
+MEANS = ("image", "image_center", "channel", "none")
+
+
+def check_fields(data: Any) -> None:
+    """Looks over a config's `data` fields before anything is spent on them.
+
+    Raises:
+      DataError: a crop larger than the image, or an unknown kind of noise or mean.
+    """
+    if not 0 < data.crop <= data.resize:
+        raise DataError(f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels")
+    for field, value, known in (
+        ("data.mean", data.mean, MEANS),
+        ("data.augment.colour_noise", data.augment.colour_noise, preprocess.COLOUR_NOISE),
+    ):
+        if value not in known:
+            raise DataError(f"{field}={value}: choose one of {', '.join(known)}")
 
 
 def training_stream(
@@ -60,16 +80,8 @@ def training_stream(
       data: the fields `resize`, `crop` and `augment` of a config.
       seed, batch_size, start_step, process_index, process_count: as in `training_batches`.
       colour_noise_steps: there is no colour noise from this step on; None keeps it.
-
-    Raises:
-      DataError: a crop larger than the image, or an unknown kind of colour noise.
     """
-    if not 0 < data.crop <= data.resize:
-        raise DataError(f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels")
-    try:
-        colours, scale = preprocess.colour_basis(data.augment.colour_noise, statistics.covariance)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    colours, scale = preprocess.colour_basis(data.augment.colour_noise, statistics.covariance)
 
     def augment(uniform: np.ndarray, step: int) -> dict[str, np.ndarray]:
         noisy = colour_noise_steps is None or step < colour_noise_steps
@@ -96,18 +108,12 @@ def training_stream(
 
 
 def input_mean(statistics: Statistics, kind: str) -> np.ndarray:
-    """What is subtracted from the images.
+    """What is subtracted from the images: float32 [size, size, 3].
 
     Args:
       statistics: of the training split.
       kind: `image` or `image_center` for the mean of every pixel, `channel` for one
         mean per colour, `none` for zero.
-
-    Returns:
-      float32 [size, size, 3].
-
-    Raises:
-      DataError: another kind.
     """
     mean = statistics.mean
     if kind in ("image", "image_center"):
@@ -115,6 +121,4 @@ def input_mean(statistics: Statistics, kind: str) -> np.ndarray:
     if kind == "channel":
         average = mean.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
         return np.broadcast_to(average, mean.shape).copy()
-    if kind == "none":
-        return np.zeros_like(mean)
-    raise DataError(f"data.mean={kind}: choose one of image, image_center, channel, none")
+    return np.zeros_like(mean)

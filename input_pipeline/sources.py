@@ -68,9 +68,14 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """JPEG, PNG, GIF or BMP bytes -> uint8 [height, width, 3], in graph.
 
     The format is found in the bytes, never taken from a file's name. Gray and CMYK
-    images become RGB.
+    images become RGB. JPEGs are decoded by the accurate integer transform, as PIL
+    does it; TensorFlow's default differs from that by about a grey level.
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
     image.set_shape([None, None, 3])
     return image
 
@@ -194,8 +199,8 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
     def find(rows: np.ndarray) -> tuple[np.ndarray, ...]:
         return np.array([names[f] for f in file_of[rows]], object), offsets[rows], lengths[rows]
 
-    def read(path: bytes, offset: np.int64, length: np.int64) -> bytes:
-        with open(path, "rb", buffering=0) as file:
+    def read(path: Any, offset: Any, length: Any) -> bytes:
+        with open(np.asarray(path).item(), "rb", buffering=0) as file:  # an array when eager
             return os.pread(file.fileno(), int(length), int(offset))
 
     def load(path: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -224,7 +229,7 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
     """(file, offset, length) of every record, int64 [records] each, from the cache if there."""
     if cache.exists():
         with np.load(cache) as saved:
-            return saved["file"], saved["offset"], saved["length"]
+            return saved["shard"], saved["offset"], saved["length"]
     index: list[tuple[int, int, int]] = []
     for number, path in enumerate(files):
         size = path.stat().st_size
@@ -239,7 +244,7 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
                 index.append((number, position + 12, length))
                 position += 16 + length
     columns = np.array(index, np.int64).reshape(-1, 3).T
-    save_arrays(cache, file=columns[0], offset=columns[1], length=columns[2])
+    save_arrays(cache, shard=columns[0], offset=columns[1], length=columns[2])
     return columns[0], columns[1], columns[2]
 
 

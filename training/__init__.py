@@ -4,7 +4,6 @@ from training.errors import TrainingError
 from training.loop import Inputs, Schedule, train
 from training.task import (
     Task,
-    check_has_checkpoint,
     evaluate_checkpoint,
     initialize_distributed,
     prepare,
@@ -15,7 +14,6 @@ __all__ = [
     "Schedule",
     "Task",
     "TrainingError",
-    "check_has_checkpoint",
     "evaluate_checkpoint",
     "initialize_distributed",
     "prepare",

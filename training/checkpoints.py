@@ -93,7 +93,8 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps())
         if not steps:
             raise TrainingError(
-                f"{self.directory}: no checkpoint; train first, or name the run with --workdir"
+                f"{self.directory}: no checkpoint to evaluate; train first, or name the run "
+                "with --workdir"
             )
         if which == "latest":
             return steps[-1]

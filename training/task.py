@@ -18,6 +18,8 @@ from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from vision_models.functional import Network, functional
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -50,6 +52,10 @@ def prepare(config: Any, num_classes: int) -> Task:
       TrainingError: options that the network does not take, or devices that the mesh
         or the batch size do not fit.
     """
+    if config.compute_dtype not in DTYPES:
+        raise TrainingError(
+            f"compute_dtype={config.compute_dtype}: choose one of {', '.join(DTYPES)}"
+        )
     options = dict(config.model)
     chosen = options.pop("num_classes")
     if chosen is not None and chosen < num_classes:
@@ -88,14 +94,6 @@ def evaluator(config: Any, task: Task, protocol: str) -> Evaluator:
         aligned=config.data.mean == "image",
         dtype=config.compute_dtype,
     )
-
-
-def check_has_checkpoint(workdir: Path) -> None:
-    """Raises TrainingError if there is nothing to evaluate in a workdir."""
-    if not any((workdir / "checkpoints").glob("[0-9]*")):
-        raise TrainingError(
-            f"{workdir}: no checkpoint to evaluate; train first, or name the run with --workdir"
-        )
 
 
 def evaluate_checkpoint(

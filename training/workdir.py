@@ -59,18 +59,23 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a run has saved anything that could be continued or evaluated."""
+    return any((workdir / "checkpoints").glob("[0-9]*"))
+
+
 def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     """Refuses to go on with a run that was started with another config.
 
     Args:
-      workdir: of the run; fine if it has no saved config.
+      workdir: of the run; fine if it holds no checkpoint, for then there is nothing to lose.
       config: resolved, as plain nested dicts.
 
     Raises:
       TrainingError: fields that change the result differ; the message names them.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    if not (path.exists() and has_checkpoint(workdir)):
         return
     try:
         saved = flatten(json.loads(path.read_text())["config"])
@@ -98,7 +103,7 @@ def check_dataset(workdir: Path, fingerprint: str) -> None:
       TrainingError: the dataset is not that of the saved config.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    if not (path.exists() and has_checkpoint(workdir)):
         return
     saved = json.loads(path.read_text()).get("dataset", {}).get("fingerprint")
     if saved is not None and saved != fingerprint:

@@ -1,0 +1,58 @@
+"""What all tests share: CPU devices, a private cache, image folders, real data if it is there."""
+
+import os
+
+# Before anything imports JAX.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory):
+    """Mean images and indices of the tests stay out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photographs, CIFAR-10 and MNIST; tests that need them are skipped without."""
+    directory = Path(os.environ.get("VISION_MODELS_DATA", ROOT.parent / "shared" / "data"))
+    if not (directory / "imagenet_sample").is_dir():
+        pytest.skip(f"no data in {directory}; set VISION_MODELS_DATA")
+    return directory
+
+
+def write_images(
+    root: Path, counts: dict[str, int], seed: int = 0, size: tuple[int, int] | None = None
+) -> Path:
+    """Class folders of small JPEGs: {"train/cat": 3} makes root/train/cat/0.jpg to 2.jpg."""
+    rng = np.random.default_rng(seed)
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True)
+        for number in range(count):
+            width, height = size or rng.integers(20, 50, 2)
+            coarse = rng.integers(0, 256, (4, 4, 3), np.uint8)
+            image = Image.fromarray(coarse).resize((int(width), int(height)), Image.BICUBIC)
+            image.save(root / folder / f"{number}.jpg", quality=95)
+    return root
+
+
+@pytest.fixture
+def imagenet_folder(tmp_path: Path) -> Path:
+    """An ILSVRC tree of three synsets: 10 training and 5 validation images."""
+    counts = {"n01440764": 4, "n02123597": 3, "n15075141": 3}
+    validation = {"n01440764": 2, "n02123597": 2, "n15075141": 1}
+    return write_images(
+        tmp_path / "imagenet",
+        {f"train/{k}": v for k, v in counts.items()}
+        | {f"val/{k}": v for k, v in validation.items()},
+    )

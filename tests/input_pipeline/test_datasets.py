@@ -1,0 +1,172 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from input_pipeline import DataError, open_dataset
+from tests.conftest import write_images
+
+
+def opened(name, directory, tmp_path, **options):
+    return open_dataset(
+        name, None if directory is None else str(directory), cache_dir=tmp_path, **options
+    )
+
+
+def labels(examples):
+    columns = examples.find(np.arange(examples.count))
+    return [int(examples.load(*row)[1]) for row in zip(*columns, strict=True)]
+
+
+def test_digits_are_embedded(tmp_path):
+    dataset = opened("digits", None, tmp_path)
+    assert dataset.splits["train"].count == 1437
+    assert dataset.splits["validation"].count == 360
+    assert dataset.evaluation_split == "validation"
+    assert dataset.class_names == tuple("0123456789")
+    held = {dataset.splits["validation"].name(i) for i in range(360)}
+    kept = {dataset.splits["train"].name(i) for i in range(1437)}
+    assert len(held | kept) == 1797
+
+
+def test_imagenet_labels_follow_the_synsets_not_the_folders(imagenet_folder, tmp_path):
+    dataset = opened("imagenet2012", imagenet_folder, tmp_path)
+    assert len(dataset.class_names) == 1000
+    assert dataset.class_names[284] == "n02123597"
+    assert labels(dataset.splits["train"]) == [0] * 4 + [284] * 3 + [999] * 3
+    assert dataset.evaluation_split == "validation"
+
+
+def test_synsets_equal_the_list_of_the_challenge(shared_data, tmp_path):
+    listed = [line.split()[0] for line in (shared_data / "imagenet_synsets.txt").open()]
+    dataset = opened("imagenet2012", shared_data / "imagenet_sample", tmp_path)
+    assert list(dataset.class_names) == listed
+
+
+def test_own_classes_in_sorted_order(tmp_path):
+    root = write_images(
+        tmp_path / "own",
+        {"train/zebra": 2, "train/ant": 3, "val/zebra": 1, "val/ant": 1, "test/ant": 2},
+    )
+    (root / "train" / "ant" / "notes.txt").write_text("not an image")
+    (root / "train" / ".hidden").mkdir()
+    dataset = opened("folder", root, tmp_path)
+    assert dataset.class_names == ("ant", "zebra")
+    assert labels(dataset.splits["train"]) == [0, 0, 0, 1, 1]
+    assert dataset.evaluation_split == "test"
+    assert dataset.splits["test"].count == 2
+
+
+def test_class_folders_alone_hold_out_a_tenth(tmp_path):
+    root = write_images(tmp_path / "own", {"a": 12, "b": 8})
+    dataset = opened("folder", root, tmp_path)
+    assert dataset.splits["train"].count == 18
+    assert dataset.splits["validation"].count == 2
+    other = opened("folder", root, tmp_path, validation_examples=5)
+    assert other.splits["train"].count == 15
+    assert other.fingerprint != dataset.fingerprint
+
+
+def test_formats_are_told_by_content(tmp_path):
+    root = write_images(tmp_path / "own", {"a": 1, "b": 1})
+    grey = Image.fromarray(np.full((30, 40), 77, np.uint8))
+    grey.save(root / "a" / "a_png_named.JPEG", format="PNG")
+    cmyk = Image.new("CMYK", (30, 40), (0, 255, 255, 0))
+    cmyk.save(root / "a" / "b_cmyk.jpg", format="JPEG", quality=100)
+    dataset = opened("folder", root, tmp_path, validation_examples=1)
+    loaded = {}
+    for split in dataset.splits.values():
+        columns = split.find(np.arange(split.count))
+        for i, row in enumerate(zip(*columns, strict=True)):
+            loaded[split.name(i).rsplit("/", 1)[1]] = split.load(*row)[0].numpy()
+    np.testing.assert_array_equal(loaded["a_png_named.JPEG"], np.full((30, 40, 3), 77))
+    assert loaded["b_cmyk.jpg"].mean((0, 1)) == pytest.approx((255, 0, 0), abs=4)  # red
+
+
+def test_fingerprint_follows_the_files(imagenet_folder, tmp_path):
+    before = opened("imagenet2012", imagenet_folder, tmp_path).fingerprint
+    assert opened("imagenet2012", imagenet_folder, tmp_path).fingerprint == before
+    moved = shutil.move(imagenet_folder, tmp_path / "elsewhere")
+    assert opened("imagenet2012", moved, tmp_path).fingerprint == before
+    (tmp_path / "elsewhere" / "train" / "n01440764" / "0.jpg").unlink()
+    assert opened("imagenet2012", moved, tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "name, train, test", [("cifar10", 45_000, 10_000), ("mnist", 55_000, 10_000)]
+)
+def test_tfds(shared_data, tmp_path, name, train, test):
+    dataset = opened(name, shared_data / "tfds", tmp_path)
+    assert {k: v.count for k, v in dataset.splits.items()} == {
+        "train": train,
+        "test": test,
+        "validation": 5000,
+    }
+    assert dataset.evaluation_split == "test"
+    assert len(dataset.class_names) == 10
+    from_index = opened(name, shared_data / "tfds", tmp_path)  # the index is kept by now
+    assert from_index.fingerprint == dataset.fingerprint
+
+
+def test_tfds_records_are_those_that_tfds_reads(shared_data, tmp_path):
+    import tensorflow_datasets as tfds
+
+    dataset = opened("cifar10", shared_data / "tfds", tmp_path)
+    test = dataset.splits["test"]
+    theirs = tfds.load("cifar10", data_dir=shared_data / "tfds", split="test", download=False)
+    by_image = {
+        bytes(e["image"].tobytes()): int(e["label"]) for e in theirs.take(50).as_numpy_iterator()
+    }
+    columns = test.find(np.arange(50))
+    ours = [test.load(*row) for row in zip(*columns, strict=True)]
+    assert {bytes(image.numpy().tobytes()): int(label) for image, label in ours} == by_image
+
+
+def test_the_version_directory_itself(shared_data, tmp_path):
+    direct = opened("mnist", shared_data / "tfds" / "mnist" / "3.0.1", tmp_path)
+    assert direct.splits["test"].count == 10_000
+
+
+def test_a_tfrecord_cut_short_is_named(shared_data, tmp_path):
+    copy = tmp_path / "tfds" / "mnist" / "3.0.1"
+    shutil.copytree(shared_data / "tfds" / "mnist" / "3.0.1", copy)
+    for path in [copy, *copy.iterdir()]:
+        path.chmod(0o755)
+    file = next(copy.glob("*test.tfrecord*"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"mnist-test.tfrecord.*cut short at byte"):
+        opened("mnist", tmp_path / "tfds", tmp_path)
+
+
+def test_faults_of_a_directory_are_named(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    (tmp_path / "empty").mkdir()
+    strange = write_images(tmp_path / "strange", {"cats": 1, "dogs": 1})
+    flat = write_images(tmp_path / "flat", {"train/n01440764": 1, "val": 2})
+    cats = write_images(tmp_path / "cats", {"train/cats": 1, "val/n01440764": 1})
+    no_images = tmp_path / "none"
+    for folder in ("train/n01440764", "val/n01440764"):
+        (no_images / folder).mkdir(parents=True)
+    other = write_images(tmp_path / "other", {"train/a": 1, "train/b": 1, "val/c": 1})
+    for name, directory, message in [
+        ("imagenet2012", None, r"(?s)needs ImageNet.*--config.data.dir=DIR.*:digits"),
+        ("cifar10", None, "cifar10 needs a directory"),
+        ("imagenet2012", tmp_path / "nowhere", "no such directory"),
+        ("imagenet2012", file, "a file, not a directory"),
+        ("imagenet2012", tmp_path / "empty", "is empty"),
+        ("imagenet2012", strange, r"looked for train/<wnid>/ and val/<wnid>/"),
+        ("imagenet2012", flat, r"val: no class folders"),
+        ("imagenet2012", cats, r"train/cats: no synset.*data.name=folder"),
+        ("imagenet2012", no_images, r"train: no images in its class folders"),
+        ("cifar10", strange, r"looked for cifar10/<version>/dataset_info.json"),
+        ("folder", tmp_path / "flat", r"1 class folders, at least two"),
+        ("folder", other, r"val/c: 'c' is not one of the 2 classes"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            opened(name, directory, tmp_path)
+    with pytest.raises(DataError, match="between 1 and 1 of the 2 training"):
+        opened("folder", strange, tmp_path, validation_examples=2)
+    with pytest.raises(DataError, match="has no split 'test'"):
+        opened("digits", None, tmp_path).examples("test")

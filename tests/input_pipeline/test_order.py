@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from input_pipeline import order
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    count=st.integers(1, 60),
+    batch=st.integers(1, 25),
+    seed=st.integers(0, 2**31),
+    first=st.integers(0, 5),
+)
+def test_every_epoch_holds_every_example_once(count, batch, seed, first):
+    steps = range(-(-count * 3 // batch) + 1)
+    positions = first * count + np.arange(len(steps) * batch)
+    indices, epochs = order.examples_at(seed, positions, count)
+    for epoch in range(first, first + 3):
+        assert sorted(indices[epochs == epoch]) == list(range(count))
+
+
+def test_epochs_and_seeds_differ():
+    orders = [tuple(order.epoch_order(s, e, 50)) for s in (0, 1) for e in (0, 1)]
+    assert len(set(orders)) == 4
+
+
+def test_permutation_is_uniform():
+    """Each of 8 examples stands at each of 8 places equally often."""
+    table = np.zeros((8, 8))
+    for epoch in range(4000):
+        table[np.arange(8), order.epoch_order(3, epoch, 8)] += 1
+    # 49 degrees of freedom: the rows and columns of the table are fixed.
+    statistic = ((table - 500) ** 2 / 500).sum()
+    assert 1e-4 < stats.chi2(49).cdf(statistic) < 1 - 1e-4
+
+
+def test_draws_are_a_function_of_seed_epoch_and_index():
+    indices = np.array([5, 0, 1_281_166, 5])
+    epochs = np.array([0, 0, 3, 1])
+    together = order.uniform_draws(7, epochs, indices)
+    for row in range(4):
+        alone = order.uniform_draws(7, epochs[row : row + 1], indices[row : row + 1])
+        np.testing.assert_array_equal(alone[0], together[row])
+    assert len(np.unique(together)) == together.size
+    assert not np.array_equal(order.uniform_draws(8, epochs, indices), together)
+
+
+def test_draws_are_uniform_and_independent():
+    drawn = order.uniform_draws(0, np.zeros(20_000, np.int64), np.arange(20_000))
+    for column in drawn.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+    correlation = np.corrcoef(drawn.T) - np.eye(order.DRAWS)
+    assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
+    neighbours = np.corrcoef(drawn[:-1, 0], drawn[1:, 0])[0, 1]
+    assert abs(neighbours) < 5 / np.sqrt(20_000)
+
+
+def test_the_stream_is_that_of_yesterday():
+    """Recorded once: a change here means that no old run can be continued."""
+    assert order.epoch_order(0, 0, 10).tolist() == RECORDED_ORDER
+    drawn = order.uniform_draws(0, np.array([0]), np.array([3]))[0, :2]
+    assert drawn.tolist() == pytest.approx(RECORDED_DRAWS, rel=1e-15)
+
+
+RECORDED_ORDER = [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
+RECORDED_DRAWS = [0.8031561126104632, 0.571465360572871]

@@ -1,0 +1,250 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+import vision_models
+from vision_models.analysis import activation_shapes
+
+SMALL = {
+    "image_size": 67,
+    "kernels": (8, 12, 16, 16, 12),
+    "hidden": (24, 20),
+    "init_std": 0.05,
+    "init_std_conv3to5": 0.05,
+}
+
+
+def small(**options):
+    return vision_models.create("alexnet", num_classes=7, rngs=nnx.Rngs(0), **SMALL | options)
+
+
+def abstract(name="alexnet", **options):
+    return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
+
+
+def images(count=3, size=67, seed=0):
+    return np.random.default_rng(seed).normal(0, 60, (count, size, size, 3)).astype(np.float32)
+
+
+# Parameters and multiply-adds counted by hand from the layer tables of the original
+# code (layers-145.cfg, layers-145-half.cfg, layers-150.cfg).
+COUNTS = [
+    ("alexnet", {}, 60_965_224, 724_406_816),
+    ("alexnet_one_gpu", {}, 59_798_312, 391_514_384),
+    ("alexnet", {"towers": 1}, 62_378_344, 1_135_256_096),  # ungrouped
+]
+
+
+@pytest.mark.parametrize("name, options, parameters, multiply_adds", COUNTS)
+def test_counts(name, options, parameters, multiply_adds):
+    model = abstract(name, **options)
+    assert vision_models.count_parameters(model) == parameters
+    assert vision_models.multiply_adds(model, 224) == multiply_adds
+
+
+def test_every_model_is_in_the_table():
+    assert {name for name, *_ in COUNTS} == set(vision_models.list_models())
+
+
+def test_shape_of_every_activation():
+    assert activation_shapes(abstract(), 224) == {
+        "conv1": (55, 55, 96),
+        "norm1": (55, 55, 96),
+        "pool1": (27, 27, 96),
+        "conv2": (27, 27, 256),
+        "norm2": (27, 27, 256),
+        "pool2": (13, 13, 256),
+        "conv3": (13, 13, 384),
+        "conv4": (13, 13, 384),
+        "conv5": (13, 13, 256),
+        "pool5": (6, 6, 256),
+        "fc6": (4096,),
+        "fc7": (4096,),
+        "fc8": (1000,),
+    }
+
+
+def test_number_of_neurons():
+    """The paper says 650,000."""
+    shapes = activation_shapes(abstract(), 224)
+    layers = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+    assert sum(int(np.prod(shapes[name])) for name in layers) == 659_272
+
+
+def test_initial_parameters_are_the_papers():
+    params = nnx.to_pure_dict(nnx.state(small(hidden=(512, 512), init_std_conv3to5=0.03)))
+    for name, layer in params.items():
+        std = 0.03 if name in ("conv3", "conv4", "conv5") else 0.05
+        kernel = np.asarray(layer["kernel"])
+        assert kernel.std() == pytest.approx(std, rel=6 / np.sqrt(2 * kernel.size)), name
+        assert abs(kernel.mean()) < 6 * std / np.sqrt(kernel.size), name
+        bias = 0.0 if name in ("conv1", "conv3", "fc8") else 1.0
+        assert np.all(np.asarray(layer["bias"]) == bias), name
+        assert not np.array_equal(kernel[0], kernel[1]), f"{name}: both towers alike"
+
+
+def forward_by_grouped_convolutions(params, x, *, code_order=False, average=False):
+    """The network written the other way: grouped convolutions, and LRN over reshaped groups."""
+
+    def grouped(layer, groups):
+        kernel = params[layer]["kernel"]  # [2, h, w, in, out]
+        if groups == 1:
+            return jnp.concatenate(list(kernel), axis=-1), 1
+        return jnp.concatenate(list(kernel), axis=-1), groups
+
+    def conv(x, layer, groups, stride, padding):
+        kernel, groups = grouped(layer, groups)
+        out = lax.conv_general_dilated(
+            x, kernel, (stride, stride), padding,
+            feature_group_count=groups, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+        return out + params[layer]["bias"].reshape(-1)
+
+    def lrn(x):
+        b, h, w, c = x.shape
+        halves = np.asarray(x, np.float64).reshape(b, h, w, 2, c // 2)
+        padded = np.pad(halves**2, [(0, 0)] * 4 + [(2, 2)])
+        total = sum(padded[..., i : i + c // 2] for i in range(5))
+        alpha = 1e-4 / 5 if average else 1e-4
+        return jnp.asarray((halves / (2 + alpha * total) ** 0.75).reshape(x.shape), jnp.float32)
+
+    def pool(x):
+        return nnx.max_pool(x, (3, 3), (2, 2), "VALID")
+
+    def dense(x, layer):
+        kernel = params[layer]["kernel"]
+        bias = params[layer]["bias"].reshape(-1)
+        return x.reshape(len(x), -1) @ jnp.concatenate(list(kernel), axis=-1) + bias
+
+    x = conv(x, "conv1", 1, 4, ((0, 3), (0, 3)))
+    x = jax.nn.relu(pool(lrn(x))) if code_order else pool(lrn(jax.nn.relu(x)))
+    x = pool(lrn(jax.nn.relu(conv(x, "conv2", 2, 1, ((2, 2), (2, 2))))))
+    x = jax.nn.relu(conv(x, "conv3", 1, 1, ((1, 1), (1, 1))))
+    x = jax.nn.relu(conv(x, "conv4", 2, 1, ((1, 1), (1, 1))))
+    x = pool(jax.nn.relu(conv(x, "conv5", 2, 1, ((1, 1), (1, 1)))))
+    x = 0.5 * jax.nn.relu(dense(x, "fc6"))
+    x = 0.5 * jax.nn.relu(dense(x, "fc7"))
+    return x @ params["fc8"]["kernel"].reshape(x.shape[1], -1) + params["fc8"]["bias"]
+
+
+@pytest.mark.parametrize("code", [False, True], ids=["paper", "code"])
+def test_logits_equal_the_grouped_form(code):
+    """Fails if a convolution loses its grouping or a window of LRN crosses the towers."""
+    constants = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": code}
+    model = small(lrn_constants=constants, norm1_before_neuron=code)
+    params = nnx.to_pure_dict(nnx.state(model))
+    x = images()
+    expected = forward_by_grouped_convolutions(params, x, code_order=code, average=code)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_towers_meet_only_at_the_exchanges():
+    """What the second tower's kernels change, layer by layer."""
+    x = images()
+    before = vision_models.activations(small(), x)
+
+    def changed_in_first_tower(layer):
+        model = small()
+        module = getattr(model, layer)
+        module.kernel[...] = module.kernel[...].at[1].multiply(1.5)
+        after = vision_models.activations(model, x)
+        return {
+            name
+            for name in after
+            if name != "fc8"
+            and not np.array_equal(
+                np.split(np.asarray(after[name]), 2, -1)[0],
+                np.split(np.asarray(before[name]), 2, -1)[0],
+            )
+        }
+
+    assert changed_in_first_tower("conv1") == {"conv3", "conv4", "conv5", "pool5", "fc6", "fc7"}
+    assert changed_in_first_tower("conv3") == {"fc6", "fc7"}
+    assert changed_in_first_tower("conv4") == {"fc6", "fc7"}
+    assert changed_in_first_tower("fc6") == {"fc7"}
+    assert changed_in_first_tower("fc7") == set()
+
+
+@pytest.mark.parametrize(
+    "options, activations",
+    [
+        ({"without": "conv3"}, {"conv3"}),
+        ({"without": "conv4"}, {"conv4"}),
+        ({"without": "conv5"}, {"conv5"}),
+        ({"without": "fc6"}, {"fc6"}),
+        ({"without": "fc7"}, {"fc7"}),
+        ({"without": "conv3, conv4,conv5,fc6,fc7"}, {"conv3", "conv4", "conv5", "fc6", "fc7"}),
+    ],
+)
+def test_layers_can_be_left_out(options, activations):
+    whole, less = small(), small(**options)
+    names = set(vision_models.activations(whole, images()))
+    assert set(vision_models.activations(less, images())) == names - activations
+    assert less(images()).shape == (3, 7)
+    assert vision_models.count_parameters(less) != vision_models.count_parameters(whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lrn": False},
+        {"neuron": "tanh"},
+        {"pool_window": 2},
+        {"connected": False},
+        {"spatial_norm2": True},
+        {"norm1_before_neuron": True},
+    ],
+    ids=str,
+)
+def test_ablations_change_the_function_but_not_its_shape(options):
+    x = images()
+    whole, other = small(), small(**options)
+    assert other(x).shape == (3, 7)
+    assert not np.allclose(other(x), whole(x), rtol=1e-4)
+
+
+def test_non_overlapping_pools_have_the_same_sizes():
+    overlapping = activation_shapes(abstract(), 224)
+    assert activation_shapes(abstract(pool_window=2), 224) == overlapping
+
+
+def test_dropout_in_training_only():
+    model, x = small(), images()
+    keys = jax.random.split(jax.random.key(0), 3)
+    np.testing.assert_array_equal(model(x), model(x))
+    assert not np.allclose(model(x, dropout_keys=keys), model(x))
+    other = jax.random.split(jax.random.key(1), 3)
+    assert not np.allclose(model(x, dropout_keys=keys), model(x, dropout_keys=other))
+    without = small(dropout=0.0)
+    np.testing.assert_array_equal(without(x, dropout_keys=keys), without(x))
+
+
+def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
+    model, x = small(), images()
+    logits = model(jnp.asarray(x, jnp.bfloat16))
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, model(x), rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"without": "conv1"}, "cannot leave out conv1; choose from conv3"),
+        ({"towers": 5}, "5 towers do not divide"),
+        ({"image_size": 40}, "40 pixels are too small"),
+        ({"kernels": (1, 2)}, "kernels takes 5 numbers"),
+        ({"dropout": 1.0}, r"dropout is a probability in \[0, 1\)"),
+        ({"droput": 0.1}, "'alexnet' has no option droput"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options)
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(ValueError, match="no model 'alexnt'; did you mean 'alexnet'"):
+        vision_models.create("alexnt", rngs=nnx.Rngs(0))
