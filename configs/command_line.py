@@ -76,9 +76,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     paths = [path for path in overridden if path is not None]
     keep_overridden_unit(config, paths)
     overrides = {path: _get(config, path) for path in paths}
-    for path, value in overrides.items():
+    for field, value in overrides.items():
         if isinstance(value, tuple) and not all(isinstance(v, int | float) for v in value):
-            raise ConfigError(f"--config.{path}={value}: {path} takes numbers, such as '(1, 2)'")
+            raise ConfigError(f"--config.{field}={value}: {field} takes numbers, such as '(1, 2)'")
     return CommandLine(config, Path(path).stem, variant, overrides)
 
 

@@ -105,7 +105,7 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
     if not given:
         return None
     if len(given) > 1:
-        raise ConfigError(f"{name} is given in {' and in '.join(given)}; give one")
+        raise ConfigError(f"{name} is given in {' and '.join(given)}; give one")
     ((unit, value),) = given.items()
     examples = {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}[unit]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from evaluation import inputs, metrics
+from evaluation import inputs, metrics, parallel
 
 Totals = dict[str, Array]
 Step = Callable[[Any, Array, dict[str, Array]], Totals]
@@ -43,13 +43,14 @@ class Evaluator:
 
         def local(params: Any, mean: Array, batch: dict[str, Array]) -> Totals:
             log_p = self.log_probabilities(params, mean, batch["image"])
-            return lax.psum(metrics.totals(log_p, batch["label"], batch["mask"]), "data")
+            sums = metrics.totals(log_p, batch["label"], batch["mask"])
+            return parallel.total(sums, self.mesh, "data")
 
         replicated = PartitionSpec()
         sharded = jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(self.param_specs, replicated, PartitionSpec("data")),
+            in_specs=(self.param_specs, replicated, parallel.split(self.mesh, "data")),
             out_specs=replicated,
         )
         return jax.jit(sharded)

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from evaluation import parallel
 from training.errors import TrainingError
 
 
@@ -34,9 +35,8 @@ def make_mesh(
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     if tower is None:
-        tower = 2 if towers == 2 and (count if data is None else data * 2 <= count) % 2 == 0 else 1
-        if towers == 2 and data is not None:
-            tower = 2 if data * 2 <= count else 1
+        fits = count % 2 == 0 if data is None else 2 * data <= count
+        tower = 2 if towers == 2 and fits else 1
     if tower < 1 or towers % tower:
         raise TrainingError(
             f"mesh.tower={tower}: a network of {towers} tower{'s' * (towers > 1)} cannot be split "
@@ -75,7 +75,7 @@ def param_specs(per_tower: Any, mesh: Mesh) -> Any:
       per_tower: `Network.per_tower`.
       mesh: with an axis of size 1 nothing is split.
     """
-    split = PartitionSpec("tower") if mesh.shape["tower"] > 1 else PartitionSpec()
+    split = parallel.split(mesh, "tower")
     return jax.tree.map(lambda leaf: split if leaf else PartitionSpec(), per_tower)
 
 

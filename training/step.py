@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array, lax
+from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
-from evaluation import inputs, metrics
+from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
 from training.mesh import param_specs, shardings
 from vision_models.functional import Network, parameter_names
@@ -118,7 +118,7 @@ def make_train_step(
     def gradients(params: Any, batch: Batch, mean: Array, key: Array) -> tuple[Any, Any]:
         """On one device: gradients of its share of the mean loss, and sums of metrics."""
         held = batch["label"].shape[0]
-        places = lax.axis_index("data") * held + jnp.arange(held)
+        places = parallel.rows(held, mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
         images = inputs.training_input(batch, mean, aligned=aligned_mean, dtype=dtype)
 
@@ -130,13 +130,13 @@ def make_train_step(
         # Parameters are the same on every device along `data`, so that shard_map sums
         # their gradients over it.
         grads, sums = jax.grad(loss, has_aux=True)(params)
-        return grads, lax.psum(sums, "data")
+        return grads, parallel.total(sums, mesh, "data")
 
     replicated = PartitionSpec()
     sharded_gradients = jax.shard_map(
         gradients,
         mesh=mesh,
-        in_specs=(specs, PartitionSpec("data"), replicated, replicated),
+        in_specs=(specs, parallel.split(mesh, "data"), replicated, replicated),
         out_specs=(specs, replicated),
     )
 

@@ -1,0 +1,28 @@
+"""Splitting over a mesh axis and summing over it, at no cost where the axis has one device.
+
+XLA keeps a collective over a group of one as a copy, of every gradient among others.
+"""
+
+from typing import TypeVar
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
+
+Tree = TypeVar("Tree")
+
+
+def split(mesh: Mesh, axis: str) -> PartitionSpec:
+    """Leading dimension over `axis`, or nothing split where that has one device."""
+    return PartitionSpec(axis) if mesh.shape[axis] > 1 else PartitionSpec()
+
+
+def total(tree: Tree, mesh: Mesh, axis: str) -> Tree:
+    """Inside `jax.shard_map`: the sum over `axis`."""
+    return lax.psum(tree, axis) if mesh.shape[axis] > 1 else tree
+
+
+def rows(count: int, mesh: Mesh, axis: str) -> Array:
+    """Inside `jax.shard_map`: which rows of the whole the `count` held here are, int32 [count]."""
+    first = lax.axis_index(axis) * count if mesh.shape[axis] > 1 else 0
+    return first + jnp.arange(count)

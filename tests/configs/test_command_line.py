@@ -1,0 +1,144 @@
+import pytest
+from absl import flags
+from ml_collections import ConfigDict
+
+from configs import command_line
+from configs.common import ConfigError, add_duration, keep_overridden_unit, to_steps
+
+ALEXNET = "--config=configs/alexnet.py"
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    from tests.conftest import ROOT
+
+    monkeypatch.chdir(ROOT)
+
+
+def parse(*arguments):
+    return command_line.parse(["main.py", *arguments], flags.FlagValues())
+
+
+def test_overrides_of_every_kind():
+    parsed = parse(
+        f"{ALEXNET}:digits",
+        "--config.batch_size=32",
+        "--config.optimizer.weight_decay=1e-3",
+        "--config.model.lrn=False",
+        "--noconfig.data.augment.random_crop",
+        "--config.model.without=conv3,fc7",
+        "--config.optimizer.drop_epochs=(3, 5)",
+        "--config.mesh.tower=1",
+        "--config.data.dir",
+        "/somewhere",
+    )
+    config = parsed.config
+    assert (parsed.name, parsed.variant) == ("alexnet", "digits")
+    assert config.batch_size == 32
+    assert config.optimizer.weight_decay == 1e-3
+    assert config.model.lrn is False
+    assert config.data.augment.random_crop is False
+    assert config.model.without == "conv3,fc7"
+    assert config.optimizer.drop_epochs == (3, 5)
+    assert config.mesh.tower == 1
+    assert config.data.dir == "/somewhere"
+    assert parsed.overrides["model.without"] == "conv3,fc7"
+    assert len(parsed.overrides) == 8
+
+
+def test_overrides_may_stand_before_the_config():
+    assert parse("--config.batch_size=8", ALEXNET).config.batch_size == 8
+    assert parse("--config.batch_size=8", "--config", "configs/alexnet.py").config.batch_size == 8
+
+
+def test_what_follows_the_batch_size_moves_with_it():
+    config = parse(ALEXNET, "--config.batch_size=256").config
+    assert config.optimizer.learning_rate == pytest.approx(0.02)
+    assert config.evaluation.batch_size == 256
+    for order in (
+        ("batch_size=256", "optimizer.learning_rate=0.5"),
+        ("optimizer.learning_rate=0.5", "batch_size=256"),
+    ):
+        config = parse(ALEXNET, *(f"--config.{field}" for field in order)).config
+        assert config.optimizer.learning_rate == 0.5
+        assert config.batch_size == 256
+
+
+def test_crop_and_network_agree():
+    assert parse(ALEXNET, "--config.data.crop=96").config.model.image_size == 96
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no --config; for example --config=configs/alexnet.py:digits"),
+        (["--config=configs/nothing.py"], "no file configs/nothing.py; there are .*alexnet.py"),
+        (["--config=nowhere/nothing.py"], "no file nowhere/nothing.py; there are .*alexnet.py"),
+        ([f"{ALEXNET}:twelve"], "no variant :twelve; there are :original, :one_gpu, :digits"),
+        (
+            [ALEXNET, "--config.model.droput=0"],
+            "no such field; did you mean --config.model.dropout?",
+        ),
+        ([ALEXNET, "--config.dropout=0"], "did you mean --config.model.dropout?"),
+        ([ALEXNET, "--config.learning_rate=1"], "did you mean --config.optimizer.learning_rate?"),
+        ([ALEXNET, "--config.zzz=1"], "--config.zzz: no such field$"),
+        ([ALEXNET, "--config.batch_size=many"], "batch_size takes an integer"),
+        ([ALEXNET, "--config.batch_size=1.5"], "batch_size takes an integer"),
+        ([ALEXNET, "--config.model.dropout=half"], "model.dropout takes a number"),
+        ([ALEXNET, "--config.model.lrn=perhaps"], "model.lrn takes true or false"),
+        ([ALEXNET, "--config.optimizer.drop_epochs=soon"], "drop_epochs takes numbers"),
+        (
+            [ALEXNET, "--config.evaluation=1"],
+            "a group of fields; override one: evaluation.batch_size",
+        ),
+        ([ALEXNET, "--config.total_steps=3", "--config.total_epochs=1"], "in two units; give one"),
+        ([ALEXNET, "--mdoe=train"], "Unknown command line flag 'mdoe'"),
+        ([ALEXNET, "train"], "'train' is not understood"),
+    ],
+)
+def test_faults_are_named_in_one_line(arguments, message):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")) as caught:
+        parse(*arguments)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def duration(**value):
+    config = ConfigDict()
+    add_duration(config, "total", **value)
+    return config
+
+
+@pytest.mark.parametrize(
+    "value, steps",
+    [
+        ({"steps": 7}, 7),
+        ({"epochs": 2.0}, 20),
+        ({"epochs": 0.25}, 2),
+        ({"epochs": 0.01}, 1),
+        ({"epochs": 0.0}, 0),
+        ({"examples": 250}, 2),
+        ({}, None),
+    ],
+)
+def test_durations_in_any_unit(value, steps):
+    assert to_steps(duration(**value), "total", batch_size=100, examples_per_epoch=1000) == steps
+
+
+def test_several_moments():
+    config = ConfigDict()
+    add_duration(config, "drop", several=True, epochs=(1, 2.5))
+    assert to_steps(config, "drop", batch_size=10, examples_per_epoch=100) == (10, 25)
+
+
+def test_an_override_in_another_unit_replaces_the_configs():
+    config = duration(epochs=90.0)
+    config.total_steps = 60
+    with pytest.raises(ConfigError, match="total is given in steps and epochs"):
+        to_steps(config, "total", batch_size=1, examples_per_epoch=1)
+    keep_overridden_unit(config, ["total_steps"])
+    assert to_steps(config, "total", batch_size=1, examples_per_epoch=1) == 60
+
+
+def test_negative_durations_are_named():
+    with pytest.raises(ConfigError, match="total_steps=-1 is negative"):
+        to_steps(duration(steps=-1), "total", batch_size=1, examples_per_epoch=1)

@@ -1,0 +1,171 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import vision_models
+from evaluation import Evaluator, evaluate, inputs, views
+from input_pipeline import evaluation_batches, open_dataset
+from training import mesh as meshes
+from vision_models.functional import functional
+
+RESIZE, CROP = 72, 64
+
+
+@functools.cache
+def network():
+    return functional(
+        lambda rngs: vision_models.create(
+            "alexnet",
+            num_classes=10,
+            image_size=CROP,
+            kernels=(8, 12, 16, 16, 12),
+            hidden=(24, 20),
+            init_std=0.05,
+            init_std_conv3to5=0.05,
+            rngs=rngs,
+        )
+    )
+
+
+@functools.cache
+def params():
+    return network().init(jax.random.key(1))
+
+
+def mean_image():
+    return np.random.default_rng(5).uniform(60, 190, (RESIZE, RESIZE, 3)).astype(np.float32)
+
+
+def evaluator(mesh, protocol, aligned=True):
+    specs = meshes.param_specs(network().per_tower, mesh)
+    return Evaluator(
+        network().apply, mesh, specs, views(protocol, RESIZE, CROP), CROP, aligned, "float32"
+    )
+
+
+def run(mesh, batches, protocol="center_crop"):
+    chosen = evaluator(mesh, protocol)
+    placed = jax.device_put(params(), meshes.shardings(mesh, chosen.param_specs))
+    mean = meshes.replicate(mesh, mean_image())
+    return evaluate(chosen.make_step(), placed, mean, batches, meshes.batch_placer(mesh))
+
+
+def test_an_odd_number_of_examples_at_any_batch_size_and_mesh(tmp_path):
+    """Identical counts and errors: 77 digits, batches of 1, 7 and 64, on 1, 2 and 4 devices."""
+    digits = open_dataset("digits", None, validation_examples=77, cache_dir=tmp_path)
+    validation = digits.examples("validation")
+    results = {}
+    for data, tower in [(1, 1), (2, 1), (1, 2), (4, 1), (2, 2)]:
+        mesh = meshes.make_mesh(2, data=data, tower=tower)
+        for batch_size in (1, 7, 64):
+            padded = -(-batch_size // data) * data
+            batches = evaluation_batches(validation, batch_size=padded, resize=RESIZE)
+            results[data, tower, batch_size] = run(mesh, batches)
+    reference = results[1, 1, 1]
+    assert reference["examples"] == 77
+    assert 0.5 < reference["top1_error"] < 1
+    for key, result in results.items():
+        for name in ("examples", "top1_error", "top5_error"):
+            assert result[name] == reference[name], key
+        assert result["loss"] == pytest.approx(reference["loss"], rel=1e-5), key
+
+
+def test_ten_views_equal_the_average_taken_by_hand():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, RESIZE, RESIZE, 3), np.uint8)
+    mean = mean_image()
+    far, middle = RESIZE - CROP, (RESIZE - CROP) // 2
+    total = np.zeros((4, 10))
+    for y, x in [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]:
+        crops = (images - mean)[:, y : y + CROP, x : x + CROP]
+        for view in (crops, crops[:, :, ::-1]):
+            logits = network().apply(params(), jnp.asarray(view), None)
+            total += np.asarray(jax.nn.softmax(logits))
+    ours = evaluator(meshes.make_mesh(2, data=1, tower=1), "ten_view")
+    log_p = ours.log_probabilities(params(), jnp.asarray(mean), jnp.asarray(images))
+    np.testing.assert_allclose(np.exp(log_p), total / 10, rtol=1e-4, atol=1e-6)
+
+
+def test_views():
+    assert views("center_crop", 256, 224).tolist() == [[16, 16, 0]]
+    ten = views("ten_view", 256, 224)
+    assert len({tuple(view) for view in ten}) == 10
+    assert {(y, x) for y, x, _ in ten} == {(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)}
+    with pytest.raises(ValueError, match="choose one of center_crop, ten_view"):
+        views("twelve_view", 256, 224)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_training_input_equals_numpy(aligned):
+    rng = np.random.default_rng(0)
+    mean = mean_image()
+    batch = {
+        "image": rng.integers(0, 256, (5, CROP, CROP, 3), np.uint8),
+        "crop_offset": rng.integers(0, RESIZE - CROP + 1, (5, 2)).astype(np.int32),
+        "flip": np.array([True, False, True, True, False]),
+        "colour_shift": rng.normal(0, 6, (5, 3)).astype(np.float32),
+        "colour_scale": np.full(5, 1 / 1.1, np.float32),
+    }
+    ours = inputs.training_input(
+        jax.tree.map(jnp.asarray, batch), jnp.asarray(mean), aligned=aligned, dtype="float32"
+    )
+    for i in range(5):
+        y, x = batch["crop_offset"][i] if aligned else (4, 4)
+        under = mean[y : y + CROP, x : x + CROP]
+        if aligned and batch["flip"][i]:
+            under = under[:, ::-1]
+        expected = (batch["image"][i] - under + batch["colour_shift"][i]) / 1.1
+        np.testing.assert_allclose(ours[i], expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_mean_of_a_view(aligned):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, RESIZE, RESIZE, 3), np.uint8)
+    mean = mean_image()
+    for y, x, flip in [(0, 8, 1), (4, 4, 0)]:
+        seen = inputs.view_input(
+            jnp.asarray(images), jnp.asarray(mean), jnp.array([y, x, flip]),
+            size=CROP, aligned=aligned, dtype="float32",
+        )  # fmt: skip
+        crops = images[:, y : y + CROP, x : x + CROP].astype(np.float32)
+        under = mean[y : y + CROP, x : x + CROP] if aligned else mean[4 : 4 + CROP, 4 : 4 + CROP]
+        if flip:
+            crops = crops[:, :, ::-1]
+            under = under[:, ::-1] if aligned else under
+        np.testing.assert_allclose(seen, crops - under, rtol=1e-5, atol=1e-3)
+
+
+def test_evaluation_can_be_stopped():
+    mesh = meshes.make_mesh(2, data=1, tower=1)
+    chosen = evaluator(mesh, "center_crop")
+    batch = {
+        "image": np.zeros((1, RESIZE, RESIZE, 3), np.uint8),
+        "label": np.zeros(1, np.int32),
+        "mask": np.ones(1, np.float32),
+    }
+    answer = evaluate(
+        chosen.make_step(),
+        params(),
+        meshes.replicate(mesh, mean_image()),
+        [batch] * 3,
+        meshes.batch_placer(mesh),
+        lambda: True,
+    )
+    assert answer is None
+
+
+def test_functional_form_equals_the_module():
+    model = vision_models.create("alexnet", num_classes=5, image_size=64, rngs=nnx.Rngs(0))
+    form = functional(
+        lambda rngs: vision_models.create("alexnet", num_classes=5, image_size=64, rngs=rngs)
+    )
+    images = np.random.default_rng(0).normal(0, 60, (2, 64, 64, 3)).astype(np.float32)
+    held = nnx.to_pure_dict(nnx.state(model))
+    np.testing.assert_array_equal(form.apply(held, images), model(images))
+    assert form.towers == 2
+    assert form.per_tower["fc8"] == {"bias": False, "kernel": True}

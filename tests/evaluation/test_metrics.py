@@ -1,0 +1,40 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation import metrics
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    batch=st.integers(1, 8),
+    classes=st.integers(1, 12),
+    k=st.integers(1, 6),
+    seed=st.integers(0, 1000),
+)
+def test_misses_equal_sorting(batch, classes, k, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, (batch, classes)).astype(np.float32)  # many ties
+    labels = rng.integers(0, classes, batch)
+    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    expected = [0.0 if label in row else 1.0 for label, row in zip(labels, ranked, strict=True)]
+    np.testing.assert_array_equal(metrics.misses(scores, labels, k), expected)
+
+
+def test_a_network_that_says_nothing_is_wrong():
+    labels = jnp.arange(10)
+    assert float(metrics.misses(jnp.zeros((10, 10)), labels, 1).sum()) == 9
+    assert float(metrics.misses(jnp.full((10, 10), jnp.nan), labels, 5).sum()) == 10
+
+
+def test_totals_leave_out_padding():
+    log_p = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.98, 0.01, 0.01]], np.float32))
+    sums = metrics.totals(log_p, np.array([0, 1, 1]), np.array([1.0, 1.0, 0.0], np.float32))
+    assert metrics.averages(sums) == {
+        "examples": 2,
+        "loss": pytest.approx(-(np.log(0.7) + np.log(0.2)) / 2),
+        "top1_error": 0.5,
+        "top5_error": 0.0,
+    }

@@ -1,0 +1,261 @@
+"""The command line as a user meets it: real processes, real runs, real interruptions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import main
+from tests.conftest import ROOT, write_images
+
+# The two-tower network with few kernels, on the digits: a run of seconds.
+TINY = [
+    "--config=configs/alexnet.py:digits",
+    "--config.model.kernels=(8, 16, 16, 16, 16)",
+    "--config.model.hidden=(32, 32)",
+    "--config.batch_size=16",
+    "--config.data.validation_examples=77",
+    "--config.log_every_steps=4",
+    "--config.evaluate_every_steps=10",
+    "--config.checkpoint_every_steps=7",
+    "--config.mesh.data=1",
+]
+
+
+def start(*arguments, devices=1):
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen(
+        [sys.executable, "main.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process, code=0):
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == code, (out, err)
+    return out, err
+
+
+def restored(workdir):
+    """The newest checkpoint of a run as plain arrays: parameters and all of the train state."""
+    import orbax.checkpoint as ocp
+
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    arrays = {}
+    for item in ("params", "training"):
+        tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(steps[-1]) / item)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return steps[-1], arrays
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(metrics):
+    return [
+        {k: v for k, v in line.items() if k not in ("images_per_second", "data_wait")}
+        for line in metrics
+    ]
+
+
+def test_interrupted_runs_end_in_the_same_bits(tmp_path):
+    """Stopped by Ctrl-C and by SIGTERM, continued each time; dropout and momentum included."""
+    total = "--config.total_steps=40"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(*TINY, total, f"--workdir={whole}"))
+    stops = 0
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        process = start(*TINY, total, f"--workdir={broken}")
+        seen = len(lines(broken)) if stops else 0
+        deadline = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            if (broken / "metrics.jsonl").exists() and len(lines(broken)) > seen + 1:
+                break
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=300)
+        if process.returncode == 75:
+            stops += 1
+            assert f"{number.name}: saving a checkpoint" in out
+            assert "Traceback" not in err
+        else:
+            assert process.returncode == 0, err  # it was faster
+    assert stops >= 1
+    finish(start(*TINY, total, f"--workdir={broken}"))
+    step, expected = restored(whole)
+    again, ours = restored(broken)
+    assert step == again == 40
+    assert ours.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
+    assert without_times(lines(broken)) == without_times(lines(whole))
+    places = [(line["step"], line["split"]) for line in lines(broken)]
+    assert len(set(places)) == len(places)
+    assert [s for s, split in places if split == "train"] == list(range(4, 41, 4))
+    assert [s for s, split in places if split == "validation"] == [10, 20, 30, 40]
+
+
+def test_what_a_run_leaves_behind(tmp_path):
+    workdir = tmp_path / "run"
+    out, _ = finish(start(*TINY, "--config.total_steps=10", f"--workdir={workdir}"))
+    assert "step 10/10 | epoch 0.09 | loss" in out
+    assert "validation: loss" in out
+    names = {path.name.split(".")[0] for path in workdir.iterdir()}
+    assert {"config", "metrics", "checkpoints", "events"} <= names
+    train = [line for line in lines(workdir) if line["split"] == "train"]
+    assert train[0].keys() == {
+        "step", "epoch", "split", "loss", "top1_error", "top5_error", "learning_rate",
+        "images_per_second", "data_wait",
+    }  # fmt: skip
+    assert train[0]["epoch"] == pytest.approx(4 * 16 / 1720)
+    assert 0 <= train[0]["top1_error"] <= 1
+
+    evaluate = [*TINY, f"--workdir={workdir}", "--mode=evaluate"]
+    for checkpoint, protocol in (
+        ("latest", "center_crop"),
+        ("best", "ten_view"),
+        ("10", "center_crop"),
+    ):
+        out, _ = finish(
+            start(
+                *evaluate,
+                f"--config.evaluation.checkpoint={checkpoint}",
+                f"--config.evaluation.protocol={protocol}",
+                devices=2,  # another mesh than in training
+            )
+        )
+        report = json.loads(out.splitlines()[-1])
+        assert report == json.loads((workdir / "evaluation.json").read_text())
+        assert list(report) == [
+            "protocol", "split", "checkpoint", "examples", "top1_error", "top5_error", "loss",
+        ]  # fmt: skip
+        assert (report["protocol"], report["split"], report["checkpoint"]) == (
+            protocol, "validation", 10,
+        )  # fmt: skip
+        assert report["examples"] == 77
+    assert len((workdir / "evaluations.jsonl").read_text().splitlines()) == 3
+    # The same errors as at the end of training, on the other mesh.
+    last = [line for line in lines(workdir) if line["split"] == "validation"][-1]
+    assert report["top1_error"] == last["top1_error"]
+    assert report["loss"] == pytest.approx(last["loss"], rel=1e-4)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a command line in this process: (exit code, standard error)."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments):
+        code = main.main(["main.py", *arguments])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
+    digits = ["--config=configs/alexnet.py:digits", f"--workdir={tmp_path / 'run'}"]
+    imagenet = ["--config=configs/alexnet.py", f"--workdir={tmp_path / 'run'}"]
+    (tmp_path / "empty").mkdir()
+    strange = write_images(tmp_path / "strange", {"train/cats": 1, "val/n01440764": 1})
+    for arguments, message in [
+        ([], "no --config"),
+        (imagenet, "--config.data.dir=DIR"),
+        ([*imagenet, "--config.data.dir=/nowhere"], "no such directory"),
+        ([*imagenet, f"--config.data.dir={tmp_path / 'empty'}"], "is empty"),
+        ([*imagenet, f"--config.data.dir={strange}"], "no synset of ImageNet"),
+        (["--config=configs/none.py"], "no file configs/none.py"),
+        (["--config=configs/alexnet.py:none"], "no variant :none"),
+        ([*digits, "--config.mesh.data=64"], "the mesh needs 64 devices"),
+        (
+            [*digits, "--config.batch_size=7", "--config.mesh.data=2"],
+            "batch_size=7 is not a multiple",
+        ),
+        ([*digits, "--config.model.num_classes=3"], "the dataset has 10 classes"),
+        ([*digits, "--config.model.name=alexnte"], "did you mean 'alexnet'"),
+        ([*digits, "--config.model.without=conv9"], "cannot leave out conv9"),
+        ([*digits, "--config.data.crop=100"], "data.crop=100 does not fit"),
+        ([*digits, "--config.data.mean=median"], "data.mean=median: choose one of image"),
+        ([*digits, "--config.data.augment.colour_noise=red"], "colour_noise=red: choose one of"),
+        ([*digits, "--config.compute_dtype=int8"], "compute_dtype=int8: choose one of float32"),
+        ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),
+        ([*digits, "--mode=tarin"], "should be one of <train|evaluate>"),
+    ]:
+        code, err = call(*arguments)
+        assert code == 2, arguments
+        assert message in err
+        assert len(err.strip().splitlines()) <= 2, err
+        assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_config_is_left_alone(call, tmp_path):
+    workdir = tmp_path / "run"
+    run = [*TINY, f"--workdir={workdir}", "--config.total_steps=2"]
+    assert call(*run)[0] == 0
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    code, err = call(*run, "--config.model.dropout=0.25")
+    assert code == 2
+    assert "model.dropout (was 0.5, now 0.25)" in err
+    code, err = call(*run, "--mode=evaluate", "--config.evaluation.checkpoint=9")
+    assert code == 2
+    assert "evaluation.checkpoint=9: choose latest, best or one of the steps 2" in err
+    code, err = call(*run, "--mode=evaluate", "--config.evaluation.protocol=nine_view")
+    assert code == 2
+    assert "evaluation.protocol=nine_view: choose one of" in err
+    code, err = call(*run, "--mode=evaluate", "--config.evaluation.split=test")
+    assert code == 2
+    assert "digits has no split 'test'" in err
+    assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+
+
+def test_a_finished_run_can_be_run_again_and_prolonged(call, tmp_path):
+    run = [*TINY, f"--workdir={tmp_path / 'run'}"]
+    assert call(*run, "--config.total_steps=4")[0] == 0
+    written = lines(tmp_path / "run")
+    assert call(*run, "--config.total_steps=4")[0] == 0
+    assert lines(tmp_path / "run") == written
+    assert call(*run, "--config.total_steps=8")[0] == 0
+    steps = [line["step"] for line in lines(tmp_path / "run") if line["split"] == "train"]
+    assert steps == [4, 8]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--config=configs/alexnet.py", "--config.sede=1"]]
+)
+def test_heavy_packages_wait_until_they_are_needed(arguments):
+    script = (
+        "import sys, main; code = main.main(['main.py', *sys.argv[1:]]);"
+        "heavy = [m for m in ('jax', 'tensorflow', 'flax', 'numpy') if m in sys.modules];"
+        "print(code, heavy)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=ROOT, text=True, capture_output=True
+    )
+    assert answer.stdout.splitlines()[-1] == ("0 []" if arguments == ["--help"] else "2 []")
+
+
+def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
+    workdir = tmp_path / "run"
+    code, err = call(
+        "--config=configs/alexnet.py", "--config.data.name=cifar10",
+        f"--config.data.dir={shared_data / 'tfds'}", "--config.data.resize=68",
+        "--config.data.crop=64", "--config.model.kernels=(16, 32, 32, 32, 32)",
+        "--config.model.hidden=(64, 64)", "--config.batch_size=16", "--config.mesh.data=1",
+        "--config.mesh.tower=1", "--config.log_every_steps=2", "--config.total_steps=4",
+        "--config.data.validation_examples=40", f"--workdir={workdir}",
+    )  # fmt: skip
+    assert code == 0, err
+    counts = {line["split"]: line.get("examples") for line in lines(workdir)}
+    assert counts == {"train": None, "validation": 40}

@@ -1,0 +1,230 @@
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import vision_models
+from training import TrainingError
+from training import mesh as meshes
+from training.optimizer import Rate
+from training.step import init_state, make_optimizer, make_train_step
+from vision_models.functional import functional, parameter_names
+
+CLASSES, SIZE, BATCH = 10, 64, 8
+
+
+class Momentum:
+    momentum, weight_decay, decay_biases = 0.9, 0.0005, False
+
+
+def build(mesh_shape, full=False, dropout=0.5):
+    small = {} if full else {"kernels": (16, 32, 24, 24, 16), "hidden": (64, 64)}
+    network = functional(
+        lambda rngs: vision_models.create(
+            "alexnet",
+            num_classes=CLASSES,
+            image_size=SIZE,
+            init_std_conv3to5=0.03,
+            init_std=0.03,
+            dropout=dropout,
+            rngs=rngs,
+            **small,
+        )
+    )
+    data, tower = mesh_shape
+    mesh = meshes.make_mesh(network.towers, data=data, tower=tower)
+    optimizer = make_optimizer(Momentum, network)
+    step = make_train_step(
+        network, optimizer, [Rate("", 0.01)], mesh,
+        seed=0, batch_size=BATCH, aligned_mean=True, dtype="float32",
+    )  # fmt: skip
+    state, _ = init_state(network, optimizer, 0, mesh)
+    mean = meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32))
+    return network, mesh, step, state, mean
+
+
+def batch_at(number):
+    rng = np.random.default_rng(number)
+    labels = rng.integers(0, CLASSES, BATCH).astype(np.int32)
+    images = rng.integers(0, 60, (BATCH, SIZE, SIZE, 3)) + 19 * labels[:, None, None, None]
+    return {
+        "image": images.astype(np.uint8),
+        "label": labels,
+        "index": np.arange(BATCH),
+        "crop_offset": rng.integers(0, 5, (BATCH, 2)).astype(np.int32),
+        "flip": rng.integers(0, 2, BATCH).astype(bool),
+        "colour_shift": rng.normal(0, 6, (BATCH, 3)).astype(np.float32),
+        "colour_scale": np.ones(BATCH, np.float32),
+    }
+
+
+def losses(mesh_shape, steps=20):
+    _, mesh, step, state, mean = build(mesh_shape)
+    place = meshes.batch_placer(mesh)
+    values = []
+    for number in range(steps):
+        state, sums = step(state, place(batch_at(number)), mean)
+        values.append(float(sums["loss"]) / BATCH)
+    return np.array(values), jax.device_get(state)
+
+
+@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2), (2, 1), (4, 1)], ids=str)
+def test_every_mesh_trains_alike(mesh_shape):
+    """Twenty steps, dropout included: the same losses, and the same parameters after them."""
+    ours, state = losses(mesh_shape)
+    reference, expected = losses((1, 1))
+    assert np.ptp(reference) > 0.05  # something happens
+    np.testing.assert_allclose(ours, reference, rtol=1e-4)
+    for name, a, b in zip(
+        parameter_names(expected["params"]),
+        jax.tree.leaves(state["params"]),
+        jax.tree.leaves(expected["params"]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_initial_parameters_do_not_depend_on_the_mesh():
+    params = [jax.device_get(build(shape)[3]["params"]) for shape in [(1, 1), (2, 2)]]
+    jax.tree.map(np.testing.assert_array_equal, *params)
+
+
+def test_each_of_two_devices_holds_half():
+    """Of the whole network at its full width, but for the bias of fc8; of the velocity too."""
+    _, mesh, _, state, _ = build((1, 2), full=True)
+    for tree in (state["params"], state["optimizer"]):
+        leaves = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim]
+        total = sum(leaf.nbytes for leaf in leaves)
+        for device in mesh.devices.flat:
+            held = sum(
+                shard.data.nbytes
+                for leaf in leaves
+                for shard in leaf.addressable_shards
+                if shard.device == device
+            )
+            assert held == (total + 4 * CLASSES) // 2
+
+
+def collectives(text):
+    """(operation, elements, replica groups) of every collective of a compiled program."""
+    found = []
+    for line in text.splitlines():
+        match = re.search(
+            r"= (.+?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
+            r"(?:-start)?\(.*?replica_groups=(\S+?)(?:,\s|$)",
+            line,
+        )
+        if match:
+            shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
+            elements = [int(np.prod([int(d) for d in s.split(",") if d] or [1])) for s in shapes]
+            found.append((match[2], elements, match[3]))
+        else:
+            assert not re.search(r"= \S+ (collective|all-|reduce-scatter)", line), line
+    return found
+
+
+def groups_of(text, devices):
+    """Which devices talk to each other, from either notation of replica groups."""
+    if text.startswith("{{"):
+        return {frozenset(map(int, g.split(","))) for g in re.findall(r"\{([\d,]+)\}", text)}
+    rows, columns, permutation = re.fullmatch(
+        r"\[(\d+),(\d+)\]<=\[[\d,]+\](T\([\d,]+\))?", text
+    ).groups()
+    grid = np.arange(devices)
+    if permutation:
+        grid = grid.reshape(int(columns), int(rows)).T
+    return {frozenset(row.tolist()) for row in grid.reshape(int(rows), int(columns))}
+
+
+def test_the_compiled_step_talks_only_where_the_paper_does():
+    """On 2 x 2 devices, at full width: exchanges, gradient sums, scalar metrics."""
+    network, mesh, step, state, mean = build((2, 2), full=True)
+    batch = meshes.batch_placer(mesh)(batch_at(0))
+    program = step.lower(state, batch, mean).compile().as_text()
+    across_towers = {frozenset({0, 1}), frozenset({2, 3})}
+    across_data = {frozenset({0, 2}), frozenset({1, 3})}
+    local = BATCH // 2
+    # What each exchange moves, per device: the maps of both towers of pool2, pool5 and
+    # fc6, and the scores; backward the same shapes, of which a tower keeps its own.
+    pool2, pool5, fc6 = local * 3 * 3 * 256, local * 1 * 1 * 256, local * 4096
+    exchanges = {"all-gather": [pool2, pool5, fc6], "scores": local * CLASSES}
+    gradients = [
+        leaf.size // (2 if split else 1)
+        for leaf, split in zip(
+            jax.tree.leaves(state["params"]), jax.tree.leaves(network.per_tower), strict=True
+        )
+    ]
+    gathered, scattered, scores, summed, scalars = [], [], 0, [], 0
+    for operation, elements, groups in collectives(program):
+        where = groups_of(groups, 4)
+        if where == across_towers and operation == "all-gather":
+            gathered += elements
+        elif where == across_towers and operation == "reduce-scatter":
+            scattered += [count * 2 for count in elements]
+        elif where == across_towers and operation == "all-reduce":
+            for count in elements:
+                if count == exchanges["scores"]:
+                    scores += 1
+                else:  # a reduce-scatter that this backend does as a sum and a slice
+                    scattered.append(count)
+        elif where == across_data and operation == "all-reduce":
+            summed += [count for count in elements if count > 1]
+            scalars += sum(count == 1 for count in elements)
+        else:
+            raise AssertionError((operation, elements, groups))
+    assert sorted(gathered) == sorted(exchanges["all-gather"])
+    assert sorted(scattered) == sorted(exchanges["all-gather"])
+    assert scores == 1
+    assert sorted(summed) == sorted(gradients)
+    assert scalars == 4  # examples, loss, two errors
+
+
+def test_one_device_needs_no_collectives():
+    _, mesh, step, state, mean = build((1, 1))
+    batch = meshes.batch_placer(mesh)(batch_at(0))
+    assert collectives(step.lower(state, batch, mean).compile().as_text()) == []
+
+
+@pytest.mark.parametrize(
+    "towers, devices, asked, expected",
+    [
+        (2, 1, {}, (1, 1)),
+        (2, 2, {}, (1, 2)),
+        (2, 4, {}, (2, 2)),
+        (2, 3, {}, (3, 1)),
+        (2, 4, {"tower": 1}, (4, 1)),
+        (2, 4, {"data": 1}, (1, 2)),
+        (2, 4, {"data": 4}, (4, 1)),
+        (2, 4, {"data": 3}, (3, 1)),
+        (1, 4, {}, (4, 1)),
+    ],
+)
+def test_default_meshes(towers, devices, asked, expected):
+    mesh = meshes.make_mesh(towers, devices=jax.devices()[:devices], **asked)
+    assert (mesh.shape["data"], mesh.shape["tower"]) == expected
+
+
+@pytest.mark.parametrize(
+    "towers, asked, message",
+    [
+        (
+            2,
+            {"data": 3, "tower": 2},
+            r"needs 6 devices \(mesh.data=3 x mesh.tower=2\).*there are 4",
+        ),
+        (1, {"tower": 2}, "mesh.tower=2: a network of 1 tower cannot be split over 2"),
+        (2, {"tower": 0}, "mesh.tower=0"),
+        (2, {"data": 0}, "mesh.data=0"),
+    ],
+)
+def test_impossible_meshes_are_named(towers, asked, message):
+    with pytest.raises(TrainingError, match=message):
+        meshes.make_mesh(towers, **asked)
+
+
+def test_a_batch_that_does_not_divide_is_named():
+    mesh = meshes.make_mesh(1)
+    meshes.check_batch_size(8, mesh)
+    with pytest.raises(TrainingError, match=r"batch_size=6 is not a multiple of 4.*choose 8"):
+        meshes.check_batch_size(6, mesh)

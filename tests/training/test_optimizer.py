@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs.alexnet import get_config
+from configs.common import to_steps
+from training import TrainingError
+from training.optimizer import (
+    Plateau,
+    Rate,
+    papers_momentum,
+    rates_by_parameter,
+    rates_from_config,
+)
+
+
+def test_momentum_equals_the_papers_two_lines():
+    """Fifty steps with a change of rate, in double precision by hand."""
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(0, 0.1, (5, 4)), "bias": rng.normal(0, 0.1, 4)}
+    velocity = {name: np.zeros_like(value) for name, value in params.items()}
+    ours = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
+    update = papers_momentum(0.9, 0.0005, {"kernel": True, "bias": False})
+    state = update.init(ours)
+    for step in range(50):
+        rate = 0.01 if step < 30 else 0.001
+        gradient = {name: rng.normal(0, 1, value.shape) for name, value in params.items()}
+        for name in params:
+            decay = 0.0005 * rate * params[name] if name == "kernel" else 0.0
+            velocity[name] = 0.9 * velocity[name] - decay - rate * gradient[name]
+            params[name] = params[name] + velocity[name]
+        grads = jax.tree.map(lambda g: jnp.asarray(g, jnp.float32), gradient)
+        rates = {"kernel": jnp.float32(rate), "bias": jnp.float32(rate)}
+        updates, state = update.update(grads, state, ours, rates=rates)
+        ours = optax.apply_updates(ours, updates)
+    for name in params:
+        np.testing.assert_allclose(ours[name], params[name], rtol=1e-5, atol=1e-6)
+
+
+def test_optax_sgd_is_another_rule():
+    """The reason for writing our own: after a change of rate they differ."""
+    params = {"w": jnp.ones(3)}
+    ours, theirs = papers_momentum(0.9, 0.0, {"w": True}), optax.trace(0.9)
+    a, b = ours.init(params), theirs.init(params)
+    for rate in (1.0, 1.0, 0.1):
+        step, a = ours.update(params, a, params, rates={"w": rate})
+        direction, b = theirs.update(params, b)
+    assert not np.allclose(step["w"], -rate * direction["w"], rtol=0.1)
+
+
+def steps_of(config, epoch_steps=100):
+    return lambda node, name: to_steps(
+        node,
+        name,
+        batch_size=config.batch_size,
+        examples_per_epoch=epoch_steps * config.batch_size,
+    )
+
+
+NAMES = [f"{layer}/{kind}" for layer in ("conv1", "conv2", "fc8") for kind in ("bias", "kernel")]
+
+
+def test_rates_of_the_2012_run():
+    config = get_config("original")
+    rates = rates_from_config(config.optimizer, steps_of(config))
+    rate_of = dict(zip(NAMES, rates_by_parameter(rates, NAMES), strict=True))
+
+    def at(name, epoch):
+        return float(rate_of[name].at(epoch * 100, 1.0))
+
+    weights = [at("conv2/kernel", e) for e in (0, 24.99, 25, 50.99, 51, 78.99, 79, 90)]
+    assert weights == pytest.approx([0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    conv1 = [at("conv1/kernel", e) for e in (0, 25, 51, 66.99, 67, 71.99, 72, 90)]
+    assert conv1 == pytest.approx([0.01, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5, 0, 0])
+    assert [at("fc8/bias", e) for e in (0, 30, 90)] == pytest.approx([0.02] * 3)
+    assert [at("conv1/bias", e) for e in (0, 71.99, 72)] == pytest.approx([0.02, 0.02, 0])
+
+
+def test_the_papers_rates_follow_the_plateau():
+    config = get_config()
+    rates = rates_from_config(config.optimizer, steps_of(config))
+    assert [float(rates[0].at(10**6, scale)) for scale in (1.0, 0.1)] == pytest.approx([0.01, 1e-3])
+
+
+def test_groups_without_drops_of_their_own_follow_the_others():
+    rate = Rate("conv", 0.02, drops=(10, 20))
+    assert [float(rate.at(step, 0.5)) for step in (0, 9, 10, 20)] == pytest.approx(
+        [0.01, 0.01, 0.001, 0.0001]
+    )
+
+
+def test_a_group_that_matches_nothing_is_named():
+    with pytest.raises(TrainingError, match=r"'fc9' matches no parameter of conv1/bias"):
+        rates_by_parameter([Rate("", 0.1), Rate("fc9", 0.1)], NAMES)
+
+
+def test_plateau():
+    plateau = Plateau(factor=0.1, patience=2, drops=2)
+    scales = []
+    for error in (0.9, 0.8, 0.85, 0.8, 0.79, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8):
+        plateau.observe(error)
+        scales.append(plateau.scale)
+    # An equal error is no improvement. It falls after two evaluations without one,
+    # then waits for two more, and never more than twice.
+    assert scales == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_a_plateau_of_patience_zero_never_falls():
+    plateau = Plateau(factor=0.1, patience=0, drops=3)
+    assert [plateau.observe(0.5) for _ in range(5)] == [True, False, False, False, False]
+    assert plateau.scale == 1

@@ -1,0 +1,131 @@
+import json
+
+import pytest
+
+from training import TrainingError
+from training import workdir as workdirs
+from training.writers import MetricWriter, duration
+
+
+@pytest.mark.parametrize(
+    "variant, overrides, expected",
+    [
+        ("", {}, "runs/alexnet"),
+        ("digits", {}, "runs/alexnet-digits"),
+        ("", {"total_steps": 5, "data.dir": "/x", "mesh.tower": 1}, "runs/alexnet"),
+        (
+            "digits",
+            {"model.lrn": False, "batch_size": 32},
+            "runs/alexnet-digits-batch_size=32-model.lrn=False",
+        ),
+        ("", {"optimizer.drop_epochs": (1, 2)}, "runs/alexnet-optimizer.drop_epochs=_1,_2_"),
+    ],
+)
+def test_default_workdir(variant, overrides, expected):
+    assert str(workdirs.default_workdir("alexnet", variant, overrides)) == expected
+
+
+def test_long_names_stay_apart():
+    names = {
+        str(workdirs.default_workdir("a", "", {f"model.field{i}": v for i in range(20)}))
+        for v in (1, 2)
+    }
+    assert len(names) == 2
+    assert max(map(len, names)) < 130
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A workdir with a saved config and a checkpoint."""
+    config = {
+        "seed": 0,
+        "total_epochs": 3.0,
+        "data": {"dir": "/a", "crop": 64},
+        "mesh": {"tower": 2},
+    }
+    workdirs.save_config(tmp_path, config, {"fingerprint": "f", "class_names": ["a"]})
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    return tmp_path, config
+
+
+def test_what_does_not_change_the_result_may_change(run):
+    workdir, config = run
+    other = config | {"total_epochs": 9.0, "mesh": {"tower": 1}, "data": {"dir": "/b", "crop": 64}}
+    workdirs.check_continuation(workdir, other)
+
+
+def test_what_does_is_named(run):
+    workdir, config = run
+    other = config | {"seed": 1, "data": {"dir": "/a", "crop": 32}}
+    with pytest.raises(TrainingError, match=r"data.crop \(was 64, now 32\), seed \(was 0, now 1\)"):
+        workdirs.check_continuation(workdir, other)
+    with pytest.raises(TrainingError, match="on other data"):
+        workdirs.check_dataset(workdir, "g")
+    workdirs.check_dataset(workdir, "f")
+
+
+def test_a_workdir_without_a_checkpoint_holds_nothing_back(run):
+    workdir, config = run
+    (workdir / "checkpoints" / "5").rmdir()
+    workdirs.check_continuation(workdir, config | {"seed": 1})
+
+
+def test_a_damaged_config_is_named(run):
+    workdir, config = run
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"config\.json: damaged"):
+        workdirs.check_continuation(workdir, config)
+
+
+def test_saved_config_says_versions_and_data(run):
+    workdir, config = run
+    saved = json.loads((workdir / "config.json").read_text())
+    assert saved["config"] == config
+    assert saved["dataset"] == {"fingerprint": "f"}
+    assert {"jax", "flax", "python"} <= saved["versions"].keys()
+
+
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot be written"):
+        workdirs.save_config(tmp_path / "file" / "run", {}, {})
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_lines_of_steps_that_come_again_are_removed(tmp_path):
+    writer = MetricWriter(tmp_path, 0, 0)
+    for step in (10, 20, 30):
+        writer.write({"step": step, "split": "train", "loss": 1.0})
+        writer.write({"step": step, "split": "validation", "loss": 2.0})
+    writer.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "spl')  # killed while writing
+    writer = MetricWriter(tmp_path, 20, 10)
+    writer.write({"step": 30, "split": "train", "loss": 3.0})
+    writer.close()
+    kept = [(line["step"], line["split"]) for line in lines(tmp_path / "metrics.jsonl")]
+    assert kept == [(10, "train"), (10, "validation"), (20, "train"), (30, "train")]
+
+
+def test_tensorboard_events_can_be_read(tmp_path):
+    import tensorflow as tf
+    from tensorboardX.proto.event_pb2 import Event
+
+    writer = MetricWriter(tmp_path, 0, 0)
+    writer.write({"step": 7, "epoch": 0.5, "split": "train", "loss": 1.25})
+    writer.close()
+    (file,) = tmp_path.glob("events*")
+    events = [Event.FromString(r) for r in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()]
+    scalars = {(e.step, v.tag): v.simple_value for e in events for v in e.summary.value}
+    assert scalars == {(7, "train/epoch"): 0.5, (7, "train/loss"): 1.25}
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0.2, "0 s"), (59.6, "1 min 0 s"), (3700, "1 h 1 min"), (90_000, "1 d 1 h")],
+)
+def test_durations_for_people(seconds, text):
+    assert duration(seconds) == text
