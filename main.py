@@ -8,7 +8,8 @@ Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
 
 Exit codes: 0 done; 2 a usage error; 75 stopped by a signal with a checkpoint
-saved: the same command goes on from it.
+saved: the same command goes on from it; 130 interrupted before there was anything
+to save.
 """
 
 import json
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
-DONE, USAGE_ERROR, INTERRUPTED = 0, 2, 75
+DONE, USAGE_ERROR, STOPPED, KILLED = 0, 2, 75, 130
 MODES = ("train", "evaluate")
 
 
@@ -97,6 +98,9 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
         task = training.prepare(config, len(dataset.class_names))
         mode = {"train": train, "evaluate": evaluate}[values.mode]
         return mode(config, workdir, dataset, task)
+    except KeyboardInterrupt:
+        print("interrupted; what was saved before is kept", file=sys.stderr)
+        return KILLED
     except (ConfigError, input_pipeline.DataError, training.TrainingError) as error:
         return fail(error)
 
@@ -144,7 +148,7 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
     )
     workdirs.save_config(workdir, plain(config), inputs.dataset)
     finished = training.train(config, task, schedule, steps, inputs, workdir)
-    return DONE if finished else INTERRUPTED
+    return DONE if finished else STOPPED
 
 
 def evaluate(config: Any, workdir: Path, dataset: Any, task: Any) -> int:

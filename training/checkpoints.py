@@ -109,29 +109,26 @@ class Checkpoints:
             f"{', '.join(map(str, steps))}"
         )
 
-    def restore_state(self, step: int, state: Any, shardings: Any) -> Any:
+    def restore_state(self, step: int, state: Any) -> Any:
         """The train state, onto any mesh.
 
         Args:
           step: of a checkpoint.
-          state: arrays or abstract arrays of the same shapes.
-          shardings: where each goes.
+          state: arrays or abstract arrays of the same shapes, as they shall lie.
         """
-        abstract = _abstract(state, shardings)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract["params"]),
-                training=ocp.args.StandardRestore(_without_params(abstract)),
+                params=ocp.args.StandardRestore(state["params"]),
+                training=ocp.args.StandardRestore(_without_params(state)),
             ),
         )
         return {"params": restored.params, **restored.training}
 
-    def restore_params(self, step: int, params: Any, shardings: Any) -> Any:
-        """The parameters alone: abstract or real ones of the same shapes, and where each goes."""
+    def restore_params(self, step: int, params: Any) -> Any:
+        """The parameters alone, like these arrays or abstract arrays."""
         restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(params, shardings))),
+            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(params))
         )
         return restored.params
 
@@ -162,11 +159,3 @@ class Checkpoints:
 
 def _without_params(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "params"}
-
-
-def _abstract(tree: Any, shardings: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
-        tree,
-        shardings,
-    )

@@ -18,7 +18,13 @@ from training import writers
 from training.checkpoints import Checkpoints
 from training.optimizer import Plateau, rates_from_config
 from training.signals import StopRequest
-from training.step import empty_interval, init_state, make_optimizer, make_train_step
+from training.step import (
+    abstract_state,
+    empty_interval,
+    init_state,
+    make_optimizer,
+    make_train_step,
+)
 from training.task import Task, evaluator
 
 NumpyBatch = dict[str, np.ndarray]
@@ -94,7 +100,6 @@ def train(
     evaluation_step = evaluator(config, task, "center_crop").make_step()
     place = meshes.batch_placer(mesh)
     mean = meshes.replicate(mesh, data.mean)
-    state, where = init_state(network, optimizer, config.seed, mesh)
     plateau = Plateau(
         config.optimizer.drop_factor,
         config.optimizer.plateau_patience,
@@ -104,8 +109,10 @@ def train(
 
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint_keep)
     step = checkpoints.latest() or 0
-    if step:
-        state = checkpoints.restore_state(step, state, where)
+    if not step:
+        state = init_state(network, optimizer, config.seed, mesh)
+    else:
+        state = checkpoints.restore_state(step, abstract_state(network, optimizer, mesh))
         progress, _ = checkpoints.restore_json(step)
         plateau = Plateau(**progress["plateau"])
         evaluated = progress["evaluated"]
@@ -144,7 +151,7 @@ def train(
                         "epoch": step / epoch_steps,
                         "split": "train",
                         **sums,
-                        "learning_rate": float(rates[0].at(step - 1, plateau.scale)),
+                        "learning_rate": float(state["learning_rate"]),
                         **clock.read(config.batch_size),
                     }
                     left = (schedule.total - step) * clock.seconds_per_step

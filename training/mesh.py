@@ -88,6 +88,15 @@ def shardings(mesh: Mesh, specs: Any) -> Any:
     )
 
 
+def abstract_arrays(shapes: Any, where: Any) -> Any:
+    """Shapes and dtypes of arrays (real or not), each with its sharding."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        where,
+    )
+
+
 def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Array]]:
     """A function that puts this process's share of a batch on the mesh, split over `data`."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))

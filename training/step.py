@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
-from training.mesh import param_specs, shardings
+from training.mesh import abstract_arrays, param_specs, shardings
 from vision_models.functional import Network, parameter_names
 
-# params, optimizer, step (int32), plateau_scale (float32), and interval: the sums of
+# params, optimizer; step, the updates made (int32); learning_rate, of the last of them;
+# plateau_scale, by which plateaus have lowered it; and interval, the sums of
 # `metrics.totals` since the last line of the log, part of the state so that a run that
 # was interrupted logs the same averages.
 State = dict[str, Any]
@@ -29,19 +30,10 @@ def make_optimizer(config: Any, network: Network) -> optax.GradientTransformatio
     return optimizers.papers_momentum(config.momentum, config.weight_decay, tree)
 
 
-def init_state(
-    network: Network, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
-) -> tuple[State, Any]:
-    """A fresh state, drawn in its place on the mesh, and its shardings.
-
-    The values do not depend on the mesh.
-
-    Args:
-      network: its `init` draws the parameters.
-      optimizer: its `init` makes the optimiser's state.
-      seed: of the parameters.
-      mesh: with axes `data` and `tower`.
-    """
+def init_function(
+    network: Network, optimizer: optax.GradientTransformation
+) -> Callable[[Array], State]:
+    """A function of a random key that makes a fresh state."""
 
     def init(key: Array) -> State:
         params = network.init(key)
@@ -49,35 +41,51 @@ def init_state(
             "params": params,
             "optimizer": optimizer.init(params),
             "step": jnp.zeros((), jnp.int32),
+            "learning_rate": jnp.zeros((), jnp.float32),
             "plateau_scale": jnp.ones((), jnp.float32),
             "interval": empty_interval(),
         }
 
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    abstract = jax.eval_shape(init, key)
-    specs = state_specs(abstract, param_specs(network.per_tower, mesh))
-    where = shardings(mesh, specs)
-    return jax.jit(init, out_shardings=where)(key), where
+    return init
+
+
+def init_state(
+    network: Network, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+) -> State:
+    """A fresh state, drawn in its place on the mesh; its values do not depend on the mesh.
+
+    Args:
+      network: its `init` draws the parameters.
+      optimizer: its `init` makes the optimiser's state.
+      seed: of the parameters.
+      mesh: with axes `data` and `tower`.
+    """
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(network, optimizer, mesh))
+    init = jax.jit(init_function(network, optimizer), out_shardings=where)
+    return init(jax.random.fold_in(jax.random.key(seed), 0))
+
+
+def abstract_state(network: Network, optimizer: optax.GradientTransformation, mesh: Mesh) -> State:
+    """Shapes, dtypes and shardings of a state; what has the form of parameters lies as they do."""
+    shapes = jax.eval_shape(init_function(network, optimizer), jax.random.key(0))
+    specs = param_specs(network.per_tower, mesh)
+    form: Any = jax.tree.structure(specs)
+
+    def is_like_params(node: Any) -> bool:
+        return bool(jax.tree.structure(node) == form)
+
+    whole = jax.tree.map(
+        lambda node: specs if is_like_params(node) else PartitionSpec(),
+        shapes,
+        is_leaf=is_like_params,
+    )
+    return abstract_arrays(shapes, shardings(mesh, whole))
 
 
 def empty_interval() -> dict[str, Array]:
     """Sums over no examples."""
     names = ("examples", "loss", "top1_error", "top5_error")
     return {name: jnp.zeros((), jnp.float32) for name in names}
-
-
-def state_specs(state: State, specs: Any) -> Any:
-    """Partition specs of a state: what has the form of the parameters lies as they do."""
-    form: Any = jax.tree.structure(state["params"])
-
-    def is_like_params(node: Any) -> bool:
-        return bool(jax.tree.structure(node) == form)
-
-    return jax.tree.map(
-        lambda node: specs if is_like_params(node) else PartitionSpec(),
-        state,
-        is_leaf=is_like_params,
-    )
 
 
 def make_train_step(
@@ -143,9 +151,8 @@ def make_train_step(
     def step(state: State, batch: Batch, mean: Array) -> tuple[State, dict[str, Array]]:
         key = jax.random.fold_in(dropout_key, state["step"])
         grads, sums = sharded_gradients(state["params"], batch, mean, key)
-        rate_tree = jax.tree.unflatten(
-            structure, [rate.at(state["step"], state["plateau_scale"]) for rate in rate_of]
-        )
+        now = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in rates}
+        rate_tree = jax.tree.unflatten(structure, [now[rate] for rate in rate_of])
         updates, optimizer_state = optimizer.update(
             grads, state["optimizer"], state["params"], rates=rate_tree
         )
@@ -153,9 +160,13 @@ def make_train_step(
             "params": optax.apply_updates(state["params"], updates),
             "optimizer": optimizer_state,
             "step": state["step"] + 1,
+            "learning_rate": now[rates[0]],
             "plateau_scale": state["plateau_scale"],
             "interval": jax.tree.map(jnp.add, state["interval"], sums),
         }
         return state, sums
 
-    return jax.jit(step, donate_argnums=0)
+    # Named, so that the state comes back as it went in: otherwise the second step
+    # would be compiled anew.
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(network, optimizer, mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=(where, NamedSharding(mesh, replicated)))

@@ -130,9 +130,9 @@ def evaluate_checkpoint(
             f"{workdir}: trained on {len(dataset['class_names'])} other classes than the "
             f"{len(class_names)} of this dataset"
         )
-    where = meshes.shardings(task.mesh, task.param_specs)
     shapes = jax.eval_shape(task.network.init, jax.random.key(0))
-    params = checkpoints.restore_params(step, shapes, where)
+    where = meshes.shardings(task.mesh, task.param_specs)
+    params = checkpoints.restore_params(step, meshes.abstract_arrays(shapes, where))
     mean = checkpoints.restore_mean(step, NamedSharding(task.mesh, PartitionSpec()))
     checkpoints.close()
     result = evaluate(step_function, params, mean, batches, meshes.batch_placer(task.mesh))

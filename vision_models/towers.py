@@ -77,7 +77,9 @@ class TowerConv(nnx.Module):
         self.padding = tuple((before, after) for before, after in padding)
         shape = (towers, size, size, in_channels, out_channels)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
-        self.bias = nnx.Param(jnp.full((towers, out_channels), bias), **{PER_TOWER: True})
+        self.bias = nnx.Param(
+            jnp.full((towers, out_channels), bias, jnp.float32), **{PER_TOWER: True}
+        )
 
     def __call__(self, parts: Towers) -> Towers:
         """One output a tower held here, from that tower's input or from the shared one."""
@@ -109,7 +111,9 @@ class TowerDense(nnx.Module):
         """`in_features` and `out_features` count what one tower reads and makes."""
         shape = (towers, in_features, out_features)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
-        self.bias = nnx.Param(jnp.full((towers, out_features), bias), **{PER_TOWER: True})
+        self.bias = nnx.Param(
+            jnp.full((towers, out_features), bias, jnp.float32), **{PER_TOWER: True}
+        )
 
     def __call__(self, parts: Towers) -> Towers:
         """Inputs [batch, ...] are flattened to [batch, in]."""
@@ -146,7 +150,7 @@ class TowerHead(nnx.Module):
         self.towers = towers
         shape = (towers, in_features, num_classes)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
-        self.bias = nnx.Param(jnp.full((num_classes,), bias))
+        self.bias = nnx.Param(jnp.full((num_classes,), bias, jnp.float32))
 
     def __call__(self, parts: Towers) -> Array:
         """Logits [batch, classes] in float32, the same on every tower."""

@@ -1,6 +1,8 @@
+import functools
 import re
 
 import jax
+import jax.monitoring as monitoring
 import numpy as np
 import pytest
 
@@ -39,7 +41,7 @@ def build(mesh_shape, full=False, dropout=0.5):
         network, optimizer, [Rate("", 0.01)], mesh,
         seed=0, batch_size=BATCH, aligned_mean=True, dtype="float32",
     )  # fmt: skip
-    state, _ = init_state(network, optimizer, 0, mesh)
+    state = init_state(network, optimizer, 0, mesh)
     mean = meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32))
     return network, mesh, step, state, mean
 
@@ -59,6 +61,7 @@ def batch_at(number):
     }
 
 
+@functools.cache
 def losses(mesh_shape, steps=20):
     _, mesh, step, state, mean = build(mesh_shape)
     place = meshes.batch_placer(mesh)
@@ -178,6 +181,26 @@ def test_the_compiled_step_talks_only_where_the_paper_does():
     assert scores == 1
     assert sorted(summed) == sorted(gradients)
     assert scalars == 4  # examples, loss, two errors
+
+
+def test_the_step_is_compiled_once():
+    _, mesh, step, state, mean = build((2, 2))
+    place = meshes.batch_placer(mesh)
+    compiled = []
+
+    def count(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    monitoring.register_event_duration_secs_listener(count)
+    for number in range(3):
+        before = len(compiled)
+        state, _ = step(state, place(batch_at(number)), mean)
+        assert len(compiled) - before == (1 if number == 0 else 0)
+        state["interval"] = {
+            name: meshes.replicate(mesh, np.zeros((), np.float32)) for name in state["interval"]
+        }
+        state["plateau_scale"] = meshes.replicate(mesh, np.array(0.1, np.float32))
 
 
 def test_one_device_needs_no_collectives():
