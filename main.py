@@ -146,7 +146,8 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
             "train_examples": examples.count,
         },
     )
-    workdirs.save_config(workdir, plain(config), inputs.dataset)
+    if jax.process_index() == 0:
+        workdirs.save_config(workdir, plain(config), inputs.dataset)
     finished = training.train(config, task, schedule, steps, inputs, workdir)
     return DONE if finished else STOPPED
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +106,34 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path):
     assert len(set(places)) == len(places)
     assert [s for s, split in places if split == "train"] == list(range(4, 41, 4))
     assert [s for s, split in places if split == "validation"] == [10, 20, 30, 40]
+
+
+def test_two_processes_equal_one_of_as_many_devices(tmp_path):
+    """Two processes of two devices, towers and batch split, against one process of four."""
+    run = [a for a in TINY if not a.startswith("--config.mesh")] + ["--config.total_steps=12"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = [
+        start(
+            *run,
+            f"--workdir={tmp_path / 'two'}",
+            "--distributed",
+            f"--coordinator_address=127.0.0.1:{port}",
+            "--num_processes=2",
+            f"--process_id={number}",
+            devices=2,
+        )
+        for number in range(2)
+    ]
+    for process in together:
+        finish(process)
+    finish(start(*run, f"--workdir={tmp_path / 'one'}", devices=4))
+    two, one = lines(tmp_path / "two"), lines(tmp_path / "one")
+    assert [(a["step"], a["split"]) for a in two] == [(b["step"], b["split"]) for b in one]
+    for a, b in zip(two, one, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["top1_error"] == b["top1_error"]
 
 
 def test_what_a_run_leaves_behind(tmp_path):

@@ -164,8 +164,6 @@ def initialize_distributed(
     Raises:
       TrainingError: not enough is known to join.
     """
-    if jax.config.read("jax_platforms") == "cpu":
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
