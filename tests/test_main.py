@@ -275,6 +275,20 @@ def test_heavy_packages_wait_until_they_are_needed(arguments):
     assert answer.stdout.splitlines()[-1] == ("0 []" if arguments == ["--help"] else "2 []")
 
 
+def test_networks_and_training_need_neither_tensorflow_nor_ml_collections():
+    script = (
+        "import sys\n"
+        "for name in ('tensorflow', 'tensorflow_datasets', 'ml_collections', 'tensorboardX'):\n"
+        "    sys.modules[name] = None\n"
+        "import vision_models, evaluation, training, training.step, training.optimizer\n"
+        "print('imported')"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, text=True, capture_output=True
+    )
+    assert answer.stdout == "imported\n", answer.stderr
+
+
 def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     workdir = tmp_path / "run"
     code, err = call(

@@ -116,40 +116,38 @@ class Checkpoints:
           step: of a checkpoint.
           state: arrays or abstract arrays of the same shapes, as they shall lie.
         """
-        restored = self._manager.restore(
+        restored = self._restore(
             step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(state["params"]),
-                training=ocp.args.StandardRestore(_without_params(state)),
-            ),
+            params=ocp.args.StandardRestore(state["params"]),
+            training=ocp.args.StandardRestore(_without_params(state)),
         )
         return {"params": restored.params, **restored.training}
 
     def restore_params(self, step: int, params: Any) -> Any:
         """The parameters alone, like these arrays or abstract arrays."""
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(params))
-        )
-        return restored.params
+        return self._restore(step, params=ocp.args.StandardRestore(params)).params
 
     def restore_mean(self, step: int, sharding: Any) -> Any:
         """The mean image that the network was trained with."""
         shape = self._manager.item_metadata(step)["mean"]["mean"]
         abstract = {"mean": jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)}
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(mean=ocp.args.StandardRestore(abstract))
-        )
-        return restored.mean["mean"]
+        return self._restore(step, mean=ocp.args.StandardRestore(abstract)).mean["mean"]
 
     def restore_json(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """(progress, dataset)."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                progress=ocp.args.JsonRestore(), dataset=ocp.args.JsonRestore()
-            ),
+        restored = self._restore(
+            step, progress=ocp.args.JsonRestore(), dataset=ocp.args.JsonRestore()
         )
         return restored.progress, restored.dataset
+
+    def _restore(self, step: int, **items: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise TrainingError(
+                f"{self.directory / str(step)}: not a checkpoint of this network, or damaged "
+                f"({str(error).splitlines()[0][:200]})"
+            ) from error
 
     def close(self) -> None:
         """Waits for what is being saved."""

@@ -32,11 +32,12 @@ NumpyBatch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When things happen, in steps; None is never.
+    """When things happen, in steps; None or 0 is never.
 
     Attributes:
       total: updates in all.
-      log_every, evaluate_every, checkpoint_every: between lines, evaluations, checkpoints.
+      log_every, evaluate_every, checkpoint_every: between lines, evaluations, checkpoints;
+        all three come at the end as well.
     """
 
     total: int
@@ -158,6 +159,7 @@ def train(
                     report(writers.training_line(values, schedule.total, left), values)
 
             if evaluated < step and (last or _due(step, schedule.evaluate_every)):
+                start = time.perf_counter()
                 with clock.stopped(), contextlib.closing(data.validation()) as batches:
                     validation = evaluate(
                         evaluation_step, state["params"], mean, batches, place,
@@ -174,6 +176,8 @@ def train(
                         "epoch": step / epoch_steps,
                         "split": "validation",
                         **validation,
+                        "learning_rate": float(state["learning_rate"]),
+                        "images_per_second": validation["examples"] / (time.perf_counter() - start),
                     }
                     report(writers.evaluation_line(values), values)
 
@@ -198,7 +202,7 @@ def train(
 
 
 def _due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
+    return every is not None and every > 0 and step % every == 0
 
 
 def _interval_on(mesh: Mesh) -> dict[str, Array]:

@@ -56,6 +56,8 @@ def prepare(config: Any, num_classes: int) -> Task:
         raise TrainingError(
             f"compute_dtype={config.compute_dtype}: choose one of {', '.join(DTYPES)}"
         )
+    if config.seed < 0:
+        raise TrainingError(f"seed={config.seed}: choose 0 or more")
     options = dict(config.model)
     chosen = options.pop("num_classes")
     if chosen is not None and chosen < num_classes:

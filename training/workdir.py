@@ -61,7 +61,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a run has saved anything that could be continued or evaluated."""
-    return any((workdir / "checkpoints").glob("[0-9]*"))
+    directory = workdir / "checkpoints"
+    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
 
 
 def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:

@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 
 class MetricWriter:
     """Writes metrics to `metrics.jsonl` and to TensorBoard.
@@ -24,6 +22,9 @@ class MetricWriter:
             removed, for those steps come again.
           evaluated: the last step whose evaluation the run remembers, likewise.
         """
+        # Not at the top: the training step is also used where this is not installed.
+        from tensorboardX import SummaryWriter
+
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
             _remove_later_lines(self.path, {"train": step, "validation": evaluated})

@@ -123,6 +123,53 @@ def test_tfds_records_are_those_that_tfds_reads(shared_data, tmp_path):
     assert {bytes(image.numpy().tobytes()): int(label) for image, label in ours} == by_image
 
 
+@pytest.fixture
+def imagenet_of_tfds(tmp_path):
+    """A directory as TFDS prepares imagenet2012: JPEGs in TFRecords, secret test labels."""
+    import tensorflow_datasets as tfds
+
+    class Imagenet2012(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("5.1.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(names=["n01440764", "n02123394", "n15075141"]),
+                "file_name": tfds.features.Text(),
+            }
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+            )
+
+        def _split_generators(self, manager):
+            return {
+                "train": self._generate_examples(7, False),
+                "validation": self._generate_examples(3, False),
+                "test": self._generate_examples(2, True),
+            }
+
+        def _generate_examples(self, count, secret):
+            for number in range(count):
+                image = np.full((30, 40, 3), 20 * number + 5, np.uint8)
+                label = -1 if secret else number % 3
+                yield number, {"image": image, "label": label, "file_name": f"{number}.JPEG"}
+
+    Imagenet2012(data_dir=tmp_path / "tfds").download_and_prepare()
+    return tmp_path / "tfds"
+
+
+def test_imagenet_as_tfds_prepares_it(imagenet_of_tfds, tmp_path):
+    dataset = opened("imagenet2012", imagenet_of_tfds, tmp_path)
+    assert {k: v.count for k, v in dataset.splits.items()} == {"train": 7, "validation": 3}
+    assert dataset.class_names == ("n01440764", "n02123394", "n15075141")
+    train = dataset.splits["train"]
+    rows = zip(*train.find(np.arange(7)), strict=True)
+    loaded = {
+        int(image[0, 0, 0]) // 20: int(label) for image, label in (train.load(*r) for r in rows)
+    }
+    assert loaded == {number: number % 3 for number in range(7)}
+
+
 def test_the_version_directory_itself(shared_data, tmp_path):
     direct = opened("mnist", shared_data / "tfds" / "mnist" / "3.0.1", tmp_path)
     assert direct.splits["test"].count == 10_000
