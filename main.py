@@ -58,7 +58,11 @@ def main(argv: list[str]) -> int:
         arguments = command_line.parse(argv, values)
     except ConfigError as error:
         return fail(error)
-    return run(arguments, values)
+    try:
+        return run(arguments, values)
+    except KeyboardInterrupt:
+        print("interrupted; what was saved before is kept", file=sys.stderr)
+        return KILLED
 
 
 def fail(error: Exception) -> int:
@@ -98,9 +102,6 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
         task = training.prepare(config, len(dataset.class_names))
         mode = {"train": train, "evaluate": evaluate}[values.mode]
         return mode(config, workdir, dataset, task)
-    except KeyboardInterrupt:
-        print("interrupted; what was saved before is kept", file=sys.stderr)
-        return KILLED
     except (ConfigError, input_pipeline.DataError, training.TrainingError) as error:
         return fail(error)
 
