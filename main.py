@@ -15,15 +15,12 @@ to save.
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
 from configs import command_line
 from configs.common import ConfigError, to_steps
-
-if TYPE_CHECKING:
-    pass
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
@@ -126,8 +123,12 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
             for name in ("total", "log_every", "evaluate_every", "checkpoint_every")
         )
     )
+    if not schedule.total:
+        raise ConfigError("nothing to train: set --config.total_epochs or --config.total_steps")
+    rates = training.rates_from_config(config.optimizer, steps)
+    noise = steps(config.data.augment, "colour_noise_until")
     statistics = input_pipeline.training_statistics(examples, config.data.resize, cache_dir(config))
-    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    part, parts = training.process_share(task.mesh)
     inputs = training.Inputs(
         training=lambda start: input_pipeline.training_stream(
             dataset,
@@ -135,9 +136,10 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
             config.data,
             seed=config.seed,
             batch_size=config.batch_size,
-            colour_noise_steps=steps(config.data.augment, "colour_noise_until"),
+            colour_noise_steps=noise,
             start_step=start,
-            **process,
+            process_index=part,
+            process_count=parts,
         ),
         validation=lambda: evaluation_stream(config, dataset, "validation", task),
         mean=input_pipeline.input_mean(statistics, config.data.mean),
@@ -149,12 +151,14 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
     )
     if jax.process_index() == 0:
         workdirs.save_config(workdir, plain(config), inputs.dataset)
-    finished = training.train(config, task, schedule, steps, inputs, workdir)
+    finished = training.train(config, task, schedule, rates, inputs, workdir)
     return DONE if finished else STOPPED
 
 
 def evaluate(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
     """Evaluates a checkpoint; writes evaluation.json and prints it."""
+    import jax
+
     import training
 
     split = config.evaluation.split or dataset.evaluation_split
@@ -162,22 +166,23 @@ def evaluate(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
     result = training.evaluate_checkpoint(
         config, task, batches, split, workdir, dataset.class_names
     )
-    print(json.dumps(result))
+    if jax.process_index() == 0:
+        print(json.dumps(result))
     return DONE
 
 
 def evaluation_stream(config: Any, dataset: Any, split: str, task: Any) -> Any:
     """One pass over a split, in batches that the mesh divides."""
-    import jax
-
     import input_pipeline
+    import training
 
+    part, parts = training.process_share(task.mesh)
     return input_pipeline.evaluation_batches(
         dataset.examples(split),
         batch_size=task.padded_batch_size(config.evaluation.batch_size),
         resize=config.data.resize,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=part,
+        process_count=parts,
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,8 +58,8 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     source, arguments = _take_config(arguments)
     path, _, variant = source.partition(":")
     config = _load(source)
-    overridden = [_checked_override(argument, config) for argument in arguments]
-    arguments = [program, f"--config={source}", *arguments]
+    overrides, others = _take_overrides(arguments, config)
+    arguments = [program, f"--config={source}", *overrides.values(), *others]
     config_flags.DEFINE_config_file(
         "config", lock_config=True, flag_values=flag_values, sys_argv=arguments
     )
@@ -73,13 +74,12 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
             f"{rest[1]!r} is not understood; overrides are written --config.field=value"
         )
     config = flag_values["config"].value
-    paths = [path for path in overridden if path is not None]
-    keep_overridden_unit(config, paths)
-    overrides = {path: _get(config, path) for path in paths}
-    for field, value in overrides.items():
+    keep_overridden_unit(config, overrides)
+    values = {field: _get(config, field) for field in overrides}
+    for field, value in values.items():
         if isinstance(value, tuple) and not all(isinstance(v, int | float) for v in value):
             raise ConfigError(f"--config.{field}={value}: {field} takes numbers, such as '(1, 2)'")
-    return CommandLine(config, Path(path).stem, variant, overrides)
+    return CommandLine(config, Path(path).stem, variant, values)
 
 
 def field_names(config: Any, prefix: str = "") -> Iterator[str]:
@@ -93,31 +93,69 @@ def field_names(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
-    """The value of --config, and the arguments without it."""
-    for position, argument in enumerate(arguments):
+    """The value of --config, the last if there are several, and the arguments without it."""
+    source, rest = None, []
+    remaining = iter(arguments)
+    for argument in remaining:
         name, equals, value = argument.partition("=")
         if name in ("--config", "-config"):
-            if equals:
-                return value, arguments[:position] + arguments[position + 1 :]
-            if position + 1 < len(arguments):
-                return arguments[position + 1], arguments[:position] + arguments[position + 2 :]
-    raise ConfigError(
-        "no --config; for example --config=configs/alexnet.py:digits, which needs no data of yours"
-    )
+            source = value if equals else next(remaining, "")
+        else:
+            rest.append(argument)
+    if not source:
+        raise ConfigError(
+            "no --config; for example --config=configs/alexnet.py:digits, which needs no data of "
+            "yours"
+        )
+    return source, rest
+
+
+def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str, str], list[str]]:
+    """The overrides by field, each as one argument, and the other arguments.
+
+    Of several overrides of a field the last counts.
+
+    Raises:
+      ConfigError: there is no such field; the message names the nearest.
+    """
+    overrides: dict[str, str] = {}
+    others = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        negated = _NEGATED.fullmatch(argument)
+        match = negated or _OVERRIDE.fullmatch(argument)
+        if match is None:
+            if argument.lstrip("-").startswith(("config.", "noconfig.")):
+                raise ConfigError(f"{argument}: overrides are written --config.field=value")
+            others.append(argument)
+            continue
+        field = match["path"]
+        _check_field(field, config)
+        if negated or match["value"] is not None:
+            text = argument
+        elif _type(config, field) is bool:
+            text = f"--config.{field}=true"
+        else:
+            value = next(remaining, None)
+            if value is None:
+                raise ConfigError(f"--config.{field}: no value; write --config.{field}=value")
+            text = f"--config.{field}={value}"
+        overrides[field] = text
+    return overrides, others
 
 
 def _load(source: str) -> ConfigDict:
-    """The config, to check overrides against before they are applied."""
+    """The config, to check overrides against before they are applied.
+
+    Raises:
+      ConfigError: no such file, no such variant, or a file that is no config.
+    """
     path = source.partition(":")[0]
     if not Path(path).is_file():
-        beside = Path(path).parent if Path(path).parent.is_dir() else Path(__file__).parent
-        there = sorted(
-            str(file)
-            for file in beside.glob("*.py")
-            if re.search(r"^def get_config\b", file.read_text(), re.MULTILINE)
-        )
-        hint = f"; there are {', '.join(there)}" if there else ""
-        raise ConfigError(f"--config={source}: no file {path}{hint}")
+        there = _config_files(Path(path).parent) or _config_files(Path(__file__).parent)
+        raise ConfigError(f"--config={source}: no file {path}; there are {', '.join(there)}")
+    if not _is_config(Path(path)):
+        raise ConfigError(f"--config={source}: {path} defines no get_config, so it is no config")
     probe = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
     try:
@@ -129,25 +167,27 @@ def _load(source: str) -> ConfigDict:
         raise ConfigError(f"--config={source}: {reason.removeprefix('ConfigError: ')}") from error
 
 
-def _checked_override(argument: str, config: ConfigDict) -> str | None:
-    """The field that this argument overrides, if it is an override.
+def _config_files(directory: Path) -> list[str]:
+    """The config files in a directory, as they would be named on the command line."""
+    return sorted(os.path.relpath(p) for p in directory.glob("*.py") if _is_config(p))
 
-    Raises:
-      ConfigError: there is no such field; the message names the nearest.
-    """
-    match = _OVERRIDE.fullmatch(argument) or _NEGATED.fullmatch(argument)
-    if match is None:
-        return None
-    path = match["path"]
+
+def _is_config(path: Path) -> bool:
+    text = path.read_text(errors="replace")
+    return path.suffix == ".py" and re.search(r"^def get_config\b", text, re.MULTILINE) is not None
+
+
+def _check_field(path: str, config: ConfigDict) -> None:
+    """Raises ConfigError if there is no field of this path; the message names the nearest."""
     names = list(field_names(config))
     if path in names:
-        return path
+        return
     inside = [name for name in names if name.startswith(f"{path}.")]
     if inside:
         raise ConfigError(
             f"--config.{path} is a group of fields; override one: {', '.join(inside)}"
         )
-    raise ConfigError(f"--config.{path}: no such field{_nearest(path, names)}")
+    raise ConfigError(f"--config.{path}: no such field; {_nearest(path, names)}")
 
 
 def _nearest(path: str, names: list[str]) -> str:
@@ -160,15 +200,17 @@ def _nearest(path: str, names: list[str]) -> str:
             difflib.SequenceMatcher(None, leaf, name.split(".")[-1]).ratio(),
         )
 
-    best = max(names, key=likeness, default="")
-    return f"; did you mean --config.{best}?" if best and likeness(best) > 0.5 else ""
+    best = max(names, key=likeness)
+    if likeness(best) > 0.5:
+        return f"did you mean --config.{best}?"
+    return f"there are {', '.join(sorted({name.split('.')[0] for name in names}))}"
 
 
 def _wrong_value(message: str, config: ConfigDict) -> str:
     match = re.search(r"flag --(?:no)?config\.(?P<path>[\w.]+)=(?P<value>[^:]*)", message)
     if match is None:
         return message.splitlines()[0]
-    kind = _parent(config, match["path"]).get_type(match["path"].split(".")[-1])
+    kind = _type(config, match["path"])
     return (
         f"--config.{match['path']}={match['value']}: "
         f"{match['path']} takes {_KINDS.get(kind, kind.__name__)}"
@@ -179,6 +221,10 @@ def _parent(config: Any, path: str) -> Any:
     for name in path.split(".")[:-1]:
         config = config[name]
     return config
+
+
+def _type(config: Any, path: str) -> type:
+    return _parent(config, path).get_type(path.split(".")[-1])
 
 
 def _get(config: Any, path: str) -> Any:

@@ -1,5 +1,6 @@
 """Small helpers of the config files: durations in any unit, variants."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -98,7 +99,7 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
       ints where the config has a tuple; None where no unit is given.
 
     Raises:
-      ConfigError: given in two units, or negative.
+      ConfigError: given in two units, negative or not finite.
     """
     given = {unit: config[f"{name}_{unit}"] for unit in UNITS}
     given = {unit: value for unit, value in given.items() if value is not None}
@@ -110,8 +111,8 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
     examples = {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}[unit]
 
     def steps(amount: float) -> int:
-        if amount < 0:
-            raise ConfigError(f"{name}_{unit}={amount} is negative")
+        if not 0 <= amount < math.inf:
+            raise ConfigError(f"{name}_{unit}={amount}: a number of 0 or more is needed")
         return max(round(amount * examples / batch_size), 1) if amount > 0 else 0
 
     return tuple(steps(v) for v in value) if isinstance(value, tuple | list) else steps(value)

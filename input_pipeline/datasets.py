@@ -27,7 +27,6 @@ class Dataset:
       name: the name it was asked for by.
       splits: `train`, `validation` and, where there is a labelled one, `test`.
       class_names: name of each label.
-      fingerprint: changes whenever any split does.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever an example, its place, its label or the division into splits does."""
+        """Changes with the fingerprint of any split, so with what is held out, too."""
         return sources.digest(*(f"{k}:{v.fingerprint}" for k, v in sorted(self.splits.items())))
 
     def examples(self, split: str) -> Examples:
@@ -88,7 +87,7 @@ def open_dataset(
         root = _existing_directory(name, directory)
         version = _tfds_version(root, name)
         if version is not None:
-            splits, class_names = _tfds(version, cache_dir)
+            splits, class_names = _tfds(version, name, cache_dir)
         elif name == "imagenet2012":
             splits, class_names = _imagenet_folders(root)
         elif name == "folder":
@@ -99,7 +98,13 @@ def open_dataset(
                 f"{name}/<version>/dataset_info.json).\nPrepare it there, or choose "
                 "data.name=folder for a tree of class folders."
             )
-    if "validation" not in splits:
+    if "validation" in splits:
+        if validation_examples is not None:
+            raise DataError(
+                f"data.validation_examples={validation_examples}: {name} has a validation split "
+                "of its own; leave that field out"
+            )
+    else:
         splits = _hold_out(name, splits, validation_examples)
     return Dataset(name, splits, class_names)
 
@@ -222,10 +227,15 @@ def _tfds_version(root: Path, name: str) -> Path | None:
     )
 
 
-def _tfds(version: Path, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
+def _tfds(version: Path, name: str, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(version)
+    if builder.info.name != name:
+        raise DataError(
+            f"{version}: holds {builder.info.name}, not {name}; for that dataset "
+            f"--config.data.name={builder.info.name}"
+        )
     features = builder.info.features
     image_key, label_key = builder.info.supervised_keys or (None, None)
     if (

@@ -5,10 +5,12 @@ in NumPy for a whole batch; the costly part, reading and decoding, is a graph
 function that tf.data runs in parallel.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import struct
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ class Examples:
       find_spec: shape and dtype of one row of each of these arrays.
       load: one row of each array -> (image uint8 [height, width, 3], label int32), in graph.
       name: index -> what to call the example in a message.
-      fingerprint: changes whenever the examples, their order or their labels do.
+      fingerprint: changes with the examples' names, sizes, order and labels.
     """
 
     count: int
@@ -118,6 +120,7 @@ def from_folders(directory: Path, class_names: Sequence[str]) -> Examples:
     """
     label_of = {name: label for label, name in enumerate(class_names)}
     paths: list[str] = []
+    sizes: list[int] = []
     labels: list[int] = []
     for folder in class_folders(directory):
         if folder not in label_of:
@@ -127,11 +130,12 @@ def from_folders(directory: Path, class_names: Sequence[str]) -> Examples:
             )
         with os.scandir(directory / folder) as entries:
             files = sorted(
-                e.name
+                (e.name, e.stat().st_size)
                 for e in entries
                 if e.name.lower().endswith(IMAGE_SUFFIXES) and not e.name.startswith(".")
             )
-        paths += [f"{folder}/{file}" for file in files]
+        paths += [f"{folder}/{file}" for file, _ in files]
+        sizes += [size for _, size in files]
         labels += [label_of[folder]] * len(files)
     if not paths:
         raise DataError(
@@ -152,7 +156,9 @@ def from_folders(directory: Path, class_names: Sequence[str]) -> Examples:
         find_spec=(tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)),
         load=lambda path, label: (decode_image(tf.io.read_file(path)), label),
         name=lambda row: os.fsdecode(prefix + relative[row]),
-        fingerprint=digest(relative.tobytes(), targets.tobytes(), *class_names),
+        fingerprint=digest(
+            relative.tobytes(), np.array(sizes, np.int64).tobytes(), targets.tobytes(), *class_names
+        ),
     )
 
 
@@ -164,16 +170,14 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
     It is kept in `cache_dir`.
 
     Args:
-      builder: from `tfds.builder_from_directory`.
+      builder: from `tfds.builder_from_directory`, with supervised keys.
       split: a split that it has.
       cache_dir: where the index is kept.
 
     Raises:
-      DataError: not TFRecord files, a missing file, or no image and label.
+      DataError: not TFRecord files, or files missing or cut short.
     """
     info = builder.info
-    if info.supervised_keys is None:
-        raise DataError(f"{builder.data_path}: dataset {info.name} has no (image, label) pairs")
     image_key, label_key = info.supervised_keys
     files = [Path(str(path)) for path in info.splits[split].filepaths]
     if builder.info.file_format is not None and builder.info.file_format.value != "tfrecord":
@@ -227,9 +231,9 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
 
 def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(file, offset, length) of every record, int64 [records] each, from the cache if there."""
-    if cache.exists():
-        with np.load(cache) as saved:
-            return saved["shard"], saved["offset"], saved["length"]
+    saved = load_arrays(cache)
+    if saved is not None and saved.keys() >= {"shard", "offset", "length"}:
+        return saved["shard"], saved["offset"], saved["length"]
     index: list[tuple[int, int, int]] = []
     for number, path in enumerate(files):
         size = path.stat().st_size
@@ -248,6 +252,15 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
     return columns[0], columns[1], columns[2]
 
 
+def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """What `save_arrays` wrote; None if it is not there or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return dict(saved)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes a .npz file so that a reader sees the whole of it or none.
 
@@ -261,4 +274,5 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
         os.replace(temporary, path)
     except OSError as error:
         print(f"warning: {path} could not be kept ({error.strerror}); it will be made again")
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +37,9 @@ def training_statistics(examples: Examples, size: int, cache_dir: Path) -> Stati
     """
     key = sources.digest(examples.fingerprint, f"resize_and_center:{size}")
     cache = cache_dir / f"statistics-{key}.npz"
-    try:
-        with np.load(cache) as saved:
-            return Statistics(saved["mean"], saved["covariance"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged: make it
+    saved = sources.load_arrays(cache)
+    if saved is not None and saved.keys() >= {"mean", "covariance"}:
+        return Statistics(saved["mean"], saved["covariance"])
 
     batch = 64
     total = np.zeros((size, size, 3), np.int64)

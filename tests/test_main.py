@@ -108,8 +108,9 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path):
     assert [s for s, split in places if split == "validation"] == [10, 20, 30, 40]
 
 
-def test_two_processes_equal_one_of_as_many_devices(tmp_path):
-    """Two processes of two devices, towers and batch split, against one process of four."""
+@pytest.mark.parametrize("devices", [1, 2], ids=["one tower each", "two towers each"])
+def test_two_processes_equal_one_of_as_many_devices(tmp_path, devices):
+    """Two processes of one device share a batch and split towers; of two, they split both."""
     run = [a for a in TINY if not a.startswith("--config.mesh")] + ["--config.total_steps=12"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -122,18 +123,19 @@ def test_two_processes_equal_one_of_as_many_devices(tmp_path):
             f"--coordinator_address=127.0.0.1:{port}",
             "--num_processes=2",
             f"--process_id={number}",
-            devices=2,
+            devices=devices,
         )
         for number in range(2)
     ]
     for process in together:
         finish(process)
-    finish(start(*run, f"--workdir={tmp_path / 'one'}", devices=4))
+    finish(start(*run, f"--workdir={tmp_path / 'one'}", devices=2 * devices))
     two, one = lines(tmp_path / "two"), lines(tmp_path / "one")
     assert [(a["step"], a["split"]) for a in two] == [(b["step"], b["split"]) for b in one]
     for a, b in zip(two, one, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["top1_error"] == b["top1_error"]
+        assert a.get("examples") == b.get("examples")
 
 
 def test_what_a_run_leaves_behind(tmp_path):
@@ -218,6 +220,14 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ([*digits, "--config.data.mean=median"], "data.mean=median: choose one of image"),
         ([*digits, "--config.data.augment.colour_noise=red"], "colour_noise=red: choose one of"),
         ([*digits, "--config.compute_dtype=int8"], "compute_dtype=int8: choose one of float32"),
+        ([*digits, "--config.seed=-1"], "seed=-1: choose one of 0 to"),
+        ([*digits, "--config.batch_size=0"], "batch_size=0: choose 1 or more"),
+        ([*digits, "--config.total_epochs=0"], "nothing to train: set --config.total_epochs"),
+        ([*digits, "--config.total_epochs=nan"], "total_epochs=nan: a number of 0 or more"),
+        ([*digits, "--config.optimizer.drop_steps=(-3,)"], "drop_steps=-3: a number of 0 or"),
+        ([*digits, "--config.evaluation.protocol=one"], "evaluation.protocol=one: choose one"),
+        ([*digits, "--config.model.pool_window=0"], "pool_window=0"),
+        ([*digits, "--config.model.lrn_constants.size=0"], "lrn_constants.size=0"),
         ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),
         ([*digits, "--mode=tarin"], "should be one of <train|evaluate>"),
     ]:

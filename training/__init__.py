@@ -2,6 +2,8 @@
 
 from training.errors import TrainingError
 from training.loop import Inputs, Schedule, train
+from training.mesh import process_share
+from training.optimizer import rates_from_config
 from training.task import (
     Task,
     evaluate_checkpoint,
@@ -17,5 +19,7 @@ __all__ = [
     "evaluate_checkpoint",
     "initialize_distributed",
     "prepare",
+    "process_share",
+    "rates_from_config",
     "train",
 ]

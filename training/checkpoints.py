@@ -30,7 +30,7 @@ class Checkpoints:
             [
                 checkpoint_managers.LatestN(max(keep, 1)),
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics["top1_error"],
+                    get_metric_fn=_error,
                     reverse=True,  # the lowest error is the best
                     n=1,
                     keep_checkpoints_without_metrics=False,
@@ -39,7 +39,12 @@ class Checkpoints:
         )
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
-            options=ocp.CheckpointManagerOptions(preservation_policy=policy, create=True),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                best_fn=_error,  # without it metrics are not written
+                best_mode="min",
+                create=True,
+            ),
             item_handlers={
                 "params": ocp.StandardCheckpointHandler(),
                 "training": ocp.StandardCheckpointHandler(),
@@ -58,7 +63,10 @@ class Checkpoints:
         dataset: dict[str, Any],
         validation: dict[str, float] | None,
     ) -> None:
-        """Saves in the background; a checkpoint of this step that is there already stays.
+        """Saves in the background.
+
+        A checkpoint of this step that is there already is replaced if this one has
+        been evaluated: the run was stopped before it could be.
 
         Args:
           step: updates made.
@@ -67,7 +75,9 @@ class Checkpoints:
           validation: metrics of an evaluation at this step, if there was one.
         """
         if step in self._manager.all_steps():
-            return
+            if validation is None:
+                return
+            self._manager.delete(step)
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -91,17 +101,16 @@ class Checkpoints:
           TrainingError: there is none.
         """
         steps = sorted(self._manager.all_steps())
-        if not steps:
-            raise TrainingError(
-                f"{self.directory}: no checkpoint to evaluate; train first, or name the run "
-                "with --workdir"
-            )
-        if which == "latest":
+        if which == "latest" and steps:
             return steps[-1]
         if which == "best":
-            errors = {step: self._manager.metrics(step) for step in steps}
-            known = {step: m["top1_error"] for step, m in errors.items() if m}
-            return min(known, key=lambda step: (known[step], step), default=steps[-1])
+            best = self._manager.best_step()
+            if best is None:
+                raise TrainingError(
+                    f"evaluation.checkpoint=best: no checkpoint of {self.directory} has been "
+                    "evaluated; choose latest"
+                )
+            return best
         if which.isdigit() and int(which) in steps:
             return int(which)
         raise TrainingError(
@@ -153,6 +162,11 @@ class Checkpoints:
         """Waits for what is being saved."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _error(validation: dict[str, float]) -> float:
+    """By which checkpoints are compared."""
+    return validation["top1_error"]
 
 
 def _without_params(state: dict[str, Any]) -> dict[str, Any]:

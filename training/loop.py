@@ -16,7 +16,7 @@ from evaluation import evaluate, metrics
 from training import mesh as meshes
 from training import writers
 from training.checkpoints import Checkpoints
-from training.optimizer import Plateau, rates_from_config
+from training.optimizer import Plateau, Rate
 from training.signals import StopRequest
 from training.step import (
     abstract_state,
@@ -67,7 +67,7 @@ def train(
     config: Any,
     task: Task,
     schedule: Schedule,
-    to_steps: Callable[[Any, str], Any],
+    rates: list[Rate],
     data: Inputs,
     workdir: Path,
 ) -> bool:
@@ -78,7 +78,7 @@ def train(
         `optimizer` are read.
       task: network and mesh.
       schedule: when things happen.
-      to_steps: (node of the config, name of a duration in it) -> steps.
+      rates: from `training.optimizer.rates_from_config`.
       data: training stream, validation split, mean image.
       workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
 
@@ -87,7 +87,6 @@ def train(
     """
     network, mesh = task.network, task.mesh
     optimizer = make_optimizer(config.optimizer, network)
-    rates = rates_from_config(config.optimizer, to_steps)
     train_step = make_train_step(
         network,
         optimizer,
@@ -141,7 +140,7 @@ def train(
         previous: Any = None
         while True:
             last = step >= schedule.total
-            validation = None
+            validation, improved = None, False
 
             if step and (last or _due(step, schedule.log_every)):
                 sums = metrics.averages(state["interval"])
@@ -167,7 +166,9 @@ def train(
                     )  # fmt: skip
                 if validation is not None:
                     evaluated = step
-                    improved = plateau.observe(validation["top1_error"])
+                    # The last evaluation may be off the schedule; a longer run has not got it.
+                    if _due(step, schedule.evaluate_every):
+                        improved = plateau.observe(validation["top1_error"])
                     state["plateau_scale"] = meshes.replicate(
                         mesh, np.array(plateau.scale, np.float32)
                     )
@@ -181,8 +182,8 @@ def train(
                     }
                     report(writers.evaluation_line(values), values)
 
-            best = validation is not None and improved
-            if step and (last or best or stop.requested or _due(step, schedule.checkpoint_every)):
+            due = _due(step, schedule.checkpoint_every)
+            if step and (due or improved or last or stop.requested):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
                     checkpoints.save(step, state, mean, progress, data.dataset, validation)

@@ -58,18 +58,43 @@ def make_mesh(
     return Mesh(grid, ("data", "tower"), axis_types=(AxisType.Auto,) * 2)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, processes: int = 1) -> None:
-    """Every device along `data`, and every process, gets the same number of examples.
+def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
+    """Which part of every batch a process feeds: (number of the part, parts in all).
+
+    Processes whose devices hold different towers of the same rows of the mesh feed the
+    same part.
+
+    Args:
+      mesh: of all devices.
+      process: by default this one.
+
+    Raises:
+      TrainingError: its rows of the mesh are not a whole part of it.
+    """
+    process = jax.process_index() if process is None else process
+    data = mesh.shape["data"]
+    rows = [i for i, row in enumerate(mesh.devices) if any(d.process_index == process for d in row)]
+    if not rows or data % len(rows) or rows != list(range(rows[0], rows[0] + len(rows))):
+        raise TrainingError(
+            f"mesh.data={data} x mesh.tower={mesh.shape['tower']}: process {process} holds rows "
+            f"{rows} of the mesh, which is no equal part of it; choose another mesh"
+        )
+    return rows[0] // len(rows), data // len(rows)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Every device along `data` gets the same number of examples.
 
     Raises:
       TrainingError: it does not divide.
     """
     data = mesh.shape["data"]
-    parts = data if data % processes == 0 else data * processes
-    if batch_size < 1 or batch_size % parts:
+    if batch_size < 1:
+        raise TrainingError(f"batch_size={batch_size}: choose 1 or more")
+    if batch_size % data:
         raise TrainingError(
-            f"batch_size={batch_size} is not a multiple of {parts} (mesh.data={data}); "
-            f"choose {max(round(batch_size / parts), 1) * parts}, or another mesh.data"
+            f"batch_size={batch_size} is not a multiple of {data} (mesh.data={data}); "
+            f"choose {max(round(batch_size / data), 1) * data}, or another mesh.data"
         )
 
 
@@ -105,10 +130,13 @@ def abstract_arrays(shapes: Any, where: Any) -> Any:
 def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Array]]:
     """A function that puts this process's share of a batch on the mesh, split over `data`."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
+    _, parts = process_share(mesh)
 
     def place(batch: dict[str, np.ndarray]) -> dict[str, Array]:
         return {
-            name: jax.make_array_from_process_local_data(sharding, value)
+            name: jax.make_array_from_process_local_data(
+                sharding, value, (len(value) * parts, *value.shape[1:])
+            )
             for name, value in batch.items()
         }
 

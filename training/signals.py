@@ -1,5 +1,6 @@
 """Stopping in good order: Ctrl-C and SIGTERM ask, the loop finishes its step and saves."""
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -29,7 +30,8 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         name = signal.Signals(number).name
-        print(f"{name}: saving a checkpoint and stopping (once more: stop at once)", flush=True)
+        # Not print: the signal may have come in the middle of one.
+        os.write(1, f"{name}: saving a checkpoint and stopping (once more: at once)\n".encode())
         self._restore()
 
     def _restore(self) -> None:

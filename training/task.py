@@ -1,7 +1,6 @@
 """What training and evaluation share: the network of a config on the mesh of this machine."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import vision_models
-from evaluation import Evaluator, evaluate, views
+from evaluation import PROTOCOLS, Evaluator, evaluate, views
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
+from training.writers import to_json
 from vision_models.functional import Network, functional
 
 DTYPES = ("float32", "bfloat16")
@@ -36,9 +36,9 @@ class Task:
     param_specs: Any
 
     def padded_batch_size(self, batch_size: int) -> int:
-        """The next size that every process and every device along `data` gets an equal part of."""
-        parts = np.lcm(self.mesh.shape["data"], jax.process_count())
-        return int(-(-batch_size // parts) * parts)
+        """The next size that every device along `data` gets an equal part of."""
+        data = self.mesh.shape["data"]
+        return -(-batch_size // data) * data
 
 
 def prepare(config: Any, num_classes: int) -> Task:
@@ -56,8 +56,8 @@ def prepare(config: Any, num_classes: int) -> Task:
         raise TrainingError(
             f"compute_dtype={config.compute_dtype}: choose one of {', '.join(DTYPES)}"
         )
-    if config.seed < 0:
-        raise TrainingError(f"seed={config.seed}: choose 0 or more")
+    if not 0 <= config.seed < 2**32:
+        raise TrainingError(f"seed={config.seed}: choose one of 0 to {2**32 - 1}")
     options = dict(config.model)
     chosen = options.pop("num_classes")
     if chosen is not None and chosen < num_classes:
@@ -73,25 +73,26 @@ def prepare(config: Any, num_classes: int) -> Task:
     except ValueError as error:
         raise TrainingError(f"model: {error}") from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
-    meshes.check_batch_size(config.batch_size, mesh, jax.process_count())
+    meshes.check_batch_size(config.batch_size, mesh)
+    if config.evaluation.batch_size < 1:
+        raise TrainingError(
+            f"evaluation.batch_size={config.evaluation.batch_size}: choose 1 or more"
+        )
+    if config.evaluation.protocol not in PROTOCOLS:
+        raise TrainingError(
+            f"evaluation.protocol={config.evaluation.protocol}: choose one of "
+            f"{', '.join(PROTOCOLS)}"
+        )
     return Task(network, mesh, meshes.param_specs(network.per_tower, mesh))
 
 
 def evaluator(config: Any, task: Task, protocol: str) -> Evaluator:
-    """The evaluator of a config's fields `data` and `compute_dtype`.
-
-    Raises:
-      TrainingError: an unknown protocol.
-    """
-    try:
-        chosen = views(protocol, config.data.resize, config.data.crop)
-    except ValueError as error:
-        raise TrainingError(str(error)) from error
+    """The evaluator of a config's fields `data` and `compute_dtype`."""
     return Evaluator(
         apply=task.network.apply,
         mesh=task.mesh,
         param_specs=task.param_specs,
-        views=chosen,
+        views=views(protocol, config.data.resize, config.data.crop),
         crop=config.data.crop,
         aligned=config.data.mean == "image",
         dtype=config.compute_dtype,
@@ -121,7 +122,7 @@ def evaluate_checkpoint(
       `top5_error` (fractions of 1), `loss`.
 
     Raises:
-      TrainingError: no such checkpoint, another network or dataset, an unknown protocol.
+      TrainingError: no such checkpoint, another network or other classes.
     """
     step_function = evaluator(config, task, config.evaluation.protocol).make_step()
     checkpoints = Checkpoints(workdir / "checkpoints")
@@ -147,10 +148,10 @@ def evaluate_checkpoint(
     }
     if jax.process_index() == 0:
         temporary = workdir / "evaluation.json.tmp"
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+        temporary.write_text(to_json(report) + "\n")
         os.replace(temporary, workdir / "evaluation.json")
         with open(workdir / "evaluations.jsonl", "a") as file:
-            file.write(json.dumps(report) + "\n")
+            file.write(to_json(report) + "\n")
     return report
 
 

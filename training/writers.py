@@ -1,6 +1,7 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard events, and lines on the screen."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ class MetricWriter:
         if self.path.exists():
             _remove_later_lines(self.path, {"train": step, "validation": evaluated})
         self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
-        self._events = SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
+        self._events = SummaryWriter(str(workdir), purge_step=step + 1)
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Appends one line, at once on disk."""
-        self._file.write(json.dumps(metrics) + "\n")
+        self._file.write(to_json(metrics) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         for name, value in metrics.items():
@@ -58,6 +59,15 @@ def _remove_later_lines(path: Path, last: dict[str, int]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))
     os.replace(temporary, path)
+
+
+def to_json(values: dict[str, Any]) -> str:
+    """One line of JSON; what is no finite number becomes null, for JSON has no NaN."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(finite)
 
 
 def training_line(metrics: dict[str, Any], total: int, seconds_left: float) -> str:

@@ -112,6 +112,12 @@ class AlexNet(nnx.Module):
             )
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
+        if pool_window < 1 or lrn_constants["size"] < 1 or min(init_std, init_std_conv3to5) < 0:
+            raise ValueError(
+                f"pool_window={pool_window}, lrn_constants.size={lrn_constants['size']}, init_std="
+                f"{init_std}, init_std_conv3to5={init_std_conv3to5}: windows of at least 1 and "
+                "deviations of at least 0 are needed"
+            )
         size = final_size(image_size, pool_window)
         if size < 1:
             raise ValueError(

@@ -64,6 +64,26 @@ def test_what_follows_the_batch_size_moves_with_it():
         assert config.batch_size == 256
 
 
+@pytest.mark.parametrize("field", ["evaluation.batch_size=7", "optimizer.learning_rate=1.0"])
+def test_what_follows_does_not_lead(field):
+    config = parse(ALEXNET, f"--config.{field}").config
+    assert config.batch_size == 128
+
+
+def test_the_last_of_several_counts():
+    parsed = parse(
+        "--config=configs/none.py",
+        "--config=configs/alexnet.py:digits",
+        "--config.seed=1",
+        "--config.model.hidden=(8, 8)",
+        "--config.model.hidden=(16, 16)",
+        "--config.seed=2",
+    )
+    assert parsed.variant == "digits"
+    assert parsed.config.model.hidden == (16, 16)
+    assert parsed.config.seed == 2
+
+
 def test_crop_and_network_agree():
     assert parse(ALEXNET, "--config.data.crop=96").config.model.image_size == 96
 
@@ -81,7 +101,7 @@ def test_crop_and_network_agree():
         ),
         ([ALEXNET, "--config.dropout=0"], "did you mean --config.model.dropout?"),
         ([ALEXNET, "--config.learning_rate=1"], "did you mean --config.optimizer.learning_rate?"),
-        ([ALEXNET, "--config.zzz=1"], "--config.zzz: no such field$"),
+        ([ALEXNET, "--config.zzz=1"], "--config.zzz: no such field; there are batch_size, "),
         ([ALEXNET, "--config.batch_size=many"], "batch_size takes an integer"),
         ([ALEXNET, "--config.batch_size=1.5"], "batch_size takes an integer"),
         ([ALEXNET, "--config.model.dropout=half"], "model.dropout takes a number"),
@@ -92,6 +112,13 @@ def test_crop_and_network_agree():
             "a group of fields; override one: evaluation.batch_size",
         ),
         ([ALEXNET, "--config.total_steps=3", "--config.total_epochs=1"], "in two units; give one"),
+        (["--config="], "no --config; for example"),
+        (["--config=alexnet"], "no file alexnet; there are configs/alexnet.py"),
+        (["--config=config/alexnet.py"], "there are configs/alexnet.py"),
+        (["--config=configs/common.py"], "common.py defines no get_config"),
+        (["--config=README.md"], "README.md defines no get_config"),
+        ([ALEXNET, "--config.=3"], "overrides are written --config.field=value"),
+        ([ALEXNET, "--config.seed"], "--config.seed: no value"),
         ([ALEXNET, "--mdoe=train"], "Unknown command line flag 'mdoe'"),
         ([ALEXNET, "train"], "'train' is not understood"),
     ],
@@ -140,5 +167,5 @@ def test_an_override_in_another_unit_replaces_the_configs():
 
 
 def test_negative_durations_are_named():
-    with pytest.raises(ConfigError, match="total_steps=-1 is negative"):
+    with pytest.raises(ConfigError, match="total_steps=-1: a number of 0 or more"):
         to_steps(duration(steps=-1), "total", batch_size=1, examples_per_epoch=1)

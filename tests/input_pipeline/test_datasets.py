@@ -89,8 +89,12 @@ def test_fingerprint_follows_the_files(imagenet_folder, tmp_path):
     assert opened("imagenet2012", imagenet_folder, tmp_path).fingerprint == before
     moved = shutil.move(imagenet_folder, tmp_path / "elsewhere")
     assert opened("imagenet2012", moved, tmp_path).fingerprint == before
-    (tmp_path / "elsewhere" / "train" / "n01440764" / "0.jpg").unlink()
-    assert opened("imagenet2012", moved, tmp_path).fingerprint != before
+    image = tmp_path / "elsewhere" / "train" / "n01440764" / "0.jpg"
+    image.write_bytes(image.read_bytes() + b"\0")
+    other = opened("imagenet2012", moved, tmp_path).fingerprint
+    assert other != before
+    image.unlink()
+    assert opened("imagenet2012", moved, tmp_path).fingerprint not in (before, other)
 
 
 @pytest.mark.parametrize(
@@ -127,32 +131,38 @@ def test_tfds_records_are_those_that_tfds_reads(shared_data, tmp_path):
 def imagenet_of_tfds(tmp_path):
     """A directory as TFDS prepares imagenet2012: JPEGs in TFRecords, secret test labels."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import registered
 
-    class Imagenet2012(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("5.1.0")
+    with registered.skip_registration():  # the real one has this name
 
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(encoding_format="jpeg"),
-                "label": tfds.features.ClassLabel(names=["n01440764", "n02123394", "n15075141"]),
-                "file_name": tfds.features.Text(),
-            }
-            return self.dataset_info_from_configs(
-                features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
-            )
+        class Imagenet2012(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("5.1.0")
 
-        def _split_generators(self, manager):
-            return {
-                "train": self._generate_examples(7, False),
-                "validation": self._generate_examples(3, False),
-                "test": self._generate_examples(2, True),
-            }
+            def _info(self):
+                features = {
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(
+                        names=["n01440764", "n02123394", "n15075141"]
+                    ),
+                    "file_name": tfds.features.Text(),
+                }
+                return self.dataset_info_from_configs(
+                    features=tfds.features.FeaturesDict(features),
+                    supervised_keys=("image", "label"),
+                )
 
-        def _generate_examples(self, count, secret):
-            for number in range(count):
-                image = np.full((30, 40, 3), 20 * number + 5, np.uint8)
-                label = -1 if secret else number % 3
-                yield number, {"image": image, "label": label, "file_name": f"{number}.JPEG"}
+            def _split_generators(self, manager):
+                return {
+                    "train": self._generate_examples(7, False),
+                    "validation": self._generate_examples(3, False),
+                    "test": self._generate_examples(2, True),
+                }
+
+            def _generate_examples(self, count, secret):
+                for number in range(count):
+                    image = np.full((30, 40, 3), 20 * number + 5, np.uint8)
+                    label = -1 if secret else number % 3
+                    yield number, {"image": image, "label": label, "file_name": f"{number}.JPEG"}
 
     Imagenet2012(data_dir=tmp_path / "tfds").download_and_prepare()
     return tmp_path / "tfds"
@@ -173,6 +183,31 @@ def test_imagenet_as_tfds_prepares_it(imagenet_of_tfds, tmp_path):
 def test_the_version_directory_itself(shared_data, tmp_path):
     direct = opened("mnist", shared_data / "tfds" / "mnist" / "3.0.1", tmp_path)
     assert direct.splits["test"].count == 10_000
+
+
+def test_a_version_directory_of_another_dataset_is_named(shared_data, tmp_path):
+    directory = shared_data / "tfds" / "mnist" / "3.0.1"
+    with pytest.raises(DataError, match=r"holds mnist, not imagenet2012.*data.name=mnist"):
+        opened("imagenet2012", directory, tmp_path)
+
+
+def test_a_damaged_index_is_made_again(shared_data, tmp_path):
+    first = opened("mnist", shared_data / "tfds", tmp_path)
+    for index in tmp_path.glob("records-*.npz"):
+        index.write_bytes(index.read_bytes()[:1000])
+    again = opened("mnist", shared_data / "tfds", tmp_path)
+    rows = np.arange(5)
+    for ours, theirs in zip(
+        again.splits["test"].find(rows), first.splits["test"].find(rows), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(shared_data, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    dataset = open_dataset("mnist", str(shared_data / "tfds"), cache_dir=tmp_path / "file")
+    assert dataset.splits["test"].count == 10_000
+    assert "could not be kept" in capsys.readouterr().out
 
 
 def test_a_tfrecord_cut_short_is_named(shared_data, tmp_path):

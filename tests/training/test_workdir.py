@@ -4,7 +4,7 @@ import pytest
 
 from training import TrainingError
 from training import workdir as workdirs
-from training.writers import MetricWriter, duration
+from training.writers import MetricWriter, duration, to_json
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,12 @@ def test_tensorboard_events_can_be_read(tmp_path):
     events = [Event.FromString(r) for r in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()]
     scalars = {(e.step, v.tag): v.simple_value for e in events for v in e.summary.value}
     assert scalars == {(7, "train/epoch"): 0.5, (7, "train/loss"): 1.25}
+
+
+def test_no_number_is_null_in_json():
+    line = to_json({"loss": float("nan"), "rate": float("inf"), "step": 3, "error": 0.5})
+    assert json.loads(line) == {"loss": None, "rate": None, "step": 3, "error": 0.5}
+    assert "NaN" not in line
 
 
 @pytest.mark.parametrize(
