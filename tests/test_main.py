@@ -41,6 +41,17 @@ def start(*arguments, devices=1):
     )
 
 
+def start_two(*arguments, devices=2):
+    """Two processes of one launch, on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        "--distributed", f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
+    ]  # fmt: skip
+    return [start(*arguments, *launch, f"--process_id={i}", devices=devices) for i in range(2)]
+
+
 def finish(process, code=0):
     out, err = process.communicate(timeout=600)
     assert process.returncode == code, (out, err)
@@ -112,21 +123,7 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path):
 def test_two_processes_equal_one_of_as_many_devices(tmp_path, devices):
     """Two processes of one device share a batch and split towers; of two, they split both."""
     run = [a for a in TINY if not a.startswith("--config.mesh")] + ["--config.total_steps=12"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = [
-        start(
-            *run,
-            f"--workdir={tmp_path / 'two'}",
-            "--distributed",
-            f"--coordinator_address=127.0.0.1:{port}",
-            "--num_processes=2",
-            f"--process_id={number}",
-            devices=devices,
-        )
-        for number in range(2)
-    ]
+    together = start_two(*run, f"--workdir={tmp_path / 'two'}", devices=devices)
     for process in together:
         finish(process)
     finish(start(*run, f"--workdir={tmp_path / 'one'}", devices=2 * devices))
@@ -136,6 +133,22 @@ def test_two_processes_equal_one_of_as_many_devices(tmp_path, devices):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
         assert a["top1_error"] == b["top1_error"]
         assert a.get("examples") == b.get("examples")
+
+
+def test_all_processes_stop_where_one_is_asked_to(tmp_path):
+    run = [a for a in TINY if "_every_" not in a and "mesh" not in a]
+    workdir = tmp_path / "run"
+    together = start_two(*run, "--config.total_steps=100000", f"--workdir={workdir}")
+    deadline = time.monotonic() + 300
+    while not (workdir / "metrics.jsonl").exists() or not lines(workdir):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    together[1].send_signal(signal.SIGTERM)
+    for process in together:
+        finish(process, code=75)
+    saved = [int(path.name) for path in (workdir / "checkpoints").iterdir()]
+    assert max(saved) % 10 == 0
+    assert 0 < max(saved) < 100_000
 
 
 def test_what_a_run_leaves_behind(tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from evaluation import evaluate, metrics
@@ -26,6 +27,9 @@ from training.step import (
     make_train_step,
 )
 from training.task import Task, evaluator
+
+# Asking the other processes makes the devices wait; a stop can wait for some steps.
+_STEPS_BETWEEN_AGREEMENTS = 10
 
 NumpyBatch = dict[str, np.ndarray]
 
@@ -118,7 +122,7 @@ def train(
         evaluated = progress["evaluated"]
         print(f"continuing {workdir} from step {step}", flush=True)
 
-    chief = jax.process_index() == 0
+    chief, alone = jax.process_index() == 0, jax.process_count() == 1
     epoch_steps = data.dataset["train_examples"] / config.batch_size
     clock = Clock()
     with contextlib.ExitStack() as stack:
@@ -140,6 +144,7 @@ def train(
         previous: Any = None
         while True:
             last = step >= schedule.total
+            stopping = _agreed(stop, step)
             validation, improved = None, False
 
             if step and (last or _due(step, schedule.log_every)):
@@ -162,7 +167,7 @@ def train(
                 with clock.stopped(), contextlib.closing(data.validation()) as batches:
                     validation = evaluate(
                         evaluation_step, state["params"], mean, batches, place,
-                        lambda: stop.requested,
+                        lambda: alone and stop.requested,
                     )  # fmt: skip
                 if validation is not None:
                     evaluated = step
@@ -183,12 +188,13 @@ def train(
                     report(writers.evaluation_line(values), values)
 
             due = _due(step, schedule.checkpoint_every)
-            if step and (due or improved or last or stop.requested):
+            stopping = stopping or (alone and stop.requested)  # during the evaluation
+            if step and (due or improved or last or stopping):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
                     checkpoints.save(step, state, mean, progress, data.dataset, validation)
 
-            if last or stop.requested:
+            if last or stopping:
                 return evaluated == step if last else False
 
             with clock.waiting_for_data():
@@ -200,6 +206,15 @@ def train(
             jax.block_until_ready(previous)
             previous = batch_sums
             clock.tick()
+
+
+def _agreed(stop: StopRequest, step: int) -> bool:
+    """Whether any process has been asked to stop: all must leave the loop at the same step."""
+    if jax.process_count() == 1:
+        return stop.requested
+    if step % _STEPS_BETWEEN_AGREEMENTS:
+        return False
+    return bool(multihost_utils.process_allgather(np.array(stop.requested)).any())
 
 
 def _due(step: int, every: int | None) -> bool:
