@@ -12,8 +12,9 @@ SMALL = {
     "image_size": 67,
     "kernels": (8, 12, 16, 16, 12),
     "hidden": (24, 20),
-    "init_std": 0.05,
-    "init_std_conv3to5": 0.05,
+    # Large enough that the image, not the biases, decides the logits.
+    "init_std": 0.15,
+    "init_std_conv3to5": 0.15,
 }
 
 
@@ -75,7 +76,9 @@ def test_number_of_neurons():
 
 
 def test_initial_parameters_are_the_papers():
-    params = nnx.to_pure_dict(nnx.state(small(hidden=(512, 512), init_std_conv3to5=0.03)))
+    params = nnx.to_pure_dict(
+        nnx.state(small(hidden=(512, 512), init_std=0.05, init_std_conv3to5=0.03))
+    )
     for name, layer in params.items():
         std = 0.03 if name in ("conv3", "conv4", "conv5") else 0.05
         kernel = np.asarray(layer["kernel"])
@@ -138,7 +141,9 @@ def test_logits_equal_the_grouped_form(code):
     params = nnx.to_pure_dict(nnx.state(model))
     x = images()
     expected = forward_by_grouped_convolutions(params, x, code_order=code, average=code)
-    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-4)
+    logits = np.asarray(model(x))
+    assert logits.std(axis=0).mean() > 0.01  # the images matter
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_towers_meet_only_at_the_exchanges():
