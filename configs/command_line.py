@@ -85,8 +85,8 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
 def field_names(config: Any, prefix: str = "") -> Iterator[str]:
     """The paths of all fields, depth first: `batch_size`, `data.dir`, ..."""
     for name in config:
-        value = config.get_ref(name).get() if isinstance(config, ConfigDict) else config[name]
-        if isinstance(value, ConfigDict | dict):
+        value = config[name]
+        if isinstance(value, ConfigDict):
             yield from field_names(value, f"{prefix}{name}.")
         else:
             yield prefix + name
