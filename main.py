@@ -3,6 +3,10 @@
     python main.py --config=configs/alexnet.py:digits
     python main.py --config=configs/alexnet.py --config.data.dir=DIR
     python main.py --config=configs/alexnet.py --config.data.dir=DIR --mode=evaluate
+    python main.py --config=configs/vgg.py:d --mode=summary
+
+Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of
+the network's layers; export, the weights as WORKDIR/weights.safetensors.
 
 Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
@@ -26,7 +30,7 @@ from configs.common import ConfigError, to_steps
 # --help and a misspelt override answer at once.
 
 DONE, USAGE_ERROR, STOPPED, KILLED = 0, 2, 75, 130
-MODES = ("train", "evaluate")
+MODES = ("train", "evaluate", "summary", "export")
 
 
 def define_flags() -> flags.FlagValues:
@@ -70,7 +74,9 @@ def fail(error: Exception) -> int:
 
 def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     """Opens the data, builds the network and dispatches to the mode."""
-    import input_pipeline
+    if values.mode == "summary":
+        return summary(arguments.config)
+
     import training
     from training import workdir as workdirs
 
@@ -85,10 +91,28 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
                 values.coordinator_address, values.num_processes, values.process_id
             )
         workdirs.check_continuation(workdir, plain(config))
-        if values.mode == "evaluate" and not workdirs.has_checkpoint(workdir):
+        begun = workdirs.has_checkpoint(workdir)
+        if values.mode != "train" and not begun and not config.init_from:
             raise training.TrainingError(
-                f"{workdir}: no checkpoint to evaluate; train first, or name the run with --workdir"
+                f"{workdir}: no checkpoint to {values.mode}; train first, name the run with "
+                "--workdir, or weights with --config.init_from"
             )
+        if begun and config.init_from:
+            print(f"{workdir} holds a checkpoint: it counts, and not {config.init_from}")
+        if values.mode == "export":
+            print(training.export(config, workdir))
+            return DONE
+        return with_data(values.mode, config, workdir, begun)
+    except (ConfigError, training.TrainingError) as error:
+        return fail(error)
+
+
+def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
+    """Training and evaluation; `begun` if the workdir holds a checkpoint."""
+    import input_pipeline
+    import training
+
+    try:
         input_pipeline.check_fields(config.data)
         dataset = input_pipeline.open_dataset(
             config.data.name,
@@ -97,13 +121,25 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
             cache_dir=cache_dir(config),
         )
         task = training.prepare(config, len(dataset.class_names))
-        mode = {"train": train, "evaluate": evaluate}[values.mode]
-        return mode(config, workdir, dataset, task)
-    except (ConfigError, input_pipeline.DataError, training.TrainingError) as error:
+        initial = None if begun else training.initial_weights(config, task.name, task.options)
+        run_mode = {"train": train, "evaluate": evaluate}[mode]
+        return run_mode(config, workdir, dataset, task, initial)
+    except input_pipeline.DataError as error:
         return fail(error)
 
 
-def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
+def summary(config: Any) -> int:
+    """Prints the layers of a config's network; needs no data and allocates no weights."""
+    import training
+
+    try:
+        print(training.summary(config))
+    except training.TrainingError as error:
+        return fail(error)
+    return DONE
+
+
+def train(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> int:
     """Trains, going on from what the workdir holds."""
     import jax
 
@@ -127,7 +163,7 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
         raise ConfigError("nothing to train: set --config.total_epochs or --config.total_steps")
     rates = training.rates_from_config(config.optimizer, steps)
     noise = steps(config.data.augment, "colour_noise_until")
-    statistics = input_pipeline.training_statistics(examples, config.data.resize, cache_dir(config))
+    statistics = training_statistics(config, dataset)
     part, parts = training.process_share(task.mesh)
     inputs = training.Inputs(
         training=lambda start: input_pipeline.training_stream(
@@ -142,7 +178,7 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
             process_count=parts,
         ),
         validation=lambda: evaluation_stream(config, dataset, "validation", task),
-        mean=input_pipeline.input_mean(statistics, config.data.mean),
+        normalization=normalization(config, statistics, initial),
         dataset={
             "class_names": list(dataset.class_names),
             "fingerprint": dataset.fingerprint,
@@ -151,20 +187,26 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
     )
     if jax.process_index() == 0:
         workdirs.save_config(workdir, plain(config), inputs.dataset)
-    finished = training.train(config, task, schedule, rates, inputs, workdir)
+    finished = training.train(config, task, schedule, rates, inputs, workdir, initial)
     return DONE if finished else STOPPED
 
 
-def evaluate(config: Any, workdir: Path, dataset: Any, task: Any) -> int:
-    """Evaluates a checkpoint; writes evaluation.json and prints it."""
+def evaluate(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> int:
+    """Evaluates a checkpoint, or weights; writes evaluation.json and prints it."""
     import jax
 
     import training
 
     split = config.evaluation.split or dataset.evaluation_split
     batches = evaluation_stream(config, dataset, split, task)
-    result = training.evaluate_checkpoint(
-        config, task, batches, split, workdir, dataset.class_names
+    images = None
+    if initial is not None:
+        own = initial.normalization is None
+        images = normalization(
+            config, training_statistics(config, dataset) if own else None, initial
+        )
+    result = training.evaluate_network(
+        config, task, batches, split, workdir, dataset.class_names, initial, images
     )
     if jax.process_index() == 0:
         print(json.dumps(result))
@@ -181,9 +223,31 @@ def evaluation_stream(config: Any, dataset: Any, split: str, task: Any) -> Any:
         dataset.examples(split),
         batch_size=task.padded_batch_size(config.evaluation.batch_size),
         resize=config.data.resize,
+        pad=config.data.pad,
         process_index=part,
         process_count=parts,
     )
+
+
+def training_statistics(config: Any, dataset: Any) -> Any:
+    """Mean image and colours of the training set; None where the config needs neither."""
+    import input_pipeline
+
+    if not input_pipeline.needs_statistics(config.data):
+        return None
+    return input_pipeline.training_statistics(
+        dataset.examples("train"), config.data.resize, cache_dir(config)
+    )
+
+
+def normalization(config: Any, statistics: Any, initial: Any) -> Any:
+    """What images are normalised with: what initial weights expect, or else the config's."""
+    import input_pipeline
+    import training
+
+    if initial is not None and initial.normalization is not None:
+        return training.normalization_for(initial, config.data.resize + 2 * config.data.pad)
+    return input_pipeline.normalization(config.data, statistics)
 
 
 def cache_dir(config: Any) -> Path:

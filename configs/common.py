@@ -1,4 +1,4 @@
-"""Small helpers of the config files: durations in any unit, variants."""
+"""What the config files share: the common fields, durations in any unit, variants."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,6 +11,90 @@ UNITS = ("steps", "epochs", "examples")
 
 class ConfigError(ValueError):
     """A config that cannot be used as it is; the message names the field and the way out."""
+
+
+def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
+    """The fields that every config has, with what a paper's config then sets.
+
+    Args:
+      batch_size: of all devices together.
+      learning_rate: at that batch size; overriding the batch size scales it in proportion.
+
+    Returns:
+      A config whose `data` is ImageNet at 256 pixels cropped to 224 without augmentation,
+      whose optimiser is plain momentum, and whose `model` has no name yet.
+    """
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = batch_size
+    config.compute_dtype = "float32"  # or bfloat16; parameters are always float32
+
+    config.data = data = ConfigDict()
+    data.name = "imagenet2012"
+    data.dir = config_dict.placeholder(str)
+    data.cache_dir = config_dict.placeholder(str)  # mean image, indices; else ~/.cache
+    data.validation_examples = config_dict.placeholder(int)  # where there is no such split
+    data.resize = 256  # shorter side, then the central square
+    data.pad = 0  # zeros around it, on each side; crops are taken from it all
+    data.crop = 224
+    # Subtracted: "image", the mean of every pixel of the training set, aligned with crop
+    # and flip; "image_center", its central crop whatever the crop; "channel", of every
+    # colour; "values", mean_values; "none".
+    data.mean = "channel"
+    data.mean_values = (0.0, 0.0, 0.0)
+    data.deviation = (1.0, 1.0, 1.0)  # RGB; divided by
+    data.augment = augment = ConfigDict()
+    augment.random_crop = True
+    augment.flip = True
+    augment.colour_noise = "none"  # or paper, original, gaussian
+    add_duration(augment, "colour_noise_until")  # None: to the end
+
+    config.model = model = ConfigDict()
+    model.name = config_dict.placeholder(str)
+    model.num_classes = config_dict.placeholder(int)  # as many as the dataset has
+    model.image_size = data.get_ref("crop")
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.learning_rate = config.get_ref("batch_size").to_float() * (learning_rate / batch_size)
+    optimizer.momentum = 0.9
+    optimizer.weight_decay = 0.0
+    optimizer.decay_biases = False  # and scales of normalisations
+    # The rate is multiplied by drop_factor when validation error has not improved for
+    # plateau_patience evaluations (0: never), at most plateau_drops times, and at the
+    # moments of drop_*.
+    optimizer.drop_factor = 0.1
+    optimizer.plateau_patience = 0
+    optimizer.plateau_drops = 3
+    add_duration(optimizer, "drop", several=True, epochs=())
+    add_duration(optimizer, "warmup")  # the rate is multiplied by warmup_factor until then
+    optimizer.warmup_factor = 0.1
+    optimizer.max_filter_rms = 0.0  # convolution filters are shrunk to it; 0: not
+    # Parameters whose rate or decay differs; see parameter_group.
+    optimizer.groups = ConfigDict()
+    config.auxiliary_weight = 0.0  # of the loss of auxiliary classifiers
+
+    add_duration(config, "total")
+    add_duration(config, "log_every", steps=100)
+    add_duration(config, "evaluate_every", epochs=1.0)
+    add_duration(config, "checkpoint_every", epochs=1.0)
+    config.checkpoint_keep = 3  # newest ones; the best by validation error stays as well
+
+    # Weights to start from, or to evaluate: a .pth, .safetensors or .caffemodel file, or
+    # the workdir of a run.
+    config.init_from = config_dict.placeholder(str)
+    config.init_preprocessing = config_dict.placeholder(str)  # None: what the weights expect
+    config.init_head = "file"  # or new: the classifiers start afresh
+
+    config.mesh = ConfigDict()
+    config.mesh.data = config_dict.placeholder(int)  # as many as the devices allow
+    config.mesh.tower = config_dict.placeholder(int)  # 2 where there are two towers
+
+    config.evaluation = evaluation = ConfigDict()
+    evaluation.protocol = "center_crop"  # of --mode=evaluate; or ten_view, nine_crop
+    evaluation.split = config_dict.placeholder(str)  # the labelled test split
+    evaluation.checkpoint = "latest"  # or best, or a step
+    evaluation.batch_size = config.get_oneway_ref("batch_size")
+    return config
 
 
 def add_duration(config: ConfigDict, name: str, *, several: bool = False, **value: Any) -> None:
@@ -38,8 +122,9 @@ def parameter_group(
     multiplier: float = 1.0,
     drop_epochs: tuple[float, ...] | None = None,
     freeze_epochs: float | None = None,
+    weight_decay: float | None = None,
 ) -> ConfigDict:
-    """Parameters whose rate differs from the others'.
+    """Parameters whose rate or decay differs from the others'.
 
     Args:
       match: part of the parameters' paths, such as `bias` or `conv1/kernel`. Where
@@ -48,10 +133,14 @@ def parameter_group(
       drop_epochs: when this group's rate falls; () never. None: whenever the
         others' does, on a plateau too. (Other units: `drop_steps`, `drop_examples`.)
       freeze_epochs: the rate is 0 from then on; None never.
+      weight_decay: None for `optimizer.weight_decay`. Only kernels decay, unless
+        `optimizer.decay_biases`.
     """
     group = ConfigDict({"match": match, "multiplier": multiplier})
     add_duration(group, "drop", several=True, epochs=drop_epochs)
     add_duration(group, "freeze", epochs=freeze_epochs)
+    group.weight_decay = config_dict.placeholder(float)
+    group.weight_decay = weight_decay
     return group
 
 

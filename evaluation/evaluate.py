@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 from evaluation import inputs, metrics, parallel
 
 Totals = dict[str, Array]
-Step = Callable[[Any, Array, dict[str, Array]], Totals]
+Step = Callable[[Any, Any, dict[str, Array], dict[str, Array]], Totals]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Evaluator:
     """How to evaluate a network.
 
     Attributes:
-      apply: (parameters, images, None) -> logits.
+      apply: (parameters, statistics, images) -> logits.
       mesh: has an axis `data`, over which batches are split.
       param_specs: how parameters lie on the mesh.
       views: int32 [views, 3] of `protocols.views`.
@@ -30,7 +30,7 @@ class Evaluator:
       dtype: of the computation.
     """
 
-    apply: Callable[[Any, Array, None], Array]
+    apply: Callable[[Any, Any, Array], Array]
     mesh: Mesh
     param_specs: Any
     views: np.ndarray
@@ -39,10 +39,12 @@ class Evaluator:
     dtype: str
 
     def make_step(self) -> Step:
-        """Compiles (parameters, mean, batch) -> the batch's `metrics.totals`."""
+        """Compiles (parameters, statistics, normalization, batch) -> `metrics.totals`."""
 
-        def local(params: Any, mean: Array, batch: dict[str, Array]) -> Totals:
-            log_p = self.log_probabilities(params, mean, batch["image"])
+        def local(
+            params: Any, statistics: Any, normalization: dict[str, Array], batch: dict[str, Array]
+        ) -> Totals:
+            log_p = self.log_probabilities(params, statistics, normalization, batch["image"])
             sums = metrics.totals(log_p, batch["label"], batch["mask"])
             return parallel.total(sums, self.mesh, "data")
 
@@ -50,19 +52,26 @@ class Evaluator:
         sharded = jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(self.param_specs, replicated, parallel.split(self.mesh, "data")),
+            in_specs=(
+                self.param_specs,
+                replicated,
+                replicated,
+                parallel.split(self.mesh, "data"),
+            ),
             out_specs=replicated,
         )
         return jax.jit(sharded)
 
-    def log_probabilities(self, params: Any, mean: Array, images: Array) -> Array:
+    def log_probabilities(
+        self, params: Any, statistics: Any, normalization: dict[str, Array], images: Array
+    ) -> Array:
         """Log of the softmax averaged over the views: uint8 [B, R, R, 3] -> [B, classes]."""
 
         def view_log_p(view: Array) -> Array:
             seen = inputs.view_input(
-                images, mean, view, size=self.crop, aligned=self.aligned, dtype=self.dtype
+                images, normalization, view, size=self.crop, aligned=self.aligned, dtype=self.dtype
             )
-            return jax.nn.log_softmax(self.apply(params, seen, None))
+            return jax.nn.log_softmax(self.apply(params, statistics, seen))
 
         each = lax.map(view_log_p, jnp.asarray(self.views))  # one view at a time: less memory
         return jax.nn.logsumexp(each, axis=0) - jnp.log(len(self.views))
@@ -71,7 +80,8 @@ class Evaluator:
 def evaluate(
     step: Step,
     params: Any,
-    mean: Array,
+    statistics: Any,
+    normalization: dict[str, Array],
     batches: Iterable[dict[str, np.ndarray]],
     place: Callable[[dict[str, np.ndarray]], dict[str, Array]],
     should_stop: Callable[[], bool] = lambda: False,
@@ -80,7 +90,7 @@ def evaluate(
 
     Args:
       step: from `Evaluator.make_step`.
-      params, mean: on the mesh.
+      params, statistics, normalization: on the mesh.
       batches: `image`, `label` and `mask`, padded to a fixed size.
       place: puts a batch on the mesh.
       should_stop: asked before each batch.
@@ -92,7 +102,7 @@ def evaluate(
     for batch in batches:
         if should_stop():
             return None
-        sums = step(params, mean, place(batch))
+        sums = step(params, statistics, normalization, place(batch))
         totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
     assert totals is not None, "a split has at least one example"
     return metrics.averages(totals)

@@ -1,12 +1,15 @@
-"""What the network sees: pixels less the mean, on the device.
+"""What the network sees: pixels less the mean, over the deviation, on the device.
 
-Images travel as uint8. The mean is kept for the whole square that crops are taken
-from; by default each crop subtracts the part of it that lies under the crop.
+Images travel as uint8. Normalisation is a dict of float32 arrays: `mean` [square, square,
+3], for the whole square that crops are taken from (by default each crop subtracts the part
+of it that lies under the crop), and `deviation` [3], by which colours are divided.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+Normalization = dict[str, Array]
 
 
 def window(image: Array, y: Array | int, x: Array | int, size: int) -> Array:
@@ -24,13 +27,15 @@ def central_window(image: Array, size: int) -> Array:
     return window(image, (image.shape[0] - size) // 2, (image.shape[1] - size) // 2, size)
 
 
-def training_input(batch: dict[str, Array], mean: Array, *, aligned: bool, dtype: str) -> Array:
-    """Crops as the network sees them in training: (crop - mean + shift) * scale.
+def training_input(
+    batch: dict[str, Array], normalization: Normalization, *, aligned: bool, dtype: str
+) -> Array:
+    """Crops as the network sees them in training: (crop - mean + shift) * scale / deviation.
 
     Args:
       batch: `image` uint8 [B, crop, crop, 3], `crop_offset` int32 [B, 2], `flip` bool
         [B], `colour_shift` float32 [B, 3], `colour_scale` float32 [B].
-      mean: float32 [resize, resize, 3].
+      normalization: `mean` and `deviation`.
       aligned: subtract the part of the mean under each crop, flipped with it;
         otherwise its central part.
       dtype: of the result.
@@ -38,7 +43,7 @@ def training_input(batch: dict[str, Array], mean: Array, *, aligned: bool, dtype
     Returns:
       [B, crop, crop, 3].
     """
-    size = batch["image"].shape[1]
+    size, mean = batch["image"].shape[1], normalization["mean"]
     if aligned:
         under = jax.vmap(
             lambda offset, flip: mirrored(window(mean, offset[0], offset[1], size), flip)
@@ -47,17 +52,23 @@ def training_input(batch: dict[str, Array], mean: Array, *, aligned: bool, dtype
         under = central_window(mean, size)
     shift = batch["colour_shift"][:, None, None, :]
     scale = batch["colour_scale"][:, None, None, None]
-    return ((batch["image"] - under + shift) * scale).astype(dtype)
+    return ((batch["image"] - under + shift) * (scale / normalization["deviation"])).astype(dtype)
 
 
 def view_input(
-    images: Array, mean: Array, view: Array, *, size: int, aligned: bool, dtype: str
+    images: Array,
+    normalization: Normalization,
+    view: Array,
+    *,
+    size: int,
+    aligned: bool,
+    dtype: str,
 ) -> Array:
     """One view of each image as the network sees it.
 
     Args:
-      images: uint8 [B, resize, resize, 3].
-      mean: float32 [resize, resize, 3].
+      images: uint8 [B, square, square, 3].
+      normalization: `mean` and `deviation`.
       view: int32 [3]: y, x, and 1 if mirrored.
       size: pixels of the crop.
       aligned, dtype: as in `training_input`.
@@ -66,7 +77,8 @@ def view_input(
       [B, size, size, 3].
     """
     y, x, flip = view
+    mean = normalization["mean"]
     crops = jax.vmap(lambda image: window(image, y, x, size))(images)
     crops = mirrored(crops, flip).astype(jnp.float32)
     under = mirrored(window(mean, y, x, size), flip) if aligned else central_window(mean, size)
-    return (crops - under).astype(dtype)
+    return ((crops - under) / normalization["deviation"]).astype(dtype)

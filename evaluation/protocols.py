@@ -2,7 +2,7 @@
 
 import numpy as np
 
-PROTOCOLS = ("center_crop", "ten_view")
+PROTOCOLS = ("center_crop", "ten_view", "nine_crop")
 
 
 def views(protocol: str, resize: int, crop: int) -> np.ndarray:
@@ -10,7 +10,8 @@ def views(protocol: str, resize: int, crop: int) -> np.ndarray:
 
     Args:
       protocol: `center_crop`, or `ten_view` for the four corners and the centre and
-        their mirror images (Krizhevsky et al. 2012, section 4.1).
+        their mirror images (Krizhevsky et al. 2012, section 4.1), or `nine_crop` for a grid
+        of three by three (cuda-convnet's CIFAR-10 test).
       resize: pixels of the square image.
       crop: pixels of a view.
 
@@ -26,4 +27,7 @@ def views(protocol: str, resize: int, crop: int) -> np.ndarray:
     if protocol == "ten_view":
         corners = [(0, 0), (0, far), (middle, middle), (far, 0), (far, far)]
         return np.array([(y, x, flip) for flip in (0, 1) for y, x in corners], np.int32)
+    if protocol == "nine_crop":
+        places = (0, middle, far)
+        return np.array([(y, x, 0) for y in places for x in places], np.int32)
     raise ValueError(f"evaluation.protocol={protocol}: choose one of {', '.join(PROTOCOLS)}")

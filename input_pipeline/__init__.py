@@ -30,7 +30,8 @@ __all__ = [
     "check_fields",
     "default_cache_dir",
     "evaluation_batches",
-    "input_mean",
+    "needs_statistics",
+    "normalization",
     "open_dataset",
     "training_batches",
     "training_statistics",
@@ -41,7 +42,7 @@ __all__ = [
 tf.config.set_visible_devices([], "GPU")
 
 # Values of data.mean.
-MEANS = ("image", "image_center", "channel", "none")
+MEANS = ("image", "image_center", "channel", "values", "none")
 
 
 def check_fields(data: Any) -> None:
@@ -50,8 +51,17 @@ def check_fields(data: Any) -> None:
     Raises:
       DataError: a crop larger than the image, or an unknown kind of noise or mean.
     """
-    if not 0 < data.crop <= data.resize:
-        raise DataError(f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels")
+    if data.pad < 0:
+        raise DataError(f"data.pad={data.pad}: pixels on each side, at least 0")
+    if not 0 < data.crop <= data.resize + 2 * data.pad:
+        padding = f" padded by data.pad={data.pad}" if data.pad else ""
+        raise DataError(
+            f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels{padding}"
+        )
+    if len(data.deviation) != 3 or min(data.deviation) <= 0:
+        raise DataError(f"data.deviation={data.deviation}: three numbers above 0")
+    if len(data.mean_values) != 3:
+        raise DataError(f"data.mean_values={data.mean_values}: three numbers, RGB in 0..255")
     for field, value, known in (
         ("data.mean", data.mean, MEANS),
         ("data.augment.colour_noise", data.augment.colour_noise, preprocess.COLOUR_NOISE),
@@ -62,7 +72,7 @@ def check_fields(data: Any) -> None:
 
 def training_stream(
     dataset: Dataset,
-    statistics: Statistics,
+    statistics: Statistics | None,
     data: Any,
     *,
     seed: int,
@@ -76,18 +86,19 @@ def training_stream(
 
     Args:
       dataset: its split `train` is read.
-      statistics: of that split, at `data.resize` pixels.
-      data: the fields `resize`, `crop` and `augment` of a config.
+      statistics: of that split, at `data.resize` pixels; None without colour noise.
+      data: the fields `resize`, `pad`, `crop` and `augment` of a config.
       seed, batch_size, start_step, process_index, process_count: as in `training_batches`.
       colour_noise_steps: there is no colour noise from this step on; None keeps it.
     """
-    colours, scale = preprocess.colour_basis(data.augment.colour_noise, statistics.covariance)
+    covariance = np.zeros((3, 3)) if statistics is None else statistics.covariance
+    colours, scale = preprocess.colour_basis(data.augment.colour_noise, covariance)
 
     def augment(uniform: np.ndarray, step: int) -> dict[str, np.ndarray]:
         noisy = colour_noise_steps is None or step < colour_noise_steps
         return preprocess.draw_augmentation(
             uniform,
-            margin=data.resize - data.crop,
+            margin=data.resize + 2 * data.pad - data.crop,
             random_crop=data.augment.random_crop,
             flip=data.augment.flip,
             colours=colours if noisy else None,
@@ -99,6 +110,7 @@ def training_stream(
         seed=seed,
         batch_size=batch_size,
         resize=data.resize,
+        pad=data.pad,
         crop=data.crop,
         augment=augment,
         start_step=start_step,
@@ -107,18 +119,39 @@ def training_stream(
     )
 
 
-def input_mean(statistics: Statistics, kind: str) -> np.ndarray:
-    """What is subtracted from the images: float32 [size, size, 3].
+def needs_statistics(data: Any) -> bool:
+    """Whether the fields ask for anything that has to be computed from the training set."""
+    return data.mean in ("image", "image_center", "channel") or (
+        data.augment.colour_noise != "none"
+    )
+
+
+def normalization(data: Any, statistics: Statistics | None) -> dict[str, np.ndarray]:
+    """What images are normalised with: (pixel - mean) / deviation.
 
     Args:
-      statistics: of the training split.
-      kind: `image` or `image_center` for the mean of every pixel, `channel` for one
-        mean per colour, `none` for zero.
+      data: the fields `resize`, `pad`, `mean`, `mean_values` and `deviation` of a config.
+      statistics: of the training split; None where `needs_statistics` says so.
+
+    Returns:
+      float32 `mean` [square, square, 3] of resize + 2 pad pixels, and `deviation` [3].
+      `mean` is the mean of every pixel for data.mean=`image` and `image_center`, one mean
+      per colour for `channel`, `mean_values` for `values`, and zero for `none`. Means of
+      the training set are zero under the padding, so that padding is the mean, as in He et
+      al. 2015, section 4.2.
     """
-    mean = statistics.mean
-    if kind in ("image", "image_center"):
-        return mean
-    if kind == "channel":
-        average = mean.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-        return np.broadcast_to(average, mean.shape).copy()
-    return np.zeros_like(mean)
+    size = data.resize
+    if data.mean in ("image", "image_center", "channel"):
+        assert statistics is not None
+        mean = statistics.mean
+        if data.mean == "channel":
+            mean = np.broadcast_to(mean.mean(axis=(0, 1), dtype=np.float64), mean.shape)
+        mean = np.pad(mean, [(data.pad, data.pad), (data.pad, data.pad), (0, 0)])
+    else:
+        colours = data.mean_values if data.mean == "values" else (0.0, 0.0, 0.0)
+        square = size + 2 * data.pad
+        mean = np.broadcast_to(np.array(colours), (square, square, 3))
+    return {
+        "mean": np.ascontiguousarray(mean, np.float32),
+        "deviation": np.array(data.deviation, np.float32),
+    }

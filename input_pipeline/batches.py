@@ -18,6 +18,7 @@ def training_batches(
     seed: int,
     batch_size: int,
     resize: int,
+    pad: int = 0,
     crop: int,
     augment: Callable[[np.ndarray, int], dict[str, np.ndarray]],
     start_step: int = 0,
@@ -33,7 +34,8 @@ def training_batches(
       examples: the training split.
       seed: seed of order and augmentation.
       batch_size: examples in a batch over all processes.
-      resize: pixels of the square that is cropped from.
+      resize: pixels of the square that the image becomes.
+      pad: zeros around it, in pixels on each side; crops are taken from it all.
       crop: pixels of the crop.
       augment: (uniform draws [B, DRAWS], step) -> arrays [B, ...] by name, with
         `crop_offset` and `flip` among them.
@@ -71,7 +73,7 @@ def training_batches(
         found = len(examples.find_spec)
         image, label = examples.load(*row[:found])
         drawn = dict(zip(names, row[found + 1 :], strict=True))
-        square = preprocess.resize_and_center(image, resize)
+        square = preprocess.pad(preprocess.resize_and_center(image, resize), pad)
         window = preprocess.crop_and_flip(square, drawn["crop_offset"], drawn["flip"], crop)
         return {"image": window, "label": label, "index": row[found], **drawn}
 
@@ -89,6 +91,7 @@ def evaluation_batches(
     *,
     batch_size: int,
     resize: int,
+    pad: int = 0,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Generator[Batch, None, None]:
@@ -98,11 +101,12 @@ def evaluation_batches(
       examples: the split.
       batch_size: examples in a batch over all processes.
       resize: pixels of the central square; protocols crop it on the device.
+      pad: zeros around it, in pixels on each side.
       process_index, process_count: as in `training_batches`.
 
     Yields:
-      `image` uint8 [b, resize, resize, 3], `label` int32 [b], `mask` float32 [b], 1
-      for an example and 0 for padding, b the share of this process.
+      `image` uint8 [b, square, square, 3] of resize + 2 pad pixels, `label` int32 [b],
+      `mask` float32 [b], 1 for an example and 0 for padding, b the share of this process.
 
     Raises:
       DataError: an image cannot be decoded; the message names it.
@@ -121,7 +125,7 @@ def evaluation_batches(
 
     def prepare(*row: tf.Tensor) -> dict[str, tf.Tensor]:
         image, label = examples.load(*row[:-1])
-        square = preprocess.resize_and_center(image, resize)
+        square = preprocess.pad(preprocess.resize_and_center(image, resize), pad)
         return {"image": square, "label": label, "mask": row[-1]}
 
     specs = (*examples.find_spec, tf.TensorSpec([], tf.float32))

@@ -35,6 +35,11 @@ def resize_and_center(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(square, [size, size, 3])
 
 
+def pad(image: tf.Tensor, pixels: int) -> tf.Tensor:
+    """Zeros on all four sides: uint8 [H, W, 3] -> [H + 2 pixels, W + 2 pixels, 3]."""
+    return tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]]) if pixels else image
+
+
 def crop_and_flip(image: tf.Tensor, offset: tf.Tensor, flip: tf.Tensor, size: int) -> tf.Tensor:
     """The window of `size` pixels at `offset` (y, x), mirrored left to right if `flip`."""
     window = image[offset[0] : offset[0] + size, offset[1] : offset[1] + size]

@@ -65,7 +65,7 @@ def restored(workdir, step=None):
     if step is None:
         step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
     arrays = {}
-    for item in ("params", "training"):
+    for item in ("model", "training"):
         tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
@@ -240,10 +240,13 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ([*digits, "--config.total_epochs=nan"], "total_epochs=nan: a number of 0 or more"),
         ([*digits, "--config.optimizer.drop_steps=(-3,)"], "drop_steps=-3: a number of 0 or"),
         ([*digits, "--config.evaluation.protocol=one"], "evaluation.protocol=one: choose one"),
-        ([*digits, "--config.model.pool_window=0"], "pool_window=0"),
+        (
+            [*digits, "--config.model.pool_window=0"],
+            "pool1: window 0 and stride 2 must be at least 1",
+        ),
         ([*digits, "--config.model.lrn_constants.size=0"], "lrn_constants.size=0"),
         ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),
-        ([*digits, "--mode=tarin"], "should be one of <train|evaluate>"),
+        ([*digits, "--mode=tarin"], "should be one of <train|evaluate|summary|export>"),
     ]:
         code, err = call(*arguments)
         assert code == 2, arguments

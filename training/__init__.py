@@ -1,25 +1,34 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
 from training.errors import TrainingError
+from training.export import export, summary
+from training.initial import Initial, initial_weights, normalization_for
 from training.loop import Inputs, Schedule, train
 from training.mesh import process_share
 from training.optimizer import rates_from_config
 from training.task import (
     Task,
-    evaluate_checkpoint,
+    evaluate_network,
     initialize_distributed,
+    model_options,
     prepare,
 )
 
 __all__ = [
+    "Initial",
     "Inputs",
     "Schedule",
     "Task",
     "TrainingError",
-    "evaluate_checkpoint",
+    "evaluate_network",
+    "export",
+    "initial_weights",
     "initialize_distributed",
+    "model_options",
+    "normalization_for",
     "prepare",
     "process_share",
     "rates_from_config",
+    "summary",
     "train",
 ]

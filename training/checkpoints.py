@@ -13,8 +13,8 @@ from training.errors import TrainingError
 class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
-    Each holds `params`, `training` (the rest of the train state), `mean` (what is
-    subtracted from images), and as JSON `progress`, what the loop remembers between
+    Each holds `model` (parameters and statistics), `training` (the rest of the train
+    state), `normalization` (of images), and as JSON `progress`, what the loop remembers between
     evaluations, and `dataset`, the class names and the fingerprint of the data.
     """
 
@@ -46,9 +46,9 @@ class Checkpoints:
                 create=True,
             ),
             item_handlers={
-                "params": ocp.StandardCheckpointHandler(),
+                "model": ocp.StandardCheckpointHandler(),
                 "training": ocp.StandardCheckpointHandler(),
-                "mean": ocp.StandardCheckpointHandler(),
+                "normalization": ocp.StandardCheckpointHandler(),
                 "progress": ocp.JsonCheckpointHandler(),
                 "dataset": ocp.JsonCheckpointHandler(),
             },
@@ -58,7 +58,7 @@ class Checkpoints:
         self,
         step: int,
         state: Any,
-        mean: Any,
+        normalization: Any,
         progress: dict[str, Any],
         dataset: dict[str, Any],
         validation: dict[str, float] | None,
@@ -70,7 +70,7 @@ class Checkpoints:
 
         Args:
           step: updates made.
-          state, mean: arrays on the mesh.
+          state, normalization: arrays on the mesh.
           progress, dataset: JSON.
           validation: metrics of an evaluation at this step, if there was one.
         """
@@ -81,9 +81,9 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state["params"]),
-                training=ocp.args.StandardSave(_without_params(state)),
-                mean=ocp.args.StandardSave({"mean": mean}),
+                model=ocp.args.StandardSave(_model(state)),
+                training=ocp.args.StandardSave(_without_model(state)),
+                normalization=ocp.args.StandardSave(normalization),
                 progress=ocp.args.JsonSave(progress),
                 dataset=ocp.args.JsonSave(dataset),
             ),
@@ -127,20 +127,32 @@ class Checkpoints:
         """
         restored = self._restore(
             step,
-            params=ocp.args.StandardRestore(state["params"]),
-            training=ocp.args.StandardRestore(_without_params(state)),
+            model=ocp.args.StandardRestore(_model(state)),
+            training=ocp.args.StandardRestore(_without_model(state)),
         )
-        return {"params": restored.params, **restored.training}
+        return {**restored.model, **restored.training}
 
-    def restore_params(self, step: int, params: Any) -> Any:
-        """The parameters alone, like these arrays or abstract arrays."""
-        return self._restore(step, params=ocp.args.StandardRestore(params)).params
+    def restore_model(self, step: int, model: Any) -> Any:
+        """`params` and `statistics` alone, like these arrays or abstract arrays."""
+        return self._restore(step, model=ocp.args.StandardRestore(model)).model
 
-    def restore_mean(self, step: int, sharding: Any) -> Any:
-        """The mean image that the network was trained with."""
-        shape = self._manager.item_metadata(step)["mean"]["mean"]
-        abstract = {"mean": jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)}
-        return self._restore(step, mean=ocp.args.StandardRestore(abstract)).mean["mean"]
+    def restore_normalization(self, step: int, sharding: Any) -> Any:
+        """`mean` and `deviation` that the network was trained with."""
+        return self._restore_as_saved(step, "normalization", sharding)
+
+    def restore_model_as_saved(self, step: int, sharding: Any) -> Any:
+        """`params` and `statistics` whatever their shapes, all with one sharding."""
+        return self._restore_as_saved(step, "model", sharding)
+
+    def _restore_as_saved(self, step: int, item: str, sharding: Any) -> Any:
+        shapes = self._manager.item_metadata(step)[item]
+        if shapes is None:
+            raise TrainingError(f"{self.directory / str(step)}: damaged, its {item} is missing")
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            dict(shapes),
+        )
+        return self._restore(step, **{item: ocp.args.StandardRestore(abstract)})[item]
 
     def restore_json(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """(progress, dataset)."""
@@ -169,5 +181,9 @@ def _error(validation: dict[str, float]) -> float:
     return validation["top1_error"]
 
 
-def _without_params(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name != "params"}
+def _model(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: state[name] for name in ("params", "statistics")}
+
+
+def _without_model(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if name not in _model(state)}

@@ -17,6 +17,7 @@ from evaluation import evaluate, metrics
 from training import mesh as meshes
 from training import writers
 from training.checkpoints import Checkpoints
+from training.initial import Initial, start_from
 from training.optimizer import Plateau, Rate
 from training.signals import StopRequest
 from training.step import (
@@ -57,13 +58,13 @@ class Inputs:
     Attributes:
       training: first step -> the training stream from there.
       validation: () -> one pass over the validation split.
-      mean: float32 [resize, resize, 3], subtracted from images.
+      normalization: `mean` [square, square, 3] and `deviation` [3] of images, float32.
       dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
     """
 
     training: Callable[[int], Generator[NumpyBatch, None, None]]
     validation: Callable[[], Generator[NumpyBatch, None, None]]
-    mean: np.ndarray
+    normalization: dict[str, np.ndarray]
     dataset: dict[str, Any]
 
 
@@ -74,17 +75,19 @@ def train(
     rates: list[Rate],
     data: Inputs,
     workdir: Path,
+    initial: Initial | None = None,
 ) -> bool:
     """Trains to the end of the schedule, from the newest checkpoint if there is one.
 
     Args:
-      config: `seed`, `batch_size`, `compute_dtype`, `checkpoint_keep`, `data.mean` and
-        `optimizer` are read.
+      config: `seed`, `batch_size`, `compute_dtype`, `checkpoint_keep`, `data.mean`,
+        `auxiliary_weight` and `optimizer` are read.
       task: network and mesh.
       schedule: when things happen.
       rates: from `training.optimizer.rates_from_config`.
-      data: training stream, validation split, mean image.
+      data: training stream, validation split, normalisation.
       workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
+      initial: what the network starts from, if there is no checkpoint.
 
     Returns:
       True at the end of the schedule; False after a signal, with a checkpoint saved.
@@ -100,10 +103,11 @@ def train(
         batch_size=config.batch_size,
         aligned_mean=config.data.mean == "image",
         dtype=config.compute_dtype,
+        auxiliary_weight=config.auxiliary_weight,
+        max_filter_rms=config.optimizer.max_filter_rms,
     )
     evaluation_step = evaluator(config, task, "center_crop").make_step()
     place = meshes.batch_placer(mesh)
-    mean = meshes.replicate(mesh, data.mean)
     plateau = Plateau(
         config.optimizer.drop_factor,
         config.optimizer.plateau_patience,
@@ -115,8 +119,12 @@ def train(
     step = checkpoints.latest() or 0
     if not step:
         state = init_state(network, optimizer, config.seed, mesh)
+        normalization = {k: meshes.replicate(mesh, v) for k, v in data.normalization.items()}
+        if initial is not None:
+            state = start_from(state, initial)
     else:
         state = checkpoints.restore_state(step, abstract_state(network, optimizer, mesh))
+        normalization = checkpoints.restore_normalization(step, meshes.replicated(mesh))
         progress, _ = checkpoints.restore_json(step)
         plateau = Plateau(**progress["plateau"])
         evaluated = progress["evaluated"]
@@ -166,8 +174,8 @@ def train(
                 start = time.perf_counter()
                 with clock.stopped(), contextlib.closing(data.validation()) as batches:
                     validation = evaluate(
-                        evaluation_step, state["params"], mean, batches, place,
-                        lambda: alone and stop.requested,
+                        evaluation_step, state["params"], state["statistics"], normalization,
+                        batches, place, lambda: alone and stop.requested,
                     )  # fmt: skip
                 if validation is not None:
                     evaluated = step
@@ -192,14 +200,14 @@ def train(
             if step and (due or improved or last or stopping):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
-                    checkpoints.save(step, state, mean, progress, data.dataset, validation)
+                    checkpoints.save(step, state, normalization, progress, data.dataset, validation)
 
             if last or stopping:
                 return evaluated == step if last else False
 
             with clock.waiting_for_data():
                 batch = next(stream)
-            state, batch_sums = train_step(state, place(batch), mean)
+            state, batch_sums = train_step(state, place(batch), normalization)
             step += 1
             # The device computes while the next batch is fetched and copied; no more
             # than one step is queued behind the one that runs.

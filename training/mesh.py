@@ -102,7 +102,7 @@ def param_specs(per_tower: Any, mesh: Mesh) -> Any:
     """Partition specs of parameters: their leading axis over `tower` where they have one per tower.
 
     Args:
-      per_tower: `Network.per_tower`.
+      per_tower: `PureNetwork.per_tower`.
       mesh: with an axis of size 1 nothing is split.
     """
     split = parallel.split(mesh, "tower")
@@ -143,8 +143,16 @@ def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Arra
     return place
 
 
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device of the mesh."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def replicate(mesh: Mesh, array: np.ndarray) -> Array:
     """The same array on every device of the mesh."""
-    return jax.make_array_from_callback(
-        array.shape, NamedSharding(mesh, PartitionSpec()), lambda index: array[index]
-    )
+    return put(array, replicated(mesh))
+
+
+def put(array: np.ndarray, sharding: jax.sharding.Sharding) -> Array:
+    """An array that every process has, laid out on the devices."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -23,6 +23,8 @@ class Rate:
       factor: of each drop.
       plateau: it falls on plateaus too.
       freeze: step from which on it is 0; None never.
+      warmup: steps during which it is multiplied by `warmup_factor`.
+      warmup_factor: see there.
     """
 
     match: str
@@ -31,12 +33,16 @@ class Rate:
     factor: float = 0.1
     plateau: bool = True
     freeze: int | None = None
+    warmup: int = 0
+    warmup_factor: float = 1.0
 
     def at(self, step: Array | int, plateau_scale: Array | float) -> Array:
         """Scalar float32: the rate of the update that follows `step` updates."""
         powers = jnp.array([self.base * self.factor**n for n in range(len(self.drops) + 1)])
         passed = jnp.sum(jnp.asarray(step) >= jnp.asarray(self.drops, jnp.int32))
         rate = powers[passed] * (plateau_scale if self.plateau else 1.0)
+        if self.warmup:
+            rate = jnp.where(jnp.asarray(step) < self.warmup, rate * self.warmup_factor, rate)
         return rate if self.freeze is None else jnp.where(step < self.freeze, rate, 0.0)
 
 
@@ -44,11 +50,15 @@ def rates_from_config(optimizer: Any, to_steps: Callable[[Any, str], Any]) -> li
     """The rates of a config's `optimizer`: the common one first, then its groups'.
 
     Args:
-      optimizer: `learning_rate`, `drop_factor`, `drop_*`, `groups`.
+      optimizer: `learning_rate`, `drop_factor`, `drop_*`, `warmup_*`, `groups`.
       to_steps: (node, name of a duration in it) -> steps.
     """
     drops = to_steps(optimizer, "drop") or ()
-    common = Rate("", optimizer.learning_rate, drops, optimizer.drop_factor)
+    warmup = {
+        "warmup": to_steps(optimizer, "warmup") or 0,
+        "warmup_factor": optimizer.warmup_factor,
+    }
+    common = Rate("", optimizer.learning_rate, drops, optimizer.drop_factor, **warmup)
     groups = []
     for name in optimizer.groups:
         group = optimizer.groups[name]
@@ -61,6 +71,7 @@ def rates_from_config(optimizer: Any, to_steps: Callable[[Any, str], Any]) -> li
                 optimizer.drop_factor,
                 plateau=own is None,
                 freeze=to_steps(group, "freeze"),
+                **warmup,
             )
         )
     return [common, *groups]
@@ -81,38 +92,66 @@ def rates_by_parameter(rates: Sequence[Rate], names: Sequence[str]) -> list[Rate
     return chosen
 
 
-def is_bias(name: str) -> bool:
-    """Whether a parameter path such as `conv1/bias` names a bias."""
-    return name.rsplit("/", 1)[-1] == "bias"
+def decay_by_parameter(optimizer: Any, names: Sequence[str]) -> list[float]:
+    """The weight decay of each named parameter.
+
+    Kernels decay by `optimizer.weight_decay`, or by their group's own; biases and the
+    scales of normalisations only with `optimizer.decay_biases`.
+    """
+    groups = [optimizer.groups[name] for name in optimizer.groups]
+    decays = []
+    for name in names:
+        own = [g for g in groups if g.match in name and g.weight_decay is not None]
+        chosen = max(own, key=lambda g: len(g.match)).weight_decay if own else None
+        decay = optimizer.weight_decay if chosen is None else chosen
+        is_kernel = name.rsplit("/", 1)[-1] == "kernel"
+        decays.append(decay if is_kernel or optimizer.decay_biases else 0.0)
+    return decays
 
 
-def papers_momentum(
-    momentum: float, weight_decay: float, decayed: Any
-) -> optax.GradientTransformationExtraArgs:
+def papers_momentum(momentum: float, decay: Any) -> optax.GradientTransformationExtraArgs:
     """Momentum with the learning rate inside the velocity.
 
-        v <- momentum v - rate (weight_decay w + gradient),    w <- w + v
+        v <- momentum v - rate (decay w + gradient),    w <- w + v
 
-    Krizhevsky et al. 2012, section 5. In optax's and PyTorch's own momentum the rate
-    multiplies the velocity instead: after a drop of the rate the steps are ten times
-    smaller at once, where here the velocity of before dies out over some ten steps.
+    Krizhevsky et al. 2012, section 5; Caffe has it too. In optax's and PyTorch's own
+    momentum the rate multiplies the velocity instead: after a drop of the rate the steps
+    are ten times smaller at once, where here the velocity of before dies out over some ten
+    steps.
 
     Args:
       momentum: .9 in the papers.
-      weight_decay: factor of the weights.
-      decayed: like the parameters, True for those that decay.
+      decay: like the parameters, the factor by which each decays.
 
     Returns:
       A transformation whose `update` takes `rates`, a tree like the parameters.
     """
 
     def scale(updates: Any, state: Any, params: Any = None, *, rates: Any, **_: Any) -> Any:
-        return jax.tree.map(lambda update, rate: -rate * update, updates, rates), state
+        def step(update: Array, param: Array, factor: float, rate: Array) -> Array:
+            return -rate * (update + factor * param if factor else update)
+
+        return jax.tree.map(step, updates, params, decay, rates), state
 
     by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=decayed), by_rate, optax.trace(momentum)
-    )
+    return optax.chain(by_rate, optax.trace(momentum))
+
+
+def limit_filters(params: Any, names: Sequence[str], rms: float) -> Any:
+    """Convolution filters whose root mean square exceeds `rms` shrunk to it.
+
+    Zeiler and Fergus 2014, section 3.1: .1. A filter is what makes one map: all weights
+    that a kernel [h, w, in, out] has for an output.
+    """
+
+    def limit(name: str, value: Array) -> Array:
+        if not name.endswith("kernel") or value.ndim < 4:
+            return value
+        size = jnp.sqrt(jnp.mean(jnp.square(value), axis=(-4, -3, -2), keepdims=True))
+        return value * jnp.minimum(1.0, rms / jnp.maximum(size, 1e-12))
+
+    leaves, structure = jax.tree.flatten(params)
+    return jax.tree.unflatten(structure, [limit(n, v) for n, v in zip(names, leaves, strict=True)])
 
 
 @dataclasses.dataclass

@@ -12,33 +12,33 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
 from training.mesh import abstract_arrays, param_specs, shardings
-from vision_models.functional import Network, parameter_names
+from vision_models.functional import PureNetwork, parameter_names
 
-# params, optimizer; step, the updates made (int32); learning_rate, of the last of them;
-# plateau_scale, by which plateaus have lowered it; and interval, the sums of
-# `metrics.totals` since the last line of the log, part of the state so that a run that
-# was interrupted logs the same averages.
+# params; statistics, BatchNorm's; optimizer; step, the updates made (int32);
+# learning_rate, of the last of them; plateau_scale, by which plateaus have lowered it; and
+# interval, the sums of `metrics.totals` since the last line of the log, part of the state
+# so that a run that was interrupted logs the same averages.
 State = dict[str, Any]
 Batch = dict[str, Array]
 
 
-def make_optimizer(config: Any, network: Network) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of a config: `momentum`, `weight_decay`, `decay_biases`."""
-    names = parameter_names(network.per_tower)
-    decayed = [config.decay_biases or not optimizers.is_bias(name) for name in names]
-    tree = jax.tree.unflatten(jax.tree.structure(network.per_tower), decayed)
-    return optimizers.papers_momentum(config.momentum, config.weight_decay, tree)
+def make_optimizer(config: Any, network: PureNetwork) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a config: `momentum`, `weight_decay`, `decay_biases`, `groups`."""
+    decays = optimizers.decay_by_parameter(config, parameter_names(network.per_tower))
+    tree = jax.tree.unflatten(jax.tree.structure(network.per_tower), decays)
+    return optimizers.papers_momentum(config.momentum, tree)
 
 
 def init_function(
-    network: Network, optimizer: optax.GradientTransformation
+    network: PureNetwork, optimizer: optax.GradientTransformation
 ) -> Callable[[Array], State]:
     """A function of a random key that makes a fresh state."""
 
     def init(key: Array) -> State:
-        params = network.init(key)
+        params, statistics = network.init(key)
         return {
             "params": params,
+            "statistics": statistics,
             "optimizer": optimizer.init(params),
             "step": jnp.zeros((), jnp.int32),
             "learning_rate": jnp.zeros((), jnp.float32),
@@ -50,7 +50,7 @@ def init_function(
 
 
 def init_state(
-    network: Network, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+    network: PureNetwork, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
 ) -> State:
     """A fresh state, drawn in its place on the mesh; its values do not depend on the mesh.
 
@@ -65,7 +65,9 @@ def init_state(
     return init(jax.random.fold_in(jax.random.key(seed), 0))
 
 
-def abstract_state(network: Network, optimizer: optax.GradientTransformation, mesh: Mesh) -> State:
+def abstract_state(
+    network: PureNetwork, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> State:
     """Shapes, dtypes and shardings of a state; what has the form of parameters lies as they do."""
     shapes = jax.eval_shape(init_function(network, optimizer), jax.random.key(0))
     specs = param_specs(network.per_tower, mesh)
@@ -89,7 +91,7 @@ def empty_interval() -> dict[str, Array]:
 
 
 def make_train_step(
-    network: Network,
+    network: PureNetwork,
     optimizer: optax.GradientTransformationExtraArgs,
     rates: list[optimizers.Rate],
     mesh: Mesh,
@@ -98,14 +100,16 @@ def make_train_step(
     batch_size: int,
     aligned_mean: bool,
     dtype: str,
-) -> Callable[[State, Batch, Array], tuple[State, dict[str, Array]]]:
-    """Compiles (state, batch, mean) -> (state after one update, this batch's metric sums).
+    auxiliary_weight: float = 0.0,
+    max_filter_rms: float = 0.0,
+) -> Callable[[State, Batch, inputs.Normalization], tuple[State, dict[str, Array]]]:
+    """Compiles (state, batch, normalization) -> (state after one update, metric sums).
 
     The state is donated: the one passed in cannot be used again.
 
     Forward, backward and metrics run inside `jax.shard_map`, every device on its
     examples and its towers; what crosses devices is the exchanges of the network, the
-    sum of gradients over `data`, and the scalar metrics.
+    statistics of BatchNorm, the sum of gradients over `data`, and the scalar metrics.
 
     Args:
       network: what is trained.
@@ -116,6 +120,9 @@ def make_train_step(
       batch_size: examples in a batch over all devices.
       aligned_mean: see `evaluation.inputs.training_input`.
       dtype: of the computation; parameters, their updates and the loss are float32.
+      auxiliary_weight: of the loss of each auxiliary classifier; the loss in metrics is
+        that of the main one.
+      max_filter_rms: see `optimizer.limit_filters`; 0 does not limit.
     """
     specs = param_specs(network.per_tower, mesh)
     names = parameter_names(network.per_tower)
@@ -123,41 +130,57 @@ def make_train_step(
     rate_of = optimizers.rates_by_parameter(rates, names)
     dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
 
-    def gradients(params: Any, batch: Batch, mean: Array, key: Array) -> tuple[Any, Any]:
-        """On one device: gradients of its share of the mean loss, and sums of metrics."""
+    data_axis = "data" if mesh.shape["data"] > 1 else None
+
+    def gradients(
+        params: Any, statistics: Any, batch: Batch, normalization: inputs.Normalization, key: Array
+    ) -> tuple[Any, Any, Any]:
+        """On one device: gradients of its share of the mean loss, statistics, metrics."""
         held = batch["label"].shape[0]
         places = parallel.rows(held, mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
-        images = inputs.training_input(batch, mean, aligned=aligned_mean, dtype=dtype)
+        images = inputs.training_input(batch, normalization, aligned=aligned_mean, dtype=dtype)
 
-        def loss(params: Any) -> tuple[Array, dict[str, Array]]:
-            log_p = jax.nn.log_softmax(network.apply(params, images, keys))
-            sums = metrics.totals(log_p, batch["label"])
-            return sums["loss"] / batch_size, sums
+        def loss(params: Any) -> tuple[Array, Any]:
+            logits, auxiliary, after = network.train(params, statistics, images, keys, data_axis)
+            sums = metrics.totals(jax.nn.log_softmax(logits), batch["label"])
+            total = sums["loss"]
+            for side in auxiliary.values():
+                side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), batch["label"])
+                total += auxiliary_weight * jnp.sum(side_loss)
+            return total / batch_size, (after, sums)
 
         # Parameters are the same on every device along `data`, so that shard_map sums
         # their gradients over it.
-        grads, sums = jax.grad(loss, has_aux=True)(params)
-        return grads, parallel.total(sums, mesh, "data")
+        grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
+        return grads, after, parallel.total(sums, mesh, "data")
 
     replicated = PartitionSpec()
     sharded_gradients = jax.shard_map(
         gradients,
         mesh=mesh,
-        in_specs=(specs, parallel.split(mesh, "data"), replicated, replicated),
-        out_specs=(specs, replicated),
+        in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
+        out_specs=(specs, replicated, replicated),
     )
 
-    def step(state: State, batch: Batch, mean: Array) -> tuple[State, dict[str, Array]]:
+    def step(
+        state: State, batch: Batch, normalization: inputs.Normalization
+    ) -> tuple[State, dict[str, Array]]:
         key = jax.random.fold_in(dropout_key, state["step"])
-        grads, sums = sharded_gradients(state["params"], batch, mean, key)
+        grads, statistics, sums = sharded_gradients(
+            state["params"], state["statistics"], batch, normalization, key
+        )
         now = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in rates}
         rate_tree = jax.tree.unflatten(structure, [now[rate] for rate in rate_of])
         updates, optimizer_state = optimizer.update(
             grads, state["optimizer"], state["params"], rates=rate_tree
         )
+        params = optax.apply_updates(state["params"], updates)
+        if max_filter_rms:
+            params = optimizers.limit_filters(params, names, max_filter_rms)
         state = {
-            "params": optax.apply_updates(state["params"], updates),
+            "params": params,
+            "statistics": statistics,
             "optimizer": optimizer_state,
             "step": state["step"] + 1,
             "learning_rate": now[rates[0]],

@@ -8,15 +8,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 import vision_models
 from evaluation import PROTOCOLS, Evaluator, evaluate, views
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
+from training.initial import Initial
 from training.writers import to_json
-from vision_models.functional import Network, functional
+from vision_models.functional import PureNetwork, functional
 
 DTYPES = ("float32", "bfloat16")
 
@@ -26,14 +27,18 @@ class Task:
     """A network, a mesh, and how parameters lie on it.
 
     Attributes:
-      network: without its parameters.
+      network: without its variables.
       mesh: with axes `data` and `tower`.
       param_specs: a tree like the parameters.
+      name: of the network.
+      options: with which it is made, `num_classes` among them.
     """
 
-    network: Network
+    network: PureNetwork
     mesh: Mesh
     param_specs: Any
+    name: str
+    options: dict[str, Any]
 
     def padded_batch_size(self, batch_size: int) -> int:
         """The next size that every device along `data` gets an equal part of."""
@@ -58,18 +63,15 @@ def prepare(config: Any, num_classes: int) -> Task:
         )
     if not 0 <= config.seed < 2**32:
         raise TrainingError(f"seed={config.seed}: choose one of 0 to {2**32 - 1}")
-    options = dict(config.model)
-    chosen = options.pop("num_classes")
+    name, options = model_options(config.model)
+    chosen = options["num_classes"]
     if chosen is not None and chosen < num_classes:
         raise TrainingError(
             f"model.num_classes={chosen}, but the dataset has {num_classes} classes"
         )
-    name = options.pop("name")
-    classes = chosen or num_classes
+    options["num_classes"] = chosen or num_classes
     try:
-        network = functional(
-            lambda rngs: vision_models.create(name, num_classes=classes, rngs=rngs, **options)
-        )
+        network = functional(lambda rngs: vision_models.create(name, rngs=rngs, **options))
     except ValueError as error:
         raise TrainingError(f"model: {error}") from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
@@ -83,7 +85,17 @@ def prepare(config: Any, num_classes: int) -> Task:
             f"evaluation.protocol={config.evaluation.protocol}: choose one of "
             f"{', '.join(PROTOCOLS)}"
         )
-    return Task(network, mesh, meshes.param_specs(network.per_tower, mesh))
+    return Task(network, mesh, meshes.param_specs(network.per_tower, mesh), name, options)
+
+
+def model_options(model: Any) -> tuple[str, dict[str, Any]]:
+    """Name and options of the network of a config's fields `model`."""
+    options = {name: _plain(model[name]) for name in model}
+    return options.pop("name"), options
+
+
+def _plain(value: Any) -> Any:
+    return {k: value[k] for k in value} if hasattr(value, "keys") else value
 
 
 def evaluator(config: Any, task: Task, protocol: str) -> Evaluator:
@@ -92,67 +104,120 @@ def evaluator(config: Any, task: Task, protocol: str) -> Evaluator:
         apply=task.network.apply,
         mesh=task.mesh,
         param_specs=task.param_specs,
-        views=views(protocol, config.data.resize, config.data.crop),
+        views=views(protocol, config.data.resize + 2 * config.data.pad, config.data.crop),
         crop=config.data.crop,
         aligned=config.data.mean == "image",
         dtype=config.compute_dtype,
     )
 
 
-def evaluate_checkpoint(
+def evaluate_network(
     config: Any,
     task: Task,
     batches: Iterator[dict[str, np.ndarray]],
     split: str,
     workdir: Path,
     class_names: Sequence[str],
+    initial: Initial | None,
+    normalization: dict[str, np.ndarray] | None,
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint and writes evaluation.json and a line of evaluations.jsonl.
+    """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
 
     Args:
       config: `evaluation` says the protocol and the checkpoint.
       task: network and mesh.
       batches: the split, from `input_pipeline.evaluation_batches`.
       split: its name.
-      workdir: has a directory checkpoints/.
+      workdir: has a directory checkpoints/ unless `initial` is given.
       class_names: of the dataset, which must be those that the network was trained on.
+      initial: weights from elsewhere; None evaluates a checkpoint of the workdir.
+      normalization: of images, with `initial`; a checkpoint has its own.
 
     Returns:
-      `protocol`, `split`, `checkpoint` (the step), `examples`, `top1_error`,
-      `top5_error` (fractions of 1), `loss`.
+      `protocol`, `split`, `checkpoint` (the step, or where the weights are from),
+      `examples`, `top1_error`, `top5_error` (fractions of 1), `loss`.
 
     Raises:
       TrainingError: no such checkpoint, another network or other classes.
     """
     step_function = evaluator(config, task, config.evaluation.protocol).make_step()
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.choose(config.evaluation.checkpoint)
-    _, dataset = checkpoints.restore_json(step)
-    if dataset["class_names"] != list(class_names):
-        raise TrainingError(
-            f"{workdir}: trained on {len(dataset['class_names'])} other classes than the "
-            f"{len(class_names)} of this dataset"
-        )
-    shapes = jax.eval_shape(task.network.init, jax.random.key(0))
-    where = meshes.shardings(task.mesh, task.param_specs)
-    params = checkpoints.restore_params(step, meshes.abstract_arrays(shapes, where))
-    mean = checkpoints.restore_mean(step, NamedSharding(task.mesh, PartitionSpec()))
-    checkpoints.close()
-    result = evaluate(step_function, params, mean, batches, meshes.batch_placer(task.mesh))
+    checkpoint: int | str
+    if initial is not None:
+        assert normalization is not None
+        checkpoint = initial.source
+        model = put_complete(initial, task)
+        on_mesh = {k: meshes.replicate(task.mesh, v) for k, v in normalization.items()}
+    else:
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        checkpoint = checkpoints.choose(config.evaluation.checkpoint)
+        _, dataset = checkpoints.restore_json(checkpoint)
+        if dataset["class_names"] != list(class_names):
+            raise TrainingError(
+                f"{workdir}: trained on {len(dataset['class_names'])} other classes than the "
+                f"{len(class_names)} of this dataset"
+            )
+        model = checkpoints.restore_model(checkpoint, abstract_model(task))
+        on_mesh = checkpoints.restore_normalization(checkpoint, meshes.replicated(task.mesh))
+        checkpoints.close()
+    result = evaluate(
+        step_function,
+        model["params"],
+        model["statistics"],
+        on_mesh,
+        batches,
+        meshes.batch_placer(task.mesh),
+    )
     assert result is not None
     report = {
         "protocol": config.evaluation.protocol,
         "split": split,
-        "checkpoint": step,
+        "checkpoint": checkpoint,
         **{name: result[name] for name in ("examples", "top1_error", "top5_error", "loss")},
     }
     if jax.process_index() == 0:
-        temporary = workdir / "evaluation.json.tmp"
-        temporary.write_text(to_json(report) + "\n")
-        os.replace(temporary, workdir / "evaluation.json")
-        with open(workdir / "evaluations.jsonl", "a") as file:
-            file.write(to_json(report) + "\n")
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            temporary = workdir / "evaluation.json.tmp"
+            temporary.write_text(to_json(report) + "\n")
+            os.replace(temporary, workdir / "evaluation.json")
+            with open(workdir / "evaluations.jsonl", "a") as file:
+                file.write(to_json(report) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"--workdir={workdir}: cannot be written ({error.strerror})"
+            ) from error
     return report
+
+
+def abstract_model(task: Task) -> dict[str, Any]:
+    """Shapes, dtypes and shardings of `params` and `statistics`."""
+    params, statistics = jax.eval_shape(task.network.init, jax.random.key(0))
+    everywhere = jax.tree.map(lambda _: meshes.replicated(task.mesh), statistics)
+    where = meshes.shardings(task.mesh, task.param_specs)
+    return {
+        "params": meshes.abstract_arrays(params, where),
+        "statistics": meshes.abstract_arrays(statistics, everywhere),
+    }
+
+
+def put_complete(initial: Initial, task: Task) -> dict[str, Any]:
+    """Weights from elsewhere on the mesh, to be used as they are.
+
+    Raises:
+      TrainingError: they leave something to be drawn and trained.
+    """
+    if initial.fresh:
+        raise TrainingError(
+            f"{initial.source}: {', '.join(initial.fresh)} would start from random numbers; train "
+            "first (--mode=train)"
+        )
+    whole = abstract_model(task)
+    return {
+        name: jax.tree.map(
+            lambda like, value: meshes.put(value, like.sharding), whole[name], weights
+        )
+        for name, weights in (("params", initial.params), ("statistics", initial.statistics))
+    }
 
 
 def initialize_distributed(

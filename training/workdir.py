@@ -27,6 +27,10 @@ FREE_FIELDS = (
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow")
 
 
+# Fields that matter only to a run that has not begun: a checkpoint wins over them.
+START_FIELDS = ("init_",)
+
+
 def changes_result(field: str) -> bool:
     """Whether a field, such as `data.crop`, changes what a run computes."""
     return not field.startswith(FREE_FIELDS)
@@ -88,7 +92,9 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     differing = [
         f"{field} (was {saved.get(field)}, now {now.get(field)})"
         for field in sorted(saved.keys() | now.keys())
-        if changes_result(field) and saved.get(field) != now.get(field)
+        if changes_result(field)
+        and not field.startswith(START_FIELDS)
+        and saved.get(field) != now.get(field)
     ]
     if differing:
         raise TrainingError(

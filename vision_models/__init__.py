@@ -13,18 +13,87 @@ from typing import Any
 
 from flax import nnx
 
-from vision_models.alexnet import AlexNet
-from vision_models.analysis import activations, count_parameters, multiply_adds
+from vision_models import (
+    alexnet,
+    all_convolutional,
+    cifar10,
+    convnet,
+    googlenet,
+    lenet,
+    resnet,
+    vgg,
+    zfnet,
+)
+from vision_models.analysis import activations, count_parameters, layer_table, multiply_adds
+from vision_models.network import Network
+from vision_models.transform import fully_convolutional, replace_head
 
-__all__ = ["activations", "count_parameters", "create", "list_models", "multiply_adds"]
+__all__ = [
+    "activations",
+    "count_parameters",
+    "create",
+    "fully_convolutional",
+    "layer_table",
+    "list_models",
+    "multiply_adds",
+    "replace_head",
+]
 
-# Name -> class and the options that make it that network.
-_MODELS: dict[str, tuple[Callable[..., nnx.Module], dict[str, Any]]] = {
-    "alexnet": (AlexNet, {}),
+# Name -> function and the options that make it that network.
+_MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
+    "lenet5": (lenet.lenet5, {}),
+    "lenet_caffe": (lenet.lenet_caffe, {}),
+    "alexnet": (alexnet.alexnet, {}),
     # The single-GPU net of the paper's section 3.2: the convolutional layers have
     # half the kernels, conv5 and the hidden layers all (code: layers-145-half.cfg).
-    "alexnet_one_gpu": (AlexNet, {"towers": 1, "kernels": (48, 128, 192, 192, 256)}),
+    "alexnet_one_gpu": (alexnet.alexnet, {"towers": 1, "kernels": (48, 128, 192, 192, 256)}),
+    # "1 CNN*" of the paper's Table 2 (code: layers-146).
+    "alexnet_six_conv": (alexnet.alexnet, {"conv6": 256}),
+    "alexnet_owt": (alexnet.alexnet_owt, {}),
+    "zfnet": (zfnet.zfnet, {}),
+    # The lectures' larger variant, 14.8% top-5 error in the 2013 competition.
+    "zfnet_wide": (zfnet.zfnet, {"kernels": (96, 256, 512, 1024, 512)}),
+    "vgg_a": (vgg.vgg, {"configuration": "a"}),
+    "vgg_a_lrn": (vgg.vgg, {"configuration": "a", "lrn": True}),
+    "vgg_b": (vgg.vgg, {"configuration": "b"}),
+    "vgg_b_5x5": (vgg.vgg, {"configuration": "b_5x5"}),
+    "vgg_c": (vgg.vgg, {"configuration": "c"}),
+    "vgg_d": (vgg.vgg, {"configuration": "d"}),
+    "vgg_e": (vgg.vgg, {"configuration": "e"}),
+    # Without fc6 and fc7: an average over the last maps, then the classifier.
+    "vgg_d_no_fc": (vgg.vgg, {"configuration": "d", "hidden": ()}),
+    "googlenet": (googlenet.googlenet, {}),
+    "googlenet_bn": (googlenet.googlenet, {"batch_norm": True, "dropout": 0.2}),
+    **{f"resnet{n}": (resnet.resnet, {"depth": n}) for n in (18, 34, 50, 101, 152)},
+    **{
+        f"preact_resnet{n}": (resnet.resnet, {"depth": n, "preactivation": True})
+        for n in (18, 34, 50, 101, 152, 200)
+    },
+    **{f"plain{n}": (resnet.resnet, {"depth": n, "shortcut": "none"}) for n in (18, 34)},
+    **{f"resnet{n}": (resnet.cifar_resnet, {"depth": n}) for n in (20, 32, 44, 56, 110)},
+    **{
+        f"plain{n}": (resnet.cifar_resnet, {"depth": n, "shortcut": "none"})
+        for n in (20, 32, 44, 56, 110)
+    },
+    "preact_resnet110": (resnet.cifar_resnet, {"depth": 110, "preactivation": True}),
+    "preact_resnet164": (
+        resnet.cifar_resnet,
+        {"depth": 164, "preactivation": True, "bottleneck": True, "shortcut": "projection"},
+    ),
+    "cifar10_four_layer": (cifar10.four_layer, {}),
+    "cifar10_18pct": (cifar10.four_layer, {"norm": True}),
+    "cifar10_13pct": (cifar10.conv_local, {}),
+    "cifar10_11pct": (cifar10.conv_local, {"norm": True, "local3": 64}),
+    **{f"all_cnn_{base}": (all_convolutional.all_convolutional, {"base": base}) for base in "abc"},
+    "convnet": (convnet.convnet, {}),
+    # The smallest of the pattern: [CONV-RELU-POOL-FC], 12 kernels.
+    "conv_relu_pool_fc": (
+        convnet.convnet,
+        {"convolutions": 1, "stages": 1, "hidden_layers": 0, "kernels": 12, "window": 5},
+    ),
 }
+# The same networks under the number of their layers.
+_MODELS |= {f"vgg{n}": _MODELS[f"vgg_{c}"] for n, c in ((11, "a"), (13, "b"), (16, "d"), (19, "e"))}
 
 
 def list_models() -> list[str]:
@@ -32,14 +101,14 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def create(name: str, *, num_classes: int = 1000, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
+def create(name: str, *, num_classes: int | None = None, rngs: nnx.Rngs, **options: Any) -> Network:
     """Makes a network with freshly drawn parameters.
 
     Args:
       name: one of `list_models()`.
-      num_classes: number of logits.
+      num_classes: number of logits; None for as many as in the paper.
       rngs: its stream `params` draws the parameters.
-      **options: arguments of that network's class, its ablations among them.
+      **options: arguments of the network's function, its ablations among them.
 
     Returns:
       A module that maps images [batch, height, width, 3] to logits
@@ -49,13 +118,34 @@ def create(name: str, *, num_classes: int = 1000, rngs: nnx.Rngs, **options: Any
       ValueError: an unknown name, an option that this network does not have, or
         a value that it cannot take.
     """
+    network, defaults = _find(name)
+    unknown = set(options) - set(default_options(name))
+    if unknown:
+        raise ValueError(f"model {name!r} has no option {', '.join(sorted(unknown))}")
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    return network(rngs=rngs, **{**defaults, **options})
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """The options of a network and what they are unless given, `num_classes` among them.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    network, defaults = _find(name)
+    parameters = inspect.signature(network).parameters.values()
+    return {p.name: p.default for p in parameters if p.name != "rngs"} | defaults
+
+
+def same_network(one: str, other: str) -> bool:
+    """Whether two names mean the same network, as `vgg16` and `vgg_d` do."""
+    return _find(one) == _find(other)
+
+
+def _find(name: str) -> tuple[Callable[..., Network], dict[str, Any]]:
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"no model {name!r}; {hint}There are: {', '.join(list_models())}")
-    network, defaults = _MODELS[name]
-    accepted = inspect.signature(getattr(network, "__init__")).parameters  # noqa: B009
-    unknown = set(options) - set(accepted)
-    if unknown:
-        raise ValueError(f"model {name!r} has no option {', '.join(sorted(unknown))}")
-    return network(num_classes=num_classes, rngs=rngs, **{**defaults, **options})
+    return _MODELS[name]

@@ -1,4 +1,4 @@
-"""AlexNet: Krizhevsky, Sutskever and Hinton, 2012.
+"""AlexNet: Krizhevsky, Sutskever and Hinton, 2012, and its relatives.
 
 "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012. Sections
 and Figure 2 are the paper's; "code" is the source that the authors released, whose
@@ -8,19 +8,10 @@ and Figure 2 are the paper's; "code" is the source that the authors released, wh
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
-from jax import Array
 
-from vision_models import layers
-from vision_models.towers import (
-    TowerConv,
-    TowerDense,
-    TowerHead,
-    Towers,
-    exchange,
-    first_tower,
-)
+from vision_models import layers, modules
+from vision_models.network import Builder, Network
 
 # Layers that the paper (section 7 and 5.1) tried the network without.
 REMOVABLE = ("conv3", "conv4", "conv5", "fc6", "fc7")
@@ -29,233 +20,192 @@ REMOVABLE = ("conv3", "conv4", "conv5", "fc6", "fc7")
 PAPER_LRN: Mapping[str, Any] = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False}
 
 
-class AlexNet(nnx.Module):
+def alexnet(
+    num_classes: int = 1000,
+    *,
+    image_size: int = 224,
+    towers: int = 2,
+    kernels: Sequence[int] = (96, 256, 384, 384, 256),
+    hidden: Sequence[int] = (4096, 4096),
+    conv6: int = 0,
+    connected: bool = True,
+    without: str = "",
+    neuron: str = "relu",
+    lrn: bool = True,
+    lrn_constants: Mapping[str, Any] = PAPER_LRN,
+    lrn_across_towers: bool = False,
+    pool_before_norm: bool = False,
+    norm1_before_neuron: bool = False,
+    spatial_norm2: bool = False,
+    pool: str = "max",
+    pool_window: int = 3,
+    dropout: float = 0.5,
+    inverted_dropout: bool = False,
+    init: str = "gaussian",
+    init_std: float = 0.01,
+    init_std_conv3to5: float = 0.01,
+    init_bias: float = 1.0,
+    rngs: nnx.Rngs,
+) -> Network:
     """The network of the paper's Figure 2; its arguments are the ablations.
 
-    Per tower, with 224x224 images:
+    Per tower, with 224x224 images, RGB on the scale of 0..255 less the training mean:
 
         conv1 48 11x11/4 | LRN | pool 3/2 | conv2 128 5x5 | LRN | pool 3/2 | exchange
         conv3 192 3x3 | conv4 192 3x3 | conv5 128 3x3 | pool 3/2 | exchange
         fc6 2048 | dropout | exchange | fc7 2048 | dropout | fc8 (towers summed)
 
-    Parameters are named `<layer>/kernel` and `<layer>/bias`, and have a leading
-    axis over towers (see `vision_models.towers`).
+    Parameters are named `<layer>/kernel` and `<layer>/bias`, and with several towers have
+    a leading axis over them (see `vision_models.towers`).
+
+    Args:
+      num_classes: number of logits.
+      image_size: side of the square input in pixels, at least 63.
+      towers: 2 as in the paper; 1 joins the towers, so that every kernel reads every
+        map and normalisation sees all channels.
+      kernels: maps made by conv1 to conv5, all towers together.
+      hidden: sizes of fc6 and fc7, all towers together.
+      conv6: maps of a sixth convolution over the last pooling layer, which reads both
+        towers; 0 for none (the "1 CNN*" of the paper's Table 2: 256).
+      connected: False leaves out all exchanges but the sum of the scores (network 150
+        of the code).
+      without: comma-separated layers to leave out, of conv3, conv4, conv5, fc6, fc7.
+        The exchange stays in its place: what follows reads both towers.
+      neuron: nonlinearity of all hidden layers, by name.
+      lrn: False leaves out both normalisation layers.
+      lrn_constants: arguments of `layers.local_response_normalization`.
+      lrn_across_towers: the window sees the maps of both towers, as in Caffe.
+      pool_before_norm: conv, neuron, pool, LRN in layers 1 and 2, as CaffeNet has it.
+      norm1_before_neuron: conv1, LRN, pool, neuron, as the code has it, instead of the
+        paper's conv1, neuron, LRN, pool.
+      spatial_norm2: a normalisation inside each map after the second LRN (`cnorm2` of
+        the code).
+      pool: max, average or l2.
+      pool_window: 3 overlaps, 2 does not (the stride is 2).
+      dropout: probability of dropping in fc6 and fc7; 0 turns it off.
+      inverted_dropout: rescale in training instead of in evaluation.
+      init: gaussian as in the paper, xavier or he.
+      init_std: deviation of the Gaussian of every kernel (section 5: .01) ...
+      init_std_conv3to5: ... but conv3 to conv6 (code: .03).
+      init_bias: bias of conv2, conv4, conv5, conv6, fc6 and fc7 (section 5: 1); the
+        others start at 0.
+      rngs: stream `params` draws the parameters.
+
+    Raises:
+      ValueError: sizes that the towers do not divide, an image too small for the pools,
+        an unknown neuron or a layer that cannot be left out.
     """
+    removed = {name.strip() for name in without.split(",") if name.strip()}
+    if removed - set(REMOVABLE):
+        raise ValueError(
+            f"cannot leave out {', '.join(sorted(removed - set(REMOVABLE)))}; "
+            f"choose from {', '.join(REMOVABLE)}"
+        )
+    if len(kernels) != 5 or len(hidden) != 2:
+        raise ValueError(
+            f"kernels takes 5 numbers and hidden 2, not {len(kernels)} and {len(hidden)}"
+        )
+    if towers < 1:
+        raise ValueError(f"towers={towers}: at least 1")
+    if lrn_constants["size"] < 1:
+        raise ValueError(f"lrn_constants.size={lrn_constants['size']}: at least 1")
 
-    def __init__(
-        self,
-        num_classes: int = 1000,
-        *,
-        image_size: int = 224,
-        towers: int = 2,
-        kernels: Sequence[int] = (96, 256, 384, 384, 256),
-        hidden: Sequence[int] = (4096, 4096),
-        connected: bool = True,
-        without: str = "",
-        neuron: str = "relu",
-        lrn: bool = True,
-        lrn_constants: Mapping[str, Any] = PAPER_LRN,
-        norm1_before_neuron: bool = False,
-        spatial_norm2: bool = False,
-        pool_window: int = 3,
-        dropout: float = 0.5,
-        init_std: float = 0.01,
-        init_std_conv3to5: float = 0.01,
-        init_bias: float = 1.0,
-        rngs: nnx.Rngs,
-    ):
-        """Builds the network with freshly drawn parameters.
+    net = Builder(
+        image_size,
+        rngs=rngs,
+        init=layers.initializer(init, init_std),
+        neuron=neuron,
+        bias=init_bias,
+        towers=towers,
+    )
+    middle = layers.initializer(init, init_std_conv3to5)
 
-        Args:
-          num_classes: number of logits.
-          image_size: side of the square input in pixels, at least 64.
-          towers: 2 as in the paper; 1 joins the towers, so that every kernel
-            reads every map and normalisation sees all channels.
-          kernels: maps made by conv1 to conv5, all towers together.
-          hidden: sizes of fc6 and fc7, all towers together.
-          connected: False leaves out all exchanges but the sum of the scores
-            (network 150 of the code).
-          without: comma-separated layers to leave out, of conv3, conv4, conv5,
-            fc6, fc7. The exchange stays in its place: what follows reads both towers.
-          neuron: nonlinearity of all hidden layers, by name.
-          lrn: False leaves out both normalisation layers.
-          lrn_constants: arguments of `layers.local_response_normalization`.
-          norm1_before_neuron: conv1, LRN, pool, neuron, as the code has it,
-            instead of the paper's conv1, neuron, LRN, pool.
-          spatial_norm2: a normalisation inside each map after the second LRN
-            (`cnorm2` of the code).
-          pool_window: 3 overlaps, 2 does not (the stride is 2).
-          dropout: probability of dropping in fc6 and fc7; 0 turns it off.
-          init_std: deviation of the Gaussian of every kernel (section 5: .01) ...
-          init_std_conv3to5: ... but conv3 to conv5 (code: .03).
-          init_bias: bias of conv2, conv4, conv5, fc6 and fc7 (section 5: 1);
-            the others start at 0.
-          rngs: stream `params` draws the parameters.
+    def norm_and_pool(number: int) -> None:
+        def norm() -> None:
+            if lrn:
+                across = towers if lrn_across_towers else 1
+                response = modules.LocalResponseNorm(**lrn_constants, across=across)
+                net.add(f"norm{number}", response)
+            if spatial_norm2 and number == 2:
+                net.add("spatial_norm2", modules.SpatialResponseNorm())
 
-        Raises:
-          ValueError: sizes that the towers do not divide, an image too small for
-            the pools, an unknown neuron or a layer that cannot be left out.
-        """
-        removed = {name.strip() for name in without.split(",") if name.strip()}
-        if removed - set(REMOVABLE):
-            raise ValueError(
-                f"cannot leave out {', '.join(sorted(removed - set(REMOVABLE)))}; "
-                f"choose from {', '.join(REMOVABLE)}"
-            )
-        if len(kernels) != 5 or len(hidden) != 2:
-            raise ValueError(
-                f"kernels takes 5 numbers and hidden 2, not {len(kernels)} and {len(hidden)}"
-            )
-        if towers < 1 or any(count % towers for count in (*kernels, *hidden)):
-            raise ValueError(
-                f"{towers} towers do not divide {tuple(kernels)} kernels and {tuple(hidden)} units"
-            )
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
-        if pool_window < 1 or lrn_constants["size"] < 1 or min(init_std, init_std_conv3to5) < 0:
-            raise ValueError(
-                f"pool_window={pool_window}, lrn_constants.size={lrn_constants['size']}, init_std="
-                f"{init_std}, init_std_conv3to5={init_std_conv3to5}: windows of at least 1 and "
-                "deviations of at least 0 are needed"
-            )
-        size = final_size(image_size, pool_window)
-        if size < 1:
-            raise ValueError(
-                f"images of {image_size} pixels are too small for AlexNet: at least 64"
-            )
+        if not pool_before_norm:
+            norm()
+        net.pool(f"pool{number}", pool_window, 2, kind=pool)
+        if pool_before_norm:
+            norm()
 
-        self.towers = towers
-        self.connected = connected
-        self.neuron = layers.neuron(neuron)
-        self.lrn = lrn
-        self.lrn_constants = tuple(sorted(lrn_constants.items()))
-        self.norm1_before_neuron = norm1_before_neuron
-        self.spatial_norm2 = spatial_norm2
-        self.pool_window = pool_window
-        self.dropout = dropout
-        self.middle = tuple(name for name in ("conv3", "conv4", "conv5") if name not in removed)
-        self.hidden = tuple(name for name in ("fc6", "fc7") if name not in removed)
+    def exchange(name: str) -> None:
+        if connected:
+            net.exchange(name)
 
-        maps = [count // towers for count in kernels]  # made by one tower
-        seen = towers if connected else 1  # towers that a layer reads after an exchange
-        narrow = layers.gaussian(init_std)
-        middle = layers.gaussian(init_std_conv3to5)
-        # 224 -> 55 takes three more pixels: the code reads zeros past the bottom
-        # and the right edge, which is this padding.
-        self.conv1 = TowerConv(
-            3, maps[0], 11, stride=4, padding=((0, 3), (0, 3)),
-            towers=towers, kernel_init=narrow, bias=0.0, rngs=rngs,
-        )  # fmt: skip
-        self.conv2 = TowerConv(
-            maps[0], maps[1], 5, padding=((2, 2), (2, 2)),
-            towers=towers, kernel_init=narrow, bias=init_bias, rngs=rngs,
-        )  # fmt: skip
-        channels = maps[1] * seen
-        for name, made in zip(("conv3", "conv4", "conv5"), maps[2:], strict=True):
-            if name in self.middle:
-                layer = TowerConv(
-                    channels, made, 3, padding=((1, 1), (1, 1)),
-                    towers=towers, kernel_init=middle,
-                    bias=0.0 if name == "conv3" else init_bias, rngs=rngs,
-                )  # fmt: skip
-                setattr(self, name, layer)
-                channels = made
-        features = size * size * (channels if self.middle else maps[1])
-        for name, units in zip(("fc6", "fc7"), hidden, strict=True):
-            if name in self.hidden:
-                hidden_layer = TowerDense(
-                    features * seen, units // towers,
-                    towers=towers, kernel_init=narrow, bias=init_bias, rngs=rngs,
-                )  # fmt: skip
-                setattr(self, name, hidden_layer)
-                features = units // towers
-        self.fc8 = TowerHead(features, num_classes, towers=towers, kernel_init=narrow, rngs=rngs)
+    # conv1 and conv2, each tower by itself. 224 -> 55 takes three more pixels: the code
+    # reads zeros past the bottom and the right edge, which is this padding.
+    net.conv(
+        "conv1", kernels[0], 11, stride=4, padding=((0, 3), (0, 3)),
+        bias=0.0, neuron="identity" if norm1_before_neuron else neuron,
+    )  # fmt: skip
+    norm_and_pool(1)
+    if norm1_before_neuron:
+        net.add("neuron1", modules.Neuron(neuron))
+    net.conv("conv2", kernels[1], 5, padding=2)
+    norm_and_pool(2)
 
-    def __call__(
-        self,
-        images: Array,
-        *,
-        dropout_keys: Array | None = None,
-        record: dict[str, Array] | None = None,
-    ) -> Array:
-        """Scores of a batch of images.
+    # conv3 reads both towers; conv4 and conv5 their own.
+    layer_names = [name for name in ("conv3", "conv4", "conv5") if name not in removed]
+    if layer_names:
+        exchange("exchange_pool2")
+    for name in layer_names:
+        made = kernels[int(name[-1]) - 1]
+        net.conv(name, made, 3, padding=1, init=middle, bias=0.0 if name == "conv3" else init_bias)
+    net.pool("pool5", pool_window, 2, kind=pool)
+    if conv6:
+        exchange("exchange_pool5")
+        net.conv("conv6", conv6, 3, padding=1, init=middle)
 
-        Args:
-          images: [batch, image_size, image_size, 3], floating, RGB on the scale
-            of 0..255 with the training mean subtracted. Their dtype is the
-            dtype of the computation.
-          dropout_keys: one random key per example, [batch], in training; None in
-            evaluation.
-          record: a dict that receives the activations of every layer by name, each
-            [batch, ...] with the maps of all towers held here.
-
-        Returns:
-          Logits [batch, num_classes], float32.
-        """
-
-        def note(name: str, parts: Towers) -> Towers:
-            if record is not None:
-                record[name] = jnp.concatenate(parts, axis=-1)
-            return parts
-
-        def meet(parts: Towers) -> Towers:
-            return exchange(parts, self.towers) if self.connected else parts
-
-        # conv1 and conv2, each tower by itself.
-        x = note("conv1", self._activate(self.conv1([images]), self.norm1_before_neuron))
-        x = note("norm1", self._normalize(x))
-        x = note("pool1", self._activate(self._pool(x), not self.norm1_before_neuron))
-        x = note("conv2", self._activate(self.conv2(x)))
-        x = self._normalize(x)
-        if self.spatial_norm2:
-            x = [layers.spatial_response_normalization(part) for part in x]
-        x = note("norm2", x)
-        x = note("pool2", self._pool(x))
-
-        # conv3 reads both towers; conv4 and conv5 their own.
-        if self.middle:
-            x = meet(x)
-        for name in self.middle:
-            x = note(name, self._activate(getattr(self, name)(x)))
-        x = note("pool5", self._pool(x))
-
-        # fc6 and fc7 read both towers, fc8 sums the scores of both.
-        for number, name in enumerate(self.hidden):
-            x = note(name, self._activate(getattr(self, name)(meet(x))))
-            x = self._dropout(x, dropout_keys, number)
-        logits = self.fc8(x)
-        if record is not None:
-            record["fc8"] = logits
-        return logits
-
-    def _activate(self, parts: Towers, skip: bool = False) -> Towers:
-        return parts if skip else [self.neuron(part) for part in parts]
-
-    def _normalize(self, parts: Towers) -> Towers:
-        """Each tower by itself: the window never reaches the other's maps."""
-        if not self.lrn:
-            return parts
-        constants = dict(self.lrn_constants)
-        return [layers.local_response_normalization(part, **constants) for part in parts]
-
-    def _pool(self, parts: Towers) -> Towers:
-        return [layers.max_pool(part, window=self.pool_window) for part in parts]
-
-    def _dropout(self, parts: Towers, keys: Array | None, layer: int) -> Towers:
-        """Every layer and every tower has masks of its own, whoever holds the tower."""
-        first = first_tower(len(parts), self.towers)
-        dropped = []
-        for tower, part in enumerate(parts):
-            own = None
-            if keys is not None:
-                own = layers.fold_in_each(layers.fold_in_each(keys, layer), first + tower)
-            dropped.append(layers.dropout(part, self.dropout, own))
-        return dropped
+    # fc6 and fc7 read both towers, fc8 sums the scores of both.
+    below = "conv6" if conv6 else "pool5"
+    for name, units in zip(("fc6", "fc7"), hidden, strict=True):
+        if name not in removed:
+            exchange(f"exchange_{below}")
+            net.dense(name, units)
+            net.dropout(f"drop{name[-1]}", dropout, inverted=inverted_dropout)
+            below = name
+    net.head("fc8", num_classes)
+    return net.network()
 
 
-def final_size(image_size: int, pool_window: int = 3) -> int:
-    """Side of the maps that reach fc6 (6 for 224-pixel images), at most 0 if there are none."""
-    size = (image_size + 3 - 11) // 4 + 1
-    for _ in range(3):
-        size = (size - pool_window) // 2 + 1
-    return size
+def alexnet_owt(
+    num_classes: int = 1000,
+    *,
+    image_size: int = 224,
+    neuron: str = "relu",
+    dropout: float = 0.5,
+    init: str = "he",
+    init_std: float = 0.01,
+    rngs: nnx.Rngs,
+) -> Network:
+    """The one-tower network of Krizhevsky 2014, as torchvision has it.
+
+    "One weird trick for parallelizing convolutional neural networks", footnote 1. No
+    response normalisation; 64-192-384-256-256 kernels; dropout (inverted) on what enters
+    fc6 and fc7. torchvision's `alexnet` has 61,100,840 parameters, these.
+
+    Args:
+      num_classes, image_size, neuron, dropout, init, init_std, rngs: as for `alexnet`.
+    """
+    net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
+    net.conv("conv1", 64, 11, stride=4, padding=2)
+    net.pool("pool1", 3, 2)
+    net.conv("conv2", 192, 5, padding=2)
+    net.pool("pool2", 3, 2)
+    net.conv("conv3", 384, 3, padding=1)
+    net.conv("conv4", 256, 3, padding=1)
+    net.conv("conv5", 256, 3, padding=1)
+    net.pool("pool5", 3, 2)
+    net.dropout("drop5", dropout)
+    net.dense("fc6", 4096)
+    net.dropout("drop6", dropout)
+    net.dense("fc7", 4096)
+    net.head("fc8", num_classes)
+    return net.network()

@@ -1,6 +1,8 @@
 """Facts about a network found by tracing it: parameters, multiply-adds, activations."""
 
+import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +11,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from vision_models.network import Auxiliary, Branches, Network, Sequential
 
-def count_parameters(model: nnx.Module) -> int:
+
+def count_parameters(model: Any) -> int:
     """Number of trainable parameters, of a real or an abstract (`nnx.eval_shape`) model."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def activations(model: Any, images: Array) -> dict[str, Array]:
+def activations(model: Network, images: Array) -> dict[str, Array]:
     """Every layer's activations in evaluation, by the layer's name.
 
     Args:
@@ -23,49 +27,168 @@ def activations(model: Any, images: Array) -> dict[str, Array]:
       images: [batch, height, width, 3].
 
     Returns:
-      Arrays [batch, ...] in the order in which the network computes them.
+      Arrays [batch, ...] in the order in which the network computes them; what a
+      residual block or an Inception module makes is under the name of the block, what
+      its layers make under `block/branch/layer`.
     """
     record: dict[str, Array] = {}
     model(images, record=record)
     return record
 
 
-def activation_shapes(model: Any, image_size: int) -> dict[str, tuple[int, ...]]:
+def activation_shapes(model: Network, image_size: int | None = None) -> dict[str, tuple[int, ...]]:
     """Shapes of the activations of one image, in order; nothing is computed or allocated."""
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return _trace(model, image_size, training=False)[0]
+
+
+def multiply_adds(model: Network, image_size: int | None = None) -> int:
+    """Multiply-adds of convolutions and matrix products, for one image in evaluation.
+
+    Counted from the traced program, so that what is counted is what runs (grouping
+    included; products with the zeros of LeNet-5's sparse layer do not count). Biases, pooling and normalisation do not count, as in the papers. Works on
+    abstract models; nothing is allocated.
+
+    Args:
+      model: a network of this package.
+      image_size: pixels; None for what the network was built for.
+    """
+    return sum(_trace(model, image_size, training=False)[1].values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A row of `layer_table`.
+
+    Attributes:
+      name: path in the network, such as `inception_3a/branch2/3x3`.
+      kind: of layer, such as Conv.
+      output: (height, width, maps) or (features,) for one image.
+      window, stride, padding: in pixels, padding as (top, bottom, left, right); None for
+        layers that slide no window.
+      parameters: trainable numbers.
+      multiply_adds: for one image.
+      receptive_field: pixels of the image, along each side, that one output sees.
+      activation_bytes: of the output for one image, in float32.
+      auxiliary: belongs to a classifier that only training looks at.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    window: int | None
+    stride: int | None
+    padding: tuple[int, int, int, int] | None
+    parameters: int
+    multiply_adds: int
+    receptive_field: int
+    activation_bytes: int
+    auxiliary: bool
+
+
+def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
+    """Every layer of a real or abstract network, in order; allocates nothing.
+
+    Args:
+      model: a network of this package.
+      image_size: pixels; None for what the network was built for.
+    """
+    shapes, products = _trace(model, image_size, training=True)
+    rows = []
+    for name, part, field, auxiliary in _layers(model, "", (1, 1), False)[0]:
+        sliding = hasattr(part, "window")
+        output = shapes[name]
+        rows.append(
+            Layer(
+                name=name,
+                kind=type(part).__name__,
+                output=output,
+                window=part.window if sliding else None,
+                stride=part.stride if sliding else None,
+                padding=sum(map(tuple, part.padding), ()) if sliding else None,
+                parameters=count_parameters(part) if isinstance(part, nnx.Module) else 0,
+                multiply_adds=products[name],
+                receptive_field=field,
+                activation_bytes=4 * math.prod(output),
+                auxiliary=auxiliary,
+            )
+        )
+    return rows
+
+
+Field = tuple[int, int]  # pixels that one output sees, pixels between neighbouring outputs
+
+
+def _layers(
+    parts: Sequential, path: str, field: Field, auxiliary: bool
+) -> tuple[list[tuple[str, Any, int, bool]], Field]:
+    """(name, layer, receptive field, auxiliary) of all layers below, and the field after them."""
+    found = []
+    ends = []
+    for name in parts.names:
+        part, whole = getattr(parts, name), f"{path}/{name}" if path else name
+        if isinstance(part, Sequential):
+            inner, end = _layers(part, whole, field, auxiliary or isinstance(part, Auxiliary))
+            found += inner
+            if not isinstance(part, Auxiliary):
+                ends.append(end)
+        else:
+            size, jump = field
+            end = size + (_reach(part) - 1) * jump, jump * getattr(part, "stride", 1)
+            found.append((whole, part, end[0], auxiliary))
+            ends.append(end)
+        if ends and not isinstance(parts, Branches):
+            field = ends[-1]
+    return found, max(ends, default=field) if isinstance(parts, Branches) else field
+
+
+def _reach(part: Any) -> int:
+    """Pixels of its input that one output of a layer sees."""
+    if hasattr(part, "in_shape"):
+        return part.in_shape[0]
+    return getattr(part, "window", 1)
+
+
+def _trace(
+    model: Network, image_size: int | None, training: bool
+) -> tuple[dict[str, tuple[int, ...]], Counter[str]]:
+    """Shapes of the activations of one image, and multiply-adds, both by layer."""
+    size = image_size or model.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)) if training else None
     graph, state = nnx.split(model)
     names: list[str] = []
 
-    def values(state: Any, images: Array) -> list[Array]:
-        record = activations(nnx.merge(graph, state), images)
+    def values(state: Any, images: Array, keys: Array | None) -> list[Array]:
+        record: dict[str, Array] = {}
+        nnx.merge(graph, state)(images, dropout_keys=keys, record=record, auxiliary={})
         names.extend(record)
         return list(record.values())
 
-    shapes = jax.eval_shape(values, state, images)
-    return {name: value.shape[1:] for name, value in zip(names, shapes, strict=True)}
+    program = jax.make_jaxpr(values)(state, images, keys)
+    shapes = {
+        name: tuple(value.aval.shape[1:])
+        for name, value in zip(names, program.jaxpr.outvars, strict=True)
+    }
+    products: Counter[str] = Counter()
+    for scope, equation in _equations(program.jaxpr, ""):
+        while scope and scope not in shapes:  # an operation's own scope within a layer's
+            scope = scope.rpartition("/")[0]
+        products[scope] += _multiply_adds_of(equation)
+    for name, part, _, _ in _layers(model, "", (1, 1), False)[0]:
+        if hasattr(part, "density"):  # products with the zeros of a sparse kernel are none
+            products[name] = int(products[name] * part.density)
+    return shapes, products
 
 
-def multiply_adds(model: Any, image_size: int) -> int:
-    """Multiply-adds of convolutions and matrix products, for one image in evaluation.
-
-    Counted from the traced program, so that what is counted is what runs
-    (grouping included). Biases, pooling and normalisation do not count, as in
-    the papers. Works on abstract models; nothing is allocated.
-    """
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    graph, state = nnx.split(model)
-    program = jax.make_jaxpr(lambda s, x: nnx.merge(graph, s)(x))(state, images)
-    return sum(_multiply_adds_of(equation) for equation in _equations(program.jaxpr))
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations, those of inner programs (jit, custom derivatives) included."""
+def _equations(jaxpr: Any, outer: str) -> Iterator[tuple[str, Any]]:
+    """(layer, equation) of all equations, those of inner programs included."""
     for equation in jaxpr.eqns:
-        yield equation
+        scope = outer or str(equation.source_info.name_stack)
+        yield scope, equation
         for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from _equations(inner)
+                yield from _equations(inner, scope)
 
 
 def _multiply_adds_of(equation: Any) -> int:
@@ -79,3 +202,53 @@ def _multiply_adds_of(equation: Any) -> int:
         shape = equation.invars[0].aval.shape
         return math.prod(equation.outvars[0].aval.shape) * math.prod(shape[d] for d in contracted)
     return 0
+
+
+def format_table(model: Network) -> str:
+    """`layer_table` as text, with totals for one image."""
+    rows = layer_table(model)
+    header = ("layer", "kind", "output", "window", "parameters", "multiply-adds", "sees", "bytes")
+    lines = [header, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+
+    def aligned(line: tuple[str, ...]) -> str:
+        numbers = [cell.rjust(w) for cell, w in zip(line[4:], widths[4:], strict=True)]
+        texts = [cell.ljust(w) for cell, w in zip(line[:4], widths[:4], strict=True)]
+        return "  ".join([*texts, *numbers])
+
+    main = [row for row in rows if not row.auxiliary]
+    totals = [
+        f"parameters        {sum(row.parameters for row in main):,}",
+        f"multiply-adds     {sum(row.multiply_adds for row in main):,}",
+        f"activation bytes  {sum(row.activation_bytes for row in main):,}",
+    ]
+    if len(main) < len(rows):
+        side = [row for row in rows if row.auxiliary]
+        totals.append(
+            f"auxiliary classifiers, in training only: {sum(r.parameters for r in side):,} "
+            f"parameters, {sum(r.multiply_adds for r in side):,} multiply-adds"
+        )
+    size = model.image_size
+    totals.append(
+        f"for one image of {size} x {size} pixels; window is size/stride and padding (top, bottom, "
+        "left, right); sees is the receptive field in pixels; bytes are of float32 activations"
+    )
+    return "\n".join([aligned(lines[0]), *map(aligned, lines[1:]), "", *totals])
+
+
+def _cells(row: Layer) -> tuple[str, ...]:
+    window = ""
+    if row.window is not None and row.padding is not None:
+        sides = row.padding
+        pads = str(sides[0]) if len(set(sides)) == 1 else ",".join(map(str, sides))
+        window = f"{row.window}x{row.window}/{row.stride}" + (f" pad {pads}" if any(sides) else "")
+    return (
+        row.name,
+        row.kind,
+        " x ".join(map(str, row.output)),
+        window,
+        f"{row.parameters:,}",
+        f"{row.multiply_adds:,}",
+        str(row.receptive_field),
+        f"{row.activation_bytes:,}",
+    )

@@ -1,4 +1,4 @@
-"""A network as pure functions of its parameters, for compiled and sharded programs."""
+"""A network as pure functions of its variables, for compiled and sharded programs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,30 +8,41 @@ import jax
 from flax import nnx
 from jax import Array
 
+from vision_models.network import Network
 from vision_models.towers import PER_TOWER
 
 # Nested dicts of arrays, named as in the module: params["conv1"]["kernel"].
 Params = dict[str, Any]
+# The same for what training changes otherwise: BatchNorm's statistics. Often empty.
+Statistics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
-    """A network without its parameters.
+class PureNetwork:
+    """A network without its variables.
 
     Attributes:
-      init: random key -> parameters.
-      apply: (parameters, images, dropout keys or None) -> logits.
+      init: random key -> (parameters, statistics).
+      apply: (parameters, statistics, images) -> logits, in evaluation.
+      train: (parameters, statistics, images, dropout keys [batch], mesh axis of the batch or
+        None) -> (logits, logits of auxiliary classifiers by name, statistics), in training.
       per_tower: like the parameters, True where there is a leading axis over towers.
       towers: into how many towers the network is cut; 1 for most.
+      heads: paths of its classifiers, the main one first.
     """
 
-    init: Callable[[Array], Params]
-    apply: Callable[[Params, Array, Array | None], Array]
+    init: Callable[[Array], tuple[Params, Statistics]]
+    apply: Callable[[Params, Statistics, Array], Array]
+    train: Callable[
+        [Params, Statistics, Array, Array, str | None],
+        tuple[Array, dict[str, Array], Statistics],
+    ]
     per_tower: dict[str, Any]
     towers: int
+    heads: tuple[str, ...]
 
 
-def functional(create: Callable[[nnx.Rngs], Any]) -> Network:
+def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     """The functional form of the module that `create` makes; allocates nothing.
 
     Args:
@@ -39,16 +50,39 @@ def functional(create: Callable[[nnx.Rngs], Any]) -> Network:
         `lambda rngs: vision_models.create("alexnet", rngs=rngs)`.
     """
     abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
-    graph, state = nnx.split(abstract)
+    graph, *states = nnx.split(abstract, nnx.Param, nnx.BatchStat)
+    params = states[0]
 
-    def init(key: Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(create(nnx.Rngs(key))))
+    def init(key: Array) -> tuple[Params, Statistics]:
+        return variables(create(nnx.Rngs(key)))
 
-    def apply(params: Params, images: Array, dropout_keys: Array | None = None) -> Array:
-        return nnx.merge(graph, params)(images, dropout_keys=dropout_keys)
+    def apply(params: Params, statistics: Statistics, images: Array) -> Array:
+        return nnx.merge(graph, params, statistics)(images)
 
-    per_tower = nnx.to_pure_dict(state, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
-    return Network(init, apply, per_tower, getattr(abstract, "towers", 1))
+    def train(
+        params: Params, statistics: Statistics, images: Array, keys: Array, axis: str | None
+    ) -> tuple[Array, dict[str, Array], Statistics]:
+        model = nnx.merge(graph, params, statistics)
+        auxiliary: dict[str, Array] = {}
+        logits = model(images, dropout_keys=keys, data_axis=axis, auxiliary=auxiliary)
+        return logits, auxiliary, variables(model)[1]
+
+    per_tower = nnx.to_pure_dict(params, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
+    return PureNetwork(init, apply, train, per_tower, abstract.towers, abstract.heads)
+
+
+def variables(model: Network) -> tuple[Params, Statistics]:
+    """Parameters and statistics of a module, real or abstract, as nested dicts."""
+    return (
+        nnx.to_pure_dict(nnx.state(model, nnx.Param)),
+        nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)),
+    )
+
+
+def set_variables(model: Network, params: Params, statistics: Statistics) -> None:
+    """Puts parameters and statistics into a module."""
+    nnx.update(model, params)
+    nnx.update(model, statistics)
 
 
 def parameter_names(params: Params) -> list[str]:

@@ -1,60 +1,47 @@
 """Networks cut into towers: the layers, and the exchange between towers.
 
-The 2012 AlexNet was two half networks ("towers"), one on each GPU, which
-exchange activations between some layers only. Here every parameter of such a
-layer has a leading axis over towers, and activations are a list:
+The 2012 AlexNet was two half networks ("towers"), one on each GPU, which exchange
+activations between some layers only. Here every parameter of such a layer has a leading
+axis over towers, and activations are
 
-  - one array per tower held here, each with that tower's maps, or
+  - a list with one array per tower held here, of that tower's maps, or
   - a single array with the maps of all towers, after an exchange.
 
-The same code runs with all towers on one device (the list holds every tower)
-and inside `jax.shard_map` over a mesh axis called "tower" (each device holds an
-equal share of the leading axis, and the list its towers only). A layer knows
-which from its parameters: the held share of the leading axis.
+The same code runs with all towers on one device (the list holds every tower) and inside
+`jax.shard_map` over a mesh axis called "tower" (each device holds an equal share of the
+leading axis, and the list its towers only). A layer knows which from its parameters: the
+held share of the leading axis.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import math
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
 from vision_models import layers
-
-TOWER_AXIS = "tower"
+from vision_models.forward import TOWER_AXIS, Activations, Pass, gather
+from vision_models.layers import Initializer, Padding
+from vision_models.modules import NO_PADDING, apply_dense
 
 # Name of the metadata entry of parameters that have a leading axis over towers.
 PER_TOWER = "per_tower"
 
-Towers = list[Array]
-Initializer = Callable[..., Array]
 
+@dataclasses.dataclass(frozen=True)
+class Exchange:
+    """Gives every tower the maps of all: the only communication between towers."""
 
-def exchange(parts: Towers, towers: int) -> Towers:
-    """Gives every tower the maps of all: the only communication between towers.
+    towers: int
 
-    Args:
-      parts: the activations of the towers held here, each [..., channels].
-      towers: how many towers the network has.
-
-    Returns:
-      A list of one array, [..., all channels], in the order of the towers. Where
-      some towers are on other devices this is an all-gather over the mesh axis
-      "tower".
-    """
-    held = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
-    if len(parts) < towers:
-        held = lax.all_gather(held, TOWER_AXIS, axis=held.ndim - 1, tiled=True)
-    return [held]
-
-
-def first_tower(held: int, towers: int) -> Array | int:
-    """Index, among all towers, of the first tower held here."""
-    return lax.axis_index(TOWER_AXIS) * held if held < towers else 0
+    def __call__(self, x: list[Array], run: Pass, path: str) -> Array:
+        """One [..., maps] per tower held here -> [..., all maps]."""
+        return gather(x, self.towers)
 
 
 class TowerConv(nnx.Module):
-    """A convolution in every tower, with kernels of its own.
+    """A convolution in every tower, with kernels of its own, and neuron.
 
     Parameters: kernel [towers, size, size, in, out], bias [towers, out].
     """
@@ -63,67 +50,76 @@ class TowerConv(nnx.Module):
         self,
         in_channels: int,
         out_channels: int,
-        size: int,
+        window: int,
         *,
         towers: int,
         stride: int = 1,
-        padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
-        kernel_init: Initializer,
-        bias: float,
+        padding: Padding = NO_PADDING,
+        neuron: str = "relu",
+        init: Initializer,
+        bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
         """`in_channels` and `out_channels` count the maps that one tower reads and makes."""
-        self.stride = stride
-        self.padding = tuple((before, after) for before, after in padding)
-        shape = (towers, size, size, in_channels, out_channels)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
+        self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
+        shape = (towers, window, window, in_channels, out_channels)
+        fans = window * window * in_channels, window * window * out_channels
+        self.kernel = nnx.Param(init(rngs.params(), shape, *fans), **{PER_TOWER: True})
         self.bias = nnx.Param(
             jnp.full((towers, out_channels), bias, jnp.float32), **{PER_TOWER: True}
         )
 
-    def __call__(self, parts: Towers) -> Towers:
+    def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """One output a tower held here, from that tower's input or from the shared one."""
+        neuron = layers.neuron(self.neuron)
         return [
-            layers.convolve(
-                _of_tower(parts, tower),
-                self.kernel[tower],
-                self.bias[tower],
-                stride=self.stride,
-                padding=self.padding,
+            neuron(
+                layers.convolve(
+                    _of_tower(x, tower),
+                    self.kernel[tower],
+                    self.bias[tower],
+                    stride=self.stride,
+                    padding=self.padding,
+                )
             )
             for tower in range(self.kernel.shape[0])
         ]
 
 
 class TowerDense(nnx.Module):
-    """A fully connected layer in every tower: kernel [towers, in, out], bias [towers, out]."""
+    """A fully connected layer in every tower: kernel [towers, in, out], bias [towers, out].
+
+    `convolutional` as in `vision_models.modules.Dense`.
+    """
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
+        in_shape: tuple[int, ...],
+        units: int,
         *,
         towers: int,
-        kernel_init: Initializer,
-        bias: float,
+        neuron: str = "relu",
+        init: Initializer,
+        bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`in_features` and `out_features` count what one tower reads and makes."""
-        shape = (towers, in_features, out_features)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
-        self.bias = nnx.Param(
-            jnp.full((towers, out_features), bias, jnp.float32), **{PER_TOWER: True}
-        )
+        """`in_shape` and `units` count what one tower reads and makes."""
+        self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
+        self.neuron, self.convolutional = neuron, False
+        features = math.prod(in_shape)
+        shape = (towers, features, units)
+        self.kernel = nnx.Param(init(rngs.params(), shape, features, units), **{PER_TOWER: True})
+        self.bias = nnx.Param(jnp.full((towers, units), bias, jnp.float32), **{PER_TOWER: True})
 
-    def __call__(self, parts: Towers) -> Towers:
+    def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """Inputs [batch, ...] are flattened to [batch, in]."""
+        neuron = layers.neuron(self.neuron)
         outputs = []
         for tower in range(self.kernel.shape[0]):
-            x = _of_tower(parts, tower)
-            x = x.reshape(x.shape[0], -1)
-            outputs.append(
-                x @ self.kernel[tower].astype(x.dtype) + self.bias[tower].astype(x.dtype)
-            )
+            part = _of_tower(x, tower)
+            kernel = self.kernel[tower].astype(part.dtype)
+            out = apply_dense(part, kernel, self.in_shape, self.convolutional, part.dtype)
+            outputs.append(neuron(out + self.bias[tower].astype(part.dtype)))
         return outputs
 
 
@@ -138,35 +134,38 @@ class TowerHead(nnx.Module):
 
     def __init__(
         self,
-        in_features: int,
+        in_shape: tuple[int, ...],
         num_classes: int,
         *,
         towers: int,
-        kernel_init: Initializer,
+        init: Initializer,
         bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`in_features` counts what one tower reads."""
-        self.towers = towers
-        shape = (towers, in_features, num_classes)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape), **{PER_TOWER: True})
+        """`in_shape` counts what one tower reads."""
+        self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
+        self.towers, self.convolutional = towers, False
+        features = math.prod(in_shape)
+        shape = (towers, features, num_classes)
+        fans = features * towers, num_classes
+        self.kernel = nnx.Param(init(rngs.params(), shape, *fans), **{PER_TOWER: True})
         self.bias = nnx.Param(jnp.full((num_classes,), bias, jnp.float32))
 
-    def __call__(self, parts: Towers) -> Array:
+    def __call__(self, x: Activations, run: Pass, path: str) -> Array:
         """Logits [batch, classes] in float32, the same on every tower."""
         held = self.kernel.shape[0]
         scores = []
         for tower in range(held):
-            x = _of_tower(parts, tower)
-            x = x.reshape(x.shape[0], -1)
-            kernel = self.kernel[tower].astype(x.dtype)
-            scores.append(jnp.matmul(x, kernel, preferred_element_type=jnp.float32))
+            part = _of_tower(x, tower)
+            kernel = self.kernel[tower].astype(part.dtype)
+            wide = jnp.promote_types(part.dtype, jnp.float32)
+            scores.append(apply_dense(part, kernel, self.in_shape, self.convolutional, wide))
         total = sum(scores[1:], scores[0])
         if held < self.towers:
             total = lax.psum(total, TOWER_AXIS)
         return total + self.bias[...]
 
 
-def _of_tower(parts: Towers, tower: int) -> Array:
+def _of_tower(x: Activations, tower: int) -> Array:
     """The input of one held tower: its own, or the one that all share."""
-    return parts[0] if len(parts) == 1 else parts[tower]
+    return x[tower] if isinstance(x, list) else x

@@ -33,11 +33,18 @@ def network():
 
 @functools.cache
 def params():
-    return network().init(jax.random.key(1))
+    return network().init(jax.random.key(1))[0]
 
 
 def mean_image():
     return np.random.default_rng(5).uniform(60, 190, (RESIZE, RESIZE, 3)).astype(np.float32)
+
+
+DEVIATION = np.array([2.0, 1.0, 0.5], np.float32)
+
+
+def normalization(mean):
+    return {"mean": jnp.asarray(mean), "deviation": jnp.asarray(DEVIATION)}
 
 
 def evaluator(mesh, protocol, aligned=True):
@@ -50,8 +57,11 @@ def evaluator(mesh, protocol, aligned=True):
 def run(mesh, batches, protocol="center_crop"):
     chosen = evaluator(mesh, protocol)
     placed = jax.device_put(params(), meshes.shardings(mesh, chosen.param_specs))
-    mean = meshes.replicate(mesh, mean_image())
-    return evaluate(chosen.make_step(), placed, mean, batches, meshes.batch_placer(mesh))
+    images = {
+        "mean": meshes.replicate(mesh, mean_image()),
+        "deviation": meshes.replicate(mesh, DEVIATION),
+    }
+    return evaluate(chosen.make_step(), placed, {}, images, batches, meshes.batch_placer(mesh))
 
 
 def test_an_odd_number_of_examples_at_any_batch_size_and_mesh(tmp_path):
@@ -81,12 +91,12 @@ def test_ten_views_equal_the_average_taken_by_hand():
     far, middle = RESIZE - CROP, (RESIZE - CROP) // 2
     total = np.zeros((4, 10))
     for y, x in [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]:
-        crops = (images - mean)[:, y : y + CROP, x : x + CROP]
+        crops = ((images - mean) / DEVIATION)[:, y : y + CROP, x : x + CROP]
         for view in (crops, crops[:, :, ::-1]):
-            logits = network().apply(params(), jnp.asarray(view), None)
+            logits = network().apply(params(), {}, jnp.asarray(view))
             total += np.asarray(jax.nn.softmax(logits))
     ours = evaluator(meshes.make_mesh(2, data=1, tower=1), "ten_view")
-    log_p = ours.log_probabilities(params(), jnp.asarray(mean), jnp.asarray(images))
+    log_p = ours.log_probabilities(params(), {}, normalization(mean), jnp.asarray(images))
     expected = np.log(total / 10)
     assert np.ptp(expected, axis=0).max() > 0.1  # the images matter
     np.testing.assert_allclose(log_p, expected, rtol=1e-5, atol=1e-4)
@@ -97,7 +107,9 @@ def test_views():
     ten = views("ten_view", 256, 224)
     assert len({tuple(view) for view in ten}) == 10
     assert {(y, x) for y, x, _ in ten} == {(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)}
-    with pytest.raises(ValueError, match="choose one of center_crop, ten_view"):
+    nine = views("nine_crop", 32, 24)
+    assert {tuple(v) for v in nine} == {(y, x, 0) for y in (0, 4, 8) for x in (0, 4, 8)}
+    with pytest.raises(ValueError, match="choose one of center_crop, ten_view, nine_crop"):
         views("twelve_view", 256, 224)
 
 
@@ -113,14 +125,14 @@ def test_training_input_equals_numpy(aligned):
         "colour_scale": np.full(5, 1 / 1.1, np.float32),
     }
     ours = inputs.training_input(
-        jax.tree.map(jnp.asarray, batch), jnp.asarray(mean), aligned=aligned, dtype="float32"
+        jax.tree.map(jnp.asarray, batch), normalization(mean), aligned=aligned, dtype="float32"
     )
     for i in range(5):
         y, x = batch["crop_offset"][i] if aligned else (4, 4)
         under = mean[y : y + CROP, x : x + CROP]
         if aligned and batch["flip"][i]:
             under = under[:, ::-1]
-        expected = (batch["image"][i] - under + batch["colour_shift"][i]) / 1.1
+        expected = (batch["image"][i] - under + batch["colour_shift"][i]) / 1.1 / DEVIATION
         np.testing.assert_allclose(ours[i], expected, rtol=1e-5, atol=1e-3)
 
 
@@ -131,7 +143,7 @@ def test_mean_of_a_view(aligned):
     mean = mean_image()
     for y, x, flip in [(0, 8, 1), (4, 4, 0)]:
         seen = inputs.view_input(
-            jnp.asarray(images), jnp.asarray(mean), jnp.array([y, x, flip]),
+            jnp.asarray(images), normalization(mean), jnp.array([y, x, flip]),
             size=CROP, aligned=aligned, dtype="float32",
         )  # fmt: skip
         crops = images[:, y : y + CROP, x : x + CROP].astype(np.float32)
@@ -139,7 +151,7 @@ def test_mean_of_a_view(aligned):
         if flip:
             crops = crops[:, :, ::-1]
             under = under[:, ::-1] if aligned else under
-        np.testing.assert_allclose(seen, crops - under, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(seen, (crops - under) / DEVIATION, rtol=1e-5, atol=1e-3)
 
 
 def test_evaluation_can_be_stopped():
@@ -153,7 +165,8 @@ def test_evaluation_can_be_stopped():
     answer = evaluate(
         chosen.make_step(),
         params(),
-        meshes.replicate(mesh, mean_image()),
+        {},
+        normalization(mean_image()),
         [batch] * 3,
         meshes.batch_placer(mesh),
         lambda: True,
@@ -168,6 +181,6 @@ def test_functional_form_equals_the_module():
     )
     images = np.random.default_rng(0).normal(0, 60, (2, 64, 64, 3)).astype(np.float32)
     held = nnx.to_pure_dict(nnx.state(model))
-    np.testing.assert_array_equal(form.apply(held, images), model(images))
+    np.testing.assert_array_equal(form.apply(held, {}, images), model(images))
     assert form.towers == 2
     assert form.per_tower["fc8"] == {"bias": False, "kernel": True}

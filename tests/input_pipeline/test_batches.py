@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from configs.alexnet import get_config
 from input_pipeline import (
     DataError,
     evaluation_batches,
-    input_mean,
+    normalization,
     open_dataset,
     training_statistics,
     training_stream,
@@ -172,11 +173,25 @@ def test_statistics_are_kept_and_keyed(dataset, tmp_path, monkeypatch):
 
 def test_means(dataset, tmp_path):
     statistics = training_statistics(dataset.examples("train"), 40, tmp_path)
-    channel = input_mean(statistics, "channel")
+
+    def mean(kind, pad=0):
+        data = SimpleNamespace(
+            resize=40, pad=pad, mean=kind, mean_values=(1.0, 2.0, 3.0), deviation=(4.0, 5.0, 6.0)
+        )
+        made = normalization(data, statistics if kind != "values" else None)
+        np.testing.assert_array_equal(made["deviation"], [4, 5, 6])
+        return made["mean"]
+
+    channel = mean("channel")
     assert channel.shape == (40, 40, 3)
     np.testing.assert_allclose(channel[7, 9], statistics.mean.mean((0, 1)), rtol=1e-5)
-    assert not input_mean(statistics, "none").any()
-    np.testing.assert_array_equal(input_mean(statistics, "image"), statistics.mean)
+    assert not mean("none").any()
+    np.testing.assert_array_equal(mean("image"), statistics.mean)
+    # Padding is zero once the mean is subtracted: black where the mean is of the images.
+    padded = mean("image", pad=3)
+    np.testing.assert_array_equal(padded[3:-3, 3:-3], statistics.mean)
+    assert padded.shape == (46, 46, 3) and padded.sum() == pytest.approx(statistics.mean.sum())
+    np.testing.assert_array_equal(mean("values", pad=3)[0, 0], [1, 2, 3])
 
 
 def test_real_photographs(shared_data, tmp_path):

@@ -7,12 +7,17 @@ from training.checkpoints import Checkpoints
 
 
 def state(value):
-    return {"params": {"w": jnp.full((3,), value, jnp.float32)}, "step": jnp.int32(value)}
+    return {
+        "params": {"w": jnp.full((3,), value, jnp.float32)},
+        "statistics": {},
+        "step": jnp.int32(value),
+    }
 
 
 def save(checkpoints, step, error=None):
     validation = None if error is None else {"top1_error": error, "examples": 4, "loss": 1.0}
-    checkpoints.save(step, state(step), jnp.zeros((2, 2, 3)), {"evaluated": step}, {}, validation)
+    images = {"mean": jnp.zeros((2, 2, 3)), "deviation": jnp.ones(3)}
+    checkpoints.save(step, state(step), images, {"evaluated": step}, {}, validation)
 
 
 def steps(directory):
@@ -31,8 +36,9 @@ def test_the_best_outlives_a_restart(tmp_path):
     assert steps(tmp_path) == [4, 11, 12]
     third = Checkpoints(tmp_path)
     assert (third.choose("best"), third.choose("latest"), third.choose("11")) == (4, 12, 11)
-    restored = third.restore_params(4, state(0)["params"])
-    np.testing.assert_array_equal(restored["w"], np.full(3, 4.0))
+    restored = third.restore_model(4, {k: state(0)[k] for k in ("params", "statistics")})
+    np.testing.assert_array_equal(restored["params"]["w"], np.full(3, 4.0))
+    assert restored["statistics"] == {}
     third.close()
 
 
@@ -56,6 +62,6 @@ def test_what_cannot_be_chosen_or_restored_is_named(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(TrainingError, match=r"checkpoint=9: choose latest, best or one of .* 3"):
         checkpoints.choose("9")
-    other = {"v": jnp.zeros((4,))}
+    other = {"params": {"v": jnp.zeros((4,))}, "statistics": {}}
     with pytest.raises(TrainingError, match="not a checkpoint of this network, or damaged"):
-        checkpoints.restore_params(3, other)
+        checkpoints.restore_model(3, other)

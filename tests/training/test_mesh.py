@@ -17,7 +17,7 @@ CLASSES, SIZE, BATCH = 10, 64, 8
 
 
 class Momentum:
-    momentum, weight_decay, decay_biases = 0.9, 0.0005, False
+    momentum, weight_decay, decay_biases, groups = 0.9, 0.0005, False, {}
 
 
 def build(mesh_shape, full=False, dropout=0.5):
@@ -42,8 +42,11 @@ def build(mesh_shape, full=False, dropout=0.5):
         seed=0, batch_size=BATCH, aligned_mean=True, dtype="float32",
     )  # fmt: skip
     state = init_state(network, optimizer, 0, mesh)
-    mean = meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32))
-    return network, mesh, step, state, mean
+    normalization = {
+        "mean": meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32)),
+        "deviation": meshes.replicate(mesh, np.ones(3, np.float32)),
+    }
+    return network, mesh, step, state, normalization
 
 
 def batch_at(number):

@@ -22,7 +22,7 @@ def test_momentum_equals_the_papers_two_lines():
     params = {"kernel": rng.normal(0, 0.1, (5, 4)), "bias": rng.normal(0, 0.1, 4)}
     velocity = {name: np.zeros_like(value) for name, value in params.items()}
     ours = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), params)
-    update = papers_momentum(0.9, 0.0005, {"kernel": True, "bias": False})
+    update = papers_momentum(0.9, {"kernel": 0.0005, "bias": 0.0})
     state = update.init(ours)
     for step in range(50):
         rate = 0.01 if step < 30 else 0.001
@@ -42,7 +42,7 @@ def test_momentum_equals_the_papers_two_lines():
 def test_optax_sgd_is_another_rule():
     """The reason for writing our own: after a change of rate they differ."""
     params = {"w": jnp.ones(3)}
-    ours, theirs = papers_momentum(0.9, 0.0, {"w": True}), optax.trace(0.9)
+    ours, theirs = papers_momentum(0.9, {"w": 0.0}), optax.trace(0.9)
     a, b = ours.init(params), theirs.init(params)
     for rate in (1.0, 1.0, 0.1):
         step, a = ours.update(params, a, params, rates={"w": rate})

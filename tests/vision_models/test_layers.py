@@ -2,10 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision_models import layers
+from vision_models.forward import Pass
+from vision_models.functional import variables
+from vision_models.lenet import C3_TABLE, RBFHead, SparseConv, Subsample, digit_codes
+from vision_models.modules import BatchNorm, LocalResponseNorm
+from vision_models.network import Block, Builder
 
 
 def lrn_by_hand(x, size, k, alpha, beta, average):
@@ -74,43 +80,224 @@ def test_spatial_normalization_equals_a_loop():
     np.testing.assert_allclose(ours, by_hand, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=20)
-@given(height=st.integers(3, 20), width=st.integers(3, 20), window=st.integers(2, 3))
-def test_max_pool_equals_a_loop_and_drops_what_does_not_fit(height, width, window):
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(3, 14),
+    width=st.integers(3, 14),
+    window=st.integers(1, 3),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 1),
+    ceil=st.booleans(),
+    kind=st.sampled_from(layers.POOLS),
+)
+def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
+    """Windows clipped to the image; the output's size is (W - F + 2P) / S + 1."""
+    padding = min(padding, window - 1)
     x = np.random.default_rng(height * 31 + width).normal(size=(1, height, width, 2))
     x = x.astype(np.float32)
-    rows, columns = (height - window) // 2 + 1, (width - window) // 2 + 1
+
+    def windows(size):
+        span = size + 2 * padding - window
+        count = (-(-span // stride) if ceil else span // stride) + 1
+        starts = [i * stride - padding for i in range(count)]
+        return [(max(s, 0), min(s + window, size)) for s in starts if s < size]
+
+    reduce = {
+        "max": lambda v: v.max((0, 1)),
+        "average": lambda v: v.mean((0, 1)),
+        "l2": lambda v: np.sqrt((v**2).sum((0, 1))),
+    }[kind]
     by_hand = np.array(
-        [
-            [
-                x[0, 2 * i : 2 * i + window, 2 * j : 2 * j + window].max((0, 1))
-                for j in range(columns)
-            ]
-            for i in range(rows)
-        ]
+        [[reduce(x[0, a:b, c:d]) for c, d in windows(width)] for a, b in windows(height)]
     )
-    np.testing.assert_array_equal(layers.max_pool(x, window=window)[0], by_hand)
+    ours = layers.pool(
+        x, kind, window=window, stride=stride, padding=((padding, padding),) * 2, ceil=ceil
+    )
+    np.testing.assert_allclose(ours[0], by_hand, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("side, size", [(14, 4), (7, 3), (6, 6), (5, 2)])
+def test_adaptive_pool_equals_a_loop(side, size):
+    x = np.random.default_rng(0).normal(size=(2, side, side, 3)).astype(np.float32)
+    cuts = [(i * side // size, -(-(i + 1) * side // size)) for i in range(size)]
+    by_hand = np.array([[x[:, a:b, c:d].mean((1, 2)) for c, d in cuts] for a, b in cuts])
+    ours = layers.adaptive_average_pool(x, size)
+    np.testing.assert_allclose(ours, by_hand.transpose(2, 0, 1, 3), rtol=1e-5, atol=1e-6)
+
+
+def test_neurons():
+    x = np.linspace(-3, 3, 31).astype(np.float32)
+    expected = {
+        "identity": x,
+        "relu": np.maximum(x, 0),
+        "tanh": np.tanh(x),
+        "scaled_tanh": 1.7159 * np.tanh(2 * x / 3),
+        "abs_tanh": np.abs(np.tanh(x)),
+        "sigmoid": 1 / (1 + np.exp(-x)),
+        "leaky_relu": np.where(x < 0, 0.01 * x, x),
+        "elu": np.where(x < 0, np.exp(x) - 1, x),
+    }
+    assert expected.keys() == layers.NEURONS.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(layers.neuron(name)(x), values, rtol=1e-5, atol=1e-6)
+    # LeCun 1998: the scaled tanh goes through (1, 1) and (-1, -1).
+    assert float(layers.neuron("scaled_tanh")(jnp.float32(1))) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, deviation", [("gaussian", 0.03), ("he", (2 / 50) ** 0.5), ("xavier", (2 / 250) ** 0.5)]
+)
+def test_initialisers(name, deviation):
+    draw = layers.initializer(name, 0.03)
+    values = np.asarray(draw(jax.random.key(0), (500, 400), 50, 200))
+    assert values.std() == pytest.approx(deviation, rel=0.01)
+    assert abs(values.mean()) < 5 * deviation / np.sqrt(values.size)
+    if name == "xavier":
+        assert np.abs(values).max() <= (6 / 250) ** 0.5
+
+
+def test_kernels_start_with_the_deviation_of_their_fan_in():
+    """He's: sqrt(2 / fan-in) for convolutions, towers, matrices and local layers."""
+    net = Builder(12, rngs=nnx.Rngs(0), init=layers.initializer("he"))
+    net.conv("conv", 64, 5, padding=2)
+    net.local("local", 32, 3, padding=1, init=net.init)
+    net.dense("dense", 64)
+    net.head("head", 10)
+    params = variables(net.network())[0]
+    for layer, fan_in in (("conv", 75), ("local", 576), ("dense", 12 * 12 * 32), ("head", 64)):
+        kernel = np.asarray(params[layer]["kernel"])
+        tolerance = 5 / np.sqrt(2 * kernel.size)
+        assert kernel.std() == pytest.approx((2 / fan_in) ** 0.5, rel=tolerance), layer
+        assert not params[layer]["bias"].any()
+
+
+def test_locally_connected_layers_equal_a_loop():
+    net = Builder(6, rngs=nnx.Rngs(0), channels=4, neuron="identity")
+    net.local("local", 5, 3, padding=1, init=layers.initializer("gaussian", 0.5))
+    part = net.parts["local"]
+    part.bias[...] = jax.random.normal(jax.random.key(1), part.bias.shape)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    kernel = np.asarray(part.kernel[...]).reshape(6, 6, 3, 3, 4, 5)
+    by_hand = np.zeros((2, 6, 6, 5))
+    for i, j in np.ndindex(6, 6):
+        window = padded[:, i : i + 3, j : j + 3]
+        by_hand[:, i, j] = np.tensordot(window, kernel[i, j], 3) + np.asarray(part.bias[i, j])
+    np.testing.assert_allclose(part(x, Pass(), ""), by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_lenets_c3_reads_what_table_1_says():
+    """Equal to a dense convolution whose kernel is zero where the table has no cross."""
+    part = SparseConv(5, neuron="identity", rngs=nnx.Rngs(0))
+    kernel, dense, plane = np.asarray(part.kernel[...]), np.zeros((5, 5, 6, 16), np.float32), 0
+    for out, reads in enumerate(C3_TABLE):
+        for source in reads:
+            dense[:, :, source, out] = kernel[:, :, plane]
+            plane += 1
+    assert plane == 60 == kernel.shape[-1]
+    x = np.random.default_rng(0).normal(size=(3, 14, 14, 6)).astype(np.float32)
+    expected = layers.convolve(jnp.asarray(x), jnp.asarray(dense))
+    np.testing.assert_allclose(part(x, Pass(), ""), expected, rtol=1e-4, atol=1e-5)
+    # Columns of the table: each map of S2 feeds ten of C3's.
+    assert [sum(m in reads for reads in C3_TABLE) for m in range(6)] == [10] * 6
+
+
+def test_the_output_layer_of_lenet_is_a_distance():
+    codes = digit_codes()
+    assert codes.shape == (10, 84) and set(np.unique(codes)) == {-1.0, 1.0}
+    distances = ((codes[:, None] - codes[None]) ** 2).sum(-1) / 4
+    assert distances[~np.eye(10, dtype=bool)].min() >= 5  # no two digits nearly alike
+    x = np.random.default_rng(0).normal(size=(3, 84)).astype(np.float32)
+    expected = -((x[:, None] - codes[None]) ** 2).sum(-1)
+    np.testing.assert_allclose(RBFHead()(x, Pass(), ""), expected, rtol=1e-5)
+
+
+def test_subsampling_is_a_sum_a_factor_and_a_bias():
+    part = Subsample(2, neuron="tanh", rngs=nnx.Rngs(0))
+    part.bias[...] = jnp.array([0.3, -0.2])
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype(np.float32)
+    total = x.reshape(1, 2, 2, 2, 2, 2).sum((2, 4))
+    expected = np.tanh(total * np.asarray(part.scale[...]) + [0.3, -0.2])
+    np.testing.assert_allclose(part(x, Pass(), ""), expected, rtol=1e-5)
+
+
+def test_batch_norm_in_training_and_evaluation():
+    part = BatchNorm(3)
+    part.scale[...], part.bias[...] = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.0, -1.0])
+    rng = np.random.default_rng(0)
+    mean, variance = np.zeros(3), np.ones(3)
+    keys = jax.random.split(jax.random.key(0), 4)
+    for _ in range(3):
+        x = rng.normal(5, 3, (4, 6, 6, 3)).astype(np.float32)
+        out = part(jnp.asarray(x), Pass(dropout_keys=keys), "")
+        flat = x.reshape(-1, 3).astype(np.float64)
+        expected = (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+        expected = expected * np.array([1, 2, 3]) + np.array([0.5, 0, -1])
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+        mean = 0.9 * mean + 0.1 * flat.mean(0)
+        variance = 0.9 * variance + 0.1 * flat.var(0, ddof=1)
+    np.testing.assert_allclose(part.mean[...], mean, rtol=1e-5)
+    np.testing.assert_allclose(part.variance[...], variance, rtol=1e-5)
+    evaluated = part(jnp.asarray(x), Pass(), "")
+    expected = (x - mean) / np.sqrt(variance + 1e-5) * [1, 2, 3] + [0.5, 0, -1]
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    strides=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    shift=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+def test_convolution_stacks_move_with_the_image(strides, shift, seed):
+    """Shifting an image by the stack's stride shifts its maps by one pixel."""
+    net = Builder(40, rngs=nnx.Rngs(seed), init=layers.initializer("he"))
+    for number, stride in enumerate(strides):
+        net.conv(f"conv{number}", 4, 3, stride=stride)
+        if number == 0:
+            net.add("norm", LocalResponseNorm())
+            net.pool("pool", 2, 1)
+    stack, jump = Block(net.parts), int(np.prod(strides)) * shift
+    image = np.random.default_rng(seed).normal(0, 1, (1, 40 + jump, 40 + jump, 3))
+    image = image.astype(np.float32)
+    whole = stack(jnp.asarray(image[:, :40, :40]), Pass(), "")
+    moved = stack(jnp.asarray(image[:, jump:, jump:]), Pass(), "")
+    np.testing.assert_allclose(
+        moved[:, : whole.shape[1] - shift, : whole.shape[2] - shift],
+        whole[:, shift:, shift:],
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_dropout_is_the_papers():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 1000)), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 64)
-    dropped = np.asarray(layers.dropout(x, 0.3, keys))
+    dropped = np.asarray(layers.dropout(x, 0.3, keys, inverted=False))
     kept = dropped != 0
     np.testing.assert_array_equal(dropped[kept], np.asarray(x)[kept])  # not rescaled
     assert kept.mean() == pytest.approx(0.7, abs=5 * np.sqrt(0.21 / x.size))
-    np.testing.assert_allclose(layers.dropout(x, 0.3, None), x * 0.7, rtol=1e-6)
-    np.testing.assert_array_equal(layers.dropout(x, 0.0, keys), x)
+    np.testing.assert_allclose(layers.dropout(x, 0.3, None, inverted=False), x * 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(layers.dropout(x, 0.0, keys, inverted=False), x)
+
+
+def test_inverted_dropout_rescales_in_training():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 100)), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 8)
+    dropped = np.asarray(layers.dropout(x, 0.3, keys, inverted=True))
+    kept = dropped != 0
+    np.testing.assert_allclose(dropped[kept], np.asarray(x)[kept] / 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(layers.dropout(x, 0.3, None, inverted=True), x)
 
 
 def test_dropout_mask_of_an_example_depends_on_its_key_alone():
     x = jnp.ones((6, 50))
     keys = jax.random.split(jax.random.key(0), 6)
-    whole = layers.dropout(x, 0.5, keys)
-    np.testing.assert_array_equal(layers.dropout(x[2:4], 0.5, keys[2:4]), whole[2:4])
+    whole = layers.dropout(x, 0.5, keys, inverted=True)
+    np.testing.assert_array_equal(layers.dropout(x[2:4], 0.5, keys[2:4], inverted=True), whole[2:4])
     assert not np.array_equal(whole[0], whole[1])
 
 
 def test_unknown_neuron_lists_the_known():
-    with pytest.raises(ValueError, match=r"unknown neuron 'rleu'.*relu, tanh"):
+    with pytest.raises(ValueError, match=r"unknown neuron 'rleu'.*identity, relu, tanh"):
         layers.neuron("rleu")

@@ -1,0 +1,64 @@
+"""Residual networks for ImageNet: He, Zhang, Ren and Sun, 2015 and 2016.
+
+"Deep Residual Learning for Image Recognition" (section 3.4) and "Identity Mappings in Deep
+Residual Networks".
+
+    python main.py --config=configs/resnet.py:50 --config.data.dir=DIR
+
+Variants, and what the authors' models have on the ILSVRC-2012 validation set, centre crop:
+  :18, :34      11,689,512 and 21,797,672 parameters; 27.9% and 25.0% top-1 error, ten views
+  :50           25,557,032    24.7% top-1, 7.8% top-5 error   (also when none is named)
+  :101          44,549,160    23.6 / 7.1
+  :152          60,192,808    23.0 / 6.7
+  :plain18, :plain34          the same without shortcuts; 27.9 and 28.5, ten views
+  :preact_18 ... :preact_200  normalisation and neuron before each convolution (2016)
+
+The stride of 2 is in the first 1x1 of a bottleneck, as in the paper. PyTorch's weights have
+it in the 3x3 ("v1.5"), and another first pool:
+
+    python main.py --config=configs/resnet.py:50 --config.data.dir=DIR --mode=evaluate \
+        --config.init_from=resnet50.pth \
+        --config.model.stride_in=3x3 --config.model.pool1_padded=True
+
+Differences from the paper: images are rescaled to 256 pixels, where the paper draws from
+[256, 480] for each; statistics of BatchNorm are over the whole batch, where the paper has
+each GPU's.
+
+Cost: 120 epochs of 1.28 M images at 23 GFLOP each (50 layers, forward and backward).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+VARIANTS = {
+    "": "resnet50",
+    **{str(n): f"resnet{n}" for n in (18, 34, 50, 101, 152)},
+    **{f"plain{n}": f"plain{n}" for n in (18, 34)},
+    **{f"preact_{n}": f"preact_resnet{n}" for n in (18, 34, 50, 101, 152, 200)},
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant; see above."""
+    config = common.base_config(batch_size=256, learning_rate=0.1)
+    config.data.mean = "image"
+    config.data.augment.colour_noise = "paper"
+
+    model = config.model
+    model.name = common.choose_variant(variant, VARIANTS)
+    model.stride_in = "1x1"  # or 3x3
+    model.pool1_padded = False
+    if not variant.startswith("plain"):
+        model.shortcut = "projection"  # option B; or pad (A), none
+    model.neuron = "relu"
+    model.init = "he"
+    model.init_std = 0.01  # of gaussian
+
+    config.optimizer.weight_decay = 0.0001
+    config.optimizer.decay_biases = True  # nothing is said of exceptions
+    config.optimizer.plateau_patience = 5
+    config.optimizer.plateau_drops = 3
+    config.total_steps = 600_000
+    config.evaluation.protocol = "center_crop"
+    return config

@@ -1,0 +1,66 @@
+"""VGG: Simonyan and Zisserman, 2015.
+
+"Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
+
+    python main.py --config=configs/vgg.py:a --config.data.dir=DIR
+    python main.py --config=configs/vgg.py:d --config.data.dir=DIR --config.init_from=runs/vgg-a
+
+The deeper networks start from a trained A: its first four convolutions and its fully
+connected layers (section 3.1). From scratch they need --config.model.init=xavier.
+
+Variants, and what the paper has for each on the ILSVRC-2012 validation set with one
+scale, S = Q = 256 (Table 3), dense evaluation:
+  :a          11 layers, 132,863,336 parameters   29.6% top-1, 10.4% top-5 error
+  :a_lrn      A with AlexNet's normalisation      29.7 / 10.5
+  :b          13 layers, 133,047,848              28.7 / 9.9
+  :b_5x5      B with 5x5 for each pair of 3x3, 134,503,528; 7 points worse than B, top-1
+  :c          16 layers, 133,638,952              28.1 / 9.4
+  :d          16 layers, 138,357,544              27.0 / 8.8   (also when none is named)
+  :e          19 layers, 143,667,240              27.3 / 9.0
+  :d_no_fc    D with an average for fc6 and fc7, 15,227,688; not in the paper
+  :a_bn, :b_bn, :d_bn, :e_bn   with batch normalisation, as torchvision has them (vgg16_bn);
+              not in the paper
+
+PyTorch weights: --config.init_from=vgg16.pth in any mode, with :d, and so on.
+
+Differences from the paper: images are cropped from the central 256x256 square, and the
+test takes its central crop, where the paper takes all of the rescaled image.
+
+Cost: 74 epochs of 1.28 M images at 93 GFLOP each (D, forward and backward); the authors'
+runs took two to three weeks on four Titan Black.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+VARIANTS = {
+    "": "d",
+    **{name: name for name in ("a", "a_lrn", "b", "b_5x5", "c", "d", "e", "d_no_fc")},
+    **{f"{name}_bn": f"{name}_bn" for name in "abde"},
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant; see above."""
+    name = common.choose_variant(variant, VARIANTS)
+    config = common.base_config(batch_size=256, learning_rate=0.01)  # section 3.1
+    config.data.mean = "channel"  # section 2.1
+    config.data.augment.colour_noise = "paper"  # section 3.1
+
+    model = config.model
+    model.name = f"vgg_{name.removesuffix('_bn')}"
+    model.batch_norm = name.endswith("_bn")
+    if name != "d_no_fc":
+        model.hidden = (4096, 4096)
+    model.neuron = "relu"
+    model.pool = "max"
+    model.dropout = 0.5
+    model.init = "gaussian"
+    model.init_std = 0.1  # a variance of 10^-2
+
+    config.optimizer.weight_decay = 0.0005
+    config.optimizer.plateau_patience = 5
+    config.optimizer.plateau_drops = 3
+    config.total_epochs = 74.0
+    return config

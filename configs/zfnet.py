@@ -1,0 +1,50 @@
+"""ZFNet: Zeiler and Fergus, 2014.
+
+"Visualizing and Understanding Convolutional Networks", ECCV 2014, sections 3.1 and 5.1.
+
+    python main.py --config=configs/zfnet.py --config.data.dir=DIR
+
+Variants:
+  (none)  Figure 3; 62,357,608 parameters. Expected on the ILSVRC-2012 validation set:
+          38.4% top-1 and 16.5% top-5 error, ten views.
+  :wide   conv3 to conv5 with 512, 1024 and 512 maps; 107,627,624 parameters. 37.5 / 16.0.
+
+Differences from the paper: it takes ten fixed crops of each image in training (corners,
+centre, flips), here all offsets; "contrast normalization" is taken to be AlexNet's
+response normalisation, and weight decay, of which nothing is said, AlexNet's too.
+
+Cost: 70 epochs of 1.28 M images at 7.0 GFLOP each (forward and backward). The authors'
+run took twelve days on one GTX 580.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: "" or "wide"."""
+    kernels = {"": (96, 256, 384, 384, 256), "wide": (96, 256, 512, 1024, 512)}
+    config = common.base_config(batch_size=128, learning_rate=0.01)
+    config.data.mean = "image"
+
+    model = config.model
+    model.name = "zfnet_wide" if variant else "zfnet"
+    model.kernels = common.choose_variant(variant, kernels)
+    model.hidden = (4096, 4096)
+    model.neuron = "relu"
+    model.pool = "max"
+    model.lrn = True
+    model.lrn_constants = ConfigDict(
+        {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False}
+    )
+    model.dropout = 0.5
+    model.init = "gaussian"
+    model.init_std = 0.01
+
+    config.optimizer.weight_decay = 0.0005
+    config.optimizer.plateau_patience = 5
+    config.optimizer.max_filter_rms = 0.1  # section 3.1
+    config.total_epochs = 70.0
+    config.evaluation.protocol = "ten_view"
+    return config

@@ -1,0 +1,445 @@
+"""Every network: parameters and multiply-adds, shapes, and what the summary says."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import vision_models
+from vision_models.analysis import activation_shapes, format_table, layer_table
+from vision_models.functional import functional
+
+
+@functools.cache
+def abstract(name):
+    return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0)))
+
+
+def residual_products(blocks, *, pixels, maps, stem, fc, bottleneck=False, projection=False):
+    """Multiply-adds of a residual network from its paper's table, with plain arithmetic.
+
+    blocks, pixels and maps are those of each stage; a bottleneck's stride is in its first
+    1x1, and its last 1x1 has four times the maps.
+    """
+    total = stem + fc
+    reads = maps[0]
+    for count, side, width in zip(blocks, pixels, maps, strict=True):
+        makes = 4 * width if bottleneck else width
+        for number in range(count):
+            if bottleneck:
+                total += side**2 * (reads * width + 9 * width * width + width * makes)
+            else:
+                total += side**2 * (9 * reads * width + 9 * width * width)
+            if projection and number == 0 and reads != makes:
+                total += side**2 * reads * makes
+            reads = makes
+    return total
+
+
+CIFAR = {"pixels": (32, 16, 8), "maps": (16, 32, 64)}
+IMAGENET = {"pixels": (56, 28, 14, 7), "maps": (64, 128, 256, 512)}
+STEM = 112**2 * 7**2 * 3 * 64
+
+
+def cifar(n):
+    return residual_products((n,) * 3, **CIFAR, stem=32**2 * 27 * 16, fc=640)
+
+
+def imagenet(*blocks, bottleneck, projection=True):
+    fc = 1000 * (2048 if bottleneck else 512)
+    return residual_products(
+        blocks, **IMAGENET, stem=STEM, fc=fc, bottleneck=bottleneck, projection=projection
+    )
+
+
+# Name: parameters, multiply-adds (None where the source gives a rounded figure, asserted
+# below). The sources:
+#   paper     the networks' papers, and tables of layers multiplied out by hand
+#   torch     torchvision's documentation (num_params, GFLOPS)
+#   caffe     the layer definitions of Caffe's model zoo and of cuda-convnet, multiplied out
+#   cv        parameter counts published with imgclsmob's models (PreResNets); its first
+#             block has a normalisation of 64 maps (128 parameters) that the paper's has not
+COUNTS = {
+    # paper: 156 + 12 + 1,516 + 32 + 48,120 + 10,164; connections less those of biases.
+    "lenet5": (
+        60_000,
+        (122_304 - 6 * 784) + (151_600 - 16 * 100) + (48_120 - 120) + (10_164 - 84),
+    ),
+    "lenet_caffe": (431_080, 24**2 * 500 + 8**2 * 25_000 + 800 * 500 + 5_000),  # caffe
+    # code: layers-145.cfg, layers-145-half.cfg, layers-146-2011.cfg
+    "alexnet": (60_965_224, 724_406_816),
+    "alexnet_one_gpu": (59_798_312, 391_514_384),
+    "alexnet_six_conv": (
+        60_965_224 + 2 * (9 * 256 * 128 + 128),
+        724_406_816 + 36 * 9 * 256 * 256,
+    ),
+    "alexnet_owt": (61_100_840, 714_188_480),  # torch (.71 G)
+    "zfnet": (
+        62_357_608,
+        110**2 * 49 * 3 * 96
+        + 26**2 * 25 * 96 * 256
+        + 13**2 * 9 * (256 * 384 + 384 * 384 + 384 * 256)
+        + 9216 * 4096
+        + 4096**2
+        + 4096 * 1000,
+    ),
+    "zfnet_wide": (
+        107_627_624,
+        110**2 * 49 * 3 * 96
+        + 26**2 * 25 * 96 * 256
+        + 13**2 * 9 * (256 * 512 + 512 * 1024 + 1024 * 512)
+        + 18432 * 4096
+        + 4096**2
+        + 4096 * 1000,
+    ),
+    # paper ("133, 133, 134, 138, 144 million"), torch (7.61, 11.31, 15.47, 19.63 G)
+    "vgg_a": (132_863_336, 7_609_090_048),
+    "vgg_a_lrn": (132_863_336, 7_609_090_048),
+    "vgg_b": (133_047_848, 11_308_466_176),
+    "vgg_b_5x5": (134_503_528, 9_356_017_664),
+    "vgg_c": (133_638_952, 11_770_888_192),
+    "vgg_d": (138_357_544, 15_470_264_320),
+    "vgg_e": (143_667_240, 19_632_062_464),
+    # Keras' VGG16 without top, and 512 x 1000 weights and biases
+    "vgg_d_no_fc": (
+        14_714_688 + 513_000,
+        15_470_264_320 - 25_088 * 4096 - 4096**2 - 4_096_000 + 512_000,
+    ),
+    "googlenet": (13_378_280, 1_582_671_872),  # caffe (1.58 G); paper: 6,998,552 without sides
+    "googlenet_bn": (13_004_888, 1_498_376_192),  # torch (1.50 G)
+    "resnet18": (11_689_512, imagenet(2, 2, 2, 2, bottleneck=False)),
+    "resnet34": (21_797_672, imagenet(3, 4, 6, 3, bottleneck=False)),
+    "resnet50": (25_557_032, imagenet(3, 4, 6, 3, bottleneck=True)),
+    "resnet101": (44_549_160, imagenet(3, 4, 23, 3, bottleneck=True)),
+    "resnet152": (60_192_808, imagenet(3, 8, 36, 3, bottleneck=True)),
+    # ResNets less their projections and these' normalisations
+    "plain18": (
+        11_689_512 - 64 * 128 - 128 * 256 - 256 * 512 - 2 * (128 + 256 + 512),
+        imagenet(2, 2, 2, 2, bottleneck=False, projection=False),
+    ),
+    "plain34": (
+        21_797_672 - 64 * 128 - 128 * 256 - 256 * 512 - 2 * (128 + 256 + 512),
+        imagenet(3, 4, 6, 3, bottleneck=False, projection=False),
+    ),
+    "preact_resnet18": (11_687_848 - 128, imagenet(2, 2, 2, 2, bottleneck=False)),  # cv
+    "preact_resnet34": (21_796_008 - 128, imagenet(3, 4, 6, 3, bottleneck=False)),
+    "preact_resnet50": (25_549_480 - 128, imagenet(3, 4, 6, 3, bottleneck=True)),
+    "preact_resnet101": (44_541_608 - 128, imagenet(3, 4, 23, 3, bottleneck=True)),
+    "preact_resnet152": (60_185_256 - 128, imagenet(3, 8, 36, 3, bottleneck=True)),
+    "preact_resnet200": (64_666_280 - 128, imagenet(3, 24, 36, 3, bottleneck=True)),
+    # paper: .27, .46, .66, .85 and 1.7 M
+    "resnet20": (269_722, cifar(3)),
+    "resnet32": (464_154, cifar(5)),
+    "resnet44": (658_586, cifar(7)),
+    "resnet56": (853_018, cifar(9)),
+    "resnet110": (1_727_962, cifar(18)),
+    "plain20": (269_722, cifar(3)),
+    "plain32": (464_154, cifar(5)),
+    "plain44": (658_586, cifar(7)),
+    "plain56": (853_018, cifar(9)),
+    "plain110": (1_727_962, cifar(18)),
+    "preact_resnet110": (1_727_962, cifar(18)),
+    "preact_resnet164": (  # cv, 1.7 M in the paper
+        1_703_258,
+        residual_products(
+            (18,) * 3, **CIFAR, stem=32**2 * 27 * 16, fc=2560, bottleneck=True, projection=True
+        ),
+    ),
+    # caffe: cifar10_full has the body of the 18% network
+    "cifar10_four_layer": (89_578, 32**2 * 2400 + 16**2 * 25_600 + 8**2 * 51_200 + 10_240),
+    "cifar10_18pct": (89_578, 32**2 * 2400 + 16**2 * 25_600 + 8**2 * 51_200 + 10_240),
+    "cifar10_13pct": (
+        4_864 + 102_464 + 36 * (576 * 32 + 32) + 36 * (288 * 32 + 32) + 11_530,
+        24**2 * 4_800 + 12**2 * 102_400 + 36 * (576 * 32 + 288 * 32) + 11_520,
+    ),
+    "cifar10_11pct": (
+        4_864 + 102_464 + 36 * (576 * 64 + 64) + 36 * (576 * 32 + 32) + 11_530,
+        24**2 * 4_800 + 12**2 * 102_400 + 36 * (576 * 64 + 576 * 32) + 11_520,
+    ),
+    # paper: 1.28 M, 1.35 M and 1.4 M; Table 1 multiplied out
+    "all_cnn_a": (
+        7_296 + 83_040 + 460_992 + 2 * 331_968 + 37_056 + 1_930,
+        32**2 * 7_200
+        + 16**2 * (82_944 + 460_800)
+        + 8**2 * 331_776
+        + 6**2 * (331_776 + 36_864 + 1_920),
+    ),
+    "all_cnn_b": (
+        7_296 + 9_312 + 83_040 + 460_992 + 37_056 + 2 * 331_968 + 37_056 + 1_930,
+        32**2 * (7_200 + 9_216)
+        + 16**2 * (82_944 + 460_800 + 36_864)
+        + 8**2 * 331_776
+        + 6**2 * (331_776 + 36_864 + 1_920),
+    ),
+    "all_cnn_c": (
+        1_369_738,
+        32**2 * (2_592 + 82_944)
+        + 16**2 * (82_944 + 165_888 + 331_776)
+        + 8**2 * 331_776
+        + 6**2 * (331_776 + 36_864 + 1_920),
+    ),
+    # The lectures' patterns multiplied out
+    "convnet": (
+        896 + 9_248 + 18_496 + 36_928 + 73_856 + 147_584 + 2048 * 256 + 256 + 2_570,
+        32**2 * (864 + 9_216)
+        + 16**2 * (18_432 + 36_864)
+        + 8**2 * (73_728 + 147_456)
+        + 2048 * 256
+        + 2_560,
+    ),
+    "conv_relu_pool_fc": (912 + 30_730, 32**2 * 900 + 30_720),
+}
+COUNTS |= {f"vgg{n}": COUNTS[f"vgg_{c}"] for n, c in ((11, "a"), (13, "b"), (16, "d"), (19, "e"))}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts(name):
+    model = abstract(name)
+    assert vision_models.count_parameters(model) == COUNTS[name][0]
+    assert vision_models.multiply_adds(model) == COUNTS[name][1]
+
+
+def test_every_model_is_in_the_table():
+    assert sorted(COUNTS) == vision_models.list_models()
+
+
+# What papers and documentation give rounded.
+ROUNDED = {
+    "googlenet": 1.583e9,
+    "resnet18": 1.81e9,
+    "resnet34": 3.66e9,
+    "resnet50": 3.86e9,
+    "resnet101": 7.57e9,
+    "resnet152": 11.28e9,
+    "vgg_d": 15.47e9,
+    "alexnet_owt": 0.714e9,
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_rounded_counts(name):
+    assert COUNTS[name][1] == pytest.approx(ROUNDED[name], rel=0.003)
+
+
+def test_ungrouped_convolutions_are_another_network():
+    model = nnx.eval_shape(lambda: vision_models.create("alexnet", towers=1, rngs=nnx.Rngs(0)))
+    assert vision_models.count_parameters(model) == 62_378_344
+    assert vision_models.multiply_adds(model) == 1_135_256_096
+
+
+def test_options_that_change_the_counts():
+    def count(name, **options):
+        model = nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
+        return vision_models.count_parameters(model)
+
+    assert count("googlenet", auxiliary=False) == 6_998_552
+    assert count("googlenet_bn", auxiliary=False) == 6_624_904  # torch
+    assert count("vgg_d", batch_norm=True) == 138_365_992  # torch
+    assert count("vgg_a", batch_norm=True) == 132_868_840  # torch
+    assert count("lenet5", head="linear") == 60_850
+    assert count("resnet50", stride_in="3x3") == 25_557_032
+
+
+def test_v15_costs_more():
+    model = nnx.eval_shape(
+        lambda: vision_models.create("resnet50", stride_in="3x3", rngs=nnx.Rngs(0))
+    )
+    assert vision_models.multiply_adds(model) == pytest.approx(4.09e9, rel=0.002)  # torch
+
+
+# Sides of the maps in the papers' tables and figures.
+SIDES = {
+    "lenet5": {"c1": 28, "s2": 14, "c3": 10, "s4": 5, "c5": 1},
+    "alexnet": {"conv1": 55, "pool1": 27, "conv2": 27, "pool2": 13, "conv5": 13, "pool5": 6},
+    "zfnet": {"conv1": 110, "pool1": 55, "conv2": 26, "pool2": 13, "conv5": 13, "pool5": 6},
+    "vgg_d": {"pool1": 112, "pool2": 56, "pool3": 28, "pool4": 14, "pool5": 7},
+    "googlenet": {
+        "conv1": 112,
+        "pool1": 56,
+        "conv2": 56,
+        "pool2": 28,
+        "inception_3b": 28,
+        "pool3": 14,
+        "inception_4e": 14,
+        "pool4": 7,
+        "inception_5b": 7,
+    },
+    "resnet50": {
+        "conv1": 112,
+        "pool1": 56,
+        "conv2_3": 56,
+        "conv3_4": 28,
+        "conv4_6": 14,
+        "conv5_3": 7,
+    },
+    "resnet56": {"conv1": 32, "conv2_9": 32, "conv3_9": 16, "conv4_9": 8},
+    "cifar10_18pct": {"pool1": 16, "pool2": 8, "pool3": 4},
+    "cifar10_11pct": {"pool1": 12, "pool2": 6, "local4": 6},
+    "all_cnn_c": {"conv3": 16, "conv6": 8, "conv7": 6},
+}
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_sides_of_the_maps_are_the_papers(name):
+    shapes = activation_shapes(abstract(name))
+    assert {layer: shapes[layer][:2] for layer in SIDES[name]} == {
+        layer: (side, side) for layer, side in SIDES[name].items()
+    }
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_every_layers_size_follows_the_formula(name):
+    """(W - F + 2P) / S + 1, rounded down, or up where pools round up; and every row adds up."""
+    model = abstract(name)
+    rows = {row.name: row for row in layer_table(model)}
+    previous = {"": (model.image_size, model.image_size)}
+    assert sum(row.parameters for row in rows.values()) == COUNTS[name][0]
+    assert sum(r.multiply_adds for r in rows.values() if not r.auxiliary) == COUNTS[name][1]
+
+    def walk(parts, path, size):
+        sizes = []
+        for layer in parts.names:
+            part, whole = getattr(parts, layer), f"{path}{layer}"
+            if hasattr(part, "names"):
+                out = walk(part, f"{whole}/", size)
+            else:
+                row = rows[whole]
+                out = row.output[:2] if len(row.output) == 3 else (1, 1)
+                averages = row.kind in ("GlobalAveragePool", "AdaptiveAveragePool")
+                if row.window and not averages and len(row.output) == 3:
+                    top, bottom, left, right = row.padding
+                    for axis, pads in enumerate((top + bottom, left + right)):
+                        span = size[axis] - row.window + pads
+                        down, up = span // row.stride + 1, -(-span // row.stride) + 1
+                        allowed = {down, up} if getattr(part, "ceil", False) else {down}
+                        assert out[axis] in allowed, row
+            if type(parts).__name__ == "Branches":
+                sizes.append(out)
+            elif type(part).__name__ != "Auxiliary":
+                size = out
+        assert len(set(sizes)) <= 1
+        return sizes[0] if sizes else size
+
+    walk(model, "", previous[""])
+
+
+def test_receptive_fields():
+    """Of textbooks and papers: GoogLeNet 907, VGG-D 404 before its classifier, ResNet-50 ..."""
+    fields = {r.name: r.receptive_field for r in layer_table(abstract("vgg_d"))}
+    assert (fields["conv1_2"], fields["conv5_3"], fields["pool5"]) == (5, 196, 212)
+    alex = {r.name: r.receptive_field for r in layer_table(abstract("alexnet"))}
+    assert (alex["conv1"], alex["conv2"], alex["conv5"], alex["pool5"]) == (11, 51, 163, 195)
+    google = {r.name: r.receptive_field for r in layer_table(abstract("googlenet"))}
+    assert google["average"] == 907
+    resnet = {r.name: r.receptive_field for r in layer_table(abstract("resnet50"))}
+    assert resnet["conv5_3_neuron"] == 483
+
+
+def test_a_field_is_what_changes_the_output():
+    """The field of one output of a small network, found by changing pixels one by one."""
+    model = vision_models.create(
+        "convnet", convolutions=1, stages=2, kernels=2, image_size=24, rngs=nnx.Rngs(3)
+    )
+    field = {r.name: r.receptive_field for r in layer_table(model)}["pool2"]
+    image = jnp.asarray(np.random.default_rng(0).normal(0, 1, (1, 24, 24, 3)), jnp.float32)
+
+    def middle(image):
+        return vision_models.activations(model, image)["pool2"][0, 3, 3].sum()
+
+    # Through linear neurons every pixel of the field would count; through ReLU and max most
+    # do not, so several inputs are tried.
+    touched = np.zeros(24, bool)
+    for seed in range(40):
+        noise = jax.random.normal(jax.random.key(seed), image.shape)
+        gradient = np.abs(jax.grad(middle)(noise))[0].sum((1, 2))
+        touched |= gradient > 0
+    rows = np.flatnonzero(touched)
+    assert rows[-1] - rows[0] + 1 == field
+
+
+def test_the_summary_adds_up():
+    text = format_table(abstract("googlenet"))
+    assert "parameters        6,998,552" in text
+    assert "auxiliary classifiers, in training only: 6,379,728 parameters" in text
+    conv1 = next(line for line in text.splitlines() if line.startswith("conv1 "))
+    assert "112 x 112 x 64" in conv1 and "7x7/2 pad 3" in conv1
+    assert "9,472" in conv1 and "118,013,952" in conv1
+
+
+TRAINABLE = ["lenet5", "cifar10_11pct", "resnet20", "preact_resnet110", "all_cnn_a", "convnet"]
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_gradients_reach_every_parameter(name):
+    """One training pass of the real network: finite, and no parameter without a gradient."""
+    network = functional(lambda rngs: vision_models.create(name, rngs=rngs))
+    params, statistics = network.init(jax.random.key(0))
+    size = abstract(name).image_size
+    images = jax.random.normal(jax.random.key(1), (4, size, size, 3))
+    keys = jax.random.split(jax.random.key(2), 4)
+
+    @jax.jit
+    def loss(params):
+        logits, auxiliary, after = network.train(params, statistics, images, keys, None)
+        losses = [jax.nn.log_softmax(v)[:, 0] for v in (logits, *auxiliary.values())]
+        total = sum(map(jnp.sum, losses))
+        return total, after
+
+    gradients, after = jax.grad(loss, has_aux=True)(params)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.all(np.isfinite(leaf)), path
+        assert np.any(leaf != 0), path
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), statistics, after)
+    assert all(jax.tree.leaves(changed))
+
+
+def test_auxiliary_classifiers_count_in_training_only():
+    network = functional(lambda rngs: vision_models.create("googlenet", num_classes=3, rngs=rngs))
+    params, statistics = network.init(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (2, 224, 224, 3))
+    keys = jax.random.split(jax.random.key(2), 2)
+    _, auxiliary, _ = network.train(params, statistics, images, keys, None)
+    assert {n: v.shape for n, v in auxiliary.items()} == {"aux1": (2, 3), "aux2": (2, 3)}
+    before = network.apply(params, statistics, images)
+    params["aux1"]["classifier"]["kernel"] = params["aux1"]["classifier"]["kernel"] + 1
+    np.testing.assert_array_equal(network.apply(params, statistics, images), before)
+
+
+def test_options_travel_as_json():
+    """So that a saved file can say how its network is made."""
+    for name in vision_models.list_models():
+        options = vision_models.default_options(name)
+        assert json.loads(json.dumps(options, default=dict)).keys() == options.keys()
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("resnet50", {"depth": 51}, "depth=51: choose 18, 34"),
+        ("resnet50", {"shortcut": "none "}, "choose one of projection, pad, none"),
+        ("resnet50", {"stride_in": "5x5"}, "choose 1x1 or 3x3"),
+        ("resnet20", {"depth": 21}, "depth=21: a multiple of 6, and 2"),
+        ("vgg_d", {"configuration": "f"}, "unknown configuration 'f'; choose one of a, b"),
+        ("vgg_d", {"image_size": 16}, "16 pixels are too small: nothing is left at pool5"),
+        ("vgg_d", {"init": "glorot"}, "unknown init 'glorot'; choose one of gaussian, xavier, he"),
+        ("vgg_d", {"pool": "mean"}, "unknown pool 'mean'; choose one of max, average, l2"),
+        ("lenet5", {"num_classes": 7}, "num_classes=7: the RBF head has codes for the ten digits"),
+        ("lenet5", {"head": "softmax"}, "choose rbf or linear"),
+        ("convnet", {"window": 4}, "window=4 odd"),
+        ("all_cnn_a", {"base": "d"}, "choose one of a, b, c"),
+        (
+            "alexnet_owt",
+            {"neuron": "swish"},
+            "unknown neuron 'swish'; choose one of identity, relu",
+        ),
+        ("zfnet", {"num_classes": 0}, "num_classes=0: at least 1"),
+        ("googlenet", {"droput": 1}, "'googlenet' has no option droput"),
+    ],
+)
+def test_wrong_options_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        vision_models.create(name, rngs=nnx.Rngs(0), **options)

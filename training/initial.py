@@ -1,0 +1,139 @@
+"""What a network starts from: weights of a file, or of another run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from training import mesh as meshes
+from training.checkpoints import Checkpoints
+from training.errors import TrainingError
+from training.workdir import has_checkpoint
+from vision_models import weights
+from vision_models.weights import WeightsError
+
+State = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """Weights from elsewhere, as the network has them.
+
+    Attributes:
+      params, statistics: nested dicts of NumPy arrays; without those that start fresh.
+      fresh: layers that the source does not give, such as a new head.
+      normalization: `mean` [3] or [square, square, 3] and `deviation` [3] of the images
+        that the weights expect; None where they are to be the config's own.
+      source: file or run, for the log.
+    """
+
+    params: dict[str, Any]
+    statistics: dict[str, Any]
+    fresh: tuple[str, ...]
+    normalization: dict[str, np.ndarray] | None
+    source: str
+
+
+def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial | None:
+    """Reads what a config's `init_from` names: a weights file, or the newest checkpoint of a run.
+
+    Args:
+      config: `init_from`; `init_preprocessing`, one of `weights.PREPROCESSING`, `config`
+        for the config's own, or None for what the source says; `init_head`, `file` or
+        `new` to leave the classifiers to be drawn.
+      name, options: of the network to be filled.
+
+    Returns:
+      None without `init_from`.
+
+    Raises:
+      TrainingError: nothing that fits; the message says what to do.
+    """
+    source, preprocessing = config.init_from, config.init_preprocessing
+    if config.init_head not in ("file", "new"):
+        raise TrainingError(f"init_head={config.init_head}: choose file or new")
+    new_head = config.init_head == "new"
+    if not source:
+        return None
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            loaded = weights.fit(_from_run(path), name, options, new_head=new_head)
+        else:
+            loaded = weights.load(path, name, options, new_head=new_head)
+        normalization = loaded.normalization
+        if preprocessing == "config":
+            normalization = None
+        elif preprocessing is not None:
+            normalization = weights.preprocessing(preprocessing)
+        elif normalization is None:
+            raise WeightsError(
+                f"{source} does not say what preprocessing it expects; choose "
+                f"--config.init_preprocessing=config or one of {', '.join(weights.PREPROCESSING)}"
+            )
+    except WeightsError as error:
+        raise TrainingError(f"init_from: {error}") from error
+    fresh = f"; {', '.join(loaded.fresh)} start fresh" if loaded.fresh else ""
+    print(f"weights from {source}{fresh}", flush=True)
+    return Initial(loaded.params, loaded.statistics, loaded.fresh, normalization, source)
+
+
+def normalization_for(initial: Initial, square: int) -> dict[str, np.ndarray] | None:
+    """The normalisation that weights expect, for images of `square` pixels.
+
+    Raises:
+      TrainingError: it has a mean image of another size.
+    """
+    if initial.normalization is None:
+        return None
+    mean = initial.normalization["mean"]
+    if mean.ndim == 3 and mean.shape[0] != square:
+        raise TrainingError(
+            f"init_from: {initial.source} has a mean image of {mean.shape[0]} pixels, images here "
+            f"have {square}; --config.init_preprocessing=config takes this config's own"
+        )
+    return {
+        "mean": np.broadcast_to(mean, (square, square, 3)).astype(np.float32),
+        "deviation": initial.normalization["deviation"].astype(np.float32),
+    }
+
+
+def start_from(state: State, initial: Initial) -> State:
+    """A fresh train state with its weights replaced, each in its place on the mesh."""
+
+    def replace(kept: Any, found: Any) -> Any:
+        if isinstance(kept, dict):
+            return {name: replace(kept[name], found.get(name, {})) for name in kept}
+        return kept if isinstance(found, dict) else meshes.put(found, kept.sharding)
+
+    return state | {
+        "params": replace(state["params"], initial.params),
+        "statistics": replace(state["statistics"], initial.statistics),
+    }
+
+
+def _from_run(workdir: Path) -> weights.Weights:
+    """The newest checkpoint of a run, in host memory."""
+    if not has_checkpoint(workdir):
+        raise TrainingError(f"init_from={workdir}: no weights file, and no run with a checkpoint")
+    name, options = _model_of(workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.choose("latest")
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    model = jax.device_get(checkpoints.restore_model_as_saved(step, device))
+    normalization = jax.device_get(checkpoints.restore_normalization(step, device))
+    checkpoints.close()
+    return weights.Weights(
+        name, options, model["params"], model.get("statistics", {}), normalization, str(workdir)
+    )
+
+
+def _model_of(workdir: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        model = json.loads((workdir / "config.json").read_text())["config"]["model"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(f"init_from={workdir}: its config.json cannot be read") from error
+    return model.pop("name"), model

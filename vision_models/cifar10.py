@@ -1,0 +1,106 @@
+"""CIFAR-10 networks of AlexNet's time: cuda-convnet's example layers.
+
+Krizhevsky's cuda-convnet (example-layers/*.cfg) and cuda-convnet2
+(layers/layers-cifar10-11pct.cfg). They are named by the test error that they reached.
+Pools are 3/2 and round up; images are raw pixels less the mean, hence the small first
+deviation.
+"""
+
+from flax import nnx
+
+from vision_models import layers, modules
+from vision_models.network import Builder, Network
+
+
+def four_layer(
+    num_classes: int = 10,
+    *,
+    image_size: int = 32,
+    neuron: str = "relu",
+    pools: tuple[str, str, str] = ("max", "average", "average"),
+    norm: bool = False,
+    init: str = "gaussian",
+    init_std_conv1: float = 0.0001,
+    init_std: float = 0.01,
+    rngs: nnx.Rngs,
+) -> Network:
+    """Three 5x5 convolutions of 32, 32, 64 maps and a classifier (layers-19pct, -18pct).
+
+    The four-layer network of AlexNet's Figure 1 has no published configuration; this body
+    with a neuron of choice stands for it.
+
+    Args:
+      num_classes: number of logits.
+      image_size: pixels.
+      neuron: of the convolutions.
+      pools: kinds of pool1 to pool3.
+      norm: normalisation inside each map (3x3, 5e-5, .75) after pool1 and pool2: the
+        18% network.
+      init: gaussian, xavier or he.
+      init_std_conv1, init_std: deviations of the Gaussians of conv1 and of the others.
+      rngs: stream `params` draws the parameters.
+
+    Raises:
+      ValueError: an option that cannot be.
+    """
+    net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
+    for number, maps in enumerate((32, 32, 64), start=1):
+        first = layers.initializer(init, init_std_conv1) if number == 1 else None
+        net.conv(f"conv{number}", maps, 5, padding=2, init=first)
+        net.pool(f"pool{number}", 3, 2, kind=pools[number - 1], ceil=True)
+        if norm and number < 3:
+            net.add(f"norm{number}", modules.SpatialResponseNorm(size=3, alpha=5e-5))
+    net.head("fc10", num_classes)
+    return net.network()
+
+
+def conv_local(
+    num_classes: int = 10,
+    *,
+    image_size: int = 24,
+    neuron: str = "relu",
+    pool: str = "max",
+    norm: bool = False,
+    local3: int = 32,
+    init: str = "gaussian",
+    init_std_conv1: float = 0.0001,
+    init_std: float = 0.01,
+    init_std_local: float = 0.04,
+    rngs: nnx.Rngs,
+) -> Network:
+    """Two convolutions, two locally connected layers and a classifier (13%, 11%).
+
+    layers-conv-local-13pct.cfg; with `norm` and local3=64 layers-cifar10-11pct.cfg, which
+    AlexNet's section 3.3 stands on ("13% without, 11% with normalization").
+
+    Args:
+      num_classes: number of logits.
+      image_size: pixels of the crop.
+      neuron: of the hidden layers.
+      pool: max, average or l2.
+      norm: normalisation across 9 maps (k=1, alpha .001/9, .75), after pool1 and between
+        conv2 and pool2.
+      local3: maps of the first locally connected layer.
+      init: gaussian, xavier or he.
+      init_std_conv1, init_std, init_std_local: deviations of the Gaussians of conv1, of
+        conv2 and fc10, and of the locally connected layers.
+      rngs: stream `params` draws the parameters.
+
+    Raises:
+      ValueError: an option that cannot be.
+    """
+    net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
+    response = modules.LocalResponseNorm(size=9, k=1.0, alpha=0.001, average=True)
+    local = layers.initializer(init, init_std_local)
+    net.conv("conv1", 64, 5, padding=2, init=layers.initializer(init, init_std_conv1))
+    net.pool("pool1", 3, 2, kind=pool, ceil=True)
+    if norm:
+        net.add("norm1", response)
+    net.conv("conv2", 64, 5, padding=2)
+    if norm:
+        net.add("norm2", response)
+    net.pool("pool2", 3, 2, kind=pool, ceil=True)
+    net.local("local3", local3, 3, padding=1, init=local)
+    net.local("local4", 32, 3, padding=1, init=local)
+    net.head("fc10", num_classes)
+    return net.network()

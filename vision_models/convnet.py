@@ -1,0 +1,65 @@
+"""The lectures' pattern: [(CONV-RELU)*N-POOL?]*M-[FC-RELU]*K-FC (Stanford CS231n)."""
+
+from flax import nnx
+
+from vision_models import layers
+from vision_models.network import Builder, Network
+
+
+def convnet(
+    num_classes: int = 10,
+    *,
+    image_size: int = 32,
+    convolutions: int = 2,
+    stages: int = 3,
+    hidden_layers: int = 1,
+    kernels: int = 32,
+    window: int = 3,
+    hidden: int = 256,
+    pool: str = "max",
+    neuron: str = "relu",
+    dropout: float = 0.0,
+    init: str = "he",
+    init_std: float = 0.01,
+    rngs: nnx.Rngs,
+) -> Network:
+    """M stages of N convolutions and a pool, K hidden layers, a classifier.
+
+    Convolutions keep the size (stride 1, padding (F - 1) / 2); every pool halves it, and
+    the next stage has twice the kernels.
+
+    Args:
+      num_classes: number of logits.
+      image_size: pixels.
+      convolutions: N, in each stage.
+      stages: M.
+      hidden_layers: K.
+      kernels: maps of the first stage's convolutions.
+      window: F, odd.
+      hidden: units of each hidden layer.
+      pool: max, average or l2; "" for none.
+      neuron: of all hidden layers.
+      dropout: after each hidden layer (inverted).
+      init, init_std: of all kernels.
+      rngs: stream `params` draws the parameters.
+
+    Raises:
+      ValueError: an option that cannot be.
+    """
+    if min(convolutions, stages, hidden_layers) < 0 or window % 2 == 0:
+        raise ValueError(
+            f"convolutions={convolutions}, stages={stages}, hidden_layers={hidden_layers} must be "
+            f"at least 0, and window={window} odd"
+        )
+    net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
+    for stage in range(1, stages + 1):
+        for number in range(1, convolutions + 1):
+            maps = kernels * 2 ** (stage - 1)
+            net.conv(f"conv{stage}_{number}", maps, window, padding=window // 2)
+        if pool:
+            net.pool(f"pool{stage}", 2, 2, kind=pool)
+    for number in range(1, hidden_layers + 1):
+        net.dense(f"hidden{number}", hidden)
+        net.dropout(f"drop{number}", dropout)
+    net.head("fc", num_classes)
+    return net.network()

@@ -1,0 +1,74 @@
+"""One forward pass: what layers need besides their input, and what they leave behind."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+# The mesh axis that towers lie along.
+TOWER_AXIS = "tower"
+
+# What flows between layers: maps [batch, height, width, channels] or features
+# [batch, n]; between the layers of a tower a list with one such array per tower held
+# here (see `vision_models.towers`).
+Activations = Array | list[Array]
+
+
+@dataclasses.dataclass
+class Pass:
+    """A forward pass.
+
+    Attributes:
+      dropout_keys: one random key per example, [batch], in training; None in evaluation.
+      data_axis: in training inside `jax.shard_map`, the mesh axis that batches are split
+        over: BatchNorm's statistics are those of the whole batch. None on one device.
+      record: receives the activations of every layer by name.
+      auxiliary: in training receives the logits of auxiliary classifiers by name.
+    """
+
+    dropout_keys: Array | None = None
+    data_axis: str | None = None
+    record: dict[str, Array] | None = None
+    auxiliary: dict[str, Array] | None = None
+
+    @property
+    def training(self) -> bool:
+        """Whether to drop units and to use and update the statistics of the batch."""
+        return self.dropout_keys is not None
+
+    def note(self, path: str, x: Activations) -> None:
+        """Records the output of the layer `path`, the maps of all towers held here."""
+        if self.record is not None:
+            self.record[path] = jnp.concatenate(x, axis=-1) if isinstance(x, list) else x
+
+    def keys_of(self, path: str) -> Array | None:
+        """Random keys [batch] of the layer `path`; None in evaluation."""
+        if self.dropout_keys is None:
+            return None
+        number = zlib.crc32(path.encode()) & 0x7FFFFFFF
+        return jax.vmap(jax.random.fold_in, in_axes=(0, None))(self.dropout_keys, number)
+
+
+def each(function: Callable[[Array], Array], x: Activations) -> Activations:
+    """The function of the maps of each tower held here, or of the maps that all share."""
+    return [function(part) for part in x] if isinstance(x, list) else function(x)
+
+
+def gather(x: list[Array], towers: int) -> Array:
+    """One [..., maps] per tower held here -> [..., all maps], in the towers' order.
+
+    Where some towers are on other devices this is an all-gather over the mesh axis
+    "tower".
+    """
+    held = jnp.concatenate(x, axis=-1) if len(x) > 1 else x[0]
+    if len(x) < towers:
+        held = lax.all_gather(held, TOWER_AXIS, axis=held.ndim - 1, tiled=True)
+    return held
+
+
+def first_tower(held: int, towers: int) -> Array | int:
+    """Index, among all towers, of the first tower held here."""
+    return lax.axis_index(TOWER_AXIS) * held if held < towers else 0

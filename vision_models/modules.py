@@ -1,0 +1,366 @@
+"""Layers as parts of a network.
+
+A layer is called as `layer(x, run, path)`: its input, the forward pass
+(`vision_models.forward.Pass`) and its own name within the network. Those with
+parameters are NNX modules; those without are frozen dataclasses. What has a window
+says so in `window`, `stride` and `padding`, which analyses read.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, lax
+
+from vision_models import layers
+from vision_models.forward import Activations, Pass, each, first_tower, gather
+from vision_models.layers import Initializer, Padding
+
+NO_PADDING: Padding = ((0, 0), (0, 0))
+
+
+def _constant(value: float, *shape: int) -> Array:
+    return jnp.full(shape, value, jnp.float32)
+
+
+class Conv(nnx.Module):
+    """Convolution, bias if it has one, neuron. Parameters: kernel [h, w, in, out], bias [out]."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        window: int,
+        *,
+        stride: int = 1,
+        padding: Padding = NO_PADDING,
+        neuron: str = "relu",
+        init: Initializer,
+        bias: float | None = 0.0,
+        rngs: nnx.Rngs,
+    ):
+        """`bias` is its initial value, None for a convolution without one."""
+        self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
+        fans = window * window * in_channels, window * window * out_channels
+        shape = (window, window, in_channels, out_channels)
+        self.kernel = nnx.Param(init(rngs.params(), shape, *fans))
+        if bias is not None:
+            self.bias = nnx.Param(_constant(bias, out_channels))
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, in] -> [B, H', W', out]."""
+        bias = self.bias[...] if hasattr(self, "bias") else None
+        out = layers.convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
+        return layers.neuron(self.neuron)(out)
+
+
+class Dense(nnx.Module):
+    """Fully connected layer and neuron. Parameters: kernel [in, out], bias [out].
+
+    Maps [h, w, c] are flattened in that order. As a convolution (`convolutional` set, by
+    `vision_models.fully_convolutional`) it slides over larger maps instead, with the
+    same parameters: kernel [h, w, c, out], no padding, stride 1.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        units: int,
+        *,
+        neuron: str = "relu",
+        head: bool = False,
+        init: Initializer,
+        bias: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
+        """`in_shape` is (h, w, c) or (features,); a `head` answers in float32."""
+        self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
+        self.neuron, self.head, self.convolutional = neuron, head, False
+        features = int(np.prod(in_shape))
+        self.kernel = nnx.Param(init(rngs.params(), (features, units), features, units))
+        self.bias = nnx.Param(_constant(bias, units))
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, h, w, c] or [B, features] -> [B, units]; as a convolution [B, H', W', units]."""
+        dtype = jnp.promote_types(x.dtype, jnp.float32) if self.head else x.dtype
+        kernel = self.kernel[...].astype(x.dtype)
+        out = apply_dense(x, kernel, self.in_shape, self.convolutional, dtype)
+        return layers.neuron(self.neuron)(out + self.bias[...].astype(dtype))
+
+
+def apply_dense(
+    x: Array, kernel: Array, in_shape: tuple[int, ...], convolutional: bool, dtype: Any
+) -> Array:
+    """A matrix [in, out] applied to flattened maps, or slid over maps larger than `in_shape`."""
+    if convolutional:
+        return lax.conv_general_dilated(
+            x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x,
+            kernel.reshape(*in_shape, -1),
+            (1, 1),
+            "VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            preferred_element_type=dtype,
+        )
+    return jnp.matmul(x.reshape(len(x), -1), kernel, preferred_element_type=dtype)
+
+
+class LocallyConnected(nnx.Module):
+    """A convolution whose kernels are not shared between positions.
+
+    cuda-convnet's `local` layer. Parameters: kernel [H', W', window^2 in, out], bias
+    [H', W', out].
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        out_channels: int,
+        window: int,
+        *,
+        padding: Padding,
+        neuron: str = "relu",
+        init: Initializer,
+        bias: float = 0.0,
+        rngs: nnx.Rngs,
+    ):
+        """`in_shape` is (H, W, in); the stride is 1."""
+        self.window, self.stride, self.padding, self.neuron = window, 1, padding, neuron
+        height, width, channels = in_shape
+        out = tuple(
+            layers.pooled_size(size, window, 1, *pads)
+            for size, pads in zip((height, width), padding, strict=True)
+        )
+        fan_in = window * window * channels
+        shape = (*out, fan_in, out_channels)
+        self.kernel = nnx.Param(init(rngs.params(), shape, fan_in, window**2 * out_channels))
+        self.bias = nnx.Param(_constant(bias, *out, out_channels))
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, in] -> [B, H', W', out]."""
+        height, width = self.kernel.shape[:2]
+        padded = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
+        windows = jnp.concatenate(
+            [
+                padded[:, dy : dy + height, dx : dx + width]
+                for dy in range(self.window)
+                for dx in range(self.window)
+            ],
+            axis=-1,
+        )
+        out = jnp.einsum("bhwi,hwio->bhwo", windows, self.kernel[...].astype(x.dtype))
+        return layers.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation: Ioffe and Szegedy 2015.
+
+    Parameters: scale, bias [C]. Statistics, moved a tenth of the way to those of each
+    training batch and used in evaluation: mean, variance [C] (the variance unbiased, as
+    in PyTorch). Computed in float32.
+    """
+
+    momentum = 0.9
+
+    def __init__(self, channels: int, *, epsilon: float = 1e-5):
+        """Starts as the identity; `epsilon` is added to the variance."""
+        self.epsilon = epsilon
+        self.scale = nnx.Param(_constant(1.0, channels))
+        self.bias = nnx.Param(_constant(0.0, channels))
+        self.mean = nnx.BatchStat(_constant(0.0, channels))
+        self.variance = nnx.BatchStat(_constant(1.0, channels))
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, C] -> the same shape and dtype."""
+        mean, variance = self.mean[...], self.variance[...]
+        wide = layers.widened(x)
+        if run.training:
+            mean, variance = self._of_batch(wide, run.data_axis)
+        factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
+        return (wide * factor + (self.bias[...] - mean * factor)).astype(x.dtype)
+
+    def _of_batch(self, x: Array, axis: str | None) -> tuple[Array, Array]:
+        """Mean and variance of the batch, all devices' together; moves the running ones."""
+        count = x.size // x.shape[-1]
+        mean = jnp.mean(x, axis=(0, 1, 2))
+        if axis is not None:
+            mean = lax.pmean(mean, axis)
+            count *= lax.axis_size(axis)
+        variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
+        if axis is not None:
+            variance = lax.pmean(variance, axis)
+        unbiased = variance * (count / max(count - 1, 1))
+        keep = self.momentum
+        self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
+        self.variance[...] = keep * self.variance[...] + (1 - keep) * unbiased
+        return mean, variance
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """A nonlinearity by itself."""
+
+    name: str = "relu"
+
+    def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
+        """Elementwise."""
+        return each(layers.neuron(self.name), x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """Drops units in training; see `layers.dropout`. Every tower has masks of its own."""
+
+    rate: float
+    inverted: bool = True
+    towers: int = 1
+
+    def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
+        """The shape stays. Masks do not depend on which device holds a tower."""
+        keys = run.keys_of(path)
+        if not isinstance(x, list):
+            return layers.dropout(x, self.rate, keys, inverted=self.inverted)
+        first = first_tower(len(x), self.towers)
+        dropped = []
+        for tower, part in enumerate(x):
+            own = None if keys is None else layers.fold_in_each(keys, first + tower)
+            dropped.append(layers.dropout(part, self.rate, own, inverted=self.inverted))
+        return dropped
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Max, average or L2 pooling; see `layers.pool`."""
+
+    kind: str
+    window: int
+    stride: int
+    padding: Padding = NO_PADDING
+    ceil: bool = False
+
+    def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
+        """[B, H, W, C] -> [B, H', W', C]."""
+
+        def pool(maps: Array) -> Array:
+            return layers.pool(
+                maps, self.kind, window=self.window, stride=self.stride,
+                padding=self.padding, ceil=self.ceil,
+            )  # fmt: skip
+
+        return each(pool, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class GlobalAveragePool:
+    """Average over whole maps.
+
+    `convolutional` (set by `vision_models.fully_convolutional`) slides a window of the
+    size of the maps that the network was built for over larger ones.
+    """
+
+    window: int
+    convolutional: bool = False
+    stride: int = 1
+    padding: Padding = NO_PADDING
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, C] -> [B, C], or [B, H', W', C]."""
+        if self.convolutional:
+            return layers.pool(x, "average", window=self.window, stride=1)
+        return x.mean(axis=(1, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveAveragePool:
+    """PyTorch's adaptive average pool to size x size maps.
+
+    `window` is the size of its windows in the network; they may overlap unevenly.
+    """
+
+    size: int
+    window: int
+    stride: int = 1
+    padding: Padding = NO_PADDING
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, C] -> [B, size, size, C]."""
+        return layers.adaptive_average_pool(x, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalResponseNorm:
+    """Normalisation across maps; see `layers.local_response_normalization`.
+
+    The window sees the maps of one tower only; with `across` the number of towers, those
+    of all, as in Caffe's AlexNet, at the price of one more exchange.
+    """
+
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+    average: bool = False
+    across: int = 1
+
+    def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
+        """The shape stays."""
+
+        def normalize(maps: Array) -> Array:
+            return layers.local_response_normalization(
+                maps, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta,
+                average=self.average,
+            )  # fmt: skip
+
+        if self.across == 1 or not isinstance(x, list):
+            return each(normalize, x)
+        whole = normalize(gather(x, self.across))
+        channels, first = x[0].shape[-1], first_tower(len(x), self.across)
+        return [
+            lax.dynamic_slice_in_dim(whole, (first + tower) * channels, channels, whole.ndim - 1)
+            for tower in range(len(x))
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class SpatialResponseNorm:
+    """Normalisation inside each map; see `layers.spatial_response_normalization`."""
+
+    size: int = 5
+    k: float = 1.0
+    alpha: float = 1e-3
+    beta: float = 0.75
+
+    def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
+        """The shape stays."""
+        constants = dataclasses.asdict(self)
+        return each(lambda maps: layers.spatial_response_normalization(maps, **constants), x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grayscale:
+    """The average of red, green and blue, for networks of one input map."""
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, 3] -> [B, H, W, 1]; grey images stored as RGB come out as they were."""
+        return x.mean(axis=-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadChannels:
+    """Shortcut without parameters: every `stride`-th pixel, and maps of zeros on both sides.
+
+    Option A of He et al. 2015, section 3.3; where the zeros go is not said there. They
+    are shared out to both sides, as in the widely used CIFAR-10 weights.
+    """
+
+    channels: int
+    stride: int
+    window: int = 1
+    padding: Padding = NO_PADDING
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
+        more = self.channels - x.shape[-1]
+        x = x[:, :: self.stride, :: self.stride]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2)))

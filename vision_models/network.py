@@ -1,0 +1,431 @@
+"""Networks as layers in order, by name, and the builder that keeps account of their sizes.
+
+net = Builder(image_size=32, rngs=rngs)
+net.conv("conv1", 12, 5, padding=2)
+net.pool("pool1", 2, 2)
+net.head("fc", num_classes)
+model = net.network()
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from vision_models import layers, modules, towers
+from vision_models.forward import Activations, Pass
+from vision_models.layers import Initializer, Padding
+
+
+class Sequential(nnx.Module):
+    """Layers applied one after another; each is an attribute under its name."""
+
+    def __init__(self, parts: Mapping[str, Any]):
+        """`parts` are layers (see `vision_models.modules`), in order."""
+        self.names = tuple(parts)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def run(self, x: Activations, run: Pass, path: str = "") -> Activations:
+        """Applies the layers; their names are recorded under `path`."""
+        for name in self.names:
+            whole = f"{path}/{name}" if path else name
+            with jax.named_scope(name):
+                x = getattr(self, name)(x, run, whole)
+            run.note(whole, x)
+        return x
+
+
+class Branches(Sequential):
+    """Sequences of layers that all read the same input; their outputs are joined.
+
+    `join` is `concatenate` (along the maps, as in an Inception module) or `add` (as in a
+    residual block).
+    """
+
+    def __init__(self, parts: Mapping[str, Sequential], join: str):
+        """`parts` are the branches, in the order of their maps."""
+        super().__init__(parts)
+        self.join = join
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, C] -> [B, H', W', C']."""
+        outputs = []
+        for name in self.names:
+            with jax.named_scope(name):
+                outputs.append(getattr(self, name).run(x, run, f"{path}/{name}"))
+        if self.join == "concatenate":
+            return jnp.concatenate(outputs, axis=-1)
+        return sum(outputs[1:], outputs[0])
+
+
+class Block(Sequential):
+    """Layers grouped under a name."""
+
+    def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
+        """Applies the layers."""
+        return self.run(x, run, path)
+
+
+class Auxiliary(Sequential):
+    """A classifier on the side, which only training looks at; its input passes through."""
+
+    def __call__(self, x: Array, run: Pass, path: str) -> Array:
+        """[B, H, W, C] -> the same."""
+        if run.training and run.auxiliary is not None:
+            logits = self.run(x, run, path)
+            assert not isinstance(logits, list), "auxiliary classifiers have no towers"
+            run.auxiliary[path] = layers.widened(logits)
+        return x
+
+
+class Network(Sequential):
+    """A whole network.
+
+    Attributes:
+      image_size: pixels of the square images that it was built for.
+      num_classes: number of logits.
+      heads: paths of its classifiers, the main one first.
+      towers: into how many towers it is cut; 1 for most.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        *,
+        image_size: int,
+        num_classes: int,
+        heads: tuple[str, ...],
+        towers: int,
+    ):
+        """Made by `Builder.network`."""
+        super().__init__(parts)
+        self.image_size, self.num_classes = image_size, num_classes
+        self.heads, self.towers = heads, towers
+
+    def __call__(
+        self,
+        images: Array,
+        *,
+        dropout_keys: Array | None = None,
+        data_axis: str | None = None,
+        record: dict[str, Array] | None = None,
+        auxiliary: dict[str, Array] | None = None,
+    ) -> Array:
+        """Scores of a batch of images.
+
+        Args:
+          images: [batch, image_size, image_size, 3], floating, normalised as the network
+            was trained. Their dtype is the dtype of the computation.
+          dropout_keys: one random key per example, [batch], in training; None in
+            evaluation.
+          data_axis, record, auxiliary: see `vision_models.forward.Pass`.
+
+        Returns:
+          Logits [batch, num_classes], float32; where fully connected layers have been
+          turned into convolutions [batch, H', W', num_classes].
+        """
+        run = Pass(dropout_keys, data_axis, record, auxiliary)
+        logits = self.run(images, run)
+        assert not isinstance(logits, list), "towers end in a head that sums them"
+        return layers.widened(logits)
+
+
+class Builder:
+    """Collects layers, keeping account of the maps that the next one reads.
+
+    Attributes:
+      height, width, channels: of the maps that the next layer reads; with towers, those
+        that a layer of one tower reads.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        *,
+        rngs: nnx.Rngs,
+        channels: int = 3,
+        init: Initializer | None = None,
+        neuron: str = "relu",
+        bias: float = 0.0,
+        towers: int = 1,
+    ):
+        """Starts from images.
+
+        Args:
+          image_size: pixels of the square images.
+          rngs: stream `params` draws the parameters.
+          channels: of the images.
+          init, neuron, bias: of layers that do not say otherwise; He's initialiser if None.
+          towers: into how many towers convolutions and hidden layers are cut.
+
+        Raises:
+          ValueError: an unknown neuron or a size that is none.
+        """
+        layers.neuron(neuron)
+        if image_size < 1:
+            raise ValueError(f"image_size={image_size}: at least 1")
+        self.image_size, self.rngs, self.towers = image_size, rngs, towers
+        self.init = init or layers.initializer("he")
+        self.neuron, self.bias = neuron, bias
+        self.height = self.width = image_size
+        self.channels = channels
+        self.flat = False  # whether the maps have become features
+        self.shared = True  # whether every tower reads the maps of all
+        self.parts: dict[str, Any] = {}
+        self.heads: list[str] = []
+        self.num_classes = 0
+
+    def add(self, name: str, part: Any) -> None:
+        """Appends a layer that leaves the shape as it is."""
+        if name in self.parts:
+            raise ValueError(f"two layers are called {name}")
+        self.parts[name] = part
+
+    def custom(self, name: str, part: Any, channels: int) -> None:
+        """A layer made elsewhere that slides a window (`window`, `stride`, `padding`)."""
+        self.add(name, part)
+        self._slide(name, part.window, part.stride, part.padding)
+        self._made(channels)
+
+    def conv(
+        self,
+        name: str,
+        channels: int,
+        window: int,
+        *,
+        stride: int = 1,
+        padding: int | Padding = 0,
+        neuron: str | None = None,
+        init: Initializer | None = None,
+        bias: float | None = None,
+        use_bias: bool = True,
+    ) -> None:
+        """A convolution of square kernels; `channels` are those of all towers."""
+        pads = _pads(padding)
+        common: dict[str, Any] = {
+            "stride": stride,
+            "padding": pads,
+            "neuron": self.neuron if neuron is None else neuron,
+            "init": init or self.init,
+            "rngs": self.rngs,
+        }
+        value = self.bias if bias is None else bias
+        if self.towers > 1:
+            self._check_divides(name, channels)
+            self.add(
+                name,
+                towers.TowerConv(
+                    self.channels, channels // self.towers, window,
+                    towers=self.towers, bias=value, **common,
+                ),
+            )  # fmt: skip
+        else:
+            part = modules.Conv(
+                self.channels, channels, window, bias=value if use_bias else None, **common
+            )
+            self.add(name, part)
+        self._slide(name, window, stride, pads)
+        self._made(channels)
+
+    def batch_norm(self, name: str, *, epsilon: float = 1e-5) -> None:
+        """Batch normalisation."""
+        self.add(name, modules.BatchNorm(self.channels, epsilon=epsilon))
+
+    def local(
+        self, name: str, channels: int, window: int, *, padding: int = 0, init: Initializer
+    ) -> None:
+        """A convolution whose kernels are not shared between positions."""
+        part = modules.LocallyConnected(
+            (self.height, self.width, self.channels), channels, window,
+            padding=_pads(padding), neuron=self.neuron, init=init, bias=self.bias,
+            rngs=self.rngs,
+        )  # fmt: skip
+        self.custom(name, part, channels)
+
+    def pad_channels(self, name: str, channels: int, *, stride: int) -> None:
+        """A shortcut without parameters to fewer pixels and more maps."""
+        self.custom(name, modules.PadChannels(channels, stride), channels)
+
+    def pool(
+        self,
+        name: str,
+        window: int,
+        stride: int,
+        *,
+        kind: str = "max",
+        padding: int = 0,
+        ceil: bool = False,
+    ) -> None:
+        """Pooling by name: max, average or l2."""
+        if kind not in layers.POOLS:
+            raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(layers.POOLS)}")
+        if window < 1 or stride < 1:
+            raise ValueError(f"{name}: window {window} and stride {stride} must be at least 1")
+        pads = _pads(padding)
+        self.add(name, modules.Pool(kind, window, stride, pads, ceil))
+        self._slide(name, window, stride, pads, ceil)
+
+    def adaptive_average_pool(self, name: str, size: int) -> None:
+        """PyTorch's adaptive average pool to size x size maps."""
+        self.add(name, modules.AdaptiveAveragePool(size, -(-self.height // size)))
+        self.height = self.width = size
+
+    def global_average_pool(self, name: str) -> None:
+        """Average over whole maps: features."""
+        self.add(name, modules.GlobalAveragePool(self.height))
+        self.height = self.width = 1
+        self.flat = True
+
+    def dense(
+        self,
+        name: str,
+        units: int,
+        *,
+        neuron: str | None = None,
+        init: Initializer | None = None,
+        bias: float | None = None,
+    ) -> None:
+        """A fully connected layer; `units` of all towers."""
+        common: dict[str, Any] = {
+            "neuron": self.neuron if neuron is None else neuron,
+            "init": init or self.init,
+            "bias": self.bias if bias is None else bias,
+            "rngs": self.rngs,
+        }
+        if self.towers > 1:
+            self._check_divides(name, units)
+            per_tower = units // self.towers
+            self.add(
+                name,
+                towers.TowerDense(self._in_shape(), per_tower, towers=self.towers, **common),
+            )
+        else:
+            self.add(name, modules.Dense(self._in_shape(), units, **common))
+        self.height = self.width = 1
+        self.flat = True
+        self._made(units)
+
+    def head(self, name: str, num_classes: int, *, init: Initializer | None = None) -> None:
+        """The classifier: scores in float32, no neuron, bias 0."""
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: at least 1")
+        init = init or self.init
+        if self.towers > 1:
+            self.add(
+                name,
+                towers.TowerHead(
+                    self._in_shape(), num_classes, towers=self.towers, init=init, rngs=self.rngs
+                ),
+            )
+        else:
+            self.add(
+                name,
+                modules.Dense(
+                    self._in_shape(), num_classes,
+                    neuron="identity", head=True, init=init, rngs=self.rngs,
+                ),
+            )  # fmt: skip
+        self.ends_in(name, num_classes)
+
+    def ends_in(self, name: str, num_classes: int) -> None:
+        """Says that the layer `name` scores the classes."""
+        self.heads.insert(0, name)
+        self.num_classes = num_classes
+
+    def dropout(self, name: str, rate: float, *, inverted: bool = True) -> None:
+        """Dropout."""
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"dropout is a probability in [0, 1), not {rate}")
+        self.add(name, modules.Dropout(rate, inverted, self.towers))
+
+    def exchange(self, name: str) -> None:
+        """Every tower reads the maps of all from here on, until the next layer of towers."""
+        if self.towers > 1 and not self.shared:
+            self.add(name, towers.Exchange(self.towers))
+            self.channels *= self.towers
+            self.shared = True
+
+    def branches(
+        self, name: str, join: str, **makers: Callable[["Builder"], None]
+    ) -> dict[str, "Builder"]:
+        """Branches that all read the maps of now; each is filled by its function.
+
+        Raises:
+          ValueError: branches whose maps do not fit together.
+        """
+        made = {}
+        for branch, make in makers.items():
+            made[branch] = self.fork()
+            make(made[branch])
+        sizes = {(b.height, b.width) for b in made.values()}
+        channels = [b.channels for b in made.values()]
+        if len(sizes) != 1 or (join == "add" and len(set(channels)) != 1):
+            raise ValueError(f"{name}: its branches make {sizes} pixels of {channels} maps")
+        self.add(name, Branches({n: Sequential(b.parts) for n, b in made.items()}, join))
+        ((self.height, self.width),) = sizes
+        self.channels = sum(channels) if join == "concatenate" else channels[0]
+        return made
+
+    def block(self, name: str, make: Callable[["Builder"], None]) -> None:
+        """Layers grouped under a name."""
+        inner = self.fork()
+        make(inner)
+        self.add(name, Block(inner.parts))
+        self.height, self.width, self.channels = inner.height, inner.width, inner.channels
+
+    def auxiliary(self, name: str, make: Callable[["Builder"], None]) -> None:
+        """A classifier on the side; `make` ends it in a head."""
+        inner = self.fork()
+        make(inner)
+        self.add(name, Auxiliary(inner.parts))
+        self.heads += [f"{name}/{head}" for head in inner.heads]
+
+    def fork(self) -> "Builder":
+        """A builder that goes on from the maps of now, with layers of its own."""
+        other = Builder(
+            self.image_size, rngs=self.rngs, channels=self.channels,
+            init=self.init, neuron=self.neuron, bias=self.bias, towers=self.towers,
+        )  # fmt: skip
+        other.height, other.width = self.height, self.width
+        other.flat, other.shared = self.flat, self.shared
+        return other
+
+    def network(self) -> Network:
+        """The network, once its head is there."""
+        return Network(
+            self.parts,
+            image_size=self.image_size,
+            num_classes=self.num_classes,
+            heads=tuple(self.heads),
+            towers=self.towers,
+        )
+
+    def _slide(
+        self, name: str, window: int, stride: int, pads: Padding, ceil: bool = False
+    ) -> None:
+        vertical, horizontal = pads
+        self.height = layers.pooled_size(self.height, window, stride, *vertical, ceil=ceil)
+        self.width = layers.pooled_size(self.width, window, stride, *horizontal, ceil=ceil)
+        if self.height < 1 or self.width < 1:
+            raise ValueError(
+                f"images of {self.image_size} pixels are too small: nothing is left at {name}"
+            )
+
+    def _in_shape(self) -> tuple[int, ...]:
+        return (self.channels,) if self.flat else (self.height, self.width, self.channels)
+
+    def _made(self, channels: int) -> None:
+        self.channels = channels // self.towers
+        self.shared = self.towers == 1
+
+    def _check_divides(self, name: str, channels: int) -> None:
+        if channels % self.towers:
+            raise ValueError(f"{self.towers} towers do not divide the {channels} maps of {name}")
+
+
+def _pads(padding: int | Padding) -> Padding:
+    return ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding

@@ -1,0 +1,109 @@
+"""Networks made from networks: fully connected layers as convolutions, another head."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from vision_models.modules import Dense, GlobalAveragePool
+from vision_models.network import Network, Sequential
+from vision_models.towers import TowerDense, TowerHead
+
+
+def fully_convolutional(model: Network) -> Network:
+    """The network as one that takes larger images and answers with maps of scores.
+
+    Fully connected layers slide over the maps as convolutions with the same parameters,
+    and global averages become averages over windows of the size that the network was
+    built for: Simonyan and Zisserman 2015, section 3.2. An image of W pixels gives
+    [batch, n, n, classes], where a window of `model.image_size` pixels moves by the
+    network's stride. Where layers pad, a window in the middle of a larger image sees its
+    surroundings instead of zeros, so that scores equal those of cut-out windows only
+    for networks without padding.
+
+    Args:
+      model: real or abstract; it stays as it is, and shares its parameters' values.
+
+    Raises:
+      ValueError: nothing in it is tied to the image size.
+    """
+    copy = nnx.merge(*nnx.split(model))
+    if not _slide(copy):
+        raise ValueError("nothing to turn into convolutions: the network takes images of any size")
+    return copy
+
+
+def _slide(parts: Sequential) -> bool:
+    """Turns what lies below into convolutions; false if there was nothing to turn."""
+    turned = False
+    for name in parts.names:
+        part = getattr(parts, name)
+        if isinstance(part, Dense | TowerDense | TowerHead):
+            part.convolutional, turned = True, True
+        elif isinstance(part, GlobalAveragePool):
+            setattr(parts, name, dataclasses.replace(part, convolutional=True))
+            turned = True
+        elif isinstance(part, Sequential):
+            turned |= _slide(part)
+    return turned
+
+
+def replace_head(model: Network, create: Callable[[nnx.Rngs], Network], rngs: nnx.Rngs) -> Network:
+    """A network for other classes with the trained layers of another, its head drawn anew.
+
+        fresh = lambda rngs: vision_models.create("vgg_d", num_classes=20, rngs=rngs)
+        model = vision_models.replace_head(trained, fresh, nnx.Rngs(0))
+
+    Args:
+      model: the trained network.
+      create: makes the same network for other classes.
+      rngs: draws the new classifiers, the auxiliary ones among them.
+
+    Returns:
+      A new network; the layers below the heads share their values with `model`.
+
+    Raises:
+      ValueError: the networks differ in more than their heads.
+    """
+    fresh = create(rngs)
+    old, new = (nnx.to_pure_dict(nnx.state(m)) for m in (model, fresh))
+    merged = take_layers(new, old, lambda path: not is_head(path, fresh.heads))
+    nnx.update(fresh, merged)
+    return fresh
+
+
+def is_head(path: str, heads: tuple[str, ...]) -> bool:
+    """Whether the parameter `path`, such as `fc8/kernel`, belongs to a classifier."""
+    return any(path.startswith(f"{head}/") for head in heads)
+
+
+def take_layers(into: Any, source: Any, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """Parameters (nested dicts) with those of the wanted paths from another network.
+
+    Args:
+      into: where the others come from.
+      source: where the wanted ones come from.
+      wanted: path, such as `conv1/kernel` -> whether to take it.
+
+    Raises:
+      ValueError: a wanted parameter that the source lacks or has in another shape.
+    """
+
+    def pick(path: Any, value: Any) -> Any:
+        keys = [str(key.key) for key in path]
+        name = "/".join(keys)
+        if not wanted(name):
+            return value
+        found = source
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None or found.shape != value.shape:
+            shape = "none" if found is None else tuple(found.shape)
+            raise ValueError(
+                f"{name}: {tuple(value.shape)} is needed, the other network has {shape}"
+            )
+        return found
+
+    return jax.tree_util.tree_map_with_path(pick, into)

@@ -1,0 +1,257 @@
+"""Caffe's networks: the layers of a `.caffemodel` and their names in the well-known ones."""
+
+from typing import Any
+
+import numpy as np
+
+from vision_models import resnet
+from vision_models.network import Network
+from vision_models.weights.convert import is_norm, layers_with_variables
+from vision_models.weights.types import Source, WeightsError
+
+# Fields of caffe.proto that are read: message -> field -> (number, type, repeated).
+# Types are protobuf's names, or that of another message here.
+_SCHEMA: dict[str, dict[str, tuple[int, str, bool]]] = {
+    "NetParameter": {
+        "name": (1, "string", False),
+        "layers": (2, "V1LayerParameter", True),
+        "layer": (100, "LayerParameter", True),
+    },
+    "LayerParameter": {
+        "name": (1, "string", False),
+        "type": (2, "string", False),
+        "blobs": (7, "BlobProto", True),
+        "lrn_param": (118, "LRNParameter", False),
+    },
+    "V1LayerParameter": {
+        "name": (4, "string", False),
+        "type": (5, "int32", False),
+        "blobs": (6, "BlobProto", True),
+        "lrn_param": (18, "LRNParameter", False),
+    },
+    "LRNParameter": {
+        "local_size": (1, "uint32", False),
+        "alpha": (2, "float", False),
+        "beta": (3, "float", False),
+        "k": (5, "float", False),
+    },
+    "BlobShape": {"dim": (1, "int64", True)},
+    "BlobProto": {
+        "num": (1, "int32", False),
+        "channels": (2, "int32", False),
+        "height": (3, "int32", False),
+        "width": (4, "int32", False),
+        "data": (5, "float", True),
+        "shape": (7, "BlobShape", False),
+        "double_data": (8, "double", True),
+    },
+}
+# Numbers of V1LayerParameter.LayerType.
+_V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling"}
+
+
+def parse(data: bytes, path: str) -> Source:
+    """Reads a serialised NetParameter.
+
+    Returns:
+      A source whose tensors are called `<layer>.weight` and `<layer>.bias`, of BatchNorm
+      `running_mean` and `running_var`.
+
+    Raises:
+      WeightsError: no such message, or cut short.
+    """
+    from google.protobuf.message import DecodeError
+
+    net = _message_class("NetParameter")()
+    try:
+        net.ParseFromString(data)
+    except DecodeError as error:
+        raise WeightsError(f"{path}: no .caffemodel, or cut short") from error
+    layers: list[tuple[str, str, dict[str, Any]]] = []
+    tensors: dict[str, np.ndarray] = {}
+    for layer in (*net.layer, *net.layers):
+        kind = layer.type if isinstance(layer.type, str) else _V1_TYPES.get(layer.type, "")
+        settings = {}
+        if layer.HasField("lrn_param"):
+            lrn = layer.lrn_param
+            settings = {
+                "size": lrn.local_size if lrn.HasField("local_size") else 5,
+                "alpha": round(lrn.alpha, 9) if lrn.HasField("alpha") else 1.0,
+                "beta": round(lrn.beta, 6) if lrn.HasField("beta") else 0.75,
+                "k": round(lrn.k, 6) if lrn.HasField("k") else 1.0,
+            }
+        layers.append((layer.name, kind, settings))
+        arrays = [_array(blob, layer.name, path) for blob in layer.blobs]
+        tensors |= _tensors(layer.name, kind, arrays)
+    if not tensors:
+        raise WeightsError(f"{path}: no layer with weights; is it a .caffemodel?")
+    return Source("caffe", tensors, {}, layers, path)
+
+
+def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
+    """Network and options of a file; None if it is none that is known."""
+    names = set(source.tensors)
+    if {"ip1.weight", "ip2.weight", "conv1.weight"} <= names:
+        return "lenet_caffe", {}
+    if {"conv5.weight", "fc6.weight", "fc8.weight"} <= names:
+        order = [name for name, _, _ in source.layers]
+        options: dict[str, Any] = {"towers": 2, "inverted_dropout": True}
+        if "norm1" in order and "pool1" in order:
+            options["pool_before_norm"] = order.index("pool1") < order.index("norm1")
+        lrn = next((s for _, kind, s in source.layers if kind == "LRN"), None)
+        if lrn:
+            options["lrn_constants"] = {**lrn, "average": True}
+            options["lrn_across_towers"] = True
+        return "alexnet", options
+    if "conv1_1.weight" in names:
+        convolutions = [
+            v for n, v in source.tensors.items() if n.startswith("conv") and v.ndim == 4
+        ]
+        sixteen = "vgg_c" if any(v.shape[2] == 1 for v in convolutions) else "vgg_d"
+        letters = {8: "vgg_a", 10: "vgg_b", 13: sixteen, 16: "vgg_e"}
+        name = letters.get(len(convolutions))
+        return (name, {"batch_norm": False}) if name else None
+    if "inception_3a/1x1.weight" in names:
+        return "googlenet", {"auxiliary": "loss1/fc.weight" in names}
+    if "res2a_branch2a.weight" in names:
+        blocks = {n.partition("_")[0] for n in names if n.startswith("res")}
+        counts = tuple(sum(b.startswith(f"res{s}") for b in blocks) for s in (2, 3, 4, 5))
+        for depth in (50, 101, 152):
+            if counts == resnet.DEPTHS[depth]:
+                return f"resnet{depth}", {"stride_in": "1x1", "pool1_padded": False}
+    return None
+
+
+def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
+    """Path of each of our layers -> how Caffe calls it."""
+    layers = list(layers_with_variables(model))
+    if name == "googlenet":
+        return {layer: _googlenet(layer) for layer in layers}
+    if name.startswith("resnet"):
+        blocks = {layer.split("/")[0] for layer in layers if "/" in layer}
+        deep = {s for s in "2345" if sum(b.startswith(f"conv{s}_") for b in blocks) > 6}
+        if name == "resnet152":
+            deep |= {"3"}
+        if name == "resnet101":
+            deep |= {"3"}
+        return {layer: _resnet(layer, deep) for layer in layers}
+    return {layer: layer for layer in layers}
+
+
+def tensor_name(layer: str, variable: str) -> str:
+    """The name of a layer's tensor, as `parse` gives it."""
+    if variable in ("mean", "variance"):
+        return f"{layer}.running_{'mean' if variable == 'mean' else 'var'}"
+    return f"{layer}.{'bias' if variable == 'bias' else 'weight'}"
+
+
+def prepare(source: Source, names: dict[str, str]) -> dict[str, np.ndarray]:
+    """The tensors, those of Caffe's separate BatchNorm and Scale layers together.
+
+    A bias before a normalisation is moved into its mean.
+    """
+    tensors = dict(source.tensors)
+    for name in list(tensors):
+        layer, _, variable = name.rpartition(".")
+        if layer.startswith("scale"):
+            tensors[f"bn{layer.removeprefix('scale')}.{variable}"] = tensors.pop(name)
+    bias = tensors.pop("conv1.bias", None) if "bn_conv1.running_mean" in tensors else None
+    if bias is not None:
+        tensors["bn_conv1.running_mean"] = tensors["bn_conv1.running_mean"] - bias
+    return tensors
+
+
+def preprocessing_of(name: str) -> str:
+    """What the weights of Caffe's networks expect."""
+    return "mnist" if name == "lenet_caffe" else "caffe"
+
+
+def to_rgb(variables: dict[str, np.ndarray], model: Network) -> None:
+    """Turns the first convolution, which reads blue, green, red there, to red, green, blue."""
+    for layer, part in layers_with_variables(model).items():
+        if not is_norm(part):
+            kernel = f"{layer}/kernel"
+            if variables[kernel].shape[-2] == 3:
+                variables[kernel] = variables[kernel][..., ::-1, :]
+            return
+
+
+def _googlenet(layer: str) -> str:
+    fixed = {
+        "conv1": "conv1/7x7_s2",
+        "conv2_reduce": "conv2/3x3_reduce",
+        "conv2": "conv2/3x3",
+        "classifier": "loss3/classifier",
+    }
+    if layer in fixed:
+        return fixed[layer]
+    block, *rest = layer.split("/")
+    if block.startswith("aux"):
+        return f"loss{block[-1]}/{rest[0]}"
+    return f"{block}/{rest[-1]}"
+
+
+def _resnet(layer: str, deep: set[str]) -> str:
+    fixed = {"conv1": "conv1", "norm1": "bn_conv1", "fc": "fc1000"}
+    if layer in fixed:
+        return fixed[layer]
+    block, branch, part = layer.split("/")
+    stage, number = block.removeprefix("conv").split("_")
+    place = int(number) - 1
+    letter = chr(ord("a") + place) if stage not in deep else f"b{place}" if place else "a"
+    prefix = "res" if part.startswith("conv") else "bn"
+    end = "branch1" if branch == "shortcut" else "branch2" + "abc"[int(part[-1]) - 1]
+    return f"{prefix}{stage}{letter}_{end}"
+
+
+def _tensors(name: str, kind: str, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    if not arrays:
+        return {}
+    if kind == "BatchNorm":
+        mean, variance, count = arrays
+        factor = 1.0 / count.item() if count.item() else 0.0
+        return {f"{name}.running_mean": mean * factor, f"{name}.running_var": variance * factor}
+    weight, *rest = arrays
+    if kind == "InnerProduct":
+        weight = weight.reshape(weight.shape[-2:])
+    found = {f"{name}.weight": weight}
+    if rest:
+        found[f"{name}.bias"] = rest[0].reshape(-1)
+    return found
+
+
+def _array(blob: Any, layer: str, path: str) -> np.ndarray:
+    values = np.array(blob.data or blob.double_data, np.float32)
+    shape = (
+        tuple(blob.shape.dim)
+        if blob.HasField("shape")
+        else (blob.num, blob.channels, blob.height, blob.width)
+    )
+    if int(np.prod(shape)) != values.size:
+        raise WeightsError(f"{path}: {layer} has {values.size} numbers for {shape}; cut short?")
+    return values.reshape(shape)
+
+
+def _message_class(name: str) -> Any:
+    """A protobuf class for one of `_SCHEMA`'s messages."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(
+        name="vision_models/caffe.proto", package="vision_models.caffe", syntax="proto2"
+    )
+    field_type = descriptor_pb2.FieldDescriptorProto
+    for message, fields in _SCHEMA.items():
+        described = file.message_type.add(name=message)
+        for field, (number, kind, repeated) in fields.items():
+            label = field_type.LABEL_REPEATED if repeated else field_type.LABEL_OPTIONAL
+            entry = described.field.add(name=field, number=number, label=label)
+            if kind in _SCHEMA:
+                entry.type = field_type.TYPE_MESSAGE
+                entry.type_name = f".vision_models.caffe.{kind}"
+            else:
+                entry.type = getattr(field_type, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(
+        pool.FindMessageTypeByName(f"vision_models.caffe.{name}")
+    )

@@ -1,0 +1,116 @@
+"""Arrays of other frameworks in our layout."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from vision_models.modules import BatchNorm, Conv, Dense
+from vision_models.network import Sequential
+from vision_models.towers import TowerConv, TowerDense, TowerHead
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A layer with variables.
+
+    Attributes:
+      module: real or abstract.
+      shapes: of its variables, by name.
+    """
+
+    module: Any
+    shapes: dict[str, tuple[int, ...]]
+
+
+def layers_with_variables(parts: Sequential, path: str = "") -> dict[str, Part]:
+    """The layers that have parameters or statistics, by path, in order."""
+    found: dict[str, Part] = {}
+    for name in parts.names:
+        part, whole = getattr(parts, name), f"{path}/{name}" if path else name
+        if isinstance(part, Sequential):
+            found |= layers_with_variables(part, whole)
+        elif isinstance(part, nnx.Module):
+            state = nnx.to_pure_dict(nnx.state(part, nnx.Any(nnx.Param, nnx.BatchStat)))
+            if state:
+                found[whole] = Part(part, {k: tuple(v.shape) for k, v in state.items()})
+    return found
+
+
+def convert(
+    part: Part, variable: str, found: np.ndarray | None
+) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
+    """How a layer's variable lies in PyTorch and Caffe.
+
+    Kernels of convolutions are [out, in, height, width] there, matrices [out, in] with
+    maps flattened as (map, row, column), and towers are groups of consecutive maps.
+
+    Args:
+      part: the layer.
+      variable: such as `kernel`.
+      found: the tensor in the file, if there is one: matrices may be given as
+        convolutions of the maps, [out, maps, height, width].
+
+    Returns:
+      The shape that it has to have there, and the conversion.
+    """
+    module, shape = part.module, part.shapes[variable]
+    if variable != "kernel":
+        flat = (int(np.prod(shape)),)
+        return flat, lambda array: array.reshape(shape)
+    match module:
+        case Conv():
+            height, width, inputs, outputs = shape
+            return (outputs, inputs, height, width), lambda a: a.transpose(2, 3, 1, 0)
+        case TowerConv():
+            towers, height, width, inputs, outputs = shape
+
+            def split(array: np.ndarray) -> np.ndarray:
+                groups = array.reshape(towers, outputs, inputs, height, width)
+                return groups.transpose(0, 3, 4, 2, 1)
+
+            return (towers * outputs, inputs, height, width), split
+        case Dense():
+            height, width, maps = module.in_shape
+            outputs = shape[1]
+
+            def dense(array: np.ndarray) -> np.ndarray:
+                cube = array.reshape(outputs, maps, height, width)
+                return cube.transpose(2, 3, 1, 0).reshape(shape)
+
+            return _matrix(found, outputs, maps, height, width), dense
+        case TowerDense():
+            height, width, maps = module.in_shape
+            towers, _, outputs = shape
+
+            def tower_dense(array: np.ndarray) -> np.ndarray:
+                cube = array.reshape(towers, outputs, maps, height, width)
+                return cube.transpose(0, 3, 4, 2, 1).reshape(shape)
+
+            return _matrix(found, towers * outputs, maps, height, width), tower_dense
+        case TowerHead():
+            height, width, maps = module.in_shape
+            towers, _, classes = shape
+
+            def head(array: np.ndarray) -> np.ndarray:
+                cube = array.reshape(classes, towers, maps, height, width)
+                return cube.transpose(1, 3, 4, 2, 0).reshape(shape)
+
+            return _matrix(found, classes, towers * maps, height, width), head
+    raise NotImplementedError(f"no conversion for {type(module).__name__}")
+
+
+def is_norm(part: Part) -> bool:
+    """Whether the layer is a batch normalisation."""
+    return isinstance(part.module, BatchNorm)
+
+
+def _matrix(
+    found: np.ndarray | None, outputs: int, maps: int, height: int, width: int
+) -> tuple[int, ...]:
+    """The shape of a matrix, as a convolution where the file has it so."""
+    if found is not None and found.ndim == 4:
+        return outputs, maps, height, width
+    return outputs, maps * height * width

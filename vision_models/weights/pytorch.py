@@ -1,0 +1,121 @@
+"""PyTorch's names: torchvision's, timm's, and the CIFAR-10 ResNets' that are in wide use."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from vision_models import resnet
+from vision_models.modules import BatchNorm, Conv, Pool
+from vision_models.network import Network
+from vision_models.weights.convert import layers_with_variables
+from vision_models.weights.types import Source
+
+_VARIABLES = {"kernel": "weight", "scale": "weight", "mean": "running_mean"}
+_VARIABLES |= {"bias": "bias", "variance": "running_var"}
+
+
+def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
+    """Network and options of a file's tensors; None if they are of none that is known."""
+    tensors = source.tensors
+    shapes = {name: value.shape for name, value in tensors.items()}
+    if shapes.get("features.0.weight") == (64, 3, 11, 11):
+        return "alexnet_owt", {}
+    if shapes.get("features.0.weight") == (64, 3, 3, 3):
+        convolutions = [s for n, s in shapes.items() if n.startswith("features") and len(s) == 4]
+        sixteen = "vgg_c" if any(s[2] == 1 for s in convolutions) else "vgg_d"
+        letters = {8: "vgg_a", 10: "vgg_b", 13: sixteen, 16: "vgg_e"}
+        name = letters.get(len(convolutions))
+        normalized = any("running_mean" in n for n in tensors)
+        return (name, {"batch_norm": normalized}) if name else None
+    if "inception3a.branch1.conv.weight" in tensors:
+        return "googlenet_bn", {"auxiliary": any(n.startswith("aux") for n in tensors)}
+    if "layer1.0.conv1.weight" in tensors:
+        blocks = {m[0] for n in tensors if (m := re.match(r"layer\d+\.\d+\.", n))}
+        counts = tuple(sum(b.startswith(f"layer{s}.") for b in blocks) for s in (1, 2, 3, 4))
+        bottleneck = "layer1.0.conv3.weight" in tensors
+        if not counts[3]:
+            return (f"resnet{6 * counts[0] + 2}", {}) if len(set(counts[:3])) == 1 else None
+        for depth, blocks_of in resnet.DEPTHS.items():
+            if counts == blocks_of and bottleneck == (depth >= 50):
+                stride: dict[str, Any] = {"stride_in": "3x3"} if bottleneck else {}
+                return f"resnet{depth}", {**stride, "pool1_padded": True}
+    return None
+
+
+def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
+    """Path of each of our layers -> how PyTorch calls it."""
+    layers = list(layers_with_variables(model))
+    if name == "alexnet_owt" or name.startswith("vgg"):
+        return _features(model, "head.fc.weight" in source.tensors)
+    if name == "googlenet_bn":
+        return {layer: _googlenet(layer) for layer in layers}
+    head = "linear" if "linear.weight" in source.tensors else "fc"
+    return {layer: _resnet(layer, head) for layer in layers}
+
+
+def tensor_name(layer: str, variable: str) -> str:
+    """The name of a layer's tensor, such as `bn1.running_mean`."""
+    return f"{layer}.{_VARIABLES[variable]}"
+
+
+def prepare(source: Source, names: dict[str, str]) -> dict[str, np.ndarray]:
+    """The tensors that count: how many batches BatchNorm has seen does not."""
+    return {n: v for n, v in source.tensors.items() if not n.endswith("num_batches_tracked")}
+
+
+def preprocessing_of(name: str) -> str:
+    """What torchvision's weights of this network expect."""
+    return "unit" if name == "googlenet_bn" else "torchvision"
+
+
+def _features(model: Network, timm: bool) -> dict[str, str]:
+    """Numbers of modules; torchvision counts convolutions, normalisations, neurons and pools."""
+    names, number = {}, 0
+    for layer in model.names:
+        part = getattr(model, layer)
+        if isinstance(part, Conv):
+            names[layer] = f"features.{number}"
+            number += 1 if part.neuron == "identity" else 2
+        elif isinstance(part, BatchNorm):
+            names[layer] = f"features.{number}"
+            number += 2
+        elif isinstance(part, Pool):
+            number += 1
+    places = (1, 4, 6) if hasattr(model, "drop5") else (0, 3, 6)
+    for layer, place in zip(("fc6", "fc7", "fc8"), places, strict=True):
+        names[layer] = f"classifier.{place}"
+    if timm:
+        names |= {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
+    return names
+
+
+def _googlenet(layer: str) -> str:
+    kind = "bn" if layer.endswith("_norm") else "conv"
+    layer = layer.removesuffix("_norm")
+    fixed = {
+        "conv1": f"conv1.{kind}",
+        "conv2_reduce": f"conv2.{kind}",
+        "conv2": f"conv3.{kind}",
+        "classifier": "fc",
+    }
+    if layer in fixed:
+        return fixed[layer]
+    block, *rest = layer.split("/")
+    if block.startswith("aux"):
+        return f"{block}." + {"conv": f"conv.{kind}", "fc": "fc1", "classifier": "fc2"}[rest[0]]
+    branch, conv = rest
+    place = {"1x1": "", "pool_proj": ".1"}.get(conv, ".0" if conv.endswith("_reduce") else ".1")
+    return f"{block.replace('_', '')}.{branch}{place}.{kind}"
+
+
+def _resnet(layer: str, head: str) -> str:
+    fixed = {"conv1": "conv1", "norm1": "bn1", "fc": head}
+    if layer in fixed:
+        return fixed[layer]
+    block, branch, part = layer.split("/")
+    stage, number = block.removeprefix("conv").split("_")
+    inner = part.replace("norm", "bn")
+    if branch == "shortcut":
+        inner = "downsample." + {"conv": "0", "norm": "1"}[part]
+    return f"layer{int(stage) - 1}.{int(number) - 1}.{inner}"

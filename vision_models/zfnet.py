@@ -1,0 +1,66 @@
+"""ZFNet: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flax import nnx
+
+from vision_models import layers, modules
+from vision_models.alexnet import PAPER_LRN
+from vision_models.network import Builder, Network
+
+
+def zfnet(
+    num_classes: int = 1000,
+    *,
+    image_size: int = 224,
+    kernels: Sequence[int] = (96, 256, 384, 384, 256),
+    hidden: Sequence[int] = (4096, 4096),
+    neuron: str = "relu",
+    pool: str = "max",
+    lrn: bool = True,
+    lrn_constants: Mapping[str, Any] = PAPER_LRN,
+    dropout: float = 0.5,
+    init: str = "gaussian",
+    init_std: float = 0.01,
+    rngs: nnx.Rngs,
+) -> Network:
+    """The network of the paper's Figure 3: AlexNet in one tower, looking closer at first.
+
+    Maps of 110, 55 (conv1 7x7/2, pool), 26, 13 (conv2 5x5/2, pool), 13, 13, 13, 6 pixels;
+    pools round up. 62,357,608 parameters. The paper says of its "contrast normalization"
+    after both pools only that it is across feature maps; here it is AlexNet's.
+
+    Args:
+      num_classes: number of logits.
+      image_size: pixels.
+      kernels: maps of conv1 to conv5. (96, 256, 512, 1024, 512) is the wide variant.
+      hidden: sizes of fc6 and fc7.
+      neuron: nonlinearity of all hidden layers.
+      pool: max, average or l2.
+      lrn: False leaves out the normalisations.
+      lrn_constants: arguments of `layers.local_response_normalization`.
+      dropout: in fc6 and fc7.
+      init, init_std: section 3.1: Gaussian of deviation .01, biases 0.
+      rngs: stream `params` draws the parameters.
+
+    Raises:
+      ValueError: an option that cannot be.
+    """
+    net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
+    net.conv("conv1", kernels[0], 7, stride=2, padding=1)
+    net.pool("pool1", 3, 2, kind=pool, ceil=True)
+    if lrn:
+        net.add("norm1", modules.LocalResponseNorm(**lrn_constants))
+    net.conv("conv2", kernels[1], 5, stride=2)
+    net.pool("pool2", 3, 2, kind=pool, ceil=True)
+    if lrn:
+        net.add("norm2", modules.LocalResponseNorm(**lrn_constants))
+    for number in (3, 4, 5):
+        net.conv(f"conv{number}", kernels[number - 1], 3, padding=1)
+    net.pool("pool5", 3, 2, kind=pool, ceil=True)
+    for number, units in zip((6, 7), hidden, strict=True):
+        net.dense(f"fc{number}", units)
+        net.dropout(f"drop{number}", dropout)
+    net.head("fc8", num_classes)
+    return net.network()
