@@ -45,8 +45,9 @@ def multiply_adds(model: Network, image_size: int | None = None) -> int:
     """Multiply-adds of convolutions and matrix products, for one image in evaluation.
 
     Counted from the traced program, so that what is counted is what runs (grouping
-    included; products with the zeros of LeNet-5's sparse layer do not count). Biases, pooling and normalisation do not count, as in the papers. Works on
-    abstract models; nothing is allocated.
+    included; products with the zeros of LeNet-5's sparse layer do not count). Biases,
+    pooling and normalisation do not count, as in the papers. Works on abstract models;
+    nothing is allocated.
 
     Args:
       model: a network of this package.
