@@ -24,9 +24,7 @@ def random_image(size=LARGE, seed=0):
 @functools.cache
 def narrow(name):
     """The network with its convolutions whole and few hidden units, images at 224 pixels."""
-    return vision_models.create(
-        name, num_classes=5, hidden=(32, 24), init="he", rngs=nnx.Rngs(0)
-    )
+    return vision_models.create(name, num_classes=5, hidden=(32, 24), init="he", rngs=nnx.Rngs(0))
 
 
 @functools.cache
@@ -75,8 +73,10 @@ def test_the_dense_form_equals_a_sliding_window(name, side, inside):
     kernel = model.fc6.kernel[...]
     maps = kernel.shape[-2] // side**2
     by_cell = kernel.reshape(*kernel.shape[:-2], side, side, maps, kernel.shape[-1])
-    kept = jnp.zeros_like(by_cell).at[..., inside, inside, :, :].set(
-        6 * by_cell[..., inside, inside, :, :]
+    kept = (
+        jnp.zeros_like(by_cell)
+        .at[..., inside, inside, :, :]
+        .set(6 * by_cell[..., inside, inside, :, :])
     )
     model.fc6.kernel[...] = kept.reshape(kernel.shape)
 

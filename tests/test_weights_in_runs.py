@@ -1,0 +1,220 @@
+"""Weights from elsewhere on the command line: evaluated, started from, exported; and summaries."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+import main
+import vision_models
+from tests.conftest import ROOT
+from vision_models import weights
+from vision_models.functional import variables
+
+# A small network on the digits: a run of seconds. `caffe` has no mean image.
+DIGITS = [
+    "--config=configs/lenet5.py:caffe",
+    "--config.data.name=digits",
+    "--config.batch_size=16",
+    "--config.total_steps=3",
+    "--config.mesh.data=1",
+    "--config.evaluation.split=validation",
+]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a command line in this process: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments):
+        code = main.main(["main.py", *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def last_json(out):
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def lenet(path, seed=0, **options):
+    model = vision_models.create("lenet_caffe", rngs=nnx.Rngs(seed), **options)
+    images = {"mean": np.full(3, 7, np.float32), "deviation": np.full(3, 100, np.float32)}
+    weights.save(path, "lenet_caffe", options, *variables(model), images)
+    return path
+
+
+def test_published_weights_have_their_published_errors(call, shared_data, tmp_path):
+    """Caffe's LeNet on MNIST: 99.14% correct."""
+    code, out, err = call(
+        "--config=configs/lenet5.py:caffe",
+        "--mode=evaluate",
+        f"--config.data.dir={shared_data / 'tfds'}",
+        f"--config.init_from={shared_data / 'weights' / 'lenet_iter_10000.caffemodel'}",
+        "--config.evaluation.batch_size=500",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 0, err
+    result = last_json(out)
+    assert (result["examples"], result["top1_error"]) == (10_000, pytest.approx(0.0086))
+    assert result["checkpoint"].endswith("lenet_iter_10000.caffemodel")
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_published_resnet_has_its_published_error(call, shared_data, tmp_path):
+    """ResNet-20 trained in PyTorch by others: 8.27% on CIFAR-10's test set, to .02 points."""
+    pytest.importorskip("torch", reason="needs the torch extra")
+    code, out, err = call(
+        "--config=configs/cifar10.py:resnet20",
+        "--mode=evaluate",
+        f"--config.data.dir={shared_data / 'tfds'}",
+        f"--config.init_from={shared_data / 'weights' / 'resnet20-12fca82f.th'}",
+        "--config.evaluation.batch_size=500",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 0, err
+    result = last_json(out)
+    assert result["examples"] == 10_000
+    assert result["top1_error"] == pytest.approx(0.0827, abs=0.0002)
+
+
+def test_a_run_starts_from_a_file_and_an_export_gives_it_back(call, tmp_path):
+    path, first, second = (tmp_path / n for n in ("w.safetensors", "first", "second"))
+    lenet(path)
+    frozen = [*DIGITS, "--config.optimizer.learning_rate=0"]
+    code, out, err = call(*frozen, f"--config.init_from={path}", f"--workdir={first}")
+    assert code == 0, err
+    assert f"weights from {path}" in out
+    code, out, _ = call(*frozen, "--mode=export", f"--workdir={first}")
+    assert code == 0
+    assert out.strip() == str(first / "weights.safetensors")
+    back = weights.load(out.strip(), "lenet_caffe")
+    expected = weights.load(path, "lenet_caffe")
+    for a, b in zip(variables_of(back), variables_of(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The preprocessing that the weights expect has travelled with them.
+    np.testing.assert_array_equal(back.normalization["mean"], np.full((28, 28, 3), 7))
+    np.testing.assert_array_equal(back.normalization["deviation"], [100] * 3)
+
+    # A run as a source, and its evaluation: the same network on the same images.
+    code, out, err = call(*frozen, "--mode=evaluate", f"--workdir={first}")
+    assert code == 0, err
+    evaluated = last_json(out)
+    again = [*DIGITS, "--mode=evaluate", f"--config.init_from={first}", f"--workdir={second}"]
+    code, out, err = call(*again)
+    assert code == 0, err
+    assert {**last_json(out), "checkpoint": 3} == evaluated
+    # With another preprocessing it is another network.
+    code, out, _ = call(*again, "--config.init_preprocessing=config")
+    assert last_json(out)["loss"] != evaluated["loss"]
+
+
+def variables_of(loaded):
+    import jax
+
+    return jax.tree.leaves((loaded.params, loaded.statistics))
+
+
+def test_a_checkpoint_wins_over_init_from(call, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert call(*DIGITS, workdir)[0] == 0
+    before = call(*DIGITS, workdir, "--mode=evaluate")[1]
+    lenet(tmp_path / "w.safetensors", seed=5)
+    source = f"--config.init_from={tmp_path / 'w.safetensors'}"
+    code, out, err = call(*DIGITS, workdir, source, "--mode=evaluate")
+    assert code == 0, err
+    assert f"holds a checkpoint: it counts, and not {tmp_path / 'w.safetensors'}" in out
+    assert last_json(out) == last_json(before)
+
+
+def test_a_new_head_trains_and_the_rest_is_taken(call, tmp_path):
+    path = lenet(tmp_path / "w.safetensors", num_classes=5)
+    run = [*DIGITS, f"--config.init_from={path}"]
+    code, _, err = call(*run, f"--workdir={tmp_path / 'refused'}")
+    assert code == 2
+    assert "ip2/kernel is 500x5 there, 500x10 here" in err
+    assert "--config.init_head=new" in err
+    assert not (tmp_path / "refused" / "checkpoints").exists()
+    code, out, err = call(
+        *run,
+        "--config.init_head=new",
+        "--config.optimizer.learning_rate=0",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 0, err
+    assert "ip2 start fresh" in out
+    call(
+        *DIGITS,
+        "--config.optimizer.learning_rate=0",
+        "--mode=export",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    trained = weights.load(tmp_path / "run" / "weights.safetensors", "lenet_caffe")
+    source = weights.load(path, "lenet_caffe", {"num_classes": 5})
+    np.testing.assert_array_equal(trained.params["ip1"]["kernel"], source.params["ip1"]["kernel"])
+    assert trained.params["ip2"]["kernel"].std() > 0
+
+
+def test_weights_that_do_not_fit_never_train(call, tmp_path):
+    path = lenet(tmp_path / "w.safetensors")
+    other = vision_models.create("lenet5", rngs=nnx.Rngs(0))
+    weights.save(tmp_path / "lenet5.safetensors", "lenet5", {}, *variables(other))
+    (tmp_path / "no_run").mkdir()
+    for source, more, message in [
+        ("/nowhere/w.pth", [], "init_from: /nowhere/w.pth: there is no such file"),
+        (tmp_path / "lenet5.safetensors", [], "holds a lenet5, the config's network is lenet_caf"),
+        (tmp_path / "no_run", [], "no weights file, and no run with a checkpoint"),
+        (path, ["--config.init_head=fresh"], "init_head=fresh: choose file or new"),
+        (path, ["--config.init_preprocessing=imagenet"], "choose config or one of torchvision"),
+        (
+            path,
+            ["--config.init_head=new", "--mode=evaluate"],
+            "ip2 would start from random numbers; train first",
+        ),
+    ]:
+        run = [*DIGITS, f"--config.init_from={source}", f"--workdir={tmp_path / 'run'}", *more]
+        code, _, err = call(*run)
+        assert code == 2, source
+        assert message in err
+        assert len(err.strip().splitlines()) <= 2
+        assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_summaries(call):
+    code, out, _ = call("--config=configs/vgg.py:d", "--mode=summary")
+    assert code == 0
+    assert "parameters        138,357,544" in out
+    assert "multiply-adds     15,470,264,320" in out
+    code, out, _ = call("--config=configs/alexnet.py", "--config.model.towers=1", "--mode=summary")
+    assert "multiply-adds     1,135,256,096" in out
+    code, _, err = call("--config=configs/vgg.py:d", "--mode=summary", "--config.model.pool=min")
+    assert code == 2
+    assert err == "error: model: unknown pool 'min'; choose one of max, average, l2\n"
+
+
+def test_a_summary_needs_neither_tensorflow_nor_memory():
+    """ResNet-152 and VGG-E: what is traced is shapes."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, main\n"
+        "for config in ('vgg.py:e', 'resnet.py:152'):\n"
+        "    code = main.main(['main.py', f'--config=configs/{config}', '--mode=summary'])\n"
+        "    assert code == 0\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    # Their weights alone are 575 and 241 MB.
+    assert int(done.stdout.splitlines()[-1]) < 450_000
