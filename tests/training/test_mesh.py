@@ -12,6 +12,7 @@ from training import mesh as meshes
 from training.optimizer import Rate
 from training.step import init_state, make_optimizer, make_train_step
 from vision_models.functional import functional, parameter_names
+from vision_models.network import Builder
 
 CLASSES, SIZE, BATCH = 10, 64, 8
 
@@ -89,6 +90,98 @@ def test_every_mesh_trains_alike(mesh_shape):
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@functools.cache
+def residual_run(data):
+    """Five steps of an 8-layer residual network on `data` devices."""
+    network = functional(
+        lambda rngs: vision_models.create("resnet20", depth=8, image_size=SIZE // 2, rngs=rngs)
+    )
+    mesh = meshes.make_mesh(1, data=data)
+    optimizer = make_optimizer(Momentum, network)
+    step = make_train_step(
+        network, optimizer, [Rate("", 0.05)], mesh,
+        seed=0, batch_size=BATCH, aligned_mean=True, dtype="float32",
+    )  # fmt: skip
+    state = init_state(network, optimizer, 0, mesh)
+    normalization = {
+        "mean": meshes.replicate(mesh, np.full((SIZE // 2 + 4, SIZE // 2 + 4, 3), 100, np.float32)),
+        "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
+    }
+    values = []
+    for number in range(5):
+        batch = batch_at(number) | {"image": batch_at(number)["image"][:, ::2, ::2]}
+        state, sums = step(state, meshes.batch_placer(mesh)(batch), normalization)
+        values.append(float(sums["loss"]) / BATCH)
+    return values, jax.device_get(state)
+
+
+@pytest.mark.parametrize("data", [2, 4])
+def test_batch_norm_sees_the_whole_batch_on_every_mesh(data):
+    """The same losses, parameters and statistics: no device has statistics of its own."""
+    ours, state = residual_run(data)
+    reference, expected = residual_run(1)
+    assert np.ptp(reference) > 0.05
+    np.testing.assert_allclose(ours, reference, rtol=1e-3)
+    for name in ("statistics", "params"):
+        for a, b in zip(jax.tree.leaves(state[name]), jax.tree.leaves(expected[name]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3 * np.abs(b).max())
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(state["statistics"]))
+
+
+def with_a_side(rngs):
+    """A convolution, an auxiliary classifier on it, another convolution, the main one."""
+    net = Builder(SIZE, rngs=rngs)
+    net.conv("conv1", 4, 3, stride=4)
+
+    def side(inner):
+        inner.dense("hidden", 8)
+        inner.head("classifier", CLASSES)
+
+    net.auxiliary("aux", side)
+    net.conv("conv2", 4, 3, stride=4)
+    net.head("fc", CLASSES)
+    return net.network()
+
+
+def test_the_loss_of_auxiliary_classifiers_is_weighted():
+    """One step's gradients: those of the main loss plus .3 of the side's, taken by hand."""
+    network, mesh = functional(with_a_side), meshes.make_mesh(1, data=2)
+    assert network.heads == ("fc", "aux/classifier")
+    optimizer = make_optimizer(Momentum, network)
+    normalization = {
+        "mean": meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32)),
+        "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
+    }
+    step = make_train_step(
+        network, optimizer, [Rate("", 0.1)], mesh, seed=0, batch_size=BATCH,
+        aligned_mean=True, dtype="float32", auxiliary_weight=0.3,
+    )  # fmt: skip
+    state = init_state(network, optimizer, 0, mesh)
+    params = jax.device_get(state["params"])
+    batch = batch_at(0)
+
+    def loss(params):
+        x = (batch["image"].astype(np.float32) - 100 + batch["colour_shift"][:, None, None]) / 60
+        keys = jax.random.split(jax.random.key(0), BATCH)
+        main, sides, _ = network.train(params, {}, x, keys, None)
+        log_p = [
+            jax.nn.log_softmax(v)[np.arange(BATCH), batch["label"]] for v in (main, sides["aux"])
+        ]
+        return -log_p[0].mean() - 0.3 * log_p[1].mean()
+
+    gradients = jax.grad(loss)(params)
+    state, _ = step(state, meshes.batch_placer(mesh)(batch), normalization)
+    for name, before, after, gradient in zip(
+        parameter_names(params),
+        *map(jax.tree.leaves, (params, jax.device_get(state["params"]), gradients)),
+        strict=True,
+    ):
+        decay = Momentum.weight_decay if name.endswith("kernel") else 0.0
+        expected = before - 0.1 * (gradient + decay * before)
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+        assert np.any(gradient != 0), name
 
 
 def test_initial_parameters_do_not_depend_on_the_mesh():

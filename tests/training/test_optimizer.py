@@ -4,12 +4,15 @@ import numpy as np
 import optax
 import pytest
 
+from configs import cifar10
 from configs.alexnet import get_config
 from configs.common import to_steps
 from training import TrainingError
 from training.optimizer import (
     Plateau,
     Rate,
+    decay_by_parameter,
+    limit_filters,
     papers_momentum,
     rates_by_parameter,
     rates_from_config,
@@ -111,3 +114,40 @@ def test_a_plateau_of_patience_zero_never_falls():
     plateau = Plateau(factor=0.1, patience=0, drops=3)
     assert [plateau.observe(0.5) for _ in range(5)] == [True, False, False, False, False]
     assert plateau.scale == 1
+
+
+def test_decay_by_parameter():
+    """The 18% network: .004, 1 on fc10; kernels only, unless biases decay too."""
+    config = cifar10.get_config("18pct")
+    names = ["conv1/bias", "conv1/kernel", "fc10/bias", "fc10/kernel", "norm1/scale"]
+    assert decay_by_parameter(config.optimizer, names) == [0.0, 0.004, 0.0, 1.0, 0.0]
+    config.optimizer.decay_biases = True
+    assert decay_by_parameter(config.optimizer, names) == [0.004, 0.004, 0.004, 1.0, 0.004]
+
+
+def test_warm_up():
+    config = cifar10.get_config("resnet110")
+    (rate,) = rates_from_config(config.optimizer, steps_of(config))
+    rates = [float(rate.at(step, 1.0)) for step in (0, 399, 400, 31_999, 32_000, 48_000)]
+    assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.001])
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 5), (2, 3, 3, 4, 5)], ids=["one tower", "two"])
+def test_filters_are_limited_one_by_one(shape):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(0, 1, shape) * np.linspace(0.01, 0.3, 5)
+    params = {
+        "conv": {"bias": np.full(5, 9.0), "kernel": kernel},
+        "fc": {"kernel": np.ones((4, 4))},
+    }
+    names = ["conv/bias", "conv/kernel", "fc/kernel"]
+    limited = limit_filters(jax.tree.map(jnp.asarray, params), names, 0.1)
+    rms = np.sqrt((kernel**2).mean(axis=(-4, -3, -2)))
+    after = np.sqrt((np.asarray(limited["conv"]["kernel"]) ** 2).mean(axis=(-4, -3, -2)))
+    np.testing.assert_allclose(after, np.minimum(rms, 0.1), rtol=1e-5)
+    assert (rms < 0.1).any() and (rms > 0.1).any()
+    direction = limited["conv"]["kernel"] / after[..., None, None, None, :]
+    expected = kernel / rms[..., None, None, None, :]
+    np.testing.assert_allclose(direction, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(limited["conv"]["bias"], params["conv"]["bias"])
+    np.testing.assert_array_equal(limited["fc"]["kernel"], params["fc"]["kernel"])
