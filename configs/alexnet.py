@@ -149,7 +149,6 @@ def _caffe(config: ConfigDict) -> None:
     config.batch_size = 256
     config.optimizer.learning_rate = 0.01
     config.optimizer.drop_steps = (100_000, 200_000, 300_000, 400_000)
-    config.optimizer.drop_epochs = None
     config.optimizer.plateau_patience = 0
     config.optimizer.decay_biases = False
     config.optimizer.groups.biases = common.parameter_group("bias", multiplier=2.0)

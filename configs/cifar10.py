@@ -77,7 +77,6 @@ def _residual(variant: str) -> ConfigDict:
 
     config.optimizer.weight_decay = 0.0001
     config.optimizer.decay_biases = True  # nothing is said of exceptions
-    config.optimizer.drop_epochs = None
     config.optimizer.drop_steps = (32_000, 48_000)
     if variant.endswith("110") or variant.startswith("preact"):
         config.optimizer.warmup_steps = 400

@@ -65,7 +65,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     optimizer.drop_factor = 0.1
     optimizer.plateau_patience = 0
     optimizer.plateau_drops = 3
-    add_duration(optimizer, "drop", several=True, epochs=())
+    add_duration(optimizer, "drop", several=True)
     add_duration(optimizer, "warmup")  # the rate is multiplied by warmup_factor until then
     optimizer.warmup_factor = 0.1
     optimizer.max_filter_rms = 0.0  # convolution filters are shrunk to it; 0: not

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 import vision_models
+from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import initial_weights
@@ -45,10 +46,10 @@ def export(config: Any, workdir: Path) -> Path:
     if has_checkpoint(workdir):
         checkpoints = Checkpoints(workdir / "checkpoints")
         step = checkpoints.choose(config.evaluation.checkpoint)
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        model = jax.device_get(checkpoints.restore_model_as_saved(step, device))
+        everywhere = meshes.replicated(meshes.make_mesh(1))
+        model = jax.device_get(checkpoints.restore_model_as_saved(step, everywhere))
         params, statistics = model["params"], model.get("statistics", {})
-        normalization = jax.device_get(checkpoints.restore_normalization(step, device))
+        normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
         _, dataset = checkpoints.restore_json(step)
         checkpoints.close()
         options["num_classes"] = options["num_classes"] or len(dataset["class_names"])

@@ -122,9 +122,9 @@ def _from_run(workdir: Path) -> weights.Weights:
     name, options = _model_of(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = checkpoints.choose("latest")
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    model = jax.device_get(checkpoints.restore_model_as_saved(step, device))
-    normalization = jax.device_get(checkpoints.restore_normalization(step, device))
+    everywhere = meshes.replicated(meshes.make_mesh(1))
+    model = jax.device_get(checkpoints.restore_model_as_saved(step, everywhere))
+    normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
     checkpoints.close()
     return weights.Weights(
         name, options, model["params"], model.get("statistics", {}), normalization, str(workdir)
