@@ -71,7 +71,9 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     optimizer.max_filter_rms = 0.0  # convolution filters are shrunk to it; 0: not
     # Parameters whose rate or decay differs; see parameter_group.
     optimizer.groups = ConfigDict()
-    config.auxiliary_weight = 0.0  # of the loss of auxiliary classifiers
+    config.loss = loss = ConfigDict()  # besides the cross-entropy
+    loss.auxiliary_weight = 0.0  # of the cross-entropy of auxiliary classifiers
+    loss.rubbish_penalty = config_dict.placeholder(float)  # LeNet-5's j, see metrics
 
     add_duration(config, "total")
     add_duration(config, "log_every", steps=100)

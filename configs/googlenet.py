@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
     model.init = "xavier"
     model.init_std = 0.01  # of gaussian
 
-    config.auxiliary_weight = 0.3  # section 5
+    config.loss.auxiliary_weight = 0.3  # section 5
     config.optimizer.weight_decay = 0.0002
     config.optimizer.drop_factor = 0.96  # section 6: 4% less every eight epochs
     config.optimizer.drop_epochs = tuple(range(8, 60, 8))

@@ -12,6 +12,17 @@ def cross_entropy(log_probabilities: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
 
 
+def rubbish_loss(logits: Array, penalty: float) -> Array:
+    """What LeNet-5's criterion adds to the cross-entropy: [B, classes] -> [B].
+
+    LeCun et al. 1998, equation 9, with logits of minus the penalties y of the classes and j
+    that of "rubbish", which is no class: y of the label + log(e^-j + sum of e^-y). Less
+    the cross-entropy that is log(1 + e^(-j - logsumexp(logits))). It pulls the label's
+    penalty down even where all others are far away.
+    """
+    return jax.nn.softplus(-penalty - jax.nn.logsumexp(logits, axis=-1))
+
+
 def misses(scores: Array, labels: Array, k: int) -> Array:
     """1 where the label is not among the k highest scores, else 0.
 

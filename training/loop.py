@@ -81,7 +81,8 @@ def train(
 
     Args:
       config: `seed`, `batch_size`, `compute_dtype`, `checkpoint_keep`, `data.mean`,
-        `auxiliary_weight` and `optimizer` are read.
+        `loss` and
+        `optimizer` are read.
       task: network and mesh.
       schedule: when things happen.
       rates: from `training.optimizer.rates_from_config`.
@@ -103,7 +104,8 @@ def train(
         batch_size=config.batch_size,
         aligned_mean=config.data.mean == "image",
         dtype=config.compute_dtype,
-        auxiliary_weight=config.auxiliary_weight,
+        auxiliary_weight=config.loss.auxiliary_weight,
+        rubbish_penalty=config.loss.rubbish_penalty,
         max_filter_rms=config.optimizer.max_filter_rms,
     )
     evaluation_step = evaluator(config, task, "center_crop").make_step()

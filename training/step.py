@@ -101,6 +101,7 @@ def make_train_step(
     aligned_mean: bool,
     dtype: str,
     auxiliary_weight: float = 0.0,
+    rubbish_penalty: float | None = None,
     max_filter_rms: float = 0.0,
 ) -> Callable[[State, Batch, inputs.Normalization], tuple[State, dict[str, Array]]]:
     """Compiles (state, batch, normalization) -> (state after one update, metric sums).
@@ -122,6 +123,7 @@ def make_train_step(
       dtype: of the computation; parameters, their updates and the loss are float32.
       auxiliary_weight: of the loss of each auxiliary classifier; the loss in metrics is
         that of the main one.
+      rubbish_penalty: see `evaluation.metrics.rubbish_loss`; None leaves it out.
       max_filter_rms: see `optimizer.limit_filters`; 0 does not limit.
     """
     specs = param_specs(network.per_tower, mesh)
@@ -148,6 +150,8 @@ def make_train_step(
             for side in auxiliary.values():
                 side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), batch["label"])
                 total += auxiliary_weight * jnp.sum(side_loss)
+            if rubbish_penalty is not None:
+                total += jnp.sum(metrics.rubbish_loss(logits, rubbish_penalty))
             return total / batch_size, (after, sums)
 
         # Parameters are the same on every device along `data`, so that shard_map sums

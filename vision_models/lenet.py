@@ -108,7 +108,7 @@ class RBFHead(nnx.Module):
     """Output layer: minus the squared distances of F6 from the codes of the digits.
 
     Equation 7, with the sign turned so that the largest is the best. The codes are fixed.
-    Cross-entropy over these scores is the paper's equation 9 without its constant e^-j.
+    Cross-entropy over these scores and `evaluation.metrics.rubbish_loss` are equation 9.
     """
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:

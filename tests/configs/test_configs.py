@@ -92,7 +92,7 @@ GOOGLENET = {
     "data.crop": 224,
     "model.dropout": 0.4,
     "model.auxiliary_dropout": 0.7,
-    "auxiliary_weight": 0.3,
+    "loss.auxiliary_weight": 0.3,
     "optimizer.learning_rate": 0.01,
     "optimizer.momentum": 0.9,
     "optimizer.weight_decay": 0.0002,
@@ -114,7 +114,7 @@ RESNET = {
     "optimizer.drop_factor": 0.1,
     "optimizer.plateau_drops": 3,
     "total_steps": 600_000,
-    "auxiliary_weight": 0.0,
+    "loss.auxiliary_weight": 0.0,
 }
 # He et al. 2015, section 4.2.
 CIFAR_RESNET = {

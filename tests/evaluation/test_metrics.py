@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,3 +39,14 @@ def test_totals_leave_out_padding():
         "top1_error": 0.5,
         "top5_error": 0.0,
     }
+
+
+def test_lenets_criterion_is_equation_9():
+    """y of the label + log(e^-j + sum of e^-y), in double precision by hand."""
+    rng = np.random.default_rng(0)
+    penalties, labels, j = rng.uniform(0, 6, (5, 10)), np.array([0, 3, 9, 1, 1]), 1.5
+    expected = penalties[np.arange(5), labels] + np.log(np.exp(-j) + np.exp(-penalties).sum(1))
+    logits = jnp.asarray(-penalties, jnp.float32)
+    ours = metrics.cross_entropy(jax.nn.log_softmax(logits), jnp.asarray(labels))
+    ours = ours + metrics.rubbish_loss(logits, j)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
