@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _paper() -> ConfigDict:
-    config = common.base_config(batch_size=32, learning_rate=0.003)
+    config = common.base_config(batch_size=32, learning_rate=0.002)
     config.data.name = "mnist"
     config.data.resize = 28
     config.data.pad = 2
@@ -49,8 +49,8 @@ def _paper() -> ConfigDict:
     config.model.head = "rbf"  # or linear
     config.loss.rubbish_penalty = 1.0  # j of equation 9
 
-    config.optimizer.drop_epochs = (10, 15, 18)
-    config.optimizer.drop_factor = 0.3
+    config.optimizer.drop_epochs = (10, 14, 17)
+    config.optimizer.drop_factor = 0.25
     config.total_epochs = 20.0
     config.log_every_steps = 500
     return config
