@@ -163,7 +163,7 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> 
         raise ConfigError("nothing to train: set --config.total_epochs or --config.total_steps")
     rates = training.rates_from_config(config.optimizer, steps)
     noise = steps(config.data.augment, "colour_noise_until")
-    statistics = training_statistics(config, dataset)
+    statistics = training_statistics(config, dataset, initial)
     part, parts = training.process_share(task.mesh)
     inputs = training.Inputs(
         training=lambda start: input_pipeline.training_stream(
@@ -201,10 +201,7 @@ def evaluate(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) 
     batches = evaluation_stream(config, dataset, split, task)
     images = None
     if initial is not None:
-        own = initial.normalization is None
-        images = normalization(
-            config, training_statistics(config, dataset) if own else None, initial
-        )
+        images = normalization(config, training_statistics(config, dataset, initial), initial)
     result = training.evaluate_network(
         config, task, batches, split, workdir, dataset.class_names, initial, images
     )
@@ -229,11 +226,12 @@ def evaluation_stream(config: Any, dataset: Any, split: str, task: Any) -> Any:
     )
 
 
-def training_statistics(config: Any, dataset: Any) -> Any:
-    """Mean image and colours of the training set; None where the config needs neither."""
+def training_statistics(config: Any, dataset: Any, initial: Any) -> Any:
+    """Mean image and colours of the training set; None where neither is needed."""
     import input_pipeline
 
-    if not input_pipeline.needs_statistics(config.data):
+    given = initial is not None and initial.normalization is not None
+    if not input_pipeline.needs_statistics(config.data, mean=not given):
         return None
     return input_pipeline.training_statistics(
         dataset.examples("train"), config.data.resize, cache_dir(config)

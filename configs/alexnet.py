@@ -22,8 +22,9 @@ Variants:
              config does not do.
   :owt       the one-tower network of Krizhevsky 2014 ("One weird trick"), which torchvision
              calls alexnet (61,100,840 parameters); torchvision's weights 43.5 / 20.9.
-  :caffe     Caffe's AlexNet: k = 1, biases of .1, crops of 227 from the resized 256x256,
-             batch 256; 42.9 / 19.8, centre crop. Reads bvlc_alexnet.caffemodel.
+  :caffe     Caffe's AlexNet: k = 1, biases of .1, crops of 227, batch 256; 42.9 / 19.8,
+             centre crop. Reads bvlc_alexnet.caffemodel. (There images are squeezed to
+             256x256, and fc6 and fc7 start at .005; here neither.)
   :caffenet  CaffeNet, which pools before it normalises; 42.6 / 19.6. Reads
              bvlc_reference_caffenet.caffemodel.
   :digits    the two-tower network on scikit-learn's handwritten digits, embedded:
@@ -142,6 +143,7 @@ def _owt(config: ConfigDict) -> None:
     config.model.num_classes = config_dict.placeholder(int)
     config.model.image_size = image_size
     config.data.mean = "channel"
+    config.data.deviation = (58.395, 57.12, 57.375)  # He's initialisation is for inputs of 1
 
 
 def _caffe(config: ConfigDict) -> None:

@@ -74,11 +74,15 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
             f"{rest[1]!r} is not understood; overrides are written --config.field=value"
         )
     config = flag_values["config"].value
+    unchanged = _load(source)
     keep_overridden_unit(config, overrides)
     values = {field: _get(config, field) for field in overrides}
     for field, value in values.items():
-        if isinstance(value, tuple) and not all(isinstance(v, int | float) for v in value):
-            raise ConfigError(f"--config.{field}={value}: {field} takes numbers, such as '(1, 2)'")
+        before = _get(unchanged, field)
+        kind = str if before and isinstance(before, tuple) and isinstance(before[0], str) else None
+        if isinstance(value, tuple) and not all(isinstance(v, kind or int | float) for v in value):
+            takes = f"texts, such as {before}" if kind else "numbers, such as '(1, 2)'"
+            raise ConfigError(f"--config.{field}={value}: {field} takes {takes}")
     return CommandLine(config, Path(path).stem, variant, values)
 
 

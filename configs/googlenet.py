@@ -14,7 +14,8 @@ Variants:
           classifiers. torchvision's weights 30.2 / 10.5.
 
 Differences from the paper: it gives neither batch size, first rate, weight decay,
-initialisation nor length; these are Caffe's (bvlc_googlenet). Crops of varying area and
+initialisation nor length; these are Caffe's (bvlc_googlenet), but that its filler called
+xavier draws from a wider range. Crops of varying area and
 aspect, Polyak averaging and the 144-crop test are not there.
 
 Cost: 60 epochs of 1.28 M images at 9.5 GFLOP each (forward and backward).
@@ -46,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.loss.auxiliary_weight = 0.3  # section 5
     config.optimizer.weight_decay = 0.0002
+    config.optimizer.groups.biases = common.parameter_group("bias", multiplier=2.0)
     config.optimizer.drop_factor = 0.96  # section 6: 4% less every eight epochs
     config.optimizer.drop_epochs = tuple(range(8, 60, 8))
     config.total_epochs = 60.0

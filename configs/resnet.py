@@ -6,7 +6,8 @@ Residual Networks".
     python main.py --config=configs/resnet.py:50 --config.data.dir=DIR
 
 Variants, and what the authors' models have on the ILSVRC-2012 validation set, centre crop:
-  :18, :34      11,689,512 and 21,797,672 parameters; 27.9% and 25.0% top-1 error, ten views
+  :18, :34      11,689,512 and 21,797,672 parameters; 24.5% top-1 error for 34, ten views
+                (27.9 and 25.0 with --config.model.shortcut=pad, option A)
   :50           25,557,032    24.7% top-1, 7.8% top-5 error   (also when none is named)
   :101          44,549,160    23.6 / 7.1
   :152          60,192,808    23.0 / 6.7

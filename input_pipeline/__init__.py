@@ -119,11 +119,15 @@ def training_stream(
     )
 
 
-def needs_statistics(data: Any) -> bool:
-    """Whether the fields ask for anything that has to be computed from the training set."""
-    return data.mean in ("image", "image_center", "channel") or (
-        data.augment.colour_noise != "none"
-    )
+def needs_statistics(data: Any, *, mean: bool = True) -> bool:
+    """Whether the fields ask for anything that has to be computed from the training set.
+
+    Args:
+      data: the fields `mean` and `augment` of a config.
+      mean: False if the mean comes from elsewhere.
+    """
+    of_training_set = data.mean in ("image", "image_center", "channel")
+    return (mean and of_training_set) or data.augment.colour_noise != "none"
 
 
 def normalization(data: Any, statistics: Statistics | None) -> dict[str, np.ndarray]:

@@ -242,7 +242,7 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ([*digits, "--config.evaluation.protocol=one"], "evaluation.protocol=one: choose one"),
         (
             [*digits, "--config.model.pool_window=0"],
-            "pool1: window 0 and stride 2 must be at least 1",
+            "pool1: window 0, at least 1 is needed",
         ),
         ([*digits, "--config.model.lrn_constants.size=0"], "lrn_constants.size=0"),
         ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),

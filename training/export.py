@@ -57,9 +57,14 @@ def export(config: Any, workdir: Path) -> Path:
         initial = initial_weights(config, name, options)
         assert initial is not None, "main asks for a checkpoint or init_from"
         if initial.fresh:
-            raise TrainingError(f"{initial.source}: {', '.join(initial.fresh)} is not given")
+            raise TrainingError(
+                f"{initial.source} does not give {', '.join(initial.fresh)}, so that there is no "
+                "whole network to export; train it first"
+            )
         params, statistics = initial.params, initial.statistics
         normalization = initial.normalization
+    if jax.process_index() > 0:
+        return path
     try:
         weights.save(path, name, options, params, statistics, normalization)
     except weights.WeightsError as error:

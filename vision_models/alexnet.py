@@ -20,6 +20,14 @@ REMOVABLE = ("conv3", "conv4", "conv5", "fc6", "fc7")
 PAPER_LRN: Mapping[str, Any] = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False}
 
 
+def check_sizes(kernels: Sequence[int], hidden: Sequence[int]) -> None:
+    """Raises ValueError unless there are five convolutions and two hidden layers."""
+    if len(kernels) != 5 or len(hidden) != 2:
+        raise ValueError(
+            f"kernels takes 5 numbers and hidden 2, not {len(kernels)} and {len(hidden)}"
+        )
+
+
 def alexnet(
     num_classes: int = 1000,
     *,
@@ -101,14 +109,9 @@ def alexnet(
             f"cannot leave out {', '.join(sorted(removed - set(REMOVABLE)))}; "
             f"choose from {', '.join(REMOVABLE)}"
         )
-    if len(kernels) != 5 or len(hidden) != 2:
-        raise ValueError(
-            f"kernels takes 5 numbers and hidden 2, not {len(kernels)} and {len(hidden)}"
-        )
+    check_sizes(kernels, hidden)
     if towers < 1:
         raise ValueError(f"towers={towers}: at least 1")
-    if lrn_constants["size"] < 1:
-        raise ValueError(f"lrn_constants.size={lrn_constants['size']}: at least 1")
 
     net = Builder(
         image_size,

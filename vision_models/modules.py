@@ -303,6 +303,11 @@ class LocalResponseNorm:
     average: bool = False
     across: int = 1
 
+    def __post_init__(self) -> None:
+        """Checks the window."""
+        if self.size < 1:
+            raise ValueError(f"lrn_constants.size={self.size}: at least 1")
+
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """The shape stays."""
 

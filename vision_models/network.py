@@ -206,6 +206,7 @@ class Builder:
     ) -> None:
         """A convolution of square kernels; `channels` are those of all towers."""
         pads = _pads(padding)
+        _check_positive(name, maps=channels, window=window, stride=stride)
         common: dict[str, Any] = {
             "stride": stride,
             "padding": pads,
@@ -239,6 +240,7 @@ class Builder:
         self, name: str, channels: int, window: int, *, padding: int = 0, init: Initializer
     ) -> None:
         """A convolution whose kernels are not shared between positions."""
+        _check_positive(name, maps=channels, window=window)
         part = modules.LocallyConnected(
             (self.height, self.width, self.channels), channels, window,
             padding=_pads(padding), neuron=self.neuron, init=init, bias=self.bias,
@@ -263,8 +265,7 @@ class Builder:
         """Pooling by name: max, average or l2."""
         if kind not in layers.POOLS:
             raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(layers.POOLS)}")
-        if window < 1 or stride < 1:
-            raise ValueError(f"{name}: window {window} and stride {stride} must be at least 1")
+        _check_positive(name, window=window, stride=stride)
         pads = _pads(padding)
         self.add(name, modules.Pool(kind, window, stride, pads, ceil))
         self._slide(name, window, stride, pads, ceil)
@@ -290,6 +291,7 @@ class Builder:
         bias: float | None = None,
     ) -> None:
         """A fully connected layer; `units` of all towers."""
+        _check_positive(name, units=units)
         common: dict[str, Any] = {
             "neuron": self.neuron if neuron is None else neuron,
             "init": init or self.init,
@@ -380,7 +382,10 @@ class Builder:
     def auxiliary(self, name: str, make: Callable[["Builder"], None]) -> None:
         """A classifier on the side; `make` ends it in a head."""
         inner = self.fork()
-        make(inner)
+        try:
+            make(inner)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error} (auxiliary=False leaves it out)") from error
         self.add(name, Auxiliary(inner.parts))
         self.heads += [f"{name}/{head}" for head in inner.heads]
 
@@ -425,6 +430,12 @@ class Builder:
     def _check_divides(self, name: str, channels: int) -> None:
         if channels % self.towers:
             raise ValueError(f"{self.towers} towers do not divide the {channels} maps of {name}")
+
+
+def _check_positive(name: str, **numbers: int) -> None:
+    for what, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name}: {what} {number}, at least 1 is needed")
 
 
 def _pads(padding: int | Padding) -> Padding:

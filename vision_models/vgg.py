@@ -36,7 +36,7 @@ def vgg(
     neuron: str = "relu",
     pool: str = "max",
     dropout: float = 0.5,
-    init: str = "gaussian",
+    init: str = "xavier",
     init_std: float = 0.1,
     rngs: nnx.Rngs,
 ) -> Network:
@@ -55,8 +55,8 @@ def vgg(
       neuron: nonlinearity of all hidden layers.
       pool: max, average or l2.
       dropout: in fc6 and fc7 (inverted).
-      init: gaussian, xavier or he. The paper has Gaussian of variance 10^-2 for A, starts
-        the others from A, and says that Glorot's (xavier) works without that.
+      init: gaussian, xavier or he. The paper has a Gaussian of variance 10^-2 for A, which
+        diverges, starts the others from A, and says that Glorot's (xavier) works without.
       init_std: deviation of the Gaussian.
       rngs: stream `params` draws the parameters.
 
@@ -67,6 +67,8 @@ def vgg(
         raise ValueError(
             f"unknown configuration {configuration!r}; choose one of {', '.join(CONFIGURATIONS)}"
         )
+    if len(hidden) not in (0, 2):
+        raise ValueError(f"hidden={tuple(hidden)}: the units of fc6 and fc7, or () for neither")
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     for stage, row in enumerate(CONFIGURATIONS[configuration].split("|"), start=1):
         for number, entry in enumerate(row.split(), start=1):
@@ -79,7 +81,7 @@ def vgg(
                 net.add(f"neuron{name}", modules.Neuron(neuron))
             else:
                 net.conv(f"conv{name}", int(maps), size, padding=size // 2)
-            if lrn and stage == 1:
+            if lrn and stage == number == 1:
                 net.add("lrn", modules.LocalResponseNorm(**PAPER_LRN))
         net.pool(f"pool{stage}", 2, 2, kind=pool)
     if not hidden:

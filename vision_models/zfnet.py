@@ -6,7 +6,7 @@ from typing import Any
 from flax import nnx
 
 from vision_models import layers, modules
-from vision_models.alexnet import PAPER_LRN
+from vision_models.alexnet import PAPER_LRN, check_sizes
 from vision_models.network import Builder, Network
 
 
@@ -47,6 +47,7 @@ def zfnet(
     Raises:
       ValueError: an option that cannot be.
     """
+    check_sizes(kernels, hidden)
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     net.conv("conv1", kernels[0], 7, stride=2, padding=1)
     net.pool("pool1", 3, 2, kind=pool, ceil=True)

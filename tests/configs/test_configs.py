@@ -77,7 +77,7 @@ VGG = {
     "data.augment.flip": True,
     "data.augment.colour_noise": "paper",
     "model.dropout": 0.5,
-    "model.init": "gaussian",
+    "model.init": "xavier",
     "model.init_std": 0.1,
     "optimizer.learning_rate": 0.01,
     "optimizer.momentum": 0.9,

@@ -14,7 +14,6 @@ width, in, out] or `norm1/variance` [maps]; `normalization/mean` and
 `options` (JSON).
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,18 +54,9 @@ PREPROCESSING: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 
-# Options that change what a network computes but not the shapes of its variables.
-_FUNCTION = (
-    "inverted_dropout",
-    "lrn",
-    "lrn_across_towers",
-    "lrn_constants",
-    "norm1_before_neuron",
-    "pool1_padded",
-    "pool_before_norm",
-    "spatial_norm2",
-    "stride_in",
-)
+# Options that may differ between the network that weights are from and the one they go
+# to: where the shapes of variables tell, and what matters in training only.
+_FREE_OPTIONS = ("num_classes", "image_size", "hidden", "kernels", "towers", "auxiliary", "conv6")
 
 
 def preprocessing(name: str) -> dict[str, np.ndarray]:
@@ -105,10 +95,8 @@ def load(
     source = files.read(path)
     if source.format == "vision_models":
         params, statistics, normalization = files.from_ours(source)
-        ours = Weights(
-            source.metadata["model"], json.loads(source.metadata["options"]),
-            params, statistics, normalization, str(path),
-        )  # fmt: skip
+        made, settings = files.network_of(source)
+        ours = Weights(made, settings, params, statistics, normalization, str(path))
         return fit(ours, name, options or {}, new_head=new_head)
 
     naming = {"pytorch": pytorch, "caffe": caffe}[source.format]
@@ -127,7 +115,9 @@ def load(
     else:
         raise _another_network(path, found_name, name)
     weights = _translate(path, source, naming, found_name, wanted, new_head)
-    return weights if _same(found_name, name) else fit(weights, name, options or {})
+    if _same(found_name, name):
+        return weights
+    return fit(weights, name, options or {}, new_head=new_head)
 
 
 def fit(
@@ -142,12 +132,16 @@ def fit(
       WeightsError: they do not fit; the message names the variables.
     """
     grows = False
+    _check_known(Path(weights.source), weights.name)
     if not _same(weights.name, name):
         grows = _grows(weights.name, name)
         if not grows:
             raise _another_network(Path(weights.source), weights.name, name)
-    settings = {k: v for k, v in weights.options.items() if k in _FUNCTION}
-    _check_options(Path(weights.source), name, options, {} if grows else settings)
+    made = {**vision_models.default_options(weights.name), **weights.options}
+    if grows:
+        made.pop("configuration")
+        made.pop("lrn")
+    _check_options(Path(weights.source), name, options, made)
     model = _abstract(name, options)
     skip = model.heads if new_head else ()
     from_a = tuple(layer for layer in vgg.FROM_A if hasattr(model, layer))
@@ -216,7 +210,7 @@ def _translate(
     skip = model.heads if new_head else ()
     parts = layers_with_variables(model)
     prefixes = naming.layer_names(name, model, source)
-    tensors = naming.prepare(source, prefixes)
+    tensors = naming.prepare(source)
     need: dict[str, tuple[int, ...]] = {}
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     ours: dict[str, str] = {}
@@ -233,13 +227,14 @@ def _translate(
     made = {ours[key]: makers[key](tensors[key]) for key in need}
     if source.format == "caffe":
         caffe.to_rgb(made, model)
+    expected = naming.preprocessing_of(name, source)
     statistics = {n for n in made if n.rpartition("/")[2] in ("mean", "variance")}
     return Weights(
         name,
         options,
         _nested({n: v for n, v in made.items() if n not in statistics}),
         _nested({n: v for n, v in made.items() if n in statistics}),
-        preprocessing(naming.preprocessing_of(name)),
+        preprocessing(expected) if expected else None,
         str(path),
         tuple(skip),
     )
@@ -288,10 +283,20 @@ def _check_options(
     path: Path, name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]
 ) -> None:
     """Raises WeightsError where a network differs in what its tensors do not show."""
-    defaults = vision_models.default_options(name)
     flat_found = _flat_options(found)
-    flat_wanted = _flat_options({**defaults, **wanted})
-    differing = {k: v for k, v in flat_found.items() if flat_wanted.get(k) != v}
+    flat_wanted = _flat_options({**vision_models.default_options(name), **wanted})
+    rescales = flat_wanted.get("inverted_dropout", True)  # then dropout is for training alone
+
+    def free(option: str) -> bool:
+        if option.endswith("dropout") and option != "inverted_dropout":
+            return bool(rescales)
+        return option.startswith("init") or option in _FREE_OPTIONS
+
+    differing = {
+        k: v
+        for k, v in flat_found.items()
+        if not free(k) and k in flat_wanted and flat_wanted[k] != v
+    }
     if differing:
         overrides = " ".join(f"--config.model.{k}={v}" for k, v in differing.items())
         raise WeightsError(f"{path} holds a {name} of other settings, which need {overrides}")

@@ -7,7 +7,7 @@ import numpy as np
 from vision_models import resnet
 from vision_models.network import Network
 from vision_models.weights.convert import is_norm, layers_with_variables
-from vision_models.weights.types import Source, WeightsError
+from vision_models.weights.types import COMMON, Source, WeightsError, vgg_by_convolutions
 
 # Fields of caffe.proto that are read: message -> field -> (number, type, repeated).
 # Types are protobuf's names, or that of another message here.
@@ -92,10 +92,10 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
     """Network and options of a file; None if it is none that is known."""
     names = set(source.tensors)
     if {"ip1.weight", "ip2.weight", "conv1.weight"} <= names:
-        return "lenet_caffe", {}
+        return "lenet_caffe", COMMON
     if {"conv5.weight", "fc6.weight", "fc8.weight"} <= names:
         order = [name for name, _, _ in source.layers]
-        options: dict[str, Any] = {"towers": 2, "inverted_dropout": True}
+        options: dict[str, Any] = {**COMMON, "towers": 2, "inverted_dropout": True}
         if "norm1" in order and "pool1" in order:
             options["pool_before_norm"] = order.index("pool1") < order.index("norm1")
         lrn = next((s for _, kind, s in source.layers if kind == "LRN"), None)
@@ -104,21 +104,18 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
             options["lrn_across_towers"] = True
         return "alexnet", options
     if "conv1_1.weight" in names:
-        convolutions = [
-            v for n, v in source.tensors.items() if n.startswith("conv") and v.ndim == 4
-        ]
-        sixteen = "vgg_c" if any(v.shape[2] == 1 for v in convolutions) else "vgg_d"
-        letters = {8: "vgg_a", 10: "vgg_b", 13: sixteen, 16: "vgg_e"}
-        name = letters.get(len(convolutions))
-        return (name, {"batch_norm": False}) if name else None
+        shapes = [v.shape for n, v in source.tensors.items() if n.startswith("conv")]
+        name = vgg_by_convolutions(shapes)
+        return (name, {**COMMON, "lrn": False, "batch_norm": False}) if name else None
     if "inception_3a/1x1.weight" in names:
-        return "googlenet", {"auxiliary": "loss1/fc.weight" in names}
+        return "googlenet", {**COMMON, "auxiliary": "loss1/fc.weight" in names}
     if "res2a_branch2a.weight" in names:
         blocks = {n.partition("_")[0] for n in names if n.startswith("res")}
         counts = tuple(sum(b.startswith(f"res{s}") for b in blocks) for s in (2, 3, 4, 5))
         for depth in (50, 101, 152):
             if counts == resnet.DEPTHS[depth]:
-                return f"resnet{depth}", {"stride_in": "1x1", "pool1_padded": False}
+                settings = {"neuron": "relu", "shortcut": "projection", "stride_in": "1x1"}
+                return f"resnet{depth}", {**settings, "pool1_padded": False}
     return None
 
 
@@ -128,12 +125,8 @@ def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
     if name == "googlenet":
         return {layer: _googlenet(layer) for layer in layers}
     if name.startswith("resnet"):
-        blocks = {layer.split("/")[0] for layer in layers if "/" in layer}
-        deep = {s for s in "2345" if sum(b.startswith(f"conv{s}_") for b in blocks) > 6}
-        if name == "resnet152":
-            deep |= {"3"}
-        if name == "resnet101":
-            deep |= {"3"}
+        # Stages of many blocks are numbered b1, b2, ... there, others lettered.
+        deep = {"3", "4"} if name in ("resnet101", "resnet152") else set()
         return {layer: _resnet(layer, deep) for layer in layers}
     return {layer: layer for layer in layers}
 
@@ -145,7 +138,7 @@ def tensor_name(layer: str, variable: str) -> str:
     return f"{layer}.{'bias' if variable == 'bias' else 'weight'}"
 
 
-def prepare(source: Source, names: dict[str, str]) -> dict[str, np.ndarray]:
+def prepare(source: Source) -> dict[str, np.ndarray]:
     """The tensors, those of Caffe's separate BatchNorm and Scale layers together.
 
     A bias before a normalisation is moved into its mean.
@@ -161,7 +154,7 @@ def prepare(source: Source, names: dict[str, str]) -> dict[str, np.ndarray]:
     return tensors
 
 
-def preprocessing_of(name: str) -> str:
+def preprocessing_of(name: str, source: Source) -> str | None:
     """What the weights of Caffe's networks expect."""
     return "mnist" if name == "lenet_caffe" else "caffe"
 

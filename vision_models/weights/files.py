@@ -26,6 +26,23 @@ def read(path: Path) -> Source:
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
+    try:
+        source = _read(path, suffix)
+    except WeightsError:
+        raise
+    # What a damaged file makes the libraries raise is not to be foreseen.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise WeightsError(
+            f"{path}: damaged, or no weights ({type(error).__name__}: {reason})"
+        ) from error
+    broken = [name for name, value in source.tensors.items() if not np.isfinite(value).all()]
+    if broken:
+        raise WeightsError(f"{path}: {broken[0]} holds numbers that are not finite; not usable")
+    return source
+
+
+def _read(path: Path, suffix: str) -> Source:
     if suffix == ".caffemodel":
         return caffe.parse(path.read_bytes(), str(path))
     if suffix == ".safetensors":
@@ -53,6 +70,21 @@ def from_ours(
                 node = node.setdefault(parent, {})
         node[leaf] = value
     return trees["params"], trees["statistics"], trees["normalization"] or None
+
+
+def network_of(source: Source) -> tuple[str, dict[str, Any]]:
+    """Name and options of the network of a file that `write_ours` made.
+
+    Raises:
+      WeightsError: it does not say.
+    """
+    try:
+        options = json.loads(source.metadata["options"])
+        return source.metadata["model"], dict(options)
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(
+            f"{source.path}: its metadata do not say whose weights it holds"
+        ) from error
 
 
 def write_ours(
@@ -112,6 +144,12 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(
             f"{path}: PyTorch files need the torch extra: pip install 'vision-models[torch]'"
         ) from error
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start != b"PK" and start[:1] != b"\x80":  # an archive, or a pickle of older versions
+        raise WeightsError(
+            f"{path}: no PyTorch file, or cut short (it starts with {start!r}; a failed download?)"
+        )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -125,23 +163,32 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: no PyTorch file, or cut short") from error
     tensors = _state_dict(found, path, torch.Tensor)
     return {
-        name.removeprefix("module."): value.detach().to(torch.float32).numpy()
+        _plain_name(name): value.detach().to_dense().to(torch.float32).numpy()
         for name, value in tensors.items()
     }
+
+
+def _plain_name(name: str) -> str:
+    """Without what DataParallel and compilation put into names."""
+    name = name.removeprefix("_orig_mod.").removeprefix("module.")
+    return name.replace(".module.", ".")
 
 
 def _state_dict(found: Any, path: Path, tensor: type) -> dict[str, Any]:
     """The dict of tensors, at the top or under one of the usual keys."""
 
-    def is_state_dict(value: Any) -> bool:
-        return isinstance(value, Mapping) and any(isinstance(v, tensor) for v in value.values())
+    def tensors_of(value: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            return {}
+        return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, tensor)}
 
-    if is_state_dict(found):
-        return {k: v for k, v in found.items() if isinstance(v, tensor)}
     if isinstance(found, Mapping):
-        for key in (*_WRAPPERS, *found):
-            if key in found and is_state_dict(found[key]):
-                return {k: v for k, v in found[key].items() if isinstance(v, tensor)}
+        # Training scripts keep a number or two as tensors beside the state dict.
+        inside = [found[key] for key in (*_WRAPPERS, *found) if key in found]
+        candidates = map(tensors_of, [*inside, found])
+        best = next((tensors for tensors in candidates if len(tensors) > 1), None)
+        if best:
+            return best
         raise WeightsError(
             f"{path}: no tensors by name, but {', '.join(map(str, list(found)[:5]))}; save the "
             "state dict itself: torch.save(model.state_dict(), FILE)"

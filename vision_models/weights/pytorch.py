@@ -9,7 +9,7 @@ from vision_models import resnet
 from vision_models.modules import BatchNorm, Conv, Pool
 from vision_models.network import Network
 from vision_models.weights.convert import layers_with_variables
-from vision_models.weights.types import Source
+from vision_models.weights.types import COMMON, Source, vgg_by_convolutions
 
 _VARIABLES = {"kernel": "weight", "scale": "weight", "mean": "running_mean"}
 _VARIABLES |= {"bias": "bias", "variance": "running_var"}
@@ -20,26 +20,30 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
     tensors = source.tensors
     shapes = {name: value.shape for name, value in tensors.items()}
     if shapes.get("features.0.weight") == (64, 3, 11, 11):
-        return "alexnet_owt", {}
+        return "alexnet_owt", {"neuron": "relu"}
     if shapes.get("features.0.weight") == (64, 3, 3, 3):
-        convolutions = [s for n, s in shapes.items() if n.startswith("features") and len(s) == 4]
-        sixteen = "vgg_c" if any(s[2] == 1 for s in convolutions) else "vgg_d"
-        letters = {8: "vgg_a", 10: "vgg_b", 13: sixteen, 16: "vgg_e"}
-        name = letters.get(len(convolutions))
+        name = vgg_by_convolutions([s for n, s in shapes.items() if n.startswith("features")])
         normalized = any("running_mean" in n for n in tensors)
-        return (name, {"batch_norm": normalized}) if name else None
+        settings = {**COMMON, "lrn": False, "batch_norm": normalized}
+        return (name, settings) if name else None
     if "inception3a.branch1.conv.weight" in tensors:
-        return "googlenet_bn", {"auxiliary": any(n.startswith("aux") for n in tensors)}
+        sides = any(n.startswith("aux") for n in tensors)
+        return "googlenet_bn", {**COMMON, "auxiliary": sides}
     if "layer1.0.conv1.weight" in tensors:
         blocks = {m[0] for n in tensors if (m := re.match(r"layer\d+\.\d+\.", n))}
         counts = tuple(sum(b.startswith(f"layer{s}.") for b in blocks) for s in (1, 2, 3, 4))
         bottleneck = "layer1.0.conv3.weight" in tensors
         if not counts[3]:
-            return (f"resnet{6 * counts[0] + 2}", {}) if len(set(counts[:3])) == 1 else None
+            if len(set(counts[:3])) > 1:
+                return None
+            projections = any("downsample" in n or "shortcut" in n for n in tensors)
+            shortcut = "projection" if projections else "pad"
+            return f"resnet{6 * counts[0] + 2}", {"neuron": "relu", "shortcut": shortcut}
         for depth, blocks_of in resnet.DEPTHS.items():
             if counts == blocks_of and bottleneck == (depth >= 50):
-                stride: dict[str, Any] = {"stride_in": "3x3"} if bottleneck else {}
-                return f"resnet{depth}", {**stride, "pool1_padded": True}
+                options = {"neuron": "relu", "shortcut": "projection", "pool1_padded": True}
+                stride = {"stride_in": "3x3"} if bottleneck else {}
+                return f"resnet{depth}", {**options, **stride}
     return None
 
 
@@ -59,13 +63,19 @@ def tensor_name(layer: str, variable: str) -> str:
     return f"{layer}.{_VARIABLES[variable]}"
 
 
-def prepare(source: Source, names: dict[str, str]) -> dict[str, np.ndarray]:
+def prepare(source: Source) -> dict[str, np.ndarray]:
     """The tensors that count: how many batches BatchNorm has seen does not."""
     return {n: v for n, v in source.tensors.items() if not n.endswith("num_batches_tracked")}
 
 
-def preprocessing_of(name: str) -> str:
-    """What torchvision's weights of this network expect."""
+def preprocessing_of(name: str, source: Source) -> str | None:
+    """What torchvision's weights of this network expect; None where others made them.
+
+    CIFAR-10 ResNets are in use with ImageNet's statistics (those whose head is called
+    `linear`) and with CIFAR's.
+    """
+    if "layer1.0.conv1.weight" in source.tensors and "layer4.0.conv1.weight" not in source.tensors:
+        return "torchvision" if "linear.weight" in source.tensors else None
     return "unit" if name == "googlenet_bn" else "torchvision"
 
 

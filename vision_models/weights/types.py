@@ -1,9 +1,20 @@
 """What files hold, and what networks are filled with."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+# What every network of other projects that is read here has in common.
+COMMON = {"neuron": "relu", "pool": "max"}
+
+
+def vgg_by_convolutions(shapes: Iterable[tuple[int, ...]]) -> str | None:
+    """The VGG network of these convolutions, [out, in, height, width]; None if there is none."""
+    kernels = [shape for shape in shapes if len(shape) == 4]
+    sixteen = "vgg_c" if any(shape[2] == 1 for shape in kernels) else "vgg_d"
+    return {8: "vgg_a", 10: "vgg_b", 13: sixteen, 16: "vgg_e"}.get(len(kernels))
 
 
 class WeightsError(ValueError):
