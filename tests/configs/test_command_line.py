@@ -46,6 +46,14 @@ def test_overrides_of_every_kind():
     assert len(parsed.overrides) == 8
 
 
+def test_tuples_take_what_they_hold():
+    figure1 = "--config=configs/cifar10.py:figure1"
+    pools = parse(figure1, "--config.model.pools=('l2', 'max', 'max')").config.model.pools
+    assert pools == ("l2", "max", "max")
+    with pytest.raises(ConfigError, match=r"pools takes texts, such as \('max', 'average'"):
+        parse(figure1, "--config.model.pools=(1, 2, 3)")
+
+
 def test_overrides_may_stand_before_the_config():
     assert parse("--config.batch_size=8", ALEXNET).config.batch_size == 8
     assert parse("--config.batch_size=8", "--config", "configs/alexnet.py").config.batch_size == 8
@@ -94,7 +102,7 @@ def test_crop_and_network_agree():
         ([], "no --config; for example --config=configs/alexnet.py:digits"),
         (["--config=configs/nothing.py"], "no file configs/nothing.py; there are .*alexnet.py"),
         (["--config=nowhere/nothing.py"], "no file nowhere/nothing.py; there are .*alexnet.py"),
-        ([f"{ALEXNET}:twelve"], "no variant :twelve; there are :original, :one_gpu, :digits"),
+        ([f"{ALEXNET}:twelve"], "no variant :twelve; there are :original, :one_gpu, :six_conv"),
         (
             [ALEXNET, "--config.model.droput=0"],
             "no such field; did you mean --config.model.dropout?",
