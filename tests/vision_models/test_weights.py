@@ -80,11 +80,11 @@ NETWORKS = [
     ("googlenet", "googlenet_bn", {}),
     ("resnet18", "resnet18", RESNET),
     ("resnet50", "resnet50", V15),
-    ("resnet152", "resnet152", V15),
+    pytest.param("resnet152", "resnet152", V15, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize("theirs, ours, options", NETWORKS, ids=[n[0] for n in NETWORKS])
+@pytest.mark.parametrize("theirs, ours, options", NETWORKS)
 def test_logits_equal_torchvisions(theirs, ours, options, tmp_path):
     peer = torch_network(theirs)
     loaded = weights.load(saved(peer, tmp_path / "weights.pth"), ours, options)
