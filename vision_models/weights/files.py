@@ -142,7 +142,7 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise WeightsError(
-            f"{path}: PyTorch files need the torch extra: pip install 'vision-models[torch]'"
+            f"{path}: PyTorch files need the torch extra: pip install -e '.[torch]' in the checkout"
         ) from error
     with open(path, "rb") as file:
         start = file.read(2)
