@@ -21,8 +21,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
       learning_rate: at that batch size; overriding the batch size scales it in proportion.
 
     Returns:
-      A config whose `data` is ImageNet at 256 pixels cropped to 224 without augmentation,
-      whose optimiser is plain momentum, and whose `model` has no name yet.
+      A config whose `data` is ImageNet at 256 pixels, cropped to 224 at random places and
+      mirrored at random, whose optimiser is plain momentum, and whose `model` has no name.
     """
     config = ConfigDict()
     config.seed = 0
