@@ -6,7 +6,8 @@
     python main.py --config=configs/vgg.py:d --mode=summary
 
 Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of
-the network's layers; export, the weights as WORKDIR/weights.safetensors.
+the network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the
+dataset at the config's size in --config.data.prepared_dir, quick to read from then on.
 
 Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
@@ -30,7 +31,7 @@ from configs.common import ConfigError, to_steps
 # --help and a misspelt override answer at once.
 
 DONE, USAGE_ERROR, STOPPED, KILLED = 0, 2, 75, 130
-MODES = ("train", "evaluate", "summary", "export")
+MODES = ("train", "evaluate", "summary", "export", "prepare_data")
 
 
 def define_flags() -> flags.FlagValues:
@@ -76,6 +77,8 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     """Opens the data, builds the network and dispatches to the mode."""
     if values.mode == "summary":
         return summary(arguments.config)
+    if values.mode == "prepare_data":
+        return prepare_data(arguments.config)
 
     import training
     from training import workdir as workdirs
@@ -114,16 +117,13 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
 
     try:
         input_pipeline.check_fields(config.data)
-        dataset = input_pipeline.open_dataset(
-            config.data.name,
-            config.data.dir,
-            validation_examples=config.data.validation_examples,
-            cache_dir=cache_dir(config),
-        )
+        dataset = input_pipeline.open_data(config.data, cache_dir(config))
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)
+        listed = workdir / f"images{process_suffix()}.jsonl"
+        reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
         run_mode = {"train": train, "evaluate": evaluate}[mode]
-        return run_mode(config, workdir, dataset, task, initial)
+        return run_mode(config, workdir, dataset, reading, task, initial)
     except input_pipeline.DataError as error:
         return fail(error)
 
@@ -139,7 +139,26 @@ def summary(config: Any) -> int:
     return DONE
 
 
-def train(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> int:
+def prepare_data(config: Any) -> int:
+    """Writes the dataset at the config's size; stopped, it goes on when it is called again."""
+    import signal
+
+    import input_pipeline
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        input_pipeline.check_fields(config.data)
+        reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))
+        print(input_pipeline.prepare_from(config.data, cache_dir(config), reading))
+    except input_pipeline.DataError as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return STOPPED
+    return DONE
+
+
+def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, initial: Any) -> int:
     """Trains, going on from what the workdir holds."""
     import jax
 
@@ -163,13 +182,14 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> 
         raise ConfigError("nothing to train: set --config.total_epochs or --config.total_steps")
     rates = training.rates_from_config(config.optimizer, steps)
     noise = steps(config.data.augment, "colour_noise_until")
-    statistics = training_statistics(config, dataset, initial)
+    statistics = training_statistics(config, dataset, reading, initial)
     part, parts = training.process_share(task.mesh)
     inputs = training.Inputs(
         training=lambda start: input_pipeline.training_stream(
             dataset,
             statistics,
             config.data,
+            reading,
             seed=config.seed,
             batch_size=config.batch_size,
             colour_noise_steps=noise,
@@ -177,7 +197,7 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> 
             process_index=part,
             process_count=parts,
         ),
-        validation=lambda: evaluation_stream(config, dataset, "validation", task),
+        validation=lambda: evaluation_stream(config, dataset, "validation", reading, task),
         normalization=normalization(config, statistics, initial),
         dataset={
             "class_names": list(dataset.class_names),
@@ -191,17 +211,20 @@ def train(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> 
     return DONE if finished else STOPPED
 
 
-def evaluate(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) -> int:
+def evaluate(
+    config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, initial: Any
+) -> int:
     """Evaluates a checkpoint, or weights; writes evaluation.json and prints it."""
     import jax
 
     import training
 
     split = config.evaluation.split or dataset.evaluation_split
-    batches = evaluation_stream(config, dataset, split, task)
+    batches = evaluation_stream(config, dataset, split, reading, task)
     images = None
     if initial is not None:
-        images = normalization(config, training_statistics(config, dataset, initial), initial)
+        statistics = training_statistics(config, dataset, reading, initial)
+        images = normalization(config, statistics, initial)
     result = training.evaluate_network(
         config, task, batches, split, workdir, dataset.class_names, initial, images
     )
@@ -210,23 +233,24 @@ def evaluate(config: Any, workdir: Path, dataset: Any, task: Any, initial: Any) 
     return DONE
 
 
-def evaluation_stream(config: Any, dataset: Any, split: str, task: Any) -> Any:
+def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task: Any) -> Any:
     """One pass over a split, in batches that the mesh divides."""
     import input_pipeline
     import training
 
     part, parts = training.process_share(task.mesh)
-    return input_pipeline.evaluation_batches(
-        dataset.examples(split),
+    return input_pipeline.evaluation_stream(
+        dataset,
+        split,
+        config.data,
+        reading,
         batch_size=task.padded_batch_size(config.evaluation.batch_size),
-        resize=config.data.resize,
-        pad=config.data.pad,
         process_index=part,
         process_count=parts,
     )
 
 
-def training_statistics(config: Any, dataset: Any, initial: Any) -> Any:
+def training_statistics(config: Any, dataset: Any, reading: Any, initial: Any) -> Any:
     """Mean image and colours of the training set; None where neither is needed."""
     import input_pipeline
 
@@ -234,7 +258,7 @@ def training_statistics(config: Any, dataset: Any, initial: Any) -> Any:
     if not input_pipeline.needs_statistics(config.data, mean=not given):
         return None
     return input_pipeline.training_statistics(
-        dataset.examples("train"), config.data.resize, cache_dir(config)
+        dataset.examples("train"), config.data.resize, cache_dir(config), reading
     )
 
 
@@ -246,6 +270,13 @@ def normalization(config: Any, statistics: Any, initial: Any) -> Any:
     if initial is not None and initial.normalization is not None:
         return training.normalization_for(initial, config.data.resize + 2 * config.data.pad)
     return input_pipeline.normalization(config.data, statistics)
+
+
+def process_suffix() -> str:
+    """Tells the files of several processes apart; empty for the first."""
+    import jax
+
+    return f"-{jax.process_index()}" if jax.process_index() else ""
 
 
 def cache_dir(config: Any) -> Path:

@@ -31,7 +31,7 @@ def get_config(variant: str = "c") -> ConfigDict:
     config.data.crop = 32
     config.data.mean = "image"
     config.data.deviation = (58.0, 58.0, 58.0)
-    config.data.augment.random_crop = False
+    config.data.augment.crop = "center"
     config.data.augment.flip = False
 
     model = config.model

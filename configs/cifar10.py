@@ -92,7 +92,7 @@ def _cuda_convnet() -> ConfigDict:
 
 
 def _four_layer(config: ConfigDict, name: str) -> None:
-    config.data.augment.random_crop = False
+    config.data.augment.crop = "center"
     config.data.augment.flip = False
     config.model.name = name
     config.model.neuron = "relu"

@@ -34,8 +34,15 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.dir = config_dict.placeholder(str)
     data.cache_dir = config_dict.placeholder(str)  # mean image, indices; else ~/.cache
     data.validation_examples = config_dict.placeholder(int)  # where there is no such split
-    data.resize = 256  # shorter side, then the central square
-    data.pad = 0  # zeros around it, on each side; crops are taken from it all
+    data.prepared_dir = config_dict.placeholder(str)  # what --mode=prepare_data wrote
+    data.prepare = ConfigDict()
+    data.prepare.format = "raw"  # pixels; or jpeg
+    data.prepare.quality = 95  # of JPEGs, 1 to 100
+    data.decode = "fast"  # DCT scaling of JPEGs 4 and more times too large; or exact
+    data.unreadable = "leave_out"  # damaged beyond repair; or fail
+    data.threads = config_dict.placeholder(int)  # that decode; as many as there are cores
+    data.resize = 256  # pixels of the shorter side
+    data.pad = 0  # zeros around the central square; crops are taken from it all
     data.crop = 224
     # Subtracted: "image", the mean of every pixel of the training set, aligned with crop
     # and flip; "image_center", its central crop whatever the crop; "channel", of every
@@ -44,8 +51,18 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.mean_values = (0.0, 0.0, 0.0)
     data.deviation = (1.0, 1.0, 1.0)  # RGB; divided by
     data.augment = augment = ConfigDict()
-    augment.random_crop = True
+    # Random crops of the central "square", of all the rescaled "image", of a random "area"
+    # and aspect; or always the "center".
+    augment.crop = "square"
+    augment.scale_range = config_dict.placeholder(tuple)  # of the shorter side; None: resize
+    augment.area_range = (0.08, 1.0)  # of the image's area
+    augment.aspect_range = (3 / 4, 4 / 3)  # width over height
     augment.flip = True
+    augment.rotation = 0.0  # degrees either way
+    augment.stretch = 1.0  # of either axis, at most
+    augment.shear = 0.0  # tangent of the angle, either way
+    augment.lens = 0.0  # how far an edge's middle moves, as a share; either way
+    augment.colour_cast = 0  # grey levels either way, of each of RGB in one image of two
     augment.colour_noise = "none"  # or paper, original, gaussian
     add_duration(augment, "colour_noise_until")  # None: to the end
 

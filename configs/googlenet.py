@@ -15,8 +15,8 @@ Variants:
 
 Differences from the paper: it gives neither batch size, first rate, weight decay,
 initialisation nor length; these are Caffe's (bvlc_googlenet), but that its filler called
-xavier draws from a wider range. Crops of varying area and
-aspect, Polyak averaging and the 144-crop test are not there.
+xavier draws from a wider range. Crops are rescaled by bilinear interpolation alone, not by one
+of four kinds at random. Polyak averaging and the 144-crop test are not there.
 
 Cost: 60 epochs of 1.28 M images at 9.5 GFLOP each (forward and backward).
 """
@@ -31,6 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     batch_norm = common.choose_variant(variant, {"": False, "bn": True})
     config = common.base_config(batch_size=32, learning_rate=0.01)
     config.data.mean = "channel"
+    config.data.augment.crop = "area"  # section 6
 
     model = config.model
     model.name = "googlenet_bn" if batch_norm else "googlenet"

@@ -43,7 +43,7 @@ def _paper() -> ConfigDict:
     config.data.mean_values = (20.0, 20.0, 20.0)
     config.data.deviation = (200.0, 200.0, 200.0)
     config.data.augment.flip = False
-    config.data.augment.random_crop = False
+    config.data.augment.crop = "center"
 
     config.model.name = "lenet5"
     config.model.neuron = "scaled_tanh"

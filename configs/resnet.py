@@ -21,9 +21,9 @@ it in the 3x3 ("v1.5"), and another first pool:
         --config.init_from=resnet50.pth \
         --config.model.stride_in=3x3 --config.model.pool1_padded=True
 
-Differences from the paper: images are rescaled to 256 pixels, where the paper draws from
-[256, 480] for each; statistics of BatchNorm are over the whole batch, where the paper has
-each GPU's.
+Differences from the paper: statistics of BatchNorm are over the whole batch, where the paper
+has each GPU's. The mean of every pixel, which the paper subtracts, is that of the central
+224x224 pixels at a shorter side of 256; it does not move with crop and scale.
 
 Cost: 120 epochs of 1.28 M images at 23 GFLOP each (50 layers, forward and backward).
 """
@@ -43,7 +43,9 @@ VARIANTS = {
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; see above."""
     config = common.base_config(batch_size=256, learning_rate=0.1)
-    config.data.mean = "image"
+    config.data.mean = "image_center"
+    config.data.augment.crop = "image"  # section 3.4
+    config.data.augment.scale_range = (256, 480)
     config.data.augment.colour_noise = "paper"
 
     model = config.model

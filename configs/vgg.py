@@ -25,8 +25,13 @@ scale, S = Q = 256 (Table 3), dense evaluation:
 
 PyTorch weights: --config.init_from=vgg16.pth in any mode, with :d, and so on.
 
-Differences from the paper: images are cropped from the central 256x256 square, and the
-test takes its central crop, where the paper takes all of the rescaled image.
+Training scale S (section 3.1): 256 as it stands; the paper's others are
+  S = 384          --config.data.resize=384 --config.optimizer.learning_rate=0.001, from S = 256
+  S in [256; 512]  "--config.data.augment.scale_range=(256,512)" --config.data.resize=384
+                   --config.optimizer.learning_rate=0.001, from S = 384
+each with --config.init_from=RUN of the one it starts from.
+
+Differences from the paper: the test takes the central crop, where the paper's is dense.
 
 Cost: 74 epochs of 1.28 M images at 93 GFLOP each (D, forward and backward); the authors'
 runs took two to three weeks on four Titan Black.
@@ -48,6 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
     name = common.choose_variant(variant, VARIANTS)
     config = common.base_config(batch_size=256, learning_rate=0.01)  # section 3.1
     config.data.mean = "channel"  # section 2.1
+    config.data.augment.crop = "image"  # section 3.1
     config.data.augment.colour_noise = "paper"  # section 3.1
 
     model = config.model

@@ -2,11 +2,16 @@
 
 dataset = open_dataset("imagenet2012", "/data/imagenet")
 statistics = training_statistics(dataset.examples("train"), 256, default_cache_dir())
-for batch in training_stream(dataset, statistics, config.data, ...): ...
+for batch in training_stream(dataset, statistics, config.data, reading, ...): ...
+
+A file a stage: sources and datasets (where examples are), order (which one comes when),
+decode (bytes to pixels), augment (crops and colours), batches (the tf.data pipelines);
+kernels has the inner loops, prepare writes datasets at a fixed size.
 """
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 # TensorFlow only feeds images here: its start-up messages about devices and
@@ -17,23 +22,31 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import preprocess
-from input_pipeline.batches import Batch, evaluation_batches, training_batches
+from input_pipeline import augment, batches
+from input_pipeline.augment import Crops
+from input_pipeline.batches import Batch, Reading, training_batches
 from input_pipeline.datasets import Dataset, default_cache_dir, open_dataset
 from input_pipeline.errors import DataError
+from input_pipeline.prepare import FORMATS, open_prepared, prepare_data, settings_of
+from input_pipeline.report import Report, reporter, silent
 from input_pipeline.statistics import Statistics, training_statistics
 
 __all__ = [
     "DataError",
     "Dataset",
+    "Reading",
     "Statistics",
     "check_fields",
     "default_cache_dir",
-    "evaluation_batches",
+    "evaluation_stream",
     "needs_statistics",
     "normalization",
+    "open_data",
     "open_dataset",
-    "training_batches",
+    "prepare_data",
+    "prepare_from",
+    "reading_from",
+    "reporter",
     "training_statistics",
     "training_stream",
 ]
@@ -41,39 +54,176 @@ __all__ = [
 # Accelerators belong to JAX; TensorFlow would take all their memory.
 tf.config.set_visible_devices([], "GPU")
 
-# Values of data.mean.
+# Values of data.mean and data.decode.
 MEANS = ("image", "image_center", "channel", "values", "none")
+DECODE = ("fast", "exact")
 
 
 def check_fields(data: Any) -> None:
     """Looks over a config's `data` fields before anything is spent on them.
 
     Raises:
-      DataError: a crop larger than the image, or an unknown kind of noise or mean.
+      DataError: a crop larger than the image, scales below the crop, a number out of its
+        range, or an unknown choice; the message names the field.
     """
+    chosen = data.augment
+    for field, value, known in (
+        ("data.mean", data.mean, MEANS),
+        ("data.decode", data.decode, DECODE),
+        ("data.unreadable", data.unreadable, batches.UNREADABLE),
+        ("data.prepare.format", data.prepare.format, FORMATS),
+        ("data.augment.crop", chosen.crop, augment.CROPS),
+        ("data.augment.colour_noise", chosen.colour_noise, augment.COLOUR_NOISE),
+    ):
+        if value not in known:
+            raise DataError(f"{field}={value}: choose one of {', '.join(known)}")
+
     if data.pad < 0:
         raise DataError(f"data.pad={data.pad}: pixels on each side, at least 0")
+    padding = f" padded by data.pad={data.pad}" if data.pad else ""
     if not 0 < data.crop <= data.resize + 2 * data.pad:
-        padding = f" padded by data.pad={data.pad}" if data.pad else ""
         raise DataError(
             f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels{padding}"
         )
+    if not 1 <= data.prepare.quality <= 100:
+        raise DataError(f"data.prepare.quality={data.prepare.quality}: 1 to 100")
+    if data.threads is not None and data.threads < 1:
+        raise DataError(f"data.threads={data.threads}: at least 1")
     if len(data.deviation) != 3 or min(data.deviation) <= 0:
         raise DataError(f"data.deviation={data.deviation}: three numbers above 0")
     if len(data.mean_values) != 3:
         raise DataError(f"data.mean_values={data.mean_values}: three numbers, RGB in 0..255")
-    for field, value, known in (
-        ("data.mean", data.mean, MEANS),
-        ("data.augment.colour_noise", data.augment.colour_noise, preprocess.COLOUR_NOISE),
+
+    scales = chosen.scale_range
+    if scales is not None:
+        if chosen.crop not in ("square", "image"):
+            raise DataError(
+                f"data.augment.scale_range has no meaning with data.augment.crop={chosen.crop}; "
+                "choose square or image"
+            )
+        if len(scales) != 2 or not all(isinstance(s, int) for s in scales) or scales[0] > scales[1]:
+            raise DataError(
+                f"data.augment.scale_range={scales}: smallest and largest shorter side, "
+                "such as (256,512)"
+            )
+        if scales[0] + 2 * data.pad < data.crop:
+            raise DataError(
+                f"data.augment.scale_range={scales}: the smallest is below "
+                f"data.crop={data.crop}{padding}"
+            )
+    for field, (low, high), most in (
+        ("area_range", _pair(chosen.area_range), 1.0),
+        ("aspect_range", _pair(chosen.aspect_range), float("inf")),
     ):
-        if value not in known:
-            raise DataError(f"{field}={value}: choose one of {', '.join(known)}")
+        if not 0 < low <= high <= most:
+            raise DataError(
+                f"data.augment.{field}=({low}, {high}): two numbers above 0"
+                + (" and up to 1" if most == 1 else "")
+                + ", the smaller first"
+            )
+    if not 0 <= chosen.rotation <= 180 or not chosen.shear >= 0 or chosen.stretch < 1:
+        raise DataError(
+            f"data.augment: rotation={chosen.rotation} (0 to 180 degrees), shear={chosen.shear} "
+            f"(at least 0), stretch={chosen.stretch} (at least 1)"
+        )
+    if not 0 <= chosen.lens < 1:
+        raise DataError(f"data.augment.lens={chosen.lens}: at least 0 and below 1")
+    if not 0 <= chosen.colour_cast <= 255:
+        raise DataError(f"data.augment.colour_cast={chosen.colour_cast}: 0 to 255 grey levels")
+    if data.pad and (chosen.crop == "area" or chosen.crop == "image" or _crops(data).distorts):
+        raise DataError(
+            f"data.pad={data.pad} goes with crops of the square alone: "
+            "data.augment.crop=square or center, and no distortion"
+        )
+    if data.mean == "image" and (chosen.crop in ("image", "area") or scales is not None):
+        raise DataError(
+            "data.mean=image is the mean under each crop of the central square; with "
+            f"data.augment.crop={chosen.crop}"
+            + (" and scale_range" if scales is not None else "")
+            + " choose data.mean=image_center or channel"
+        )
+
+
+def _pair(values: Any) -> tuple[float, float]:
+    return (values[0], values[1]) if len(values) == 2 else (0.0, 0.0)
+
+
+def _crops(data: Any) -> Crops:
+    """How training crops are taken, from the fields of a config."""
+    chosen = data.augment
+    return Crops(
+        resize=data.resize,
+        crop=data.crop,
+        kind=chosen.crop,
+        scale_range=None if chosen.scale_range is None else tuple(chosen.scale_range),
+        area_range=tuple(chosen.area_range),
+        aspect_range=tuple(chosen.aspect_range),
+        flip=chosen.flip,
+        pad=data.pad,
+        rotation=chosen.rotation,
+        stretch=chosen.stretch,
+        shear=chosen.shear,
+        lens=chosen.lens,
+    )
+
+
+def reading_from(data: Any, report: Report = silent) -> Reading:
+    """How images are read, from the fields `decode`, `unreadable` and `threads` of a config."""
+    return Reading(
+        exact=data.decode == "exact",
+        unreadable=data.unreadable,
+        report=report,
+        threads=data.threads,
+    )
+
+
+def open_data(data: Any, cache_dir: Path) -> Dataset:
+    """The dataset that a config's `data` fields name, prepared or not.
+
+    Raises:
+      DataError: see `open_dataset` and `open_prepared`.
+    """
+    if data.prepared_dir:
+        return open_prepared(Path(data.prepared_dir).expanduser(), settings_of(data), cache_dir)
+    return open_dataset(
+        data.name,
+        data.dir,
+        validation_examples=data.validation_examples,
+        cache_dir=cache_dir,
+    )
+
+
+def prepare_from(data: Any, cache_dir: Path, reading: Reading) -> str:
+    """Prepares the dataset of a config in `data.prepared_dir`; a sentence on what is there now.
+
+    Raises:
+      DataError: no directory, or see `open_dataset` and `prepare_data`.
+    """
+    if not data.prepared_dir:
+        raise DataError("where to? Name a directory with --config.data.prepared_dir=DIR")
+    directory, settings = Path(data.prepared_dir).expanduser(), settings_of(data)
+    dataset = open_dataset(
+        data.name, data.dir, validation_examples=data.validation_examples, cache_dir=cache_dir
+    )
+    about = prepare_data(dataset, directory, settings, reading)
+    shards = about["shards"].values()
+    counts: dict[str, int] = {}
+    for shard in shards:
+        counts[shard["split"]] = counts.get(shard["split"], 0) + shard["records"]
+    said = ", ".join(f"{split} {count}" for split, count in counts.items())
+    size = sum(shard["bytes"] for shard in shards) / 1e9
+    return (
+        f"{directory}: {said} images, {size:.2f} GB, shorter side {settings['size']}, "
+        f"{settings['format']}; {about['repaired']} repaired and {about['left_out']} left out "
+        f"(report.jsonl). Train with --config.data.prepared_dir={directory}"
+    )
 
 
 def training_stream(
     dataset: Dataset,
     statistics: Statistics | None,
     data: Any,
+    reading: Reading,
     *,
     seed: int,
     batch_size: int,
@@ -88,32 +238,47 @@ def training_stream(
       dataset: its split `train` is read.
       statistics: of that split, at `data.resize` pixels; None without colour noise.
       data: the fields `resize`, `pad`, `crop` and `augment` of a config.
+      reading: from `reading_from`.
       seed, batch_size, start_step, process_index, process_count: as in `training_batches`.
       colour_noise_steps: there is no colour noise from this step on; None keeps it.
     """
     covariance = np.zeros((3, 3)) if statistics is None else statistics.covariance
-    colours, scale = preprocess.colour_basis(data.augment.colour_noise, covariance)
+    basis, scale = augment.colour_basis(data.augment.colour_noise, covariance)
+    cast = data.augment.colour_cast
 
-    def augment(uniform: np.ndarray, step: int) -> dict[str, np.ndarray]:
+    def colours(uniform: np.ndarray, step: int) -> dict[str, np.ndarray]:
         noisy = colour_noise_steps is None or step < colour_noise_steps
-        return preprocess.draw_augmentation(
-            uniform,
-            margin=data.resize + 2 * data.pad - data.crop,
-            random_crop=data.augment.random_crop,
-            flip=data.augment.flip,
-            colours=colours if noisy else None,
-            colour_scale=scale,
-        )
+        return augment.draw_colours(uniform, basis=basis if noisy else None, scale=scale, cast=cast)
 
     return training_batches(
         dataset.examples("train"),
+        _crops(data),
         seed=seed,
         batch_size=batch_size,
-        resize=data.resize,
-        pad=data.pad,
-        crop=data.crop,
-        augment=augment,
+        colours=colours,
+        reading=reading,
         start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def evaluation_stream(
+    dataset: Dataset,
+    split: str,
+    data: Any,
+    reading: Reading,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Generator[Batch, None, None]:
+    """One pass over a split, central squares of `data.resize`; see `evaluation_batches`."""
+    return batches.evaluation_batches(
+        dataset.examples(split),
+        augment.central_square(data.resize, data.pad),
+        batch_size=batch_size,
+        reading=reading,
         process_index=process_index,
         process_count=process_count,
     )

@@ -1,26 +1,74 @@
 """tf.data pipelines: examples in, batches of NumPy arrays out."""
 
+import atexit
+import dataclasses
+import functools
+import os
+import weakref
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import order, preprocess
+from input_pipeline import augment, order
+from input_pipeline.augment import Crops
+from input_pipeline.decode import UnreadableError
 from input_pipeline.errors import DataError
+from input_pipeline.report import Report, silent
 from input_pipeline.sources import Examples
 
 Batch = dict[str, np.ndarray]
 
+UNREADABLE = ("leave_out", "fail")
+# So many unreadable images one after another are no accident.
+_TOO_MANY = 100
+# Closed before the interpreter goes: TensorFlow's threads would wait for its lock for ever.
+_streams: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_streams() -> None:
+    for stream in list(_streams):
+        stream.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How images are read.
+
+    Attributes:
+      exact: without DCT scaling of large JPEGs; see `decode.window`.
+      unreadable: what becomes of an image of which nothing can be made. `leave_out`: the
+        example after it stands in for it in training, evaluation goes without it; or `fail`.
+      report: called for every image that is repaired or left out.
+      threads: that decode; None for as many as there are cores.
+    """
+
+    exact: bool = False
+    unreadable: str = "leave_out"
+    report: Report = silent
+    threads: int | None = None
+
+    @property
+    def parallel(self) -> int:
+        """The number of threads."""
+        if self.threads is not None:
+            return self.threads
+        try:
+            return len(os.sched_getaffinity(0))
+        except AttributeError:  # not Linux
+            return os.cpu_count() or 1
+
 
 def training_batches(
     examples: Examples,
+    crops: Crops,
     *,
     seed: int,
     batch_size: int,
-    resize: int,
-    pad: int = 0,
-    crop: int,
-    augment: Callable[[np.ndarray, int], dict[str, np.ndarray]],
+    colours: Callable[[np.ndarray, int], dict[str, np.ndarray]],
+    reading: Reading,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -32,66 +80,68 @@ def training_batches(
 
     Args:
       examples: the training split.
+      crops: how crops are taken.
       seed: seed of order and augmentation.
       batch_size: examples in a batch over all processes.
-      resize: pixels of the square that the image becomes.
-      pad: zeros around it, in pixels on each side; crops are taken from it all.
-      crop: pixels of the crop.
-      augment: (uniform draws [B, DRAWS], step) -> arrays [B, ...] by name, with
-        `crop_offset` and `flip` among them.
+      colours: (uniform draws [b, DRAWS], step) -> arrays [b, ...] by name.
+      reading: how images are read.
       start_step: the first step.
       process_index, process_count: this process gets its share of every batch, rows
         process_index * batch_size / process_count onwards.
 
     Yields:
-      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b] and the
-      arrays of `augment`, b the share of this process.
+      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `crop_offset`
+      int32 [b, 2] (y, x), `flip` bool [b], and the arrays of `colours`, b the share of this
+      process. Images are cropped and mirrored already.
 
     Raises:
-      DataError: an image cannot be decoded; the message names it.
+      DataError: an image cannot be read and must not be left out, or a hundred one after
+        another; the message names it.
     """
     share = batch_size // process_count
 
-    def at(step: int) -> tuple[np.ndarray, np.ndarray]:
-        positions = step * batch_size + process_index * share + np.arange(share)
-        return order.examples_at(seed, positions, examples.count)
+    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        steps, rows = np.divmod(positions, share)
+        stream = steps * batch_size + process_index * share + rows
+        indices, epochs = order.examples_at(seed, stream, examples.count)
+        return indices, epochs, order.uniform_draws(seed, epochs, indices)
 
-    def find(step: np.int64) -> tuple[np.ndarray, ...]:
-        indices, epochs = at(int(step))
-        drawn = augment(order.uniform_draws(seed, epochs, indices), int(step))
-        return (*examples.find(indices), indices, *(drawn[name] for name in names))
+    def fill(positions: np.ndarray, out: Batch) -> None:
+        indices, _, uniform = at(positions)
+        for row, index in enumerate(indices):
+            for _ in range(_TOO_MANY):
+                taken = _take(examples, index, crops, uniform[row], out["image"][row], reading)
+                if taken is not None:
+                    break
+                index = (index + 1) % examples.count
+            else:
+                raise DataError(
+                    f"{examples.name(int(index))} and the {_TOO_MANY - 1} images before it "
+                    "cannot be read; is this the right dataset?"
+                )
+            out["index"][row] = index
+            out["label"][row], out["crop_offset"][row], out["flip"][row] = taken
 
-    probe = augment(np.full((1, order.DRAWS), 0.5), 0)
-    names = sorted(probe)
-    specs = (
-        *examples.find_spec,
-        tf.TensorSpec([], tf.int64),
-        *(tf.TensorSpec(probe[name].shape[1:], probe[name].dtype) for name in names),
-    )
-
-    def prepare(*row: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = len(examples.find_spec)
-        image, label = examples.load(*row[:found])
-        drawn = dict(zip(names, row[found + 1 :], strict=True))
-        square = preprocess.pad(preprocess.resize_and_center(image, resize), pad)
-        window = preprocess.crop_and_flip(square, drawn["crop_offset"], drawn["flip"], crop)
-        return {"image": window, "label": label, "index": row[found], **drawn}
-
-    steps = tf.data.Dataset.range(start_step, np.iinfo(np.int64).max)
-    batches = _rows(steps, find, specs).map(prepare, tf.data.AUTOTUNE, deterministic=True)
-    return _iterate(
-        batches.batch(share, drop_remainder=True),
-        examples,
-        lambda delivered: at(start_step + delivered)[0],
-    )
+    size = crops.crop
+    specs = {
+        "image": tf.TensorSpec([share, size, size, 3], tf.uint8),
+        "label": tf.TensorSpec([share], tf.int32),
+        "index": tf.TensorSpec([share], tf.int64),
+        "crop_offset": tf.TensorSpec([share, 2], tf.int32),
+        "flip": tf.TensorSpec([share], tf.bool),
+    }
+    batches = _parallel(fill, specs, reading.parallel, start=start_step)
+    for step, batch in enumerate(batches, start_step):
+        _, _, uniform = at(step * share + np.arange(share))
+        yield batch | colours(uniform, step)
 
 
 def evaluation_batches(
     examples: Examples,
+    crops: Crops,
     *,
     batch_size: int,
-    resize: int,
-    pad: int = 0,
+    reading: Reading,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Generator[Batch, None, None]:
@@ -99,80 +149,156 @@ def evaluation_batches(
 
     Args:
       examples: the split.
+      crops: of the kind `center`, as `augment.central_square` makes them; protocols crop
+        further on the device.
       batch_size: examples in a batch over all processes.
-      resize: pixels of the central square; protocols crop it on the device.
-      pad: zeros around it, in pixels on each side.
+      reading: how images are read.
       process_index, process_count: as in `training_batches`.
 
     Yields:
-      `image` uint8 [b, square, square, 3] of resize + 2 pad pixels, `label` int32 [b],
-      `mask` float32 [b], 1 for an example and 0 for padding, b the share of this process.
+      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `mask` float32 [b], 1 for an
+      example and 0 for padding and for what is left out, b the share of this process.
 
     Raises:
-      DataError: an image cannot be decoded; the message names it.
+      DataError: an image cannot be read and must not be left out; the message names it.
     """
     share = batch_size // process_count
+    middle = np.full(order.DRAWS, 0.5)
+
+    def fill(positions: np.ndarray, out: Batch) -> None:
+        steps, rows = np.divmod(positions, share)
+        out["label"][:] = 0
+        out["mask"][:] = 0
+        for row, index in enumerate(steps * batch_size + process_index * share + rows):
+            taken = None
+            if index < examples.count:
+                taken = _take(examples, index, crops, middle, out["image"][row], reading)
+            if taken is None:
+                out["image"][row] = 0
+            else:
+                out["label"][row], out["mask"][row] = taken[0], 1
+
+    specs = {
+        "image": tf.TensorSpec([share, crops.crop, crops.crop, 3], tf.uint8),
+        "label": tf.TensorSpec([share], tf.int32),
+        "mask": tf.TensorSpec([share], tf.float32),
+    }
     steps = -(-examples.count // batch_size)
-
-    def at(step: int) -> tuple[np.ndarray, np.ndarray]:
-        positions = step * batch_size + process_index * share + np.arange(share)
-        real = positions < examples.count
-        return np.where(real, positions, 0), real.astype(np.float32)
-
-    def find(step: np.int64) -> tuple[np.ndarray, ...]:
-        indices, mask = at(int(step))
-        return (*examples.find(indices), mask)
-
-    def prepare(*row: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label = examples.load(*row[:-1])
-        square = preprocess.pad(preprocess.resize_and_center(image, resize), pad)
-        return {"image": square, "label": label, "mask": row[-1]}
-
-    specs = (*examples.find_spec, tf.TensorSpec([], tf.float32))
-    rows = _rows(tf.data.Dataset.range(steps), find, specs)
-    batches = rows.map(prepare, tf.data.AUTOTUNE, deterministic=True)
-    return _iterate(
-        batches.batch(share, drop_remainder=True), examples, lambda delivered: at(delivered)[0]
-    )
+    yield from _parallel(fill, specs, reading.parallel, stop=steps)
 
 
-def _rows(
-    steps: tf.data.Dataset,
-    find: Callable[[np.int64], tuple[np.ndarray, ...]],
-    specs: tuple[tf.TensorSpec, ...],
-) -> tf.data.Dataset:
-    """Applies `find` to every step and gives the rows of what it returns one by one."""
+def _take(
+    examples: Examples,
+    index: np.int64,
+    crops: Crops,
+    uniform: np.ndarray,
+    out: np.ndarray,
+    reading: Reading,
+) -> tuple[int, tuple[int, int], bool] | None:
+    """Writes an example's crop to `out`; gives label, offset and flip, None if it is left out."""
+    content, label = examples.read(int(index))
 
-    def traced(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        columns = tf.numpy_function(find, [step], [spec.dtype for spec in specs], stateful=False)
-        for column, spec in zip(columns, specs, strict=True):
-            column.set_shape([None, *spec.shape])
-        return tuple(columns)
+    def repaired(reason: str) -> None:
+        reading.report(examples.name(int(index)), "repaired", reason)
 
-    return steps.map(traced).unbatch()
-
-
-def _iterate(
-    batches: tf.data.Dataset, examples: Examples, indices_of: Callable[[int], np.ndarray]
-) -> Generator[Batch, None, None]:
-    """Runs the pipeline; `indices_of` says which examples its n-th batch holds."""
-    delivered = 0
     try:
-        for batch in batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-            yield batch
-            delivered += 1
-    except tf.errors.OpError as error:
-        raise _explain(error, examples, indices_of(delivered)) from error
+        offset, flip = augment.take(
+            content, crops, uniform, out, exact=reading.exact, repaired=repaired
+        )
+    except UnreadableError as error:
+        leave_out(examples, int(index), error, reading)
+        return None
+    return label, offset, flip
 
 
-def _explain(error: tf.errors.OpError, examples: Examples, suspects: np.ndarray) -> DataError:
-    """Says which example it was, which tf.data does not."""
-    for index in suspects:
-        row = [column[0] for column in examples.find(np.array([index]))]
+def leave_out(examples: Examples, index: int, error: UnreadableError, reading: Reading) -> None:
+    """Notes that an example is left out.
+
+    Raises:
+      DataError: it must not be.
+    """
+    name = examples.name(index)
+    if reading.unreadable == "fail":
+        raise DataError(
+            f"{name}: {error}; repair or remove it, or --config.data.unreadable=leave_out"
+        ) from error
+    reading.report(name, "left out", str(error))
+
+
+def _parallel(
+    fill: Callable[[np.ndarray, Batch], None],
+    specs: dict[str, tf.TensorSpec],
+    threads: int,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+) -> Generator[Batch, None, None]:
+    """Batches in order, a few of them made ahead, the rows of each by several threads.
+
+    Rows are written straight into their batch: passing images one by one through tf.data
+    costs two copies of each and, with a Python function, .3 ms more.
+
+    Args:
+      fill: (positions int64 [n], arrays [n, ...] by name) writes these rows.
+      specs: of the arrays of a batch, by name; the first axis is `rows`, the same for all,
+        and batch b holds positions b * rows to (b + 1) * rows - 1.
+      threads: that call `fill` side by side.
+      start, stop: the first batch, and the one after the last; None for no end.
+    """
+    rows = next(iter(specs.values())).shape[0]
+    piece = max(1, min(8, rows // (4 * threads)))
+    pieces = [slice(at, at + piece) for at in range(0, rows, piece)]
+    failures: list[Exception] = []
+
+    def make(pool: ThreadPoolExecutor, batch: np.int64) -> list[np.ndarray]:
+        arrays = {name: _aligned(spec) for name, spec in specs.items()}
+        positions = int(batch) * rows + np.arange(rows)
+
+        def fill_piece(part: slice) -> None:
+            fill(positions[part], {name: array[part] for name, array in arrays.items()})
+
         try:
-            examples.load(*row)
-        except tf.errors.OpError as cause:
-            reason = cause.message.splitlines()[0].split("[Op:")[0].strip()
-            name = examples.name(int(index))
-            return DataError(f"{name}: cannot be read ({reason}); repair or remove it")
-    return DataError(f"the images could not be prepared: {error.message.splitlines()[0]}")
+            list(pool.map(fill_piece, pieces))
+        except Exception as error:
+            failures.append(error)  # tf.data would pass on its text alone
+            raise
+        return list(arrays.values())
+
+    def run() -> Generator[Batch, None, None]:
+        with ThreadPoolExecutor(threads, "images") as pool:
+
+            def traced(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                types = [spec.dtype for spec in specs.values()]
+                made = functools.partial(make, pool)
+                columns = tf.numpy_function(made, [batch], types, stateful=False)
+                for column, spec in zip(columns, specs.values(), strict=True):
+                    column.set_shape(spec.shape)
+                return tuple(columns)
+
+            end = np.iinfo(np.int64).max if stop is None else stop
+            # Two at a time, so that no thread waits for the last rows of a batch.
+            pipeline = tf.data.Dataset.range(start, end).map(traced, 2, deterministic=True)
+            options = tf.data.Options()
+            options.threading.private_threadpool_size = 3
+            options.autotune.enabled = False
+            try:
+                for columns in pipeline.prefetch(2).with_options(options).as_numpy_iterator():
+                    yield dict(zip(specs, columns, strict=True))
+            except tf.errors.OpError as error:
+                if failures:
+                    raise failures[0] from error
+                message = f"the images could not be prepared: {error.message}"
+                raise DataError(message) from error
+
+    stream = run()
+    _streams.add(stream)
+    return stream
+
+
+def _aligned(spec: tf.TensorSpec) -> np.ndarray:
+    """An empty array whose memory TensorFlow takes over as it is, instead of copying it."""
+    dtype = spec.dtype.as_numpy_dtype
+    size = spec.shape.num_elements() * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    begin = -memory.ctypes.data % 64
+    return memory[begin : begin + size].view(dtype).reshape(spec.shape)

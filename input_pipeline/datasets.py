@@ -89,9 +89,9 @@ def open_dataset(
         if version is not None:
             splits, class_names = _tfds(version, name, cache_dir)
         elif name == "imagenet2012":
-            splits, class_names = _imagenet_folders(root)
+            splits, class_names = _imagenet_folders(root, cache_dir)
         elif name == "folder":
-            splits, class_names = _own_folders(root)
+            splits, class_names = _own_folders(root, cache_dir)
         else:
             raise DataError(
                 f"{root}: no {name} as TFDS prepares it (looked for "
@@ -163,7 +163,7 @@ def _digits() -> tuple[dict[str, Examples], tuple[str, ...]]:
     return {"train": examples}, tuple(str(digit) for digit in range(10))
 
 
-def _imagenet_folders(root: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
+def _imagenet_folders(root: Path, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
     train = root / "train"
     validation = next((root / n for n in ("val", "validation") if (root / n).is_dir()), None)
     if not train.is_dir() or validation is None:
@@ -185,7 +185,7 @@ def _imagenet_folders(root: Path) -> tuple[dict[str, Examples], tuple[str, ...]]
                 f"{directory / strange[0]}: no synset of ImageNet, such as n01440764. "
                 "For classes of your own: --config.data.name=folder"
             )
-        splits[split] = sources.from_folders(directory, synsets)
+        splits[split] = sources.from_folders(directory, synsets, cache_dir)
     return splits, synsets
 
 
@@ -196,7 +196,7 @@ def imagenet_synsets() -> tuple[str, ...]:
     return tuple(tfds.builder("imagenet2012", data_dir=os.devnull).info.features["label"].names)
 
 
-def _own_folders(root: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
+def _own_folders(root: Path, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
     """train/<class>/, and val/ (or validation/) and test/ where they are; or just <class>/."""
     if (root / "train").is_dir():
         where = {"train": root / "train"}
@@ -210,7 +210,9 @@ def _own_folders(root: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
             f"{where['train']}: {len(class_names)} class folders, at least two are needed "
             "(looked for train/<class>/* or <class>/*)"
         )
-    splits = {split: sources.from_folders(path, class_names) for split, path in where.items()}
+    splits = {
+        split: sources.from_folders(path, class_names, cache_dir) for split, path in where.items()
+    }
     return splits, class_names
 
 
@@ -222,6 +224,12 @@ def _tfds_version(root: Path, name: str) -> Path | None:
         return root
     found = [info.parent for info in (root / name).glob("**/dataset_info.json")]
     numbered = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
+    unfinished = next((root / name).glob("**/*.incomplete*"), None)
+    if not numbered and unfinished is not None:
+        raise DataError(
+            f"{unfinished}: a preparation by TFDS that was not finished; run it again "
+            "(tfds build, as in the README)"
+        )
     return max(
         numbered, key=lambda path: [int(part) for part in path.name.split(".")], default=None
     )
@@ -230,7 +238,13 @@ def _tfds_version(root: Path, name: str) -> Path | None:
 def _tfds(version: Path, name: str, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(version)
+    try:
+        builder = tfds.builder_from_directory(version)
+    except Exception as error:  # TFDS fails in many ways on files that it did not write
+        raise DataError(
+            f"{version}: not a dataset as this version of TFDS ({tfds.__version__}) prepares it "
+            f"({str(error).splitlines()[0][:150]}); prepare it again"
+        ) from error
     if builder.info.name != name:
         raise DataError(
             f"{version}: holds {builder.info.name}, not {name}; for that dataset "
@@ -252,13 +266,8 @@ def _tfds(version: Path, name: str, cache_dir: Path) -> tuple[dict[str, Examples
         if split in builder.info.splits:
             examples = sources.from_tfds(builder, split, cache_dir)
             # The labels of ImageNet's test images are secret: all are -1.
-            if split == "train" or _first_label(examples) >= 0:
+            if split == "train" or examples.read(0)[1] >= 0:
                 splits[split] = examples
     if "train" not in splits:
         raise DataError(f"{version}: no train split (there are {', '.join(builder.info.splits)})")
     return splits, tuple(features[label_key].names)
-
-
-def _first_label(examples: Examples) -> int:
-    row = [column[0] for column in examples.find(np.zeros(1, np.int64))]
-    return int(examples.load(*row)[1])

@@ -6,15 +6,18 @@ NumPy promises that it will never change, which it does not of its distributions
 """
 
 import functools
+import threading
 
 import numpy as np
 from scipy import special
 
-# Uniform numbers drawn for each example at each presentation.
-DRAWS = 8
+from input_pipeline import kernels
+
+# Uniform numbers drawn for each example at each presentation; a multiple of 4.
+DRAWS = 40
+_one_at_a_time = threading.Lock()
 
 
-@functools.lru_cache(maxsize=2)  # a batch touches two epochs at most
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     """A uniformly random permutation of range(count), int64 [count].
 
@@ -23,6 +26,12 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
       epoch: passes over the training set before this one.
       count: number of training examples.
     """
+    with _one_at_a_time:  # or every thread would sort at the end of an epoch
+        return _epoch_order(seed, epoch, count)
+
+
+@functools.lru_cache(maxsize=2)  # a batch touches two epochs at most
+def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(_philox(seed, 2 * epoch).random_raw(count), kind="stable")
 
 
@@ -56,15 +65,8 @@ def uniform_draws(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndar
       function of (seed, epoch, index) alone.
     """
     raw = np.empty((len(indices), DRAWS), np.uint64)
-    for epoch in np.unique(epochs):
-        generator = _philox(seed, 2 * int(epoch) + 1)
-        state = generator.state
-        for row in np.flatnonzero(epochs == epoch):
-            # Each step of the counter makes 4 numbers.
-            state["state"]["counter"][0] = int(indices[row]) * (DRAWS // 4)
-            state["buffer_pos"] = 4  # nothing buffered
-            generator.state = state
-            raw[row] = generator.random_raw(DRAWS)
+    for row, (epoch, index) in enumerate(zip(epochs, indices, strict=True)):
+        kernels.philox(seed, 2 * int(epoch) + 1, int(index) * (DRAWS // 4), raw[row])
     return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 

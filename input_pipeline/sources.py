@@ -1,15 +1,16 @@
 """Where examples come from: folders of images, TFDS directories, arrays in memory.
 
-Every source gives random access. The cheap part, finding examples by index, runs
-in NumPy for a whole batch; the costly part, reading and decoding, is a graph
-function that tf.data runs in parallel.
+Every source gives random access: any example is read by its index, at the same cost.
 """
 
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import struct
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tqdm
 
 from input_pipeline.errors import DataError
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".gif", ".bmp")
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,18 +31,14 @@ class Examples:
 
     Attributes:
       count: number of examples.
-      find: indices int64 [B] -> the arrays, each [B, ...], from which `load` makes
-        the examples.
-      find_spec: shape and dtype of one row of each of these arrays.
-      load: one row of each array -> (image uint8 [height, width, 3], label int32), in graph.
+      read: index -> (a file's bytes or uint8 [height, width, 3], label). Called from many
+        threads; raises DataError if the place cannot be read.
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
     """
 
     count: int
-    find: Callable[[np.ndarray], tuple[np.ndarray, ...]]
-    find_spec: tuple[tf.TensorSpec, ...]
-    load: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    read: Callable[[int], tuple[bytes | np.ndarray, int]]
     name: Callable[[int], str]
     fingerprint: str
 
@@ -50,7 +48,7 @@ def subset(examples: Examples, indices: np.ndarray) -> Examples:
     return dataclasses.replace(
         examples,
         count=len(indices),
-        find=lambda rows: examples.find(indices[rows]),
+        read=lambda row: examples.read(int(indices[row])),
         name=lambda row: examples.name(int(indices[row])),
         fingerprint=digest(examples.fingerprint, indices.tobytes()),
     )
@@ -66,22 +64,6 @@ def digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:16]
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """JPEG, PNG, GIF or BMP bytes -> uint8 [height, width, 3], in graph.
-
-    The format is found in the bytes, never taken from a file's name. Gray and CMYK
-    images become RGB. JPEGs are decoded by the accurate integer transform, as PIL
-    does it; TensorFlow's default differs from that by about a grey level.
-    """
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    image.set_shape([None, None, 3])
-    return image
-
-
 def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
     """Examples in memory.
 
@@ -92,9 +74,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
     """
     return Examples(
         count=len(images),
-        find=lambda rows: (images[rows], labels[rows]),
-        find_spec=(tf.TensorSpec(images.shape[1:], tf.uint8), tf.TensorSpec([], tf.int32)),
-        load=lambda image, label: (image, label),
+        read=lambda row: (images[row], int(labels[row])),
         name=lambda row: f"{name} example {row}",
         fingerprint=digest(name, images.tobytes(), labels.tobytes()),
     )
@@ -106,68 +86,122 @@ def class_folders(directory: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def from_folders(directory: Path, class_names: Sequence[str]) -> Examples:
+def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
     """Images in class folders, `directory/<class name>/*`.
 
-    Files are read in sorted order; what is hidden or has no image suffix is left out.
+    Files are read in sorted order; what is hidden or has no image suffix is left out. The
+    list of files is kept in `cache_dir` and made again when files were added to a folder,
+    removed or renamed. (A file that was written anew in its place is read anew, but the
+    fingerprint has its old size until then.)
 
     Args:
       directory: where the class folders are.
       class_names: the label of a folder is the place of its name in this list.
+      cache_dir: where the list is kept.
 
     Raises:
-      DataError: a folder of another name, or no image in any folder.
+      DataError: a folder of another name, a class folder without images, images beside the
+        class folders or deeper than in them, or no permission.
     """
+    try:
+        paths, sizes, labels = _folder_index(directory, class_names, cache_dir)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename}: cannot be read ({error.strerror}); repair or remove it"
+        ) from error
+    prefix = os.fsencode(directory) + b"/"
+
+    def read(row: int) -> tuple[bytes, int]:
+        return _read_file(os.fsdecode(prefix + paths[row])), int(labels[row])
+
+    return Examples(
+        count=len(paths),
+        read=read,
+        name=lambda row: os.fsdecode(prefix + paths[row]),
+        fingerprint=digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names),
+    )
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); repair or remove it"
+        ) from error
+
+
+def _folder_index(
+    directory: Path, class_names: Sequence[str], cache_dir: Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Path below `directory` (bytes), size int64 and label int32 of every image, [count] each."""
     label_of = {name: label for label, name in enumerate(class_names)}
-    paths: list[str] = []
-    sizes: list[int] = []
-    labels: list[int] = []
-    for folder in class_folders(directory):
+    folders = class_folders(directory)
+    for folder in folders:
         if folder not in label_of:
             raise DataError(
                 f"{directory / folder}: {folder!r} is not one of the {len(class_names)} classes "
                 "of the training set"
             )
-        with os.scandir(directory / folder) as entries:
-            files = sorted(
-                (e.name, e.stat().st_size)
-                for e in entries
-                if e.name.lower().endswith(IMAGE_SUFFIXES) and not e.name.startswith(".")
-            )
-        paths += [f"{folder}/{file}" for file, _ in files]
-        sizes += [size for _, size in files]
-        labels += [label_of[folder]] * len(files)
-    if not paths:
+    changed = {name: (directory / name).stat().st_mtime_ns for name in (".", *folders)}
+    state = digest(json.dumps(changed), *class_names)
+    cache = cache_dir / f"images-{digest(str(directory.resolve()))}.npz"
+    saved = load_arrays(cache)
+    if saved is not None and saved.get("state", "") == state:
+        return saved["paths"], saved["sizes"], saved["labels"]
+
+    stray = _images(directory)[0]
+    if stray:
         raise DataError(
-            f"{directory}: no images in its class folders "
-            f"(looked for *{', *'.join(IMAGE_SUFFIXES)})"
+            f"{directory / stray[0]}: an image beside the class folders; every image belongs in "
+            "the folder of its class"
         )
-    # Fixed-width bytes: a million Python strings would take several times the memory.
-    relative = np.array([os.fsencode(path) for path in paths])
-    targets = np.array(labels, np.int32)
-    prefix = os.fsencode(directory) + b"/"
+    # Arrays at once, folder by folder: a million Python strings would take several times
+    # the memory.
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for folder in tqdm.tqdm(folders, desc=f"index of {directory}", unit=" folders", delay=1.0):
+        names, lengths = _images(directory / folder)
+        if not names:
+            deeper = class_folders(directory / folder)
+            raise DataError(
+                f"{directory / folder}: no images (looked for *{', *'.join(IMAGE_SUFFIXES)})"
+                + (f"; those in {folder}/{deeper[0]} lie one level too deep" if deeper else "")
+                + ". Fill or remove the folder"
+            )
+        found.append(
+            (
+                np.array([os.fsencode(f"{folder}/{name}") for name in names]),
+                np.array(lengths, np.int64),
+                np.full(len(names), label_of[folder], np.int32),
+            )
+        )
+    if not found:
+        raise DataError(f"{directory}: no images in its class folders")
+    paths, sizes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
+    # Changes in the instant of listing could be missed: then it is listed again next time.
+    if max(changed.values()) < time.time_ns() - 2_000_000_000:
+        save_arrays(cache, state=np.array(state), paths=paths, sizes=sizes, labels=labels)
+    return paths, sizes, labels
 
-    def find(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        return np.array([prefix + path for path in relative[rows]], object), targets[rows]
 
-    return Examples(
-        count=len(relative),
-        find=find,
-        find_spec=(tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)),
-        load=lambda path, label: (decode_image(tf.io.read_file(path)), label),
-        name=lambda row: os.fsdecode(prefix + relative[row]),
-        fingerprint=digest(
-            relative.tobytes(), np.array(sizes, np.int64).tobytes(), targets.tobytes(), *class_names
-        ),
-    )
+def _images(folder: Path) -> tuple[list[str], list[int]]:
+    """Names and sizes of the images in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        files = sorted(
+            (e.name, e.stat().st_size)
+            for e in entries
+            if e.name.lower().endswith(IMAGE_SUFFIXES) and not e.name.startswith(".")
+        )
+    return [name for name, _ in files], [size for _, size in files]
 
 
 def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
-    """A split of a prepared TFDS dataset, read at random through an index of its records.
+    """A split of a prepared TFDS dataset, TFRecord or ArrayRecord files, read at random.
 
-    The index (file, offset and length of every record) is made by reading the
-    headers of the TFRecord files once: 12 bytes a record, without the images.
-    It is kept in `cache_dir`.
+    ArrayRecord files have an index of their own. For TFRecord files one is made (file, offset
+    and length of every record) by reading the headers of the records once, 12 bytes each,
+    without the images; it is kept in `cache_dir`.
 
     Args:
       builder: from `tfds.builder_from_directory`, with supervised keys.
@@ -175,58 +209,156 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
       cache_dir: where the index is kept.
 
     Raises:
-      DataError: not TFRecord files, or files missing or cut short.
+      DataError: files of another format, missing or cut short.
     """
     info = builder.info
-    image_key, label_key = info.supervised_keys
     files = [Path(str(path)) for path in info.splits[split].filepaths]
-    if builder.info.file_format is not None and builder.info.file_format.value != "tfrecord":
-        raise DataError(
-            f"{builder.data_path}: files are {builder.info.file_format.value}, not tfrecord; "
-            "prepare the dataset with file_format='tfrecord'"
-        )
     for path in files:
         if not path.exists():
             raise DataError(f"{path}: missing; prepare the dataset again")
     fingerprint = digest(
         info.full_name, split, *(f"{path.name}:{path.stat().st_size}" for path in files)
     )
-    file_of, offsets, lengths = _record_index(files, cache_dir / f"records-{fingerprint}.npz")
-    if len(offsets) != info.splits[split].num_examples:
+    kind = info.file_format.value if info.file_format is not None else "tfrecord"
+    if kind == "tfrecord":
+        count, record, name = _tfrecords(files, cache_dir / f"records-{fingerprint}.npz")
+    elif kind == "array_record":
+        count, record, name = _array_records(files, info.splits[split].shard_lengths)
+    else:
         raise DataError(
-            f"{builder.data_path}: split {split} has {len(offsets)} records but says it has "
+            f"{builder.data_path}: files are {kind}; prepare the dataset with "
+            "file_format='array_record' or 'tfrecord'"
+        )
+    if count != info.splits[split].num_examples:
+        raise DataError(
+            f"{builder.data_path}: split {split} has {count} records but says it has "
             f"{info.splits[split].num_examples}; prepare it again"
         )
-    names = [os.fsencode(path) for path in files]
-    import tensorflow_datasets as tfds
-
-    def find(rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        return np.array([names[f] for f in file_of[rows]], object), offsets[rows], lengths[rows]
-
-    def read(path: Any, offset: Any, length: Any) -> bytes:
-        with open(np.asarray(path).item(), "rb", buffering=0) as file:  # an array when eager
-            return os.pread(file.fileno(), int(length), int(offset))
-
-    def load(path: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        record = tf.numpy_function(read, [path, offset, length], tf.string, stateful=False)
-        record.set_shape([])
-        example = info.features.deserialize_example(
-            record, decoders={image_key: tfds.decode.SkipDecoding()}
-        )
-        return decode_image(example[image_key]), tf.cast(example[label_key], tf.int32)
-
+    image_key, label_key = info.supervised_keys
+    parse = _parser(info.features[image_key], image_key, label_key)
     return Examples(
-        count=len(offsets),
-        find=find,
-        find_spec=(
-            tf.TensorSpec([], tf.string),
-            tf.TensorSpec([], tf.int64),
-            tf.TensorSpec([], tf.int64),
-        ),
-        load=load,
-        name=lambda row: f"{files[file_of[row]]} at byte {offsets[row]}",
+        count=count,
+        read=lambda row: parse(record(row)),
+        name=name,
         fingerprint=fingerprint,
     )
+
+
+def _parser(
+    feature: Any, image_key: str, label_key: str
+) -> Callable[[bytes], tuple[bytes | np.ndarray, int]]:
+    """What takes image and label out of a record, a serialized tf.train.Example.
+
+    Args:
+      feature: TFDS's, of the image: an Image, or a Tensor of pixels whose size is known or not.
+      image_key, label_key: names in the record.
+    """
+    import tensorflow_datasets as tfds
+
+    def any_record(record: bytes) -> tuple[bytes | np.ndarray, int]:
+        fields = tf.train.Example.FromString(record).features.feature
+        label = fields[label_key].int64_list.value[0]
+        if isinstance(feature, tfds.features.Image):
+            return fields[image_key].bytes_list.value[0], label
+        if None in feature.shape:
+            values = fields[f"{image_key}/value"].bytes_list.value[0]
+            shape = tuple(fields[f"{image_key}/shape"].int64_list.value)
+        else:
+            values, shape = fields[image_key].bytes_list.value[0], feature.shape
+        return np.frombuffer(values, np.uint8).reshape(shape), label
+
+    if isinstance(feature, tfds.features.Image) or None in feature.shape:
+        return any_record
+
+    # Pixels of one size always stand after the same bytes. Reading them there saves two copies
+    # of each image, half of the time for which a thread keeps the interpreter's lock.
+    size = int(np.prod(feature.shape))
+    pixels = tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(size)]))
+    entry = tf.train.Features(feature={image_key: pixels}).SerializeToString()
+    head = entry[: len(entry) - size]
+
+    def pixel_record(record: bytes) -> tuple[bytes | np.ndarray, int]:
+        begin = record.find(head)
+        if begin < 0:
+            return any_record(record)
+        start = 1  # of the features, after their own length
+        while record[start] & 0x80:
+            start += 1
+        others = tf.train.Features.FromString(
+            record[start + 1 : begin] + record[begin + len(entry) :]
+        )
+        values = np.frombuffer(record, np.uint8, size, begin + len(head))
+        return values.reshape(feature.shape), others.feature[label_key].int64_list.value[0]
+
+    return pixel_record
+
+
+# How many records there are, a record by its index, its name.
+_Records = tuple[int, Callable[[int], bytes], Callable[[int], str]]
+
+
+def _tfrecords(files: Sequence[Path], cache: Path) -> _Records:
+    file_of, offsets, lengths = _record_index(files, cache)
+
+    def record(row: int) -> bytes:
+        path = files[file_of[row]]
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return os.pread(file.fileno(), int(lengths[row]), int(offsets[row]))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+    return len(offsets), record, lambda row: f"{files[file_of[row]]} at byte {offsets[row]}"
+
+
+def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
+    from array_record.python import array_record_module
+
+    _allow_open_files(len(files))
+    ends = np.cumsum(counts)
+    readers: dict[int, Any] = {}
+    lock = threading.Lock()
+
+    def place(row: int) -> tuple[int, int]:
+        file = int(np.searchsorted(ends, row, side="right"))
+        return file, row - int(ends[file]) + counts[file]
+
+    def record(row: int) -> bytes:
+        file, position = place(row)
+        try:
+            if file not in readers:
+                with lock:
+                    if file not in readers:
+                        # Nothing is read ahead: the order is random.
+                        readers[file] = array_record_module.ArrayRecordReader(
+                            str(files[file]), options="readahead_buffer_size:0,max_parallelism:0"
+                        )
+            return readers[file].read([position])[0]
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise DataError(
+                f"{files[file]}: record {position} cannot be read ({str(error)[:200]}); "
+                "prepare the dataset again"
+            ) from error
+
+    def name(row: int) -> str:
+        file, position = place(row)
+        return f"{files[file]} record {position}"
+
+    return int(ends[-1]), record, name
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises the soft limit of open files, often 1024, where so many and some more need it."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 512
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        with contextlib.suppress(ValueError, OSError):
+            most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -234,9 +366,11 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
     saved = load_arrays(cache)
     if saved is not None and saved.keys() >= {"shard", "offset", "length"}:
         return saved["shard"], saved["offset"], saved["length"]
-    index: list[tuple[int, int, int]] = []
-    for number, path in enumerate(files):
+    found = []
+    title = f"index of {files[0].parent}"
+    for number, path in enumerate(tqdm.tqdm(files, desc=title, unit=" files", delay=1.0)):
         size = path.stat().st_size
+        index: list[tuple[int, int, int]] = []
         with open(path, "rb", buffering=0) as file:
             position = 0
             while position < size:
@@ -247,7 +381,8 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
                     raise DataError(f"{path}: cut short at byte {position}; prepare it again")
                 index.append((number, position + 12, length))
                 position += 16 + length
-    columns = np.array(index, np.int64).reshape(-1, 3).T
+        found.append(np.array(index, np.int64).reshape(-1, 3))
+    columns = np.concatenate(found).T
     save_arrays(cache, shard=columns[0], offset=columns[1], length=columns[2])
     return columns[0], columns[1], columns[2]
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from input_pipeline import sources
-from input_pipeline.batches import evaluation_batches
+from input_pipeline import augment, sources
+from input_pipeline.batches import Reading, evaluation_batches
+from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
+
+_DEFAULT = Reading()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,37 +29,50 @@ class Statistics:
     covariance: np.ndarray
 
 
-def training_statistics(examples: Examples, size: int, cache_dir: Path) -> Statistics:
-    """Statistics of the training images, each resized and centred to size x size.
+def training_statistics(
+    examples: Examples, size: int, cache_dir: Path, reading: Reading = _DEFAULT
+) -> Statistics:
+    """Statistics of the training images, the central square of each at size x size.
 
     Computed once and kept in `cache_dir`, keyed by the examples and the
     preprocessing. Sums are integers, so the result does not depend on the order.
 
+    Args:
+      examples: the training split.
+      size: pixels.
+      cache_dir: where they are kept.
+      reading: how images are read; those that are left out do not count.
+
     Raises:
-      DataError: an image cannot be decoded; the message names it.
+      DataError: an image cannot be read and must not be left out, or none can.
     """
-    key = sources.digest(examples.fingerprint, f"resize_and_center:{size}")
+    square = f"central_square:{size}:{'exact' if reading.exact else 'fast'}"
+    key = sources.digest(examples.fingerprint, square)
     cache = cache_dir / f"statistics-{key}.npz"
     saved = sources.load_arrays(cache)
     if saved is not None and saved.keys() >= {"mean", "covariance"}:
         return Statistics(saved["mean"], saved["covariance"])
 
-    batch = 64
+    batch, count = 64, 0
     total = np.zeros((size, size, 3), np.int64)
     products = np.zeros((3, 3), np.int64)
     with tqdm.tqdm(
         total=examples.count, desc="mean image and colours", unit=" images", file=sys.stderr
     ) as progress:
-        for images in evaluation_batches(examples, batch_size=batch, resize=size):
+        squares = augment.central_square(size)
+        for images in evaluation_batches(examples, squares, batch_size=batch, reading=reading):
             real = images["image"][images["mask"] > 0]
+            count += len(real)
             total += real.sum(axis=0, dtype=np.int64)
             colours = real.reshape(-1, 3).astype(np.float64)
             products += (colours.T @ colours).astype(np.int64)  # exact below 2^53
-            progress.update(len(real))
-    pixels = examples.count * size * size
+            progress.update(min(batch, examples.count - progress.n))
+    if not count:
+        raise DataError(f"none of the {examples.count} training images can be read")
+    pixels = count * size * size
     channel_mean = total.sum(axis=(0, 1)) / pixels
     statistics = Statistics(
-        mean=(total / examples.count).astype(np.float32),
+        mean=(total / count).astype(np.float32),
         covariance=products / pixels - np.outer(channel_mean, channel_mean),
     )
     sources.save_arrays(cache, mean=statistics.mean, covariance=statistics.covariance)

@@ -246,7 +246,10 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ),
         ([*digits, "--config.model.lrn_constants.size=0"], "lrn_constants.size=0"),
         ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),
-        ([*digits, "--mode=tarin"], "should be one of <train|evaluate|summary|export>"),
+        (
+            [*digits, "--mode=tarin"],
+            "should be one of <train|evaluate|summary|export|prepare_data>",
+        ),
     ]:
         code, err = call(*arguments)
         assert code == 2, arguments

@@ -23,6 +23,10 @@ FREE_FIELDS = (
     "mesh.",
     "data.dir",
     "data.cache_dir",
+    "data.prepared_dir",  # the dataset's fingerprint tells
+    "data.prepare.",
+    "data.threads",
+    "data.unreadable",
 )
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow")
 

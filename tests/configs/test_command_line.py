@@ -25,7 +25,7 @@ def test_overrides_of_every_kind():
         "--config.batch_size=32",
         "--config.optimizer.weight_decay=1e-3",
         "--config.model.lrn=False",
-        "--noconfig.data.augment.random_crop",
+        "--noconfig.data.augment.flip",
         "--config.model.without=conv3,fc7",
         "--config.optimizer.drop_epochs=(3, 5)",
         "--config.mesh.tower=1",
@@ -37,7 +37,7 @@ def test_overrides_of_every_kind():
     assert config.batch_size == 32
     assert config.optimizer.weight_decay == 1e-3
     assert config.model.lrn is False
-    assert config.data.augment.random_crop is False
+    assert config.data.augment.flip is False
     assert config.model.without == "conv3,fc7"
     assert config.optimizer.drop_epochs == (3, 5)
     assert config.mesh.tower == 1

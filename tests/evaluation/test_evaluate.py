@@ -8,7 +8,8 @@ from flax import nnx
 
 import vision_models
 from evaluation import Evaluator, evaluate, inputs, views
-from input_pipeline import evaluation_batches, open_dataset
+from input_pipeline import Reading, augment, open_dataset
+from input_pipeline.batches import evaluation_batches
 from training import mesh as meshes
 from vision_models.functional import functional
 
@@ -73,7 +74,8 @@ def test_an_odd_number_of_examples_at_any_batch_size_and_mesh(tmp_path):
         mesh = meshes.make_mesh(2, data=data, tower=tower)
         for batch_size in (1, 7, 64):
             padded = -(-batch_size // data) * data
-            batches = evaluation_batches(validation, batch_size=padded, resize=RESIZE)
+            square = augment.central_square(RESIZE)
+            batches = evaluation_batches(validation, square, batch_size=padded, reading=Reading())
             results[data, tower, batch_size] = run(mesh, batches)
     reference = results[1, 1, 1]
     assert reference["examples"] == 77

@@ -1,10 +1,13 @@
+import json
+import os
+import resource
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import DataError, open_dataset
+from input_pipeline import DataError, decode, open_dataset, sources
 from tests.conftest import write_images
 
 
@@ -15,8 +18,7 @@ def opened(name, directory, tmp_path, **options):
 
 
 def labels(examples):
-    columns = examples.find(np.arange(examples.count))
-    return [int(examples.load(*row)[1]) for row in zip(*columns, strict=True)]
+    return [examples.read(index)[1] for index in range(examples.count)]
 
 
 def test_digits_are_embedded(tmp_path):
@@ -77,9 +79,8 @@ def test_formats_are_told_by_content(tmp_path):
     dataset = opened("folder", root, tmp_path, validation_examples=1)
     loaded = {}
     for split in dataset.splits.values():
-        columns = split.find(np.arange(split.count))
-        for i, row in enumerate(zip(*columns, strict=True)):
-            loaded[split.name(i).rsplit("/", 1)[1]] = split.load(*row)[0].numpy()
+        for i in range(split.count):
+            loaded[split.name(i).rsplit("/", 1)[1]] = decode.pixels(split.read(i)[0])
     np.testing.assert_array_equal(loaded["a_png_named.JPEG"], np.full((30, 40, 3), 77))
     assert loaded["b_cmyk.jpg"].mean((0, 1)) == pytest.approx((255, 0, 0), abs=4)  # red
 
@@ -122,14 +123,13 @@ def test_tfds_records_are_those_that_tfds_reads(shared_data, tmp_path):
     by_image = {
         bytes(e["image"].tobytes()): int(e["label"]) for e in theirs.take(50).as_numpy_iterator()
     }
-    columns = test.find(np.arange(50))
-    ours = [test.load(*row) for row in zip(*columns, strict=True)]
-    assert {bytes(image.numpy().tobytes()): int(label) for image, label in ours} == by_image
+    ours = [test.read(index) for index in range(50)]
+    assert {decode.pixels(image).tobytes(): label for image, label in ours} == by_image
 
 
-@pytest.fixture
-def imagenet_of_tfds(tmp_path):
-    """A directory as TFDS prepares imagenet2012: JPEGs in TFRecords, secret test labels."""
+@pytest.fixture(params=["tfrecord", "array_record"])
+def imagenet_of_tfds(request, tmp_path):
+    """A directory as TFDS prepares imagenet2012: JPEGs in records, secret test labels."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import registered
 
@@ -164,7 +164,7 @@ def imagenet_of_tfds(tmp_path):
                     label = -1 if secret else number % 3
                     yield number, {"image": image, "label": label, "file_name": f"{number}.JPEG"}
 
-    Imagenet2012(data_dir=tmp_path / "tfds").download_and_prepare()
+    Imagenet2012(data_dir=tmp_path / "tfds", file_format=request.param).download_and_prepare()
     return tmp_path / "tfds"
 
 
@@ -173,10 +173,8 @@ def test_imagenet_as_tfds_prepares_it(imagenet_of_tfds, tmp_path):
     assert {k: v.count for k, v in dataset.splits.items()} == {"train": 7, "validation": 3}
     assert dataset.class_names == ("n01440764", "n02123394", "n15075141")
     train = dataset.splits["train"]
-    rows = zip(*train.find(np.arange(7)), strict=True)
-    loaded = {
-        int(image[0, 0, 0]) // 20: int(label) for image, label in (train.load(*r) for r in rows)
-    }
+    read = [train.read(index) for index in range(7)]
+    loaded = {int(decode.pixels(image)[0, 0, 0]) // 20: label for image, label in read}
     assert loaded == {number: number % 3 for number in range(7)}
 
 
@@ -196,11 +194,8 @@ def test_a_damaged_index_is_made_again(shared_data, tmp_path):
     for index in tmp_path.glob("records-*.npz"):
         index.write_bytes(index.read_bytes()[:1000])
     again = opened("mnist", shared_data / "tfds", tmp_path)
-    rows = np.arange(5)
-    for ours, theirs in zip(
-        again.splits["test"].find(rows), first.splits["test"].find(rows), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
+    for index in range(5):
+        assert again.splits["test"].read(index) == first.splits["test"].read(index)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(shared_data, tmp_path, capsys):
@@ -221,6 +216,79 @@ def test_a_tfrecord_cut_short_is_named(shared_data, tmp_path):
         opened("mnist", tmp_path / "tfds", tmp_path)
 
 
+def test_the_list_of_a_folder_is_kept_until_the_folder_changes(tmp_path, monkeypatch):
+    root = write_images(tmp_path / "own", {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
+    long_ago = 1_600_000_000
+    folders = [root / "train", root / "val", *root.glob("*/*")]
+    for folder in folders:
+        os.utime(folder, (long_ago, long_ago))
+    cache = tmp_path / "cache"
+    first = opened("folder", root, cache)
+    assert len(list(cache.glob("images-*.npz"))) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_images", None)  # listing any folder would fail
+        again = opened("folder", root, cache)
+    assert again.fingerprint == first.fingerprint
+    assert again.splits["train"].read(4) == first.splits["train"].read(4)
+    shutil.copy(root / "train" / "a" / "0.jpg", root / "train" / "b" / "new.jpg")
+    os.utime(root / "train" / "b", (long_ago + 1, long_ago + 1))
+    assert opened("folder", root, cache).splits["train"].count == 6
+
+
+def test_a_folder_that_has_just_changed_is_listed_again(tmp_path):
+    """Its time stamp may be that of the listing."""
+    root = write_images(tmp_path / "own", {"a": 3, "b": 2})
+    opened("folder", root, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("images-*.npz"))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    root = write_images(tmp_path / "own", {"train/a": 2, "train/b": 2, "val/a": 1})
+    train = opened("folder", root, tmp_path).splits["train"]
+    (root / "train" / "a" / "1.jpg").unlink()
+    with pytest.raises(DataError, match=r"train/a/1.jpg: cannot be read \(No such file"):
+        train.read(1)
+    (root / "train" / "a" / "1.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"a/1.jpg: cannot be read \(No such file"):
+        opened("folder", root, tmp_path)
+
+
+def test_an_array_record_cut_short_is_named(imagenet_of_tfds, tmp_path):
+    files = list(imagenet_of_tfds.glob("**/*train.array_record*"))
+    if not files:
+        pytest.skip("TFRecords have their own test")
+    files[0].write_bytes(files[0].read_bytes()[:-3000])
+    train = opened("imagenet2012", imagenet_of_tfds, tmp_path).splits["train"]
+    with pytest.raises(DataError, match=r"train.array_record.*record 0 cannot be read"):
+        train.read(0)
+
+
+def test_a_dataset_of_a_million_files(tmp_path):
+    """The list of ImageNet's files: little memory, read again in no time."""
+    names = [f"c{number:03d}" for number in range(1000)]
+    per_class = 1281
+    paths = np.array(
+        [f"{name}/{name}_{i:05d}.JPEG".encode() for name in names for i in range(per_class)]
+    )
+    for name in names:
+        (tmp_path / "data" / name).mkdir(parents=True)
+    changed = {n: (tmp_path / "data" / n).stat().st_mtime_ns for n in (".", *names)}
+    state = sources.digest(json.dumps(changed), *names)
+    cache = tmp_path / f"images-{sources.digest(str((tmp_path / 'data').resolve()))}.npz"
+    sources.save_arrays(
+        cache,
+        state=np.array(state),
+        paths=paths,
+        sizes=np.full(len(paths), 110_000),
+        labels=np.repeat(np.arange(1000, dtype=np.int32), per_class),
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    examples = sources.from_folders(tmp_path / "data", names, tmp_path)
+    assert examples.count == 1_281_000
+    assert examples.name(1_280_999).endswith("data/c999/c999_01280.JPEG")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
 def test_faults_of_a_directory_are_named(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
@@ -232,6 +300,13 @@ def test_faults_of_a_directory_are_named(tmp_path):
     for folder in ("train/n01440764", "val/n01440764"):
         (no_images / folder).mkdir(parents=True)
     other = write_images(tmp_path / "other", {"train/a": 1, "train/b": 1, "val/c": 1})
+    beside = write_images(tmp_path / "beside", {"a": 1, "b": 1})
+    shutil.copy(beside / "a" / "0.jpg", beside / "stray.jpg")
+    deep = write_images(tmp_path / "deep", {"a": 1, "b/images": 1})
+    unfinished, foreign = tmp_path / "unfinished", tmp_path / "foreign"
+    for folder in (unfinished / "cifar10" / "3.0.2.incompleteXYZ", foreign / "cifar10" / "3.0.2"):
+        folder.mkdir(parents=True)
+        (folder / "dataset_info.json").write_text('{"name": "cifar10"}')
     for name, directory, message in [
         ("imagenet2012", None, r"(?s)needs ImageNet.*--config.data.dir=DIR.*:digits"),
         ("cifar10", None, "cifar10 needs a directory"),
@@ -241,14 +316,18 @@ def test_faults_of_a_directory_are_named(tmp_path):
         ("imagenet2012", strange, r"looked for train/<wnid>/ and val/<wnid>/"),
         ("imagenet2012", flat, r"val: no class folders"),
         ("imagenet2012", cats, r"train/cats: no synset.*data.name=folder"),
-        ("imagenet2012", no_images, r"train: no images in its class folders"),
+        ("imagenet2012", no_images, r"train/n01440764: no images \(looked for.*Fill or remove"),
         ("cifar10", strange, r"looked for cifar10/<version>/dataset_info.json"),
         ("folder", tmp_path / "flat", r"1 class folders, at least two"),
         ("folder", other, r"val/c: 'c' is not one of the 2 classes"),
+        ("folder", beside, r"beside/stray.jpg: an image beside the class folders"),
+        ("folder", deep, r"deep/b: no images .*those in b/images lie one level too deep"),
+        ("cifar10", unfinished, r"3.0.2.incompleteXYZ.*: a preparation by TFDS that was not fin"),
+        ("cifar10", foreign, r"cifar10/3.0.2: not a dataset as this version of TFDS"),
     ]:
         with pytest.raises(DataError, match=message):
             opened(name, directory, tmp_path)
-    with pytest.raises(DataError, match="between 1 and 1 of the 2 training"):
+    with pytest.raises(DataError, match=r"between 1 and 1 of the 2 training"):
         opened("folder", strange, tmp_path, validation_examples=2)
-    with pytest.raises(DataError, match="has no split 'test'"):
+    with pytest.raises(DataError, match=r"has no split 'test'"):
         opened("digits", None, tmp_path).examples("test")

@@ -1,0 +1,278 @@
+"""The papers' crops and colours: from uniform random numbers to pixels.
+
+Randomness comes as the numbers of `order.uniform_draws`, in (0, 1); what each is used for
+is fixed below, so that switching one augmentation on or off changes no other. Pixels stay
+uint8: colours are shifted on the device, together with the subtraction of the mean.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from input_pipeline import decode, kernels, order
+from input_pipeline.decode import Repair, View
+
+CROPS = ("square", "image", "area", "center")
+COLOUR_NOISE = ("paper", "original", "gaussian", "none")
+
+# Places of the uniform draws. Ten tries at an area and an aspect.
+OFFSET, FLIP, COLOUR, SCALE = slice(0, 2), 2, slice(3, 6), 6
+AREA, DISTORTION, CAST = slice(8, 28), slice(28, 33), slice(33, 39)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """Where in an image the pixels of a crop come from.
+
+    Attributes:
+      resize: pixels of the rescaled image's shorter side.
+      crop: pixels of the crop's side.
+      kind: what crops are taken from.
+        `square`: the central square of the rescaled image (Krizhevsky et al. 2012, section
+          4.1). The offset is one of 0 .. resize - crop on each axis, each as likely.
+        `image`: all of the rescaled image, with offsets likewise (Simonyan and Zisserman
+          2015, section 3.1; He et al. 2015, section 3.4).
+        `area`: a part of the image whose share of the area is uniform in `area_range` and
+          whose aspect, width over height, uniform in `aspect_range`, anywhere in it,
+          rescaled to the crop (Szegedy et al. 2015, section 6). Of ten tries the first that
+          fits inside; else the central square.
+        `center`: the middle, always.
+      scale_range: smallest and largest shorter side, drawn anew at each presentation, each
+        whole number as likely, for `square` and `image` (Simonyan and Zisserman 2015,
+        [256; 512]); None for `resize`.
+      area_range, aspect_range: for `area`.
+      flip: mirror one image in two.
+      pad: zeros around the central square, in pixels on each side; crops are taken from it
+        all (He et al. 2015, section 4.2: 4).
+      rotation: turned by up to so many degrees either way, uniform.
+      stretch: height and width are each multiplied by a factor of 1/stretch to stretch,
+        uniform in its logarithm; 1 for none.
+      shear: the tangent of the angle by which verticals lean is uniform in +-shear.
+      lens: radial distortion uniform in +-lens, from barrel to pincushion: the share by which
+        the middle of an edge moves out. (Rotation to lens: Wu et al. 2015, "Deep Image",
+        section 3.2, which gives no formula; `kernels.warp` has ours.)
+    """
+
+    resize: int
+    crop: int
+    kind: str = "center"
+    scale_range: tuple[int, int] | None = None
+    area_range: tuple[float, float] = (0.08, 1.0)
+    aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: bool = False
+    pad: int = 0
+    rotation: float = 0.0
+    stretch: float = 1.0
+    shear: float = 0.0
+    lens: float = 0.0
+
+    @property
+    def distorts(self) -> bool:
+        """Whether pixels are read at other places than a rectangle's."""
+        return bool(self.rotation or self.shear or self.lens or self.stretch != 1.0)
+
+
+def central_square(size: int, pad: int = 0) -> Crops:
+    """Shorter side to `size`, the central square, `pad` zeros around it; nothing random."""
+    return Crops(resize=size, crop=size + 2 * pad, pad=pad)
+
+
+def rescaled(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width with the shorter side `side`, the other in proportion and rounded."""
+    shorter = min(height, width)
+    return max(round(height * side / shorter), side), max(round(width * side / shorter), side)
+
+
+def view(crops: Crops, uniform: Sequence[float], height: int, width: int) -> View:
+    """Which pixels of an image its crop shows; padding and distortion are not in it.
+
+    Args:
+      crops: how crops are taken.
+      uniform: [order.DRAWS], in (0, 1).
+      height, width: of the image, at least 1.
+
+    Returns:
+      A view whose offset may reach over the rescaled image by crops.pad.
+    """
+    flip = bool(crops.flip and uniform[FLIP] < 0.5)
+    window = (crops.crop, crops.crop)
+    if crops.kind == "area":
+        return View(_area_box(crops, uniform, height, width), window, (0, 0), window, flip)
+    side = crops.resize
+    if crops.scale_range is not None:
+        low, high = crops.scale_range
+        side = low + int(uniform[SCALE] * (high - low + 1))
+    scaled = rescaled(height, width, side)
+    region = scaled if crops.kind == "image" else (side, side)
+    margins = [length + 2 * crops.pad - crops.crop for length in region]
+    if crops.kind == "center":
+        places = [margin // 2 for margin in margins]
+    else:
+        places = [int(u * (m + 1)) for u, m in zip(uniform[OFFSET], margins, strict=True)]
+    offset = (
+        (scaled[0] - region[0]) // 2 + places[0] - crops.pad,
+        (scaled[1] - region[1]) // 2 + places[1] - crops.pad,
+    )
+    return View((0, 0, height, width), scaled, offset, window, flip)
+
+
+def _area_box(
+    crops: Crops, uniform: Sequence[float], height: int, width: int
+) -> tuple[int, int, int, int]:
+    tries = uniform[AREA]
+    for area, aspect in zip(tries[::2], tries[1::2], strict=True):
+        pixels = height * width * _between(crops.area_range, area)
+        ratio = _between(crops.aspect_range, aspect)
+        box_height, box_width = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            top, left = (
+                int(u * (length - box + 1))
+                for u, length, box in zip(
+                    uniform[OFFSET], (height, width), (box_height, box_width), strict=True
+                )
+            )
+            return top, left, box_height, box_width
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+def _between(bounds: Sequence[float], u: float) -> float:
+    low, high = bounds
+    return low + (high - low) * u
+
+
+def take(
+    content: bytes | np.ndarray,
+    crops: Crops,
+    uniform: np.ndarray,
+    out: np.ndarray,
+    *,
+    exact: bool,
+    repaired: Repair = decode.ignore,
+) -> tuple[tuple[int, int], bool]:
+    """Writes the crop of an image to `out`.
+
+    Args:
+      content: a file's bytes, or uint8 [height, width, 3].
+      crops: how crops are taken.
+      uniform: [order.DRAWS], in (0, 1).
+      out: uint8 [crop, crop, 3], contiguous.
+      exact: as in `decode.window`.
+      repaired: called with the reason where a damaged file was mended.
+
+    Returns:
+      Row and column of the crop, in the padded central square for `square` and `center`, in
+      the rescaled image for `image`, zero for `area`; and whether it was mirrored.
+
+    Raises:
+      UnreadableError: nothing can be made of these bytes.
+    """
+    draws = uniform.tolist()
+    wanted = View((0, 0, 1, 1), (1, 1), (0, 0), (1, 1))
+
+    def choose(height: int, width: int) -> View:
+        nonlocal wanted
+        wanted = view(crops, draws, height, width)
+        return _around(wanted, crops) if crops.pad or crops.distorts else wanted
+
+    direct = None if crops.pad or crops.distorts else out
+    read, pixels = decode.window(content, choose, exact=exact, repaired=repaired, out=direct)
+    row, column = (w - r for w, r in zip(wanted.offset, read.offset, strict=True))
+    if crops.distorts:
+        middle = (row + crops.crop / 2, column + crops.crop / 2)
+        matrix, lens = _distortion(crops, draws[DISTORTION])
+        kernels.warp(pixels, matrix, middle, lens, wanted.flip, out)
+    elif crops.pad:
+        kernels.crop(pixels, (row, column), wanted.flip, out)
+    top, left, _, _ = _region(wanted, crops)
+    return (wanted.offset[0] - top + crops.pad, wanted.offset[1] - left + crops.pad), wanted.flip
+
+
+def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
+    """Row, column, height and width, in the rescaled image, of what crops are taken from."""
+    if crops.kind in ("image", "area"):
+        return 0, 0, *view.scaled
+    side = min(view.scaled)
+    return (view.scaled[0] - side) // 2, (view.scaled[1] - side) // 2, side, side
+
+
+def _around(view: View, crops: Crops) -> View:
+    """The part of the region that a window can show, with a crop's width more to distort."""
+    more = crops.crop if crops.distorts else 0
+    top, left, height, width = _region(view, crops)
+    lows, highs = [], []
+    for axis, (begin, length) in enumerate(((top, height), (left, width))):
+        lows.append(min(max(view.offset[axis] - more, begin), begin + length - 1))
+        end = view.offset[axis] + crops.crop + more
+        highs.append(max(min(end, begin + length), lows[axis] + 1))
+    size = (highs[0] - lows[0], highs[1] - lows[1])
+    return view._replace(offset=(lows[0], lows[1]), size=size, flip=False)
+
+
+def _distortion(crops: Crops, draws: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The matrix and the lens of `kernels.warp`."""
+    signed = [2.0 * u - 1.0 for u in draws]
+    angle = math.radians(crops.rotation * signed[0])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    lean = np.array([[1.0, 0.0], [crops.shear * signed[1], 1.0]])
+    stretch = np.diag([crops.stretch ** signed[2], crops.stretch ** signed[3]])
+    return turn @ lean @ np.linalg.inv(stretch), crops.lens * signed[4]
+
+
+def draw_colours(
+    uniform: np.ndarray, *, basis: np.ndarray | None, scale: float, cast: int
+) -> dict[str, np.ndarray]:
+    """What is added to the colours of each image, once per presentation.
+
+    Args:
+      uniform: [B, order.DRAWS] in (0, 1).
+      basis, scale: from `colour_basis`; None for no noise.
+      cast: each of red, green and blue is shifted in one image of two, by a whole number of
+        grey levels in -cast .. cast (Wu et al. 2015, "Deep Image", section 3.2: 20); 0 for
+        none.
+
+    Returns:
+      colour_shift float32 [B, 3] in grey levels and colour_scale float32 [B]: the network
+      sees (crop - mean + colour_shift) * colour_scale.
+    """
+    shift = np.zeros((len(uniform), 3))
+    if basis is not None:
+        shift = order.standard_normal(uniform[:, COLOUR]) @ basis.T
+    if cast:
+        altered, amount = uniform[:, CAST][:, :3] < 0.5, uniform[:, CAST][:, 3:]
+        shift = shift + altered * (np.floor(amount * (2 * cast + 1)) - cast)
+    return {
+        "colour_shift": shift.astype(np.float32),
+        "colour_scale": np.full(len(uniform), scale if basis is not None else 1.0, np.float32),
+    }
+
+
+def colour_basis(kind: str, covariance: np.ndarray) -> tuple[np.ndarray | None, float]:
+    """What turns three standard Gaussians into a shift of an image's RGB, in grey levels.
+
+    Krizhevsky et al. 2012, section 4.1, adds multiples of the principal components
+    of RGB over the training set, once per image and presentation. With V and L the
+    eigenvectors and eigenvalues of the covariance, and a ~ N(0, I):
+
+      paper     255 V (.1 a L), L of pixels in 0..1 (in grey levels the paper's
+                formula would add hundreds).
+      original  V (.1 a sqrt(L)), and the result divided by 1.1: the 2012 code.
+      gaussian  a draw from N(0, .01 covariance).
+      none      nothing.
+
+    Args:
+      kind: one of COLOUR_NOISE.
+      covariance: [3, 3] of RGB in grey levels.
+
+    Returns:
+      (B, scale): the shift is B a, the sum is multiplied by `scale`; B is None for `none`.
+    """
+    if kind == "none":
+        return None, 1.0
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    eigenvalues = np.maximum(eigenvalues, 0.0)  # grey images: rounding may leave -1e-12
+    if kind == "paper":
+        return eigenvectors * (0.1 * eigenvalues / 255.0), 1.0
+    return eigenvectors * (0.1 * np.sqrt(eigenvalues)), 1.0 / 1.1 if kind == "original" else 1.0

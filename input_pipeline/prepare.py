@@ -1,0 +1,439 @@
+"""Datasets at a fixed size: read once, written as shards that are quick to read at random.
+
+The directory is one that TFDS reads too (`tfds.builder_from_directory`): ArrayRecord files of
+tf.train.Example records with `image`, `label` and `file_name`. `prepared.json` says how it was
+made and holds the SHA-256 of every shard; `report.jsonl` names the images that were repaired or
+left out.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+from PIL import Image
+
+from input_pipeline import augment, decode, order, sources
+from input_pipeline.batches import Reading, leave_out
+from input_pipeline.datasets import Dataset
+from input_pipeline.decode import UnreadableError, View
+from input_pipeline.errors import DataError
+from input_pipeline.sources import Examples
+
+FORMATS = ("raw", "jpeg")
+# What one interruption can cost: 800 MB of raw pixels at 256.
+EXAMPLES_PER_SHARD = 4096
+_ABOUT, _REPORT = "prepared.json", "report.jsonl"
+
+
+def settings_of(data: Any) -> dict[str, Any]:
+    """What a config's `data` fields ask of a prepared dataset.
+
+    Returns:
+      `name`, `validation_examples`, `size` (of the shorter side: `resize`, or the largest of
+      `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
+      square alone), `format`, `quality` (JPEG's, else None) and `decode`.
+    """
+    chosen = data.prepare
+    return {
+        "name": data.name,
+        "validation_examples": data.validation_examples,
+        "size": max(data.resize, *(data.augment.scale_range or (0,))),
+        "image": "whole" if data.augment.crop in ("image", "area") else "square",
+        "format": chosen.format,
+        "quality": chosen.quality if chosen.format == "jpeg" else None,
+        "decode": data.decode,
+    }
+
+
+def prepare_data(
+    dataset: Dataset, directory: Path, settings: dict[str, Any], reading: Reading
+) -> dict[str, Any]:
+    """Writes all splits of a dataset; goes on where an earlier call was stopped.
+
+    Every shard is read back and compared before it counts.
+
+    Args:
+      dataset: what is read.
+      directory: made if it is not there; else empty, or of an earlier call.
+      settings: from `settings_of`.
+      reading: how images are read.
+
+    Returns:
+      What stands in prepared.json.
+
+    Raises:
+      DataError: the directory holds other things, the disk is full or too small, a shard
+        does not read back as it was written, or an image must not be left out.
+    """
+    about = _begin(dataset, directory, settings)
+    left = [
+        (split, number, shards)
+        for split, examples in dataset.splits.items()
+        for shards in [-(-examples.count // EXAMPLES_PER_SHARD)]
+        for number in range(shards)
+        if not _is_whole(directory, about, _file_name(settings["name"], split, number, shards))
+    ]
+    if not left and about["complete"]:
+        return about
+    features = _features(dataset, settings)
+    jobs = {
+        split: _Job(examples, features, settings, reading)
+        for split, examples in dataset.splits.items()
+    }
+    total = sum(examples.count for examples in dataset.splits.values())
+    todo = sum(_rows(dataset.splits[split], number)[1] for split, number, _ in left)
+    about["complete"] = False
+    try:
+        _check_space(directory, jobs, todo)
+        title = f"preparing {directory}"
+        with tqdm.tqdm(
+            total=total, initial=total - todo, desc=title, unit=" images", file=sys.stderr
+        ) as progress:
+            for split, number, shards in left:
+                file = _file_name(settings["name"], split, number, shards)
+                start, count = _rows(dataset.splits[split], number)
+                about["shards"][file] = {
+                    "split": split,
+                    **_write_shard(directory / file, jobs[split], start, count, progress),
+                }
+                _save_json(directory / _ABOUT, about)
+        _finish(dataset, directory, features, about)
+    except OSError as error:
+        raise _explained(directory, error) from error
+    return about
+
+
+def open_prepared(directory: Path, wanted: dict[str, Any], cache_dir: Path) -> Dataset:
+    """Opens what `prepare_data` wrote.
+
+    Args:
+      directory: where it wrote.
+      wanted: from `settings_of`, of the config that is to use it.
+      cache_dir: as in `open_dataset`.
+
+    Raises:
+      DataError: not there, not complete, cut short since, or made with settings that give
+        other pixels than the config asks for.
+    """
+    again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
+    try:
+        about = json.loads((directory / _ABOUT).read_text())
+        made = about["settings"]
+    except FileNotFoundError:
+        raise DataError(
+            f"data.prepared_dir={directory}: no prepared dataset there (no {_ABOUT}); {again}"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{directory / _ABOUT}: damaged ({error}); {again}") from error
+    if not about["complete"]:
+        raise DataError(f"{directory}: prepared in part; {again}, which goes on with it")
+    for file in about["shards"]:
+        if not _is_whole(directory, about, file):
+            raise DataError(f"{directory / file}: missing or cut short; {again}, which mends it")
+    differing = [
+        f"{field} is {made[field]}, and {wanted[field]} is needed"
+        for field in ("name", "validation_examples", "size", "image", "decode")
+        if made[field] != wanted[field]
+        # The whole image has the square in it, exact pixels are better than asked for.
+        and (field, made[field]) not in (("image", "whole"), ("decode", "exact"))
+    ]
+    if differing:
+        raise DataError(
+            f"{directory}: prepared with other settings: {'; '.join(differing)}. Prepare it anew "
+            "in another directory, or use the images themselves, without data.prepared_dir"
+        )
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(directory)
+    splits = {}
+    for split in about["splits"]:
+        of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
+        examples = sources.from_tfds(builder, split, cache_dir)
+        fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
+        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
+    names = tuple(builder.info.features["label"].names)
+    return Dataset(made["name"], splits, names)
+
+
+def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What is in the directory so far."""
+    about = {
+        "settings": settings,
+        "source": dataset.fingerprint,
+        "splits": list(dataset.splits),
+        "complete": False,
+        "shards": {},
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        saved = json.loads((directory / _ABOUT).read_text())
+    except FileNotFoundError:
+        if any(directory.iterdir()):
+            raise DataError(
+                f"data.prepared_dir={directory}: not empty, and not a prepared dataset; name an "
+                "empty or a new directory"
+            ) from None
+        try:
+            _save_json(directory / _ABOUT, about)
+        except OSError as error:
+            raise _explained(directory, error) from error
+        return about
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"data.prepared_dir={directory}: cannot be used ({error}); name another directory"
+        ) from error
+    differing = [
+        f"{field} (was {saved['settings'].get(field)}, now {value})"
+        for field, value in settings.items()
+        if saved["settings"].get(field) != value
+    ]
+    if saved["source"] != dataset.fingerprint:
+        differing.append("the images themselves")
+    if differing:
+        raise DataError(
+            f"data.prepared_dir={directory}: begun with other settings: {', '.join(differing)}. "
+            "Name another directory, or remove this one"
+        )
+    return saved
+
+
+def _file_name(name: str, split: str, number: int, shards: int) -> str:
+    return f"{name}-{split}.array_record-{number:05d}-of-{shards:05d}"
+
+
+def _rows(examples: Examples, number: int) -> tuple[int, int]:
+    """First example of a shard, and how many of the source it covers."""
+    start = number * EXAMPLES_PER_SHARD
+    return start, min(EXAMPLES_PER_SHARD, examples.count - start)
+
+
+def _is_whole(directory: Path, about: dict[str, Any], file: str) -> bool:
+    try:
+        return about["shards"][file]["bytes"] == (directory / file).stat().st_size
+    except (KeyError, OSError):
+        return False
+
+
+def _features(dataset: Dataset, settings: dict[str, Any]) -> Any:
+    import tensorflow_datasets as tfds
+
+    if settings["format"] == "jpeg":
+        image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+    else:
+        side = settings["size"] if settings["image"] == "square" else None
+        image = tfds.features.Tensor(shape=(side, side, 3), dtype=np.uint8, encoding="bytes")
+    return tfds.features.FeaturesDict(
+        {
+            "image": image,
+            "label": tfds.features.ClassLabel(names=list(dataset.class_names)),
+            "file_name": tfds.features.Text(),
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """How the records of a split are made."""
+
+    examples: Examples
+    features: Any
+    settings: dict[str, Any]
+    reading: Reading
+
+    def record(self, index: int) -> tuple[bytes, list[dict[str, str]]]:
+        """An example as bytes, none if it is left out; and what happened to it."""
+        notes: list[dict[str, str]] = []
+        name = self.examples.name(index)
+
+        def note(what: str, reason: str) -> None:
+            notes.append({"image": name, "what": what, "reason": reason})
+            self.reading.report(name, what, reason)
+
+        content, label = self.examples.read(index)
+        try:
+            _, pixels = decode.window(
+                content,
+                self._view,
+                exact=self.reading.exact,
+                repaired=lambda reason: note("repaired", reason),
+            )
+        except UnreadableError as error:
+            leave_out(self.examples, index, error, self.reading)
+            return b"", [{"image": name, "what": "left out", "reason": str(error)}]
+        image: Any = pixels
+        if self.settings["format"] == "jpeg":
+            image = io.BytesIO()
+            Image.fromarray(pixels).save(image, "JPEG", quality=self.settings["quality"])
+            image.seek(0)
+        short = "/".join(name.split("/")[-2:])
+        fields = {"image": image, "label": label, "file_name": short}
+        return self.features.serialize_example(fields), notes
+
+    def _view(self, height: int, width: int) -> View:
+        size = self.settings["size"]
+        if self.settings["image"] == "square":
+            square = augment.central_square(size)
+            return augment.view(square, [0.5] * order.DRAWS, height, width)
+        scaled = augment.rescaled(height, width, size)
+        if scaled[0] * scaled[1] > decode.MAX_PIXELS:
+            raise UnreadableError(f"{width} x {height} would become {scaled[1]} x {scaled[0]}")
+        return View((0, 0, height, width), scaled, (0, 0), scaled)
+
+
+def _records(
+    job: _Job, start: int, count: int
+) -> Generator[tuple[bytes, list[dict[str, str]]], None, None]:
+    """The records of a shard in order, made by several threads."""
+    failures: list[Exception] = []
+
+    def make(index: np.int64) -> tuple[bytes, bytes]:
+        try:
+            record, notes = job.record(int(index))
+            return record, json.dumps(notes).encode()
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    threads = job.reading.parallel
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    pipeline = tf.data.Dataset.range(start, start + count).map(
+        lambda index: tf.numpy_function(make, [index], [tf.string, tf.string], stateful=False),
+        4 * threads,
+        deterministic=True,
+    )
+    try:
+        for record, notes in pipeline.with_options(options).as_numpy_iterator():
+            yield record, json.loads(notes)
+    except tf.errors.OpError as error:
+        raise (failures or [error])[0] from error
+
+
+def _write_shard(path: Path, job: _Job, start: int, count: int, progress: Any) -> dict[str, Any]:
+    """Writes a shard under another name, reads it back, and gives it its own."""
+    from array_record.python import array_record_module
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    written, notes, number = hashlib.sha256(), [], 0
+    try:
+        # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
+        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+        for record, said in _records(job, start, count):
+            notes += said
+            if record:
+                writer.write(record)
+                written.update(record)
+                number += 1
+            progress.update(1)
+        writer.close()
+        again = hashlib.sha256()
+        reader = array_record_module.ArrayRecordReader(
+            str(temporary), options="readahead_buffer_size:0,max_parallelism:0"
+        )
+        for position in range(reader.num_records()):
+            again.update(reader.read([position])[0])
+        reader.close()
+    except (RuntimeError, ValueError) as error:
+        raise _explained(path.parent, error) from error
+    if again.digest() != written.digest():
+        raise DataError(
+            f"{path}: does not read back as it was written; is the disk full or failing? What "
+            "was done before is kept: run the same command again"
+        )
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return {
+        "records": number,
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.file_digest(open(path, "rb"), "sha256").hexdigest(),
+        "notes": notes,
+    }
+
+
+def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, Any]) -> None:
+    """Writes the report and what TFDS needs to read the directory."""
+    import tensorflow_datasets as tfds
+
+    notes = [note for shard in about["shards"].values() for note in shard["notes"]]
+    (directory / _REPORT).write_text("".join(json.dumps(note) + "\n" for note in notes))
+    name = about["settings"]["name"]
+    infos = []
+    for split in dataset.splits:
+        shards = [shard for _, shard in sorted(about["shards"].items()) if shard["split"] == split]
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[shard["records"] for shard in shards],
+                num_bytes=sum(shard["bytes"] for shard in shards),
+            )
+        )
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells of its own progress
+        tfds.folder_dataset.write_metadata(
+            data_dir=directory,
+            features=features,
+            split_infos=infos,
+            version="1.0.0",
+            filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            supervised_keys=("image", "label"),
+            description=f"{name}, prepared with {json.dumps(about['settings'])}",
+            check_data=False,
+        )
+    about["complete"] = True
+    about["left_out"] = sum(note["what"] == "left out" for note in notes)
+    about["repaired"] = len(notes) - about["left_out"]
+    _save_json(directory / _ABOUT, about)
+    for stray in directory.glob(".*.tmp"):
+        stray.unlink()
+
+
+def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
+    """Guesses the size of what is to be written from a few records.
+
+    Raises:
+      DataError: more than is free.
+    """
+    sizes = []
+    for job in jobs.values():
+        quiet = dataclasses.replace(job, reading=dataclasses.replace(job.reading, report=_quiet))
+        for index in range(0, job.examples.count, max(job.examples.count // 8, 1)):
+            sizes.append(len(quiet.record(index)[0]))
+    needed = int(np.mean(sizes) * todo)
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise DataError(
+            f"{directory}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB free; "
+            "name a larger disk, or choose --config.data.prepare.format=jpeg or a lower "
+            "--config.data.prepare.quality"
+        )
+
+
+def _quiet(name: str, what: str, reason: str) -> None:
+    pass
+
+
+def _explained(directory: Path, error: Exception) -> DataError:
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
+    reason = "the disk is full" if full else str(error)[:200]
+    return DataError(
+        f"{directory}: cannot be written ({reason}). What was done before is kept: run the same "
+        "command again, and it goes on"
+    )
+
+
+def _save_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)

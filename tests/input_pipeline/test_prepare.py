@@ -1,0 +1,285 @@
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import input_pipeline
+from configs.alexnet import get_config
+from input_pipeline import DataError, Reading, decode, open_data, prepare, reading_from
+from tests.conftest import write_images
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A folder of 23 + 9 images, to be prepared in shards of 5."""
+    monkeypatch.setattr(prepare, "EXAMPLES_PER_SHARD", 5)
+    root = write_images(tmp_path / "images", {"train/a": 12, "train/b": 11, "val/a": 5, "val/b": 4})
+    config = get_config()
+    config.data.name, config.data.dir = "folder", str(root)
+    config.data.prepared_dir = str(tmp_path / "prepared")
+    config.data.resize, config.data.crop = 40, 32
+    config.data.mean, config.data.augment.colour_noise = "channel", "none"
+    return config
+
+
+def prepared(config, tmp_path, **reading):
+    said = input_pipeline.prepare_from(config.data, tmp_path / "cache", Reading(**reading))
+    return json.loads((tmp_path / "prepared" / "prepared.json").read_text()), said
+
+
+def on_the_fly(config):
+    data = config.data.copy_and_resolve_references()
+    data.prepared_dir = None
+    return data
+
+
+def batches(data, tmp_path, count=8):
+    dataset = open_data(data, tmp_path / "cache")
+    stream = input_pipeline.training_stream(
+        dataset, None, data, reading_from(data), seed=1, batch_size=6
+    )
+    evaluated = input_pipeline.evaluation_stream(
+        dataset, "validation", data, reading_from(data), batch_size=4
+    )
+    return [*itertools.islice(stream, count), *evaluated]
+
+
+@pytest.mark.parametrize("decoding", ["fast", "exact"])
+@pytest.mark.parametrize("crop", ["square", "image"])
+def test_raw_pixels_train_as_the_images_themselves(config, tmp_path, decoding, crop):
+    """Bit for bit, and in the same order."""
+    config.data.decode, config.data.augment.crop = decoding, crop
+    about, said = prepared(config, tmp_path)
+    assert about["complete"] and (about["left_out"], about["repaired"]) == (0, 0)
+    assert "train 23, validation 9 images" in said
+    for ours, theirs in zip(
+        batches(config.data, tmp_path), batches(on_the_fly(config), tmp_path), strict=True
+    ):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_real_photographs_prepared_raw(shared_data, config, tmp_path):
+    folders = sorted((shared_data / "imagenet_sample" / "train").iterdir())[::20]
+    for split in ("train", "val"):
+        for folder in folders:
+            shutil.copytree(folder, tmp_path / "photographs" / split / folder.name)
+    config.data.dir = str(tmp_path / "photographs")
+    config.data.resize, config.data.crop = 256, 224
+    prepared(config, tmp_path)
+    for ours, theirs in zip(
+        batches(config.data, tmp_path, 3), batches(on_the_fly(config), tmp_path, 3), strict=True
+    ):
+        np.testing.assert_array_equal(ours["image"], theirs["image"])
+
+
+@pytest.mark.parametrize("quality, most", [(95, 4), (50, 12)])
+def test_jpegs_of_chosen_quality(config, tmp_path, quality, most):
+    config.data.prepare.format, config.data.prepare.quality = "jpeg", quality
+    prepared(config, tmp_path)
+    differences = [
+        np.abs(ours["image"].astype(int) - theirs["image"]).mean()
+        for ours, theirs in zip(
+            batches(config.data, tmp_path), batches(on_the_fly(config), tmp_path), strict=True
+        )
+    ]
+    assert 0 < max(differences) < most
+    if quality == 50:
+        assert max(differences) > 1
+
+
+def test_other_tools_read_it(config, tmp_path):
+    import tensorflow_datasets as tfds
+
+    prepared(config, tmp_path)
+    ours = open_data(config.data, tmp_path / "cache").examples("train")
+    builder = tfds.builder_from_directory(tmp_path / "prepared")
+    source = builder.as_data_source("train")
+    assert len(source) == ours.count == 23
+    for index in (0, 4, 5, 22):
+        pixels, label = ours.read(index)
+        np.testing.assert_array_equal(source[index]["image"], pixels)
+        assert source[index]["label"] == label
+    name = source[22]["file_name"]
+    assert (name.decode() if isinstance(name, bytes) else name) == "b/9.jpg"  # 0, 1, 10, 2, ...
+    assert builder.info.features["label"].names == ["a", "b"]
+
+
+def test_the_largest_scale_is_kept_whole(config, tmp_path):
+    """For scale jitter: rescaled once more from there when it is used."""
+    config.data.augment.crop, config.data.augment.scale_range = "image", (36, 60)
+    about, _ = prepared(config, tmp_path)
+    assert (about["settings"]["size"], about["settings"]["image"]) == (60, "whole")
+    examples = open_data(config.data, tmp_path / "cache").examples("train")
+    shapes = {examples.read(i)[0].shape for i in range(examples.count)}
+    assert {min(shape[:2]) for shape in shapes} == {60} and len(shapes) > 5
+    for batch in batches(config.data, tmp_path, 2):
+        assert batch["image"].std() > 0
+
+
+class StoppedError(Exception):
+    """As a signal would come."""
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+def test_a_stopped_preparation_goes_on(config, tmp_path, monkeypatch, after):
+    write, calls = prepare._write_shard, []
+
+    def stopping(path, *arguments):
+        if len(calls) == after:
+            (path.parent / f".{path.name}.tmp").write_bytes(b"half a shard")
+            raise StoppedError
+        calls.append(path.name)
+        return write(path, *arguments)
+
+    monkeypatch.setattr(prepare, "_write_shard", stopping)
+    with pytest.raises(StoppedError):
+        prepared(config, tmp_path)
+    with pytest.raises(DataError, match=r"prepared in part.*--mode=prepare_data.*goes on with it"):
+        open_data(config.data, tmp_path / "cache")
+    monkeypatch.setattr(prepare, "_write_shard", lambda *a: calls.append(a[0].name) or write(*a))
+    about, _ = prepared(config, tmp_path)
+    assert len(calls) == len(set(calls)) == 7  # no shard twice: 5 of train, 2 of validation
+    monkeypatch.undo()
+    monkeypatch.setattr(prepare, "EXAMPLES_PER_SHARD", 5)
+    fresh = config.copy_and_resolve_references()
+    fresh.data.prepared_dir = str(tmp_path / "at_once")
+    input_pipeline.prepare_from(fresh.data, tmp_path / "cache", Reading())
+    at_once = json.loads((tmp_path / "at_once" / "prepared.json").read_text())
+    assert at_once == about
+    assert not list((tmp_path / "prepared").glob(".*tmp"))
+
+
+def test_what_is_done_is_left_alone(config, tmp_path, monkeypatch):
+    about, said = prepared(config, tmp_path)
+    monkeypatch.setattr(prepare, "_write_shard", None)
+    assert prepared(config, tmp_path) == (about, said)
+
+
+def test_a_shard_that_was_damaged_is_named_and_mended(config, tmp_path):
+    about, _ = prepared(config, tmp_path)
+    shard = tmp_path / "prepared" / "folder-train.array_record-00002-of-00005"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-500])
+    with pytest.raises(DataError, match=r"00002-of-00005: missing or cut short.*mends it"):
+        open_data(config.data, tmp_path / "cache")
+    assert prepared(config, tmp_path)[0] == about
+    assert shard.read_bytes() == content
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 16
+    shard.write_bytes(flipped)
+    examples = open_data(config.data, tmp_path / "cache").examples("train")
+    with pytest.raises(DataError, match=r"record \d cannot be read"):
+        for index in range(10, 15):
+            examples.read(index)
+
+
+def test_a_shard_that_does_not_read_back_is_refused(config, tmp_path, monkeypatch):
+    from array_record.python import array_record_module
+
+    class Forgetful:
+        def __init__(self, *arguments):
+            self.writer = array_record_module_writer(*arguments)
+
+        def write(self, record):
+            self.writer.write(record[:-1] + b"x")
+
+        def close(self):
+            self.writer.close()
+
+    array_record_module_writer = array_record_module.ArrayRecordWriter
+    monkeypatch.setattr(array_record_module, "ArrayRecordWriter", Forgetful)
+    with pytest.raises(DataError, match=r"does not read back as it was written"):
+        prepared(config, tmp_path)
+
+
+def test_repaired_and_left_out_images_are_reported(config, tmp_path):
+    folder = tmp_path / "images" / "train" / "a"
+    (folder / "3.jpg").write_bytes(b"")
+    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), np.uint8))
+    tall.save(folder / "5.jpg")
+    (folder / "5.jpg").write_bytes((folder / "5.jpg").read_bytes()[:-1500])
+    about, said = prepared(config, tmp_path)
+    assert (about["left_out"], about["repaired"]) == (1, 1)
+    assert "train 22" in said and "1 repaired and 1 left out (report.jsonl)" in said
+    report = (tmp_path / "prepared" / "report.jsonl").read_text().splitlines()
+    notes = {note["image"]: note for note in map(json.loads, report)}
+    assert notes[str(folder / "3.jpg")]["what"] == "left out"
+    assert notes[str(folder / "3.jpg")]["reason"] == "the file is empty"
+    assert notes[str(folder / "5.jpg")]["what"] == "repaired"
+    assert open_data(config.data, tmp_path / "cache").examples("train").count == 22
+    config.data.prepared_dir = str(tmp_path / "strict")
+    with pytest.raises(DataError, match=r"a/3.jpg: the file is empty; repair or remove it"):
+        input_pipeline.prepare_from(config.data, tmp_path / "cache", Reading(unreadable="fail"))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"resize": 48}, "size is 40, and 48 is needed"),
+        ({"augment.scale_range": (36, 60)}, "size is 40, and 60 is needed"),
+        ({"augment.crop": "image"}, "image is square, and whole is needed"),
+        ({"decode": "exact"}, "decode is fast, and exact is needed"),
+        ({"validation_examples": 3}, "validation_examples is None, and 3 is needed"),
+    ],
+)
+def test_other_settings_are_named(config, tmp_path, changes, message):
+    prepared(config, tmp_path)
+    config.data.update_from_flattened_dict(changes)
+    with pytest.raises(DataError, match=rf"prepared with other settings: {message}.*another dir"):
+        open_data(config.data, tmp_path / "cache")
+    if "augment.crop" not in changes and "validation_examples" not in changes:
+        with pytest.raises(DataError, match=r"begun with other settings: \w+ \(was "):
+            prepared(config, tmp_path)
+
+
+def test_faults_of_the_directory_are_named(config, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"no prepared dataset there.*--mode=prepare_data"):
+        open_data(config.data, tmp_path / "cache")
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "diary.txt").write_text("")
+    with pytest.raises(DataError, match=r"not empty, and not a prepared dataset"):
+        prepared(config, tmp_path)
+    (tmp_path / "prepared" / "diary.txt").unlink()
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(DataError, match=r"0.0 GB are needed and 0.0 GB free.*format=jpeg"):
+            prepared(config, tmp_path)
+    prepared(config, tmp_path)
+    (tmp_path / "images" / "train" / "a" / "0.jpg").unlink()
+    with pytest.raises(DataError, match=r"begun with other settings: the images themselves"):
+        prepared(config, tmp_path)
+    (tmp_path / "prepared" / "prepared.json").write_text("{")
+    with pytest.raises(DataError, match=r"prepared.json: damaged"):
+        open_data(config.data, tmp_path / "cache")
+    config.data.prepared_dir = None
+    with pytest.raises(DataError, match=r"where to.*--config.data.prepared_dir=DIR"):
+        prepared(config, tmp_path)
+    config.data.prepared_dir = str(tmp_path / "images" / "train" / "b" / "0.jpg")
+    with pytest.raises(DataError, match=r"cannot be used"):
+        prepared(config, tmp_path)
+
+
+def test_a_full_disk_is_named(config, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepare.os, "replace", full)
+    with pytest.raises(DataError, match=r"the disk is full.*run the same command again"):
+        prepared(config, tmp_path)
+
+
+def test_labels_of_every_class_and_order(config, tmp_path):
+    prepared(config, tmp_path)
+    ours = open_data(config.data, tmp_path / "cache")
+    theirs = open_data(on_the_fly(config), tmp_path / "cache")
+    assert ours.class_names == theirs.class_names
+    for split, examples in theirs.splits.items():
+        labels = [examples.read(i)[1] for i in range(examples.count)]
+        assert [ours.examples(split).read(i)[1] for i in range(examples.count)] == labels
+    assert decode.pixels(theirs.examples("train").read(0)[0]).shape[2] == 3
