@@ -1,6 +1,7 @@
 """tf.data pipelines: examples in, batches of NumPy arrays out."""
 
 import atexit
+import contextlib
 import dataclasses
 import functools
 import os
@@ -30,7 +31,8 @@ _streams: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 @atexit.register
 def _close_streams() -> None:
     for stream in list(_streams):
-        stream.close()
+        with contextlib.suppress(ValueError):  # it runs, in another thread
+            stream.close()
 
 
 @dataclasses.dataclass(frozen=True)

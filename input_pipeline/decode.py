@@ -106,9 +106,9 @@ def window(
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
       choose: height and width of the upright image -> which pixels are wanted.
-      exact: without DCT scaling: the pixels that decoding and rescaling the whole image
-        would give, bit for bit. With it, JPEGs much larger than needed are decoded at a half,
-        a quarter or an eighth of their size; all others are the same.
+      exact: the pixels that decoding and rescaling the whole image would give, bit for bit.
+        If False, JPEGs of four and more times the size that is needed are decoded at a half,
+        a quarter or an eighth of theirs (DCT scaling); for all others it makes no difference.
       repaired: as in `pixels`.
       out: uint8 [rows, columns, 3], contiguous, of the view's size, to write to; None makes it.
 

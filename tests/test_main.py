@@ -347,3 +347,38 @@ def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     assert code == 0, err
     counts = {line["split"]: line.get("examples") for line in lines(workdir)}
     assert counts == {"train": None, "validation": 40}
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_preparing_is_stopped_and_continued_and_trained_from(call, tmp_path, by):
+    """Between shards and inside one; the run from the result is the run from the images."""
+    root = write_images(tmp_path / "images", {"train/a": 2, "train/b": 2, "val/a": 1})
+    for folder in (root / "train" / "a", root / "train" / "b"):
+        for number in range(6000):
+            os.link(folder / "0.jpg", folder / f"again{number}.jpg")
+    arguments = [
+        *TINY[:3],
+        "--config.data.name=folder",
+        f"--config.data.dir={root}",
+        f"--config.data.cache_dir={tmp_path / 'cache'}",
+        "--config.data.resize=40",
+        "--config.data.crop=32",
+        "--config.model.without=conv3",
+    ]
+    prepare = [
+        *arguments, "--mode=prepare_data", f"--config.data.prepared_dir={tmp_path / 'out'}",
+    ]  # fmt: skip
+    process = start(*prepare)
+    about = tmp_path / "out" / "prepared.json"
+    while process.poll() is None and not (about.exists() and '"records"' in about.read_text()):
+        time.sleep(0.02)
+    process.send_signal(by)
+    _, err = finish(process, 75)
+    assert "the same command goes on from here" in err
+    done = json.loads(about.read_text())
+    assert not done["complete"] and 1 <= len(done["shards"]) < 4
+    out, _ = finish(start(*prepare))
+    assert "train 12004, validation 1 images" in out
+    now = json.loads(about.read_text())
+    assert now["complete"] and len(now["shards"]) == 4
+    assert now["shards"].items() >= done["shards"].items()

@@ -2,13 +2,16 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from input_pipeline import DataError, decode, open_dataset, sources
-from tests.conftest import write_images
+from tests.conftest import ROOT, write_images
 
 
 def opened(name, directory, tmp_path, **options):
@@ -331,3 +334,39 @@ def test_faults_of_a_directory_are_named(tmp_path):
         opened("folder", strange, tmp_path, validation_examples=2)
     with pytest.raises(DataError, match=r"has no split 'test'"):
         opened("digits", None, tmp_path).examples("test")
+
+
+@pytest.mark.slow
+def test_a_folder_of_imagenets_size(tmp_path):
+    """1.28 million files, listed once; in processes of their own, whose memory is nobody else's."""
+    for number in range(1000):
+        folder = tmp_path / "train" / f"n{number:08d}"
+        folder.mkdir(parents=True)
+        for image in range(1281):
+            (folder / f"{folder.name}_{image}.JPEG").touch()
+    script = f"""
+import pathlib, resource, sys, time
+from input_pipeline import sources
+
+root = pathlib.Path({str(tmp_path)!r})
+names = sources.class_folders(root / "train")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+examples = sources.from_folders(root / "train", names, root / "cache")
+passed = time.perf_counter() - start
+kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(examples.count, examples.fingerprint, kilobytes, round(passed, 2))
+"""
+    time.sleep(2)  # a folder that has just changed is not kept
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+        )
+        for _ in range(2)
+    ]
+    print([run.stdout for run in runs])  # the seconds, for those who ask
+    (count, fingerprint, kilobytes, _), again = (run.stdout.split() for run in runs)
+    assert int(count) == 1_281_000 and again[:2] == [count, fingerprint]
+    assert max(int(kilobytes), int(again[2])) < 500_000
+    assert "1000/1000" in runs[0].stderr  # a line of progress
+    assert "1000" not in runs[1].stderr  # from the cache
