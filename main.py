@@ -78,6 +78,10 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     if values.mode == "summary":
         return summary(arguments.config)
     if values.mode == "prepare_data":
+        if values.distributed:
+            return fail(
+                ConfigError("--mode=prepare_data is for one process, without --distributed")
+            )
         return prepare_data(arguments.config)
 
     import training

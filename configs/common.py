@@ -54,7 +54,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     # Random crops of the central "square", of all the rescaled "image", of a random "area"
     # and aspect; or always the "center".
     augment.crop = "square"
-    augment.scale_range = config_dict.placeholder(tuple)  # of the shorter side; None: resize
+    augment.scale_range = ()  # of the shorter side, such as (256, 512); empty: resize
     augment.area_range = (0.08, 1.0)  # of the image's area
     augment.aspect_range = (3 / 4, 4 / 3)  # width over height
     augment.flip = True

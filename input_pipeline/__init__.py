@@ -9,6 +9,7 @@ decode (bytes to pixels), augment (crops and colours), batches (the tf.data pipe
 kernels has the inner loops, prepare writes datasets at a fixed size.
 """
 
+import math
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -81,7 +82,9 @@ def check_fields(data: Any) -> None:
     if data.pad < 0:
         raise DataError(f"data.pad={data.pad}: pixels on each side, at least 0")
     padding = f" padded by data.pad={data.pad}" if data.pad else ""
-    if not 0 < data.crop <= data.resize + 2 * data.pad:
+    if data.crop < 1:
+        raise DataError(f"data.crop={data.crop}: at least 1 pixel")
+    if data.crop > data.resize + 2 * data.pad:
         raise DataError(
             f"data.crop={data.crop} does not fit into data.resize={data.resize} pixels{padding}"
         )
@@ -95,11 +98,11 @@ def check_fields(data: Any) -> None:
         raise DataError(f"data.mean_values={data.mean_values}: three numbers, RGB in 0..255")
 
     scales = chosen.scale_range
-    if scales is not None:
+    if scales:
         if chosen.crop not in ("square", "image"):
             raise DataError(
-                f"data.augment.scale_range has no meaning with data.augment.crop={chosen.crop}; "
-                "choose square or image"
+                f"data.augment.scale_range has no meaning with data.augment.crop={chosen.crop}: "
+                "--config.data.augment.scale_range=()"
             )
         if len(scales) != 2 or not all(isinstance(s, int) for s in scales) or scales[0] > scales[1]:
             raise DataError(
@@ -111,41 +114,38 @@ def check_fields(data: Any) -> None:
                 f"data.augment.scale_range={scales}: the smallest is below "
                 f"data.crop={data.crop}{padding}"
             )
-    for field, (low, high), most in (
-        ("area_range", _pair(chosen.area_range), 1.0),
-        ("aspect_range", _pair(chosen.aspect_range), float("inf")),
+    for field, values, most in (
+        ("area_range", chosen.area_range, 1.0),
+        ("aspect_range", chosen.aspect_range, math.inf),
     ):
-        if not 0 < low <= high <= most:
+        if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
             raise DataError(
-                f"data.augment.{field}=({low}, {high}): two numbers above 0"
+                f"data.augment.{field}={tuple(values)}: two numbers above 0"
                 + (" and up to 1" if most == 1 else "")
                 + ", the smaller first"
             )
-    if not 0 <= chosen.rotation <= 180 or not chosen.shear >= 0 or chosen.stretch < 1:
-        raise DataError(
-            f"data.augment: rotation={chosen.rotation} (0 to 180 degrees), shear={chosen.shear} "
-            f"(at least 0), stretch={chosen.stretch} (at least 1)"
-        )
-    if not 0 <= chosen.lens < 1:
-        raise DataError(f"data.augment.lens={chosen.lens}: at least 0 and below 1")
+    for field, value, low, high in (
+        ("rotation", chosen.rotation, 0, 180),
+        ("stretch", chosen.stretch, 1, 2),
+        ("shear", chosen.shear, 0, 1),
+        ("lens", chosen.lens, 0, 0.5),
+    ):
+        if not low <= value <= high:
+            raise DataError(f"data.augment.{field}={value}: {low} to {high}")
     if not 0 <= chosen.colour_cast <= 255:
         raise DataError(f"data.augment.colour_cast={chosen.colour_cast}: 0 to 255 grey levels")
     if data.pad and (chosen.crop == "area" or chosen.crop == "image" or _crops(data).distorts):
         raise DataError(
-            f"data.pad={data.pad} goes with crops of the square alone: "
-            "data.augment.crop=square or center, and no distortion"
+            f"data.pad={data.pad} goes with data.augment.crop=square or center and without "
+            "distortion; for others --config.data.pad=0"
         )
-    if data.mean == "image" and (chosen.crop in ("image", "area") or scales is not None):
+    if data.mean == "image" and (chosen.crop in ("image", "area") or scales):
         raise DataError(
             "data.mean=image is the mean under each crop of the central square; with "
             f"data.augment.crop={chosen.crop}"
-            + (" and scale_range" if scales is not None else "")
+            + (" and scale_range" if scales else "")
             + " choose data.mean=image_center or channel"
         )
-
-
-def _pair(values: Any) -> tuple[float, float]:
-    return (values[0], values[1]) if len(values) == 2 else (0.0, 0.0)
 
 
 def _crops(data: Any) -> Crops:
@@ -155,7 +155,7 @@ def _crops(data: Any) -> Crops:
         resize=data.resize,
         crop=data.crop,
         kind=chosen.crop,
-        scale_range=None if chosen.scale_range is None else tuple(chosen.scale_range),
+        scale_range=tuple(chosen.scale_range),
         area_range=tuple(chosen.area_range),
         aspect_range=tuple(chosen.aspect_range),
         flip=chosen.flip,
@@ -184,7 +184,12 @@ def open_data(data: Any, cache_dir: Path) -> Dataset:
       DataError: see `open_dataset` and `open_prepared`.
     """
     if data.prepared_dir:
-        return open_prepared(Path(data.prepared_dir).expanduser(), settings_of(data), cache_dir)
+        return open_prepared(
+            Path(data.prepared_dir).expanduser(),
+            settings_of(data),
+            cache_dir,
+            as_they_are=not data.augment.scale_range and data.augment.crop != "area",
+        )
     return open_dataset(
         data.name,
         data.dir,
@@ -212,10 +217,13 @@ def prepare_from(data: Any, cache_dir: Path, reading: Reading) -> str:
         counts[shard["split"]] = counts.get(shard["split"], 0) + shard["records"]
     said = ", ".join(f"{split} {count}" for split, count in counts.items())
     size = sum(shard["bytes"] for shard in shards) / 1e9
+    again = ""
+    if data.augment.scale_range or data.augment.crop == "area":
+        again = " These crops rescale them once more: not the pixels of the images themselves."
     return (
         f"{directory}: {said} images, {size:.2f} GB, shorter side {settings['size']}, "
         f"{settings['format']}; {about['repaired']} repaired and {about['left_out']} left out "
-        f"(report.jsonl). Train with --config.data.prepared_dir={directory}"
+        f"(report.jsonl). Train with --config.data.prepared_dir={directory}.{again}"
     )
 
 

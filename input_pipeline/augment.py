@@ -41,7 +41,7 @@ class Crops:
         `center`: the middle, always.
       scale_range: smallest and largest shorter side, drawn anew at each presentation, each
         whole number as likely, for `square` and `image` (Simonyan and Zisserman 2015,
-        [256; 512]); None for `resize`.
+        [256; 512]); empty for `resize`.
       area_range, aspect_range: for `area`.
       flip: mirror one image in two.
       pad: zeros around the central square, in pixels on each side; crops are taken from it
@@ -58,7 +58,7 @@ class Crops:
     resize: int
     crop: int
     kind: str = "center"
-    scale_range: tuple[int, int] | None = None
+    scale_range: tuple[int, ...] = ()
     area_range: tuple[float, float] = (0.08, 1.0)
     aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = False
@@ -101,7 +101,7 @@ def view(crops: Crops, uniform: Sequence[float], height: int, width: int) -> Vie
     if crops.kind == "area":
         return View(_area_box(crops, uniform, height, width), window, (0, 0), window, flip)
     side = crops.resize
-    if crops.scale_range is not None:
+    if crops.scale_range:
         low, high = crops.scale_range
         side = low + int(uniform[SCALE] * (high - low + 1))
     scaled = rescaled(height, width, side)
@@ -199,8 +199,8 @@ def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
 
 
 def _around(view: View, crops: Crops) -> View:
-    """The part of the region that a window can show, with a crop's width more to distort."""
-    more = crops.crop if crops.distorts else 0
+    """The part of the region that a window can show."""
+    more = _reach(crops) if crops.distorts else 0
     top, left, height, width = _region(view, crops)
     lows, highs = [], []
     for axis, (begin, length) in enumerate(((top, height), (left, width))):
@@ -209,6 +209,13 @@ def _around(view: View, crops: Crops) -> View:
         highs.append(max(min(end, begin + length), lows[axis] + 1))
     size = (highs[0] - lows[0], highs[1] - lows[1])
     return view._replace(offset=(lows[0], lows[1]), size=size, flip=False)
+
+
+def _reach(crops: Crops) -> int:
+    """How many pixels beyond its window a distorted crop can read, at most."""
+    half = crops.crop / 2
+    far = math.sqrt(2) * half * crops.stretch * (1 + crops.shear)  # of a corner, however turned
+    return math.ceil(far * (1 + crops.lens * (far / half) ** 2) - half) + 1
 
 
 def _distortion(crops: Crops, draws: Sequence[float]) -> tuple[np.ndarray, float]:

@@ -162,7 +162,8 @@ def evaluation_batches(
       example and 0 for padding and for what is left out, b the share of this process.
 
     Raises:
-      DataError: an image cannot be read and must not be left out; the message names it.
+      DataError: an image cannot be read and must not be left out, or none of them can; the
+        message names it.
     """
     share = batch_size // process_count
     middle = np.full(order.DRAWS, 0.5)
@@ -185,8 +186,14 @@ def evaluation_batches(
         "label": tf.TensorSpec([share], tf.int32),
         "mask": tf.TensorSpec([share], tf.float32),
     }
-    steps = -(-examples.count // batch_size)
-    yield from _parallel(fill, specs, reading.parallel, stop=steps)
+    steps, read = -(-examples.count // batch_size), 0
+    for batch in _parallel(fill, specs, reading.parallel, stop=steps):
+        read += int(batch["mask"].sum())
+        yield batch
+    if not read and process_count == 1:
+        raise DataError(
+            f"none of the {examples.count} images, {examples.name(0)} the first, can be read"
+        )
 
 
 def _take(

@@ -8,7 +8,6 @@ give the same pixels.
 """
 
 import io
-import struct
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from input_pipeline import kernels
 
@@ -37,8 +36,6 @@ _SCALED_AT_LEAST = 2.0
 # lies above a window has to be read in any case, what lies below has not.)
 _WINDOW_UP_TO = 0.85
 _END = b"\xff\xd9"
-# What Pillow raises for damaged files.
-_FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 Repair = Callable[[str], None]
 
@@ -88,9 +85,11 @@ def pixels(encoded: bytes, repaired: Repair = ignore) -> np.ndarray:
     image = _open(encoded)
     try:
         image.load()
-    except _FAILURES as error:
+        return _upright_rgb(image)
+    except UnreadableError:
+        raise
+    except Exception as error:  # Pillow fails on damaged files in many ways
         return _recover(encoded, error, repaired)
-    return _upright_rgb(image)
 
 
 def window(
@@ -160,7 +159,9 @@ def _open(encoded: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError:
         raise UnreadableError(f"more than {MAX_PIXELS:,} pixels") from None
-    except _FAILURES as error:
+    except UnidentifiedImageError:
+        raise UnreadableError(f"not an image (none of {', '.join(FORMATS)})") from None
+    except Exception as error:
         raise UnreadableError(f"not an image ({_first_line(error)})") from None
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableError(f"{image.width} x {image.height}, more than {MAX_PIXELS:,} pixels")
@@ -193,6 +194,8 @@ def _plain_jpeg(encoded: bytes) -> tuple[int, int] | None:
                     return None
             except Exception:  # damaged; Pillow's own reading of the file has the last word
                 return None
+        elif marker == 0xE1 and b"tiff:Orientation" in encoded[at : at + 2 + length]:
+            return None  # in XMP
         elif marker == 0xDA:  # pixels
             return size if size and 0 < size[0] * size[1] <= MAX_PIXELS else None
         at += 2 + length
@@ -266,7 +269,7 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     orientation = _orientation(image)
     if image.mode.startswith("I"):  # 16 bits, in one of Pillow's modes
         values = np.asarray(image).astype(np.int64)
-        if values.max(initial=0) > 255:
+        if image.mode != "I" or values.max(initial=0) > 255:  # I may hold 8 bits as well
             values = (np.clip(values, 0, 65535) + 128) // 257
         image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -292,11 +295,11 @@ def _recover(encoded: bytes, error: Exception, repaired: Repair) -> np.ndarray:
     """
     refused = UnreadableError(f"damaged ({_first_line(error)})")
     image = _open(encoded + _END)  # told that this is all, libjpeg fills the rest with one colour
-    if image.format != "JPEG":
+    if image.format not in ("JPEG", "MPO"):  # MPO: several JPEGs, as telephones write them
         raise refused
     try:
         image.load()
-    except _FAILURES:
+    except Exception:
         raise refused from None
     rows = np.asarray(image).reshape(image.height, image.width, -1)
     there = np.flatnonzero((rows != rows[-1, -1]).any(axis=(1, 2)))

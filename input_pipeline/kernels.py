@@ -29,8 +29,9 @@ def resample(
 ) -> None:
     """A window of an image that is rescaled by antialiased bilinear interpolation.
 
-    Equal bit for bit to `image.resize(scaled, Image.BILINEAR)` of Pillow and then slicing and
-    mirroring, for `source` the whole image; only what the window needs is computed.
+    Equal bit for bit to `image.resize(scaled, Image.BILINEAR)` of Pillow (as it was before
+    version 13, which goes over the columns of tall images before the rows: a grey level here
+    and there) and then slicing and mirroring. Only what the window needs is computed.
 
     Args:
       source: uint8 [h, w, 3], contiguous: the whole image, or as much of it as `needed` says.

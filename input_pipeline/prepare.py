@@ -35,6 +35,8 @@ FORMATS = ("raw", "jpeg")
 # What one interruption can cost: 800 MB of raw pixels at 256.
 EXAMPLES_PER_SHARD = 4096
 _ABOUT, _REPORT = "prepared.json", "report.jsonl"
+_OF_TFDS = ("dataset_info.json", "features.json")
+_JPEGS_LONGEST = 65_500  # pixels of a side, in libjpeg
 
 
 def settings_of(data: Any) -> dict[str, Any]:
@@ -77,15 +79,27 @@ def prepare_data(
       DataError: the directory holds other things, the disk is full or too small, a shard
         does not read back as it was written, or an image must not be left out.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory):
+            return _prepare(dataset, directory, settings, reading)
+    except OSError as error:
+        raise _explained(directory, error) from error
+
+
+def _prepare(
+    dataset: Dataset, directory: Path, settings: dict[str, Any], reading: Reading
+) -> dict[str, Any]:
     about = _begin(dataset, directory, settings)
+    done = _sound_shards(directory, about)
     left = [
         (split, number, shards)
         for split, examples in dataset.splits.items()
         for shards in [-(-examples.count // EXAMPLES_PER_SHARD)]
         for number in range(shards)
-        if not _is_whole(directory, about, _file_name(settings["name"], split, number, shards))
+        if _file_name(settings["name"], split, number, shards) not in done
     ]
-    if not left and about["complete"]:
+    if not left and about["complete"] and all((directory / name).exists() for name in _OF_TFDS):
         return about
     features = _features(dataset, settings)
     jobs = {
@@ -95,53 +109,54 @@ def prepare_data(
     total = sum(examples.count for examples in dataset.splits.values())
     todo = sum(_rows(dataset.splits[split], number)[1] for split, number, _ in left)
     about["complete"] = False
-    try:
+    if left:
         _check_space(directory, jobs, todo)
-        title = f"preparing {directory}"
-        with tqdm.tqdm(
-            total=total, initial=total - todo, desc=title, unit=" images", file=sys.stderr
-        ) as progress:
-            for split, number, shards in left:
-                file = _file_name(settings["name"], split, number, shards)
-                start, count = _rows(dataset.splits[split], number)
-                about["shards"][file] = {
-                    "split": split,
-                    **_write_shard(directory / file, jobs[split], start, count, progress),
-                }
-                _save_json(directory / _ABOUT, about)
-        _finish(dataset, directory, features, about)
-    except OSError as error:
-        raise _explained(directory, error) from error
+    title = f"preparing {directory}"
+    with tqdm.tqdm(
+        total=total, initial=total - todo, desc=title, unit=" images", file=sys.stderr
+    ) as progress:
+        for split, number, shards in left:
+            file = _file_name(settings["name"], split, number, shards)
+            start, count = _rows(dataset.splits[split], number)
+            about["shards"][file] = {
+                "split": split,
+                **_write_shard(directory / file, jobs[split], start, count, progress),
+            }
+            _save_json(directory / _ABOUT, about)
+    _finish(dataset, directory, features, about)
     return about
 
 
-def open_prepared(directory: Path, wanted: dict[str, Any], cache_dir: Path) -> Dataset:
+def open_prepared(
+    directory: Path, wanted: dict[str, Any], cache_dir: Path, *, as_they_are: bool
+) -> Dataset:
     """Opens what `prepare_data` wrote.
 
     Args:
       directory: where it wrote.
       wanted: from `settings_of`, of the config that is to use it.
       cache_dir: as in `open_dataset`.
+      as_they_are: images are not rescaled once more. Raw ones are then the same data as what
+        they were made from, and have its fingerprint: a run goes on with either.
 
     Raises:
       DataError: not there, not complete, cut short since, or made with settings that give
         other pixels than the config asks for.
     """
     again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
-    try:
-        about = json.loads((directory / _ABOUT).read_text())
-        made = about["settings"]
-    except FileNotFoundError:
+    about = _load_about(directory)
+    if about is None:
         raise DataError(
             f"data.prepared_dir={directory}: no prepared dataset there (no {_ABOUT}); {again}"
-        ) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{directory / _ABOUT}: damaged ({error}); {again}") from error
+        )
+    made = about["settings"]
     if not about["complete"]:
         raise DataError(f"{directory}: prepared in part; {again}, which goes on with it")
-    for file in about["shards"]:
-        if not _is_whole(directory, about, file):
-            raise DataError(f"{directory / file}: missing or cut short; {again}, which mends it")
+    sizes = {file: shard["bytes"] for file, shard in about["shards"].items()}
+    for file, size in (sizes | dict.fromkeys(_OF_TFDS)).items():
+        path = directory / file
+        if not path.exists() or (size is not None and path.stat().st_size != size):
+            raise DataError(f"{path}: missing or cut short; {again}, which mends it")
     differing = [
         f"{field} is {made[field]}, and {wanted[field]} is needed"
         for field in ("name", "validation_examples", "size", "image", "decode")
@@ -156,12 +171,17 @@ def open_prepared(directory: Path, wanted: dict[str, Any], cache_dir: Path) -> D
         )
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(directory)
+    try:
+        builder = tfds.builder_from_directory(directory)
+    except Exception as error:  # TFDS fails in many ways on files that are damaged
+        raise DataError(f"{directory}: damaged ({_short(error)}); remove it and {again}") from error
+    same = made["format"] == "raw" and not about["left_out"] and made["decode"] == wanted["decode"]
     splits = {}
-    for split in about["splits"]:
-        of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
+    for split, fingerprint in about["splits"].items():
+        if not (same and as_they_are):
+            of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
+            fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
         examples = sources.from_tfds(builder, split, cache_dir)
-        fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
         splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
     names = tuple(builder.info.features["label"].names)
     return Dataset(made["name"], splits, names)
@@ -172,28 +192,19 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
     about = {
         "settings": settings,
         "source": dataset.fingerprint,
-        "splits": list(dataset.splits),
+        "splits": {split: examples.fingerprint for split, examples in dataset.splits.items()},
         "complete": False,
         "shards": {},
     }
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        saved = json.loads((directory / _ABOUT).read_text())
-    except FileNotFoundError:
-        if any(directory.iterdir()):
+    saved = _load_about(directory)
+    if saved is None:
+        if any(not path.name.endswith(".tmp") for path in directory.iterdir()):
             raise DataError(
                 f"data.prepared_dir={directory}: not empty, and not a prepared dataset; name an "
                 "empty or a new directory"
-            ) from None
-        try:
-            _save_json(directory / _ABOUT, about)
-        except OSError as error:
-            raise _explained(directory, error) from error
+            )
+        _save_json(directory / _ABOUT, about)
         return about
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"data.prepared_dir={directory}: cannot be used ({error}); name another directory"
-        ) from error
     differing = [
         f"{field} (was {saved['settings'].get(field)}, now {value})"
         for field, value in settings.items()
@@ -209,6 +220,50 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
     return saved
 
 
+@contextlib.contextmanager
+def _locked(directory: Path) -> Generator[None, None, None]:
+    """Keeps others from preparing in the same directory.
+
+    Raises:
+      DataError: somebody is at it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        yield
+        return
+    path = directory / ".lock.tmp"
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"data.prepared_dir={directory}: another process is preparing there; wait for it"
+            ) from None
+        yield
+
+
+def _load_about(directory: Path) -> dict[str, Any] | None:
+    """What stands in prepared.json; None if there is none.
+
+    Raises:
+      DataError: it cannot be read or is damaged.
+    """
+    path = directory / _ABOUT
+    try:
+        about = json.loads(path.read_text())
+        if not {"settings", "source", "splits", "complete", "shards"} <= about.keys():
+            raise ValueError("fields are missing")
+        return about
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path}: damaged ({_short(error)}); remove it and prepare the dataset anew, with "
+            "--mode=prepare_data in an empty directory"
+        ) from error
+
+
 def _file_name(name: str, split: str, number: int, shards: int) -> str:
     return f"{name}-{split}.array_record-{number:05d}-of-{shards:05d}"
 
@@ -219,11 +274,17 @@ def _rows(examples: Examples, number: int) -> tuple[int, int]:
     return start, min(EXAMPLES_PER_SHARD, examples.count - start)
 
 
-def _is_whole(directory: Path, about: dict[str, Any], file: str) -> bool:
-    try:
-        return about["shards"][file]["bytes"] == (directory / file).stat().st_size
-    except (KeyError, OSError):
-        return False
+def _sound_shards(directory: Path, about: dict[str, Any]) -> set[str]:
+    """The shards that are there, every byte as it was written."""
+    sound = set()
+    title = f"verifying {directory}"
+    for file, shard in tqdm.tqdm(about["shards"].items(), title, unit=" shards", delay=1.0):
+        path = directory / file
+        if path.exists() and path.stat().st_size == shard["bytes"]:
+            with open(path, "rb") as content:
+                if hashlib.file_digest(content, "sha256").hexdigest() == shard["sha256"]:
+                    sound.add(file)
+    return sound
 
 
 def _features(dataset: Dataset, settings: dict[str, Any]) -> Any:
@@ -287,7 +348,8 @@ class _Job:
             square = augment.central_square(size)
             return augment.view(square, [0.5] * order.DRAWS, height, width)
         scaled = augment.rescaled(height, width, size)
-        if scaled[0] * scaled[1] > decode.MAX_PIXELS:
+        too_long = self.settings["format"] == "jpeg" and max(scaled) > _JPEGS_LONGEST
+        if scaled[0] * scaled[1] > decode.MAX_PIXELS or too_long:
             raise UnreadableError(f"{width} x {height} would become {scaled[1]} x {scaled[0]}")
         return View((0, 0, height, width), scaled, (0, 0), scaled)
 
@@ -345,22 +407,20 @@ def _write_shard(path: Path, job: _Job, start: int, count: int, progress: Any) -
         for position in range(reader.num_records()):
             again.update(reader.read([position])[0])
         reader.close()
+        if again.digest() != written.digest():
+            raise DataError(
+                f"{path}: does not read back as it was written; is the disk full or failing? What "
+                "was done before is kept: run the same command again"
+            )
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        os.replace(temporary, path)
     except (RuntimeError, ValueError) as error:
         raise _explained(path.parent, error) from error
-    if again.digest() != written.digest():
-        raise DataError(
-            f"{path}: does not read back as it was written; is the disk full or failing? What "
-            "was done before is kept: run the same command again"
-        )
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    return {
-        "records": number,
-        "bytes": path.stat().st_size,
-        "sha256": hashlib.file_digest(open(path, "rb"), "sha256").hexdigest(),
-        "notes": notes,
-    }
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {"records": number, "bytes": path.stat().st_size, "sha256": sha256, "notes": notes}
 
 
 def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, Any]) -> None:
@@ -372,6 +432,11 @@ def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, A
     name = about["settings"]["name"]
     infos = []
     for split in dataset.splits:
+        if not any(s["records"] for s in about["shards"].values() if s["split"] == split):
+            raise DataError(
+                f"{directory}: no image of split {split} could be read; {directory / _REPORT} says "
+                "why. Repair them, or remove the split"
+            )
         shards = [shard for _, shard in sorted(about["shards"].items()) if shard["split"] == split]
         infos.append(
             tfds.core.SplitInfo(
@@ -426,11 +491,15 @@ def _quiet(name: str, what: str, reason: str) -> None:
 
 def _explained(directory: Path, error: Exception) -> DataError:
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
-    reason = "the disk is full" if full else str(error)[:200]
+    reason = "the disk is full" if full else _short(error)
     return DataError(
         f"{directory}: cannot be written ({reason}). What was done before is kept: run the same "
         "command again, and it goes on"
     )
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _save_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Which images were repaired or left out: on the screen, and one by one in a file."""
 
+import contextlib
 import json
 import sys
 import threading
@@ -22,8 +23,9 @@ def reporter(path: Path | None) -> Report:
     """
     seen: set[tuple[str, str]] = set()
     counts: dict[str, int] = {}
-    if path is not None and path.exists():
-        for entry in map(json.loads, path.read_text().splitlines()):
+    for line in _lines(path):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut short
+            entry = json.loads(line)
             seen.add((entry["image"], entry["what"]))
             counts[entry["what"]] = counts.get(entry["what"], 0) + 1
     lock = threading.Lock()
@@ -40,8 +42,8 @@ def reporter(path: Path | None) -> Report:
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with open(path, "a") as file:
-                        line = {"image": name, "what": what, "reason": reason}
-                        file.write(json.dumps(line) + "\n")
+                        entry = {"image": name, "what": what, "reason": reason}
+                        file.write(json.dumps(entry) + "\n")
                 except OSError as error:
                     where = f"; {path} cannot be written ({error.strerror})"
             if str(count).strip("0") == "1":
@@ -49,6 +51,20 @@ def reporter(path: Path | None) -> Report:
                 print(f"warning: {name}: {what}: {reason}{total}", file=sys.stderr)
 
     return note
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Lines of a file, which is mended if its last line has no end; none if there is no file."""
+    try:
+        if path is None or not path.exists():
+            return []
+        text = path.read_text()
+        if text and not text.endswith("\n"):
+            with open(path, "a") as file:
+                file.write("\n")
+        return text.splitlines()
+    except (OSError, ValueError):
+        return []
 
 
 def silent(name: str, what: str, reason: str) -> None:

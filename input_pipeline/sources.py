@@ -100,8 +100,8 @@ def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -
       cache_dir: where the list is kept.
 
     Raises:
-      DataError: a folder of another name, a class folder without images, images beside the
-        class folders or deeper than in them, or no permission.
+      DataError: a folder of another name, a class folder without images (those in folders
+        inside it do not count), images beside the class folders, or no permission.
     """
     try:
         paths, sizes, labels = _folder_index(directory, class_names, cache_dir)
@@ -191,7 +191,9 @@ def _images(folder: Path) -> tuple[list[str], list[int]]:
         files = sorted(
             (e.name, e.stat().st_size)
             for e in entries
-            if e.name.lower().endswith(IMAGE_SUFFIXES) and not e.name.startswith(".")
+            if e.name.lower().endswith(IMAGE_SUFFIXES)
+            and not e.name.startswith(".")
+            and not e.is_dir()
         )
     return [name for name, _ in files], [size for _, size in files]
 

@@ -9,7 +9,6 @@ import tqdm
 
 from input_pipeline import augment, sources
 from input_pipeline.batches import Reading, evaluation_batches
-from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
 
 _DEFAULT = Reading()
@@ -67,8 +66,6 @@ def training_statistics(
             colours = real.reshape(-1, 3).astype(np.float64)
             products += (colours.T @ colours).astype(np.int64)  # exact below 2^53
             progress.update(min(batch, examples.count - progress.n))
-    if not count:
-        raise DataError(f"none of the {examples.count} training images can be read")
     pixels = count * size * size
     channel_mean = total.sum(axis=(0, 1)) / pixels
     statistics = Statistics(

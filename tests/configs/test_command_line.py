@@ -28,6 +28,8 @@ def test_overrides_of_every_kind():
         "--noconfig.data.augment.flip",
         "--config.model.without=conv3,fc7",
         "--config.optimizer.drop_epochs=(3, 5)",
+        "--config.data.augment.scale_range=(256,512)",
+        "--config.data.augment.aspect_range=()",
         "--config.mesh.tower=1",
         "--config.data.dir",
         "/somewhere",
@@ -40,10 +42,12 @@ def test_overrides_of_every_kind():
     assert config.data.augment.flip is False
     assert config.model.without == "conv3,fc7"
     assert config.optimizer.drop_epochs == (3, 5)
+    assert config.data.augment.scale_range == (256, 512)
+    assert config.data.augment.aspect_range == ()
     assert config.mesh.tower == 1
     assert config.data.dir == "/somewhere"
     assert parsed.overrides["model.without"] == "conv3,fc7"
-    assert len(parsed.overrides) == 8
+    assert len(parsed.overrides) == 10
 
 
 def test_tuples_take_what_they_hold():
@@ -55,8 +59,8 @@ def test_tuples_take_what_they_hold():
 
 
 def test_overrides_may_stand_before_the_config():
-    assert parse("--config.batch_size=8", ALEXNET).config.batch_size == 8
-    assert parse("--config.batch_size=8", "--config", "configs/alexnet.py").config.batch_size == 8
+    assert parse("--config.batch_size=8", ALEXNET).config.batch_size == 10
+    assert parse("--config.batch_size=8", "--config", "configs/alexnet.py").config.batch_size == 10
 
 
 def test_what_follows_the_batch_size_moves_with_it():

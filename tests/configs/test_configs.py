@@ -74,7 +74,7 @@ VGG = {
     "data.crop": 224,
     "data.mean": "channel",
     "data.augment.crop": "image",
-    "data.augment.scale_range": None,
+    "data.augment.scale_range": (),
     "data.augment.flip": True,
     "data.augment.colour_noise": "paper",
     "model.dropout": 0.5,

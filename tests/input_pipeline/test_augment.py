@@ -188,6 +188,7 @@ def bilinear(image, y, x):
         {"shear": 0.3},
         {"stretch": 1.5},
         {"lens": 0.2},
+        {"stretch": 2.0, "shear": 1.0, "rotation": 180.0},
         {"rotation": 20.0, "shear": 0.2, "stretch": 1.3, "lens": 0.1},
     ],
 )

@@ -176,6 +176,56 @@ def test_a_shard_that_was_damaged_is_named_and_mended(config, tmp_path):
     with pytest.raises(DataError, match=r"record \d cannot be read"):
         for index in range(10, 15):
             examples.read(index)
+    assert prepared(config, tmp_path)[0] == about
+    assert shard.read_bytes() == content
+    (tmp_path / "prepared" / "features.json").unlink()
+    with pytest.raises(DataError, match=r"features.json: missing or cut short.*mends it"):
+        open_data(config.data, tmp_path / "cache")
+    assert prepared(config, tmp_path)[0] == about
+    assert open_data(config.data, tmp_path / "cache").examples("train").count == 23
+
+
+def test_one_at_a_time(config, tmp_path):
+    (tmp_path / "prepared").mkdir()
+    message = r"another process is preparing there; wait for it"
+    with prepare._locked(tmp_path / "prepared"), pytest.raises(DataError, match=message):
+        prepared(config, tmp_path)
+    assert prepared(config, tmp_path)[0]["complete"]
+
+
+@pytest.mark.parametrize(
+    "form, crop, same",
+    [
+        ("raw", "square", True),
+        ("raw", "image", True),
+        ("raw", "area", False),
+        ("jpeg", "square", False),
+    ],
+)
+def test_the_same_pixels_are_the_same_data(config, tmp_path, form, crop, same):
+    """A run that began with the images goes on with them prepared."""
+    config.data.prepare.format, config.data.augment.crop = form, crop
+    _, said = prepared(config, tmp_path)
+    ours = open_data(config.data, tmp_path / "cache").fingerprint
+    theirs = open_data(on_the_fly(config), tmp_path / "cache").fingerprint
+    assert (ours == theirs) is same
+    assert ("rescale them once more" in said) is (crop == "area")
+
+
+def test_a_split_of_nothing_but_damage_is_named(config, tmp_path):
+    for path in (tmp_path / "images" / "val").glob("*/*"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"no image of split validation could be read; .*report"):
+        prepared(config, tmp_path)
+    with pytest.raises(DataError, match=r"none of the 9 images, .*val/a/0.jpg the first"):
+        batches(on_the_fly(config), tmp_path, 1)
+
+
+def test_an_image_too_long_for_jpeg_is_left_out(config, tmp_path):
+    Image.new("RGB", (30_000, 8), "red").save(tmp_path / "images" / "train" / "a" / "long.png")
+    config.data.prepare.format, config.data.augment.crop = "jpeg", "image"
+    about, _ = prepared(config, tmp_path)
+    assert about["left_out"] == 1 and about["complete"]
 
 
 def test_a_shard_that_does_not_read_back_is_refused(config, tmp_path, monkeypatch):
@@ -254,14 +304,16 @@ def test_faults_of_the_directory_are_named(config, tmp_path, monkeypatch):
     (tmp_path / "images" / "train" / "a" / "0.jpg").unlink()
     with pytest.raises(DataError, match=r"begun with other settings: the images themselves"):
         prepared(config, tmp_path)
-    (tmp_path / "prepared" / "prepared.json").write_text("{")
-    with pytest.raises(DataError, match=r"prepared.json: damaged"):
-        open_data(config.data, tmp_path / "cache")
+    for content in ("{", "{}", "[]", '{"settings": 1}'):
+        (tmp_path / "prepared" / "prepared.json").write_text(content)
+        for use in (lambda: open_data(config.data, tmp_path), lambda: prepared(config, tmp_path)):
+            with pytest.raises(DataError, match=r"prepared.json: damaged"):
+                use()
     config.data.prepared_dir = None
     with pytest.raises(DataError, match=r"where to.*--config.data.prepared_dir=DIR"):
         prepared(config, tmp_path)
     config.data.prepared_dir = str(tmp_path / "images" / "train" / "b" / "0.jpg")
-    with pytest.raises(DataError, match=r"cannot be used"):
+    with pytest.raises(DataError, match=r"cannot be written"):
         prepared(config, tmp_path)
 
 
