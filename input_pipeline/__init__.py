@@ -205,7 +205,7 @@ def prepare_from(data: Any, cache_dir: Path, reading: Reading) -> str:
       DataError: no directory, or see `open_dataset` and `prepare_data`.
     """
     if not data.prepared_dir:
-        raise DataError("where to? Name a directory with --config.data.prepared_dir=DIR")
+        raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
     directory, settings = Path(data.prepared_dir).expanduser(), settings_of(data)
     dataset = open_dataset(
         data.name, data.dir, validation_examples=data.validation_examples, cache_dir=cache_dir

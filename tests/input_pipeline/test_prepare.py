@@ -310,7 +310,7 @@ def test_faults_of_the_directory_are_named(config, tmp_path, monkeypatch):
             with pytest.raises(DataError, match=r"prepared.json: damaged"):
                 use()
     config.data.prepared_dir = None
-    with pytest.raises(DataError, match=r"where to.*--config.data.prepared_dir=DIR"):
+    with pytest.raises(DataError, match=r"a directory to write to: --config.data.prepared_dir=DIR"):
         prepared(config, tmp_path)
     config.data.prepared_dir = str(tmp_path / "images" / "train" / "b" / "0.jpg")
     with pytest.raises(DataError, match=r"cannot be written"):
