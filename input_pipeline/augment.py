@@ -51,8 +51,8 @@ class Crops:
         uniform in its logarithm; 1 for none.
       shear: the tangent of the angle by which verticals lean is uniform in +-shear.
       lens: radial distortion uniform in +-lens, from barrel to pincushion: the share by which
-        the middle of an edge moves out. (Rotation to lens: Wu et al. 2015, "Deep Image",
-        section 3.2, which gives no formula; `kernels.warp` has ours.)
+        the middle of an edge moves out. (Rotation to lens: Wu et al. 2015, "Deep Image", on data
+        augmentation, which gives no formula; `kernels.warp` has ours.)
     """
 
     resize: int
@@ -237,7 +237,7 @@ def draw_colours(
       uniform: [B, order.DRAWS] in (0, 1).
       basis, scale: from `colour_basis`; None for no noise.
       cast: each of red, green and blue is shifted in one image of two, by a whole number of
-        grey levels in -cast .. cast (Wu et al. 2015, "Deep Image", section 3.2: 20); 0 for
+        grey levels in -cast .. cast (Wu et al. 2015, "Deep Image": 20); 0 for
         none.
 
     Returns:
