@@ -28,7 +28,7 @@ Variants:
   :caffenet  CaffeNet, which pools before it normalises; 42.6 / 19.6. Reads
              bvlc_reference_caffenet.caffemodel.
   :digits    the two-tower network on scikit-learn's handwritten digits, embedded:
-             a minute and a half on a laptop, about 1% error. Needs no --config.data.dir.
+             a minute and a half on a laptop, an error below 2%. Needs no --config.data.dir.
 
 The command of a variant is the same with --config=configs/alexnet.py:VARIANT.
 
