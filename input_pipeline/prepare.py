@@ -29,6 +29,7 @@ from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
 from input_pipeline.errors import DataError
+from input_pipeline.report import silent
 from input_pipeline.sources import Examples
 
 FORMATS = ("raw", "jpeg")
@@ -472,7 +473,7 @@ def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
     """
     sizes = []
     for job in jobs.values():
-        quiet = dataclasses.replace(job, reading=dataclasses.replace(job.reading, report=_quiet))
+        quiet = dataclasses.replace(job, reading=dataclasses.replace(job.reading, report=silent))
         for index in range(0, job.examples.count, max(job.examples.count // 8, 1)):
             sizes.append(len(quiet.record(index)[0]))
     needed = int(np.mean(sizes) * todo)
@@ -483,10 +484,6 @@ def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
             "name a larger disk, or choose --config.data.prepare.format=jpeg or a lower "
             "--config.data.prepare.quality"
         )
-
-
-def _quiet(name: str, what: str, reason: str) -> None:
-    pass
 
 
 def _explained(directory: Path, error: Exception) -> DataError:

@@ -349,7 +349,9 @@ def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     assert counts == {"train": None, "validation": 40}
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "by", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_preparing_is_stopped_and_continued_and_trained_from(call, tmp_path, by):
     """Between shards and inside one; the run from the result is the run from the images."""
     root = write_images(tmp_path / "images", {"train/a": 2, "train/b": 2, "val/a": 1})
