@@ -59,8 +59,8 @@ def test_tuples_take_what_they_hold():
 
 
 def test_overrides_may_stand_before_the_config():
-    assert parse("--config.batch_size=8", ALEXNET).config.batch_size == 10
-    assert parse("--config.batch_size=8", "--config", "configs/alexnet.py").config.batch_size == 10
+    assert parse("--config.batch_size=8", ALEXNET).config.batch_size == 8
+    assert parse("--config.batch_size=8", "--config", "configs/alexnet.py").config.batch_size == 8
 
 
 def test_what_follows_the_batch_size_moves_with_it():
