@@ -102,14 +102,14 @@ def training_batches(
     """
     share = batch_size // process_count
 
-    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         steps, rows = np.divmod(positions, share)
         stream = steps * batch_size + process_index * share + rows
         indices, epochs = order.examples_at(seed, stream, examples.count)
-        return indices, epochs, order.uniform_draws(seed, epochs, indices)
+        return indices, order.uniform_draws(seed, epochs, indices)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
-        indices, _, uniform = at(positions)
+        indices, uniform = at(positions)
         for row, index in enumerate(indices):
             for _ in range(_TOO_MANY):
                 taken = _take(examples, index, crops, uniform[row], out["image"][row], reading)
@@ -134,7 +134,7 @@ def training_batches(
     }
     batches = _parallel(fill, specs, reading.parallel, start=start_step)
     for step, batch in enumerate(batches, start_step):
-        _, _, uniform = at(step * share + np.arange(share))
+        _, uniform = at(step * share + np.arange(share))
         yield batch | colours(uniform, step)
 
 
