@@ -149,11 +149,23 @@ def prepare_data(config: Any) -> int:
 
     import input_pipeline
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    noted = []
+
+    def stop(number: int, frame: Any) -> None:
+        # Noted as well: libraries lose an exception that is raised inside their callbacks.
+        noted.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         input_pipeline.check_fields(config.data)
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))
-        print(input_pipeline.prepare_from(config.data, cache_dir(config), reading))
+        print(
+            input_pipeline.prepare_from(
+                config.data, cache_dir(config), reading, stopped=lambda: bool(noted)
+            )
+        )
     except input_pipeline.DataError as error:
         return fail(error)
     except KeyboardInterrupt:

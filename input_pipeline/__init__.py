@@ -11,7 +11,7 @@ kernels has the inner loops, prepare writes datasets at a fixed size.
 
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +198,9 @@ def open_data(data: Any, cache_dir: Path) -> Dataset:
     )
 
 
-def prepare_from(data: Any, cache_dir: Path, reading: Reading) -> str:
+def prepare_from(
+    data: Any, cache_dir: Path, reading: Reading, stopped: Callable[[], bool] = lambda: False
+) -> str:
     """Prepares the dataset of a config in `data.prepared_dir`; a sentence on what is there now.
 
     Raises:
@@ -210,7 +212,7 @@ def prepare_from(data: Any, cache_dir: Path, reading: Reading) -> str:
     dataset = open_dataset(
         data.name, data.dir, validation_examples=data.validation_examples, cache_dir=cache_dir
     )
-    about = prepare_data(dataset, directory, settings, reading)
+    about = prepare_data(dataset, directory, settings, reading, stopped)
     shards = about["shards"].values()
     counts: dict[str, int] = {}
     for shard in shards:

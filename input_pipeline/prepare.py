@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,11 @@ def settings_of(data: Any) -> dict[str, Any]:
 
 
 def prepare_data(
-    dataset: Dataset, directory: Path, settings: dict[str, Any], reading: Reading
+    dataset: Dataset,
+    directory: Path,
+    settings: dict[str, Any],
+    reading: Reading,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Writes all splits of a dataset; goes on where an earlier call was stopped.
 
@@ -72,24 +76,30 @@ def prepare_data(
       directory: made if it is not there; else empty, or of an earlier call.
       settings: from `settings_of`.
       reading: how images are read.
+      stopped: asked after every image whether to stop there.
 
     Returns:
       What stands in prepared.json.
 
     Raises:
+      KeyboardInterrupt: `stopped`; the shards written so far are kept.
       DataError: the directory holds other things, the disk is full or too small, a shard
         does not read back as it was written, or an image must not be left out.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
-            return _prepare(dataset, directory, settings, reading)
+            return _prepare(dataset, directory, settings, reading, stopped)
     except OSError as error:
         raise _explained(directory, error) from error
 
 
 def _prepare(
-    dataset: Dataset, directory: Path, settings: dict[str, Any], reading: Reading
+    dataset: Dataset,
+    directory: Path,
+    settings: dict[str, Any],
+    reading: Reading,
+    stopped: Callable[[], bool],
 ) -> dict[str, Any]:
     about = _begin(dataset, directory, settings)
     done = _sound_shards(directory, about)
@@ -116,12 +126,18 @@ def _prepare(
     with tqdm.tqdm(
         total=total, initial=total - todo, desc=title, unit=" images", file=sys.stderr
     ) as progress:
+
+        def advance() -> None:
+            progress.update(1)
+            if stopped():
+                raise KeyboardInterrupt
+
         for split, number, shards in left:
             file = _file_name(settings["name"], split, number, shards)
             start, count = _rows(dataset.splits[split], number)
             about["shards"][file] = {
                 "split": split,
-                **_write_shard(directory / file, jobs[split], start, count, progress),
+                **_write_shard(directory / file, jobs[split], start, count, advance),
             }
             _save_json(directory / _ABOUT, about)
     _finish(dataset, directory, features, about)
@@ -384,7 +400,9 @@ def _records(
         raise (failures or [error])[0] from error
 
 
-def _write_shard(path: Path, job: _Job, start: int, count: int, progress: Any) -> dict[str, Any]:
+def _write_shard(
+    path: Path, job: _Job, start: int, count: int, advance: Callable[[], None]
+) -> dict[str, Any]:
     """Writes a shard under another name, reads it back, and gives it its own."""
     from array_record.python import array_record_module
 
@@ -399,7 +417,7 @@ def _write_shard(path: Path, job: _Job, start: int, count: int, progress: Any) -
                 writer.write(record)
                 written.update(record)
                 number += 1
-            progress.update(1)
+            advance()
         writer.close()
         again = hashlib.sha256()
         reader = array_record_module.ArrayRecordReader(
