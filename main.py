@@ -12,7 +12,8 @@ dataset at the config's size in --config.data.prepared_dir, quick to read from t
 Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
 
-Exit codes: 0 done; 2 a usage error; 75 stopped by a signal with a checkpoint
+Exit codes: 0 done; 1 failed on the way, such as a full disk or a loss that is not
+finite; 2 a usage error; 75 stopped by a signal with a checkpoint
 saved: the same command goes on from it; 130 interrupted before there was anything
 to save.
 """
@@ -30,7 +31,7 @@ from configs.common import ConfigError, to_steps
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
-DONE, USAGE_ERROR, STOPPED, KILLED = 0, 2, 75, 130
+DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 MODES = ("train", "evaluate", "summary", "export", "prepare_data")
 
 
@@ -67,10 +68,10 @@ def main(argv: list[str]) -> int:
         return KILLED
 
 
-def fail(error: Exception) -> int:
+def fail(error: Exception, code: int = USAGE_ERROR) -> int:
     """Says what is wrong, without a traceback."""
     print(f"error: {error}", file=sys.stderr)
-    return USAGE_ERROR
+    return code
 
 
 def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
@@ -112,6 +113,8 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
         return with_data(values.mode, config, workdir, begun)
     except (ConfigError, training.TrainingError) as error:
         return fail(error)
+    except training.RunError as error:
+        return fail(error, FAILED)
 
 
 def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
@@ -188,15 +191,8 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     def steps(node: Any, name: str) -> Any:
         return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples.count)
 
-    schedule = training.Schedule(
-        *(
-            steps(config, name)
-            for name in ("total", "log_every", "evaluate_every", "checkpoint_every")
-        )
-    )
-    if not schedule.total:
-        raise ConfigError("nothing to train: set --config.total_epochs or --config.total_steps")
-    rates = training.rates_from_config(config.optimizer, steps)
+    recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
+    schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
     noise = steps(config.data.augment, "colour_noise_until")
     statistics = training_statistics(config, dataset, reading, initial)
     part, parts = training.process_share(task.mesh)
@@ -214,6 +210,7 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
             process_count=parts,
         ),
         validation=lambda: evaluation_stream(config, dataset, "validation", reading, task),
+        example_name=examples.name,
         normalization=normalization(config, statistics, initial),
         dataset={
             "class_names": list(dataset.class_names),
@@ -223,7 +220,7 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     )
     if jax.process_index() == 0:
         workdirs.save_config(workdir, plain(config), inputs.dataset)
-    finished = training.train(config, task, schedule, rates, inputs, workdir, initial)
+    finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
     return DONE if finished else STOPPED
 
 

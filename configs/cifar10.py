@@ -6,7 +6,7 @@ DIR is where TFDS prepared cifar10. 5,000 of the 50,000 training images are held
 validation; reported is the error on the test set, in percent.
 
 He et al. 2015, section 4.2 (mean image, 4 pixels of padding, crops, flips; 64,000 steps
-of 128):
+of 128, BatchNorm's statistics of the 64 on each of two GPUs):
   :resnet20 ... :resnet110    20, 32, 44, 56, 110 layers; 8.75, 7.51, 7.17, 6.97, 6.43
   :plain20 ... :plain110      without shortcuts; 56 layers are worse than 20 (Figure 6)
 He et al. 2016:
@@ -75,6 +75,7 @@ def _residual(variant: str) -> ConfigDict:
     model.init = "he"
     model.init_std = 0.01  # of gaussian
 
+    config.batch_norm.group = 64
     config.optimizer.weight_decay = 0.0001
     config.optimizer.decay_biases = True  # nothing is said of exceptions
     config.optimizer.drop_steps = (32_000, 48_000)

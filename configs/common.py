@@ -27,7 +27,9 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.batch_size = batch_size
+    config.gradient_accumulation = 1  # parts of a batch, computed one after another
     config.compute_dtype = "float32"  # or bfloat16; parameters are always float32
+    config.nonfinite = "stop"  # at a loss or gradient that is none; or skip that update
 
     config.data = data = ConfigDict()
     data.name = "imagenet2012"
@@ -86,8 +88,22 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     add_duration(optimizer, "warmup")  # the rate is multiplied by warmup_factor until then
     optimizer.warmup_factor = 0.1
     optimizer.max_filter_rms = 0.0  # convolution filters are shrunk to it; 0: not
+    # Evaluated and exported in place of the parameters: "polyak", their mean over all
+    # updates from average_from_* on; "exponential", which forgets; or "none".
+    optimizer.average = "none"
+    optimizer.average_decay = 0.9999  # of exponential
+    add_duration(optimizer, "average_from")
+    optimizer.frozen = ""  # what has one of these in its name, such as "conv1,conv2", stays
+    optimizer.train_last = config_dict.placeholder(int)  # layers; those before are frozen
     # Parameters whose rate or decay differs; see parameter_group.
     optimizer.groups = ConfigDict()
+    config.batch_norm = batch_norm = ConfigDict()
+    # Statistics are of so many examples, as on GPUs that each hold so many; 0: of the batch
+    # (of each of its parts, with gradient_accumulation).
+    batch_norm.group = 0
+    # Mean and variance anew after training, over so many examples; 0: the running ones.
+    batch_norm.recompute_examples = 0
+
     config.loss = loss = ConfigDict()  # besides the cross-entropy
     loss.auxiliary_weight = 0.0  # of the cross-entropy of auxiliary classifiers
     loss.rubbish_penalty = config_dict.placeholder(float)  # LeNet-5's j, see metrics
@@ -97,6 +113,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     add_duration(config, "evaluate_every", epochs=1.0)
     add_duration(config, "checkpoint_every", epochs=1.0)
     config.checkpoint_keep = 3  # newest ones; the best by validation error stays as well
+
+    config.profile_steps = ()  # first and last step of a trace for TensorBoard's profiler
 
     # Weights to start from, or to evaluate: a .pth, .safetensors or .caffemodel file, or
     # the workdir of a run.

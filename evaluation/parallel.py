@@ -5,6 +5,7 @@ XLA keeps a collective over a group of one as a copy, of every gradient among ot
 
 from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
@@ -20,6 +21,16 @@ def split(mesh: Mesh, axis: str) -> PartitionSpec:
 def total(tree: Tree, mesh: Mesh, axis: str) -> Tree:
     """Inside `jax.shard_map`: the sum over `axis`."""
     return lax.psum(tree, axis) if mesh.shape[axis] > 1 else tree
+
+
+def own(tree: Tree, mesh: Mesh, axis: str) -> Tree:
+    """Inside `jax.shard_map`: what is the same along `axis`, taken as each device's own.
+
+    A gradient with respect to it is then that device's alone, not yet summed over the axis.
+    """
+    if mesh.shape[axis] == 1:
+        return tree
+    return jax.tree.map(lambda leaf: lax.pcast(leaf, axis, to="varying"), tree)
 
 
 def rows(count: int, mesh: Mesh, axis: str) -> Array:

@@ -1,11 +1,11 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
-from training.errors import TrainingError
+from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
-from training.loop import Inputs, Schedule, train
+from training.loop import Inputs, Schedule, schedule_from_config, train
 from training.mesh import process_share
-from training.optimizer import rates_from_config
+from training.recipe import Recipe, recipe_from_config
 from training.task import (
     Task,
     evaluate_network,
@@ -17,6 +17,8 @@ from training.task import (
 __all__ = [
     "Initial",
     "Inputs",
+    "Recipe",
+    "RunError",
     "Schedule",
     "Task",
     "TrainingError",
@@ -28,7 +30,8 @@ __all__ = [
     "normalization_for",
     "prepare",
     "process_share",
-    "rates_from_config",
+    "recipe_from_config",
+    "schedule_from_config",
     "summary",
     "train",
 ]

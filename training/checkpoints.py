@@ -1,21 +1,38 @@
 """Checkpoints: a small module around Orbax's CheckpointManager."""
 
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from training.errors import TrainingError
+from training.errors import RunError, TrainingError
+
+_SUMS = "sha256.json"
+# Orbax adds these after the sums are made; they hold times and names, no values.
+_NOT_SUMMED = (_SUMS, "_CHECKPOINT_METADATA", "commit_success.txt")
+# Orbax warns of every checkpoint that has not been evaluated, and prints the traceback of what
+# is raised here as well.
+absl_logging.set_verbosity(absl_logging.FATAL)
+_UNFINISHED, _REPLACED = ".orbax-checkpoint-tmp", ".replaced"
 
 
 class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
-    Each holds `model` (parameters and statistics), `training` (the rest of the train
-    state), `normalization` (of images), and as JSON `progress`, what the loop remembers between
-    evaluations, and `dataset`, the class names and the fingerprint of the data.
+    Each holds `model`, the parameters and statistics that are evaluated; `training`, what else
+    the train state is made of; `normalization` (of images); as JSON `progress`, what the loop
+    remembers between evaluations, and `dataset`, the class names and the fingerprint of the
+    data; and the SHA-256 of every file. A checkpoint and its sums appear at once.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
@@ -37,6 +54,7 @@ class Checkpoints:
                 ),
             ]
         )
+        self._saving: int | None = None
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -44,6 +62,7 @@ class Checkpoints:
                 best_fn=_error,  # without it metrics are not written
                 best_mode="min",
                 create=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
             ),
             item_handlers={
                 "model": ocp.StandardCheckpointHandler(),
@@ -58,6 +77,7 @@ class Checkpoints:
         self,
         step: int,
         state: Any,
+        model: Any,
         normalization: Any,
         progress: dict[str, Any],
         dataset: dict[str, Any],
@@ -70,39 +90,180 @@ class Checkpoints:
 
         Args:
           step: updates made.
-          state, normalization: arrays on the mesh.
+          state: arrays on the mesh.
+          model: `params` and `statistics` that are evaluated, some or all of them parts of
+            the state, which are then saved once.
+          normalization: arrays on the mesh.
           progress, dataset: JSON.
           validation: metrics of an evaluation at this step, if there was one.
+
+        Raises:
+          RunError: this one, or the one before it, could not be written.
         """
-        if step in self._manager.all_steps():
-            if validation is None:
-                return
-            self._manager.delete(step)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(_model(state)),
-                training=ocp.args.StandardSave(_without_model(state)),
-                normalization=ocp.args.StandardSave(normalization),
-                progress=ocp.args.JsonSave(progress),
-                dataset=ocp.args.JsonSave(dataset),
-            ),
-            metrics=validation,
+        try:
+            self._manager.wait_until_finished()
+            if step in self._manager.all_steps():
+                if validation is None:
+                    return
+                self._set_aside(step)
+            parts = _parts(state)
+            twice = {
+                name: next((k for k, part in parts.items() if part is own), None)
+                for name, own in model.items()
+            }
+            rest = {name: part for name, part in parts.items() if name not in twice.values()}
+            self._saving = step
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model),
+                    training=ocp.args.StandardSave(rest),
+                    normalization=ocp.args.StandardSave(normalization),
+                    progress=ocp.args.JsonSave(progress | {"model": twice}),
+                    dataset=ocp.args.JsonSave(dataset),
+                ),
+                metrics=validation,
+            )
+        except Exception as error:  # Orbax and TensorStore raise many
+            raise self._failed(step, error) from error
+
+    def _set_aside(self, step: int) -> None:
+        """Makes place for a step's checkpoint; until that is written the old one counts."""
+        old = self.directory / str(step)
+        if jax.process_index() == 0:
+            old.rename(old.with_name(f"{step}{_REPLACED}"))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("a checkpoint is replaced")
+        self._manager.reload()
+
+    def _write_sums(self) -> None:
+        """Sums every file of the checkpoint that is about to get its name."""
+        if jax.process_index() > 0:
+            return
+        (unfinished,) = self.directory.glob(f"{self._saving}{_UNFINISHED}*")
+        sums = {name: _sum(unfinished / name) for name in _files(unfinished)}
+        (unfinished / _SUMS).write_text(json.dumps(sums))
+
+    def check(self) -> None:
+        """Waits for nothing; raises RunError if the last checkpoint could not be written."""
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._failed(self._saving, error) from error
+
+    def finish(self) -> None:
+        """Waits for the last checkpoint; raises RunError if it could not be written."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._failed(self._saving, error) from error
+        self.clear_unfinished()
+
+    def _failed(self, step: int | None, error: Exception) -> RunError:
+        full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
+        reason = "the disk is full" if full else _first_line(error)
+        steps = self._on_disk()
+        kept = f"that of step {steps[-1]} is intact" if steps else "there is none before it"
+        return RunError(
+            f"{self.directory}: the checkpoint of step {step} could not be written ({reason}); "
+            f"{kept}, and the same command goes on from there"
         )
 
-    def latest(self) -> int | None:
-        """The newest step, or None if there is no checkpoint."""
-        return self._manager.latest_step()
+    def clear_unfinished(self) -> None:
+        """Removes what a process that was killed left half written or half replaced."""
+        if jax.process_index() == 0 and self.directory.is_dir():
+            for left in self.directory.glob(f"*{_UNFINISHED}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            for old in self.directory.glob(f"*{_REPLACED}"):
+                new = old.with_name(old.name.removesuffix(_REPLACED))
+                if new.exists():
+                    shutil.rmtree(old, ignore_errors=True)
+                else:
+                    old.rename(new)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("unfinished checkpoints are cleared")
+        self._manager.reload()
+
+    def latest_sound(self) -> int | None:
+        """The newest step whose files are all as they were written; None without checkpoints.
+
+        Damaged ones that are newer are moved to `damaged/` beside the checkpoints' directory,
+        and said on the screen.
+
+        Raises:
+          TrainingError: all are damaged.
+        """
+        found = -1
+        if jax.process_index() == 0:
+            found = self._set_damaged_aside()
+        if jax.process_count() > 1:
+            found = int(multihost_utils.broadcast_one_to_all(np.array(found)))
+        if found == -2:
+            raise TrainingError(
+                f"{self.directory}: every checkpoint was damaged; they are in "
+                f"{self.directory.parent / 'damaged'}. Remove that directory to begin anew"
+            )
+        self._manager.reload()
+        return found if found >= 0 else None
+
+    def _set_damaged_aside(self) -> int:
+        aside = self.directory.parent / "damaged"
+        for step in reversed(self._on_disk()):
+            fault = self.damage(step)
+            if fault is None:
+                return step
+            place, number = aside / str(step), 1
+            while place.exists():
+                place, number = aside / f"{step}-{number}", number + 1
+            try:
+                aside.mkdir(exist_ok=True)
+                (self.directory / str(step)).rename(place)
+            except OSError as error:
+                raise TrainingError(
+                    f"{self.directory / str(step)} is damaged ({fault}) and cannot be moved "
+                    f"aside ({error.strerror})"
+                ) from error
+            print(f"damaged: checkpoint {step} ({fault}), moved to {place}", flush=True)
+        return -2 if aside.is_dir() and any(aside.iterdir()) else -1
+
+    def damage(self, step: int) -> str | None:
+        """What is wrong with the files of a checkpoint; None if nothing is."""
+        directory = self.directory / str(step)
+        try:
+            sums = json.loads((directory / _SUMS).read_text())
+            names = _files(directory)
+            if not isinstance(sums, dict):
+                return f"{_SUMS} cannot be read"
+            if sums.keys() != names:
+                return f"{min(sums.keys() ^ names)} is missing or does not belong there"
+            changed = [name for name in sorted(names) if _sum(directory / name) != sums[name]]
+            return f"{changed[0]} has changed" if changed else None
+        except FileNotFoundError:
+            return f"{_SUMS} is missing"
+        except (OSError, ValueError) as error:
+            return _first_line(error)
+
+    def _on_disk(self) -> list[int]:
+        names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
+        return sorted(int(name) for name in names if name.isdigit())
 
     def choose(self, which: str) -> int:
-        """The step that `latest`, `best` or a number names.
+        """The step that `latest`, `best` or a number names, undamaged.
+
+        For `latest` a damaged one is passed over, and that said on the screen.
 
         Raises:
           TrainingError: there is none.
         """
         steps = sorted(self._manager.all_steps())
         if which == "latest" and steps:
-            return steps[-1]
+            for step in reversed(steps):
+                fault = self.damage(step)
+                if fault is None:
+                    return step
+                print(f"damaged: {self.directory / str(step)} ({fault}), passed over", flush=True)
+            raise TrainingError(f"{self.directory}: every checkpoint is damaged")
         if which == "best":
             best = self._manager.best_step()
             if best is None:
@@ -110,13 +271,19 @@ class Checkpoints:
                     f"evaluation.checkpoint=best: no checkpoint of {self.directory} has been "
                     "evaluated; choose latest"
                 )
-            return best
+            return self._undamaged(best)
         if which.isdigit() and int(which) in steps:
-            return int(which)
+            return self._undamaged(int(which))
         raise TrainingError(
             f"evaluation.checkpoint={which}: choose latest, best or one of the steps "
             f"{', '.join(map(str, steps))}"
         )
+
+    def _undamaged(self, step: int) -> int:
+        fault = self.damage(step)
+        if fault is not None:
+            raise TrainingError(f"{self.directory / str(step)} is damaged ({fault})")
+        return step
 
     def restore_state(self, step: int, state: Any) -> Any:
         """The train state, onto any mesh.
@@ -125,12 +292,18 @@ class Checkpoints:
           step: of a checkpoint.
           state: arrays or abstract arrays of the same shapes, as they shall lie.
         """
+        parts, in_model = _parts(state), self.restore_json(step)[0]["model"]
+        held = {name: part for name, part in in_model.items() if part is not None}
+        rest = {name: part for name, part in parts.items() if name not in held.values()}
+        # The other half of the model, if any, was made for it and is not part of the state.
+        model = {name: parts[in_model[name] or name] for name in in_model}
         restored = self._restore(
             step,
-            model=ocp.args.StandardRestore(_model(state)),
-            training=ocp.args.StandardRestore(_without_model(state)),
+            model=ocp.args.StandardRestore(model),
+            training=ocp.args.StandardRestore(rest),
         )
-        return {**restored.model, **restored.training}
+        found = dict(restored.training) | {held[name]: restored.model[name] for name in held}
+        return _whole(found)
 
     def restore_model(self, step: int, model: Any) -> Any:
         """`params` and `statistics` alone, like these arrays or abstract arrays."""
@@ -166,14 +339,14 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise TrainingError(
-                f"{self.directory / str(step)}: not a checkpoint of this network, or damaged "
-                f"({str(error).splitlines()[0][:200]})"
+                f"{self.directory / str(step)}: not a checkpoint of this network "
+                f"({_first_line(error)})"
             ) from error
 
     def close(self) -> None:
-        """Waits for what is being saved."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is being saved; what `finish` would raise is lost."""
+        with contextlib.suppress(Exception):  # said already, or the run ends for another reason
+            self._manager.close()
 
 
 def _error(validation: dict[str, float]) -> float:
@@ -181,9 +354,32 @@ def _error(validation: dict[str, float]) -> float:
     return validation["top1_error"]
 
 
-def _model(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: state[name] for name in ("params", "statistics")}
+def _parts(state: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a train state that a model can be made of, each by a name of its own."""
+    parts = {name: part for name, part in state.items() if name != "average"}
+    return parts | {f"average_{name}": part for name, part in state.get("average", {}).items()}
 
 
-def _without_model(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name not in _model(state)}
+def _whole(parts: dict[str, Any]) -> dict[str, Any]:
+    """The train state of `_parts`."""
+    state = {name: part for name, part in parts.items() if not name.startswith("average_")}
+    if len(state) < len(parts):
+        state["average"] = {name: parts[f"average_{name}"] for name in ("params", "statistics")}
+    return state
+
+
+def _files(directory: Path) -> set[str]:
+    return {
+        str(path.relative_to(directory))
+        for path in directory.rglob("*")
+        if path.is_file() and str(path.relative_to(directory)) not in _NOT_SUMMED
+    }
+
+
+def _sum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -2,32 +2,43 @@
 
 import contextlib
 import dataclasses
+import json
+import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from evaluation import evaluate, metrics
+from evaluation import evaluate, inputs, metrics
 from training import mesh as meshes
 from training import writers
 from training.checkpoints import Checkpoints
+from training.clock import Clock, peak_flops
+from training.errors import RunError, TrainingError
 from training.initial import Initial, start_from
-from training.optimizer import Plateau, Rate
+from training.optimizer import Plateau
+from training.profiler import Profiler
+from training.recipe import Recipe
 from training.signals import StopRequest
 from training.step import (
+    State,
     abstract_state,
     empty_interval,
     init_state,
     make_optimizer,
+    make_pooling_step,
     make_train_step,
+    model_of,
 )
-from training.task import Task, evaluator
+from training.task import Task, evaluator, training_flops
+from vision_models.functional import PureNetwork
 
 # Asking the other processes makes the devices wait; a stop can wait for some steps.
 _STEPS_BETWEEN_AGREEMENTS = 10
@@ -43,12 +54,65 @@ class Schedule:
       total: updates in all.
       log_every, evaluate_every, checkpoint_every: between lines, evaluations, checkpoints;
         all three come at the end as well.
+      profile: first and last step that are traced, or empty.
+      recompute: batches over which BatchNorm's statistics are computed anew at the end.
     """
 
     total: int
     log_every: int | None
     evaluate_every: int | None
     checkpoint_every: int | None
+    profile: tuple[int, ...] = ()
+    recompute: int = 0
+
+
+def schedule_from_config(
+    config: Any, to_steps: Callable[[Any, str], Any], has_statistics: bool
+) -> Schedule:
+    """The schedule of a config.
+
+    Args:
+      config: `total_*`, `log_every_*`, `evaluate_every_*`, `checkpoint_every_*`,
+        `profile_steps`, `batch_norm.recompute_examples`, `batch_size`, `optimizer`.
+      to_steps: (node, name of a duration in it) -> steps.
+      has_statistics: the network has BatchNorm.
+
+    Raises:
+      TrainingError: nothing to train, or fields that contradict one another.
+    """
+    optimizer, recompute = config.optimizer, config.batch_norm.recompute_examples
+    schedule = Schedule(
+        total=to_steps(config, "total"),
+        log_every=to_steps(config, "log_every"),
+        evaluate_every=to_steps(config, "evaluate_every"),
+        checkpoint_every=to_steps(config, "checkpoint_every"),
+        profile=tuple(config.profile_steps),
+        recompute=-(-recompute // config.batch_size),
+    )
+    if not schedule.total:
+        raise TrainingError("nothing to train: set --config.total_epochs or --config.total_steps")
+    if optimizer.plateau_patience and not schedule.evaluate_every:
+        raise TrainingError(
+            f"optimizer.plateau_patience={optimizer.plateau_patience} needs evaluations: set "
+            "evaluate_every_epochs, or plateau_patience=0 and the moments of drop_epochs"
+        )
+    if recompute < 0 or (recompute and not has_statistics):
+        raise TrainingError(
+            f"batch_norm.recompute_examples={recompute}: this network has no BatchNorm; choose 0"
+            if recompute > 0
+            else f"batch_norm.recompute_examples={recompute}: choose 0 or more"
+        )
+    start = to_steps(optimizer, "average_from") or 0
+    if optimizer.average != "none" and start >= schedule.total:
+        raise TrainingError(
+            f"optimizer.average_from: step {start} is not before the end, step {schedule.total}"
+        )
+    profile = schedule.profile
+    if profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]):
+        raise TrainingError(
+            f"profile_steps={profile}: give the first and the last step, such as (10,20)"
+        )
+    return schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +122,14 @@ class Inputs:
     Attributes:
       training: first step -> the training stream from there.
       validation: () -> one pass over the validation split.
+      example_name: index of a training example -> what it is called.
       normalization: `mean` [square, square, 3] and `deviation` [3] of images, float32.
       dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
     """
 
     training: Callable[[int], Generator[NumpyBatch, None, None]]
     validation: Callable[[], Generator[NumpyBatch, None, None]]
+    example_name: Callable[[int], str]
     normalization: dict[str, np.ndarray]
     dataset: dict[str, Any]
 
@@ -72,42 +138,33 @@ def train(
     config: Any,
     task: Task,
     schedule: Schedule,
-    rates: list[Rate],
+    recipe: Recipe,
     data: Inputs,
     workdir: Path,
     initial: Initial | None = None,
 ) -> bool:
-    """Trains to the end of the schedule, from the newest checkpoint if there is one.
+    """Trains to the end of the schedule, from the newest sound checkpoint if there is one.
 
     Args:
-      config: `seed`, `batch_size`, `compute_dtype`, `checkpoint_keep`, `data.mean`,
-        `loss` and
-        `optimizer` are read.
+      config: `checkpoint_keep`, `compute_dtype`, `data` and `optimizer` are read.
       task: network and mesh.
       schedule: when things happen.
-      rates: from `training.optimizer.rates_from_config`.
+      recipe: what a step does.
       data: training stream, validation split, normalisation.
       workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
       initial: what the network starts from, if there is no checkpoint.
 
     Returns:
       True at the end of the schedule; False after a signal, with a checkpoint saved.
+
+    Raises:
+      TrainingError: no checkpoint fits the network.
+      RunError: a loss or gradient that is not finite, or a checkpoint or a line of the log
+        that cannot be written; the checkpoints before are intact.
     """
     network, mesh = task.network, task.mesh
     optimizer = make_optimizer(config.optimizer, network)
-    train_step = make_train_step(
-        network,
-        optimizer,
-        rates,
-        mesh,
-        seed=config.seed,
-        batch_size=config.batch_size,
-        aligned_mean=config.data.mean == "image",
-        dtype=config.compute_dtype,
-        auxiliary_weight=config.loss.auxiliary_weight,
-        rubbish_penalty=config.loss.rubbish_penalty,
-        max_filter_rms=config.optimizer.max_filter_rms,
-    )
+    train_step = make_train_step(network, optimizer, recipe, mesh)
     evaluation_step = evaluator(config, task, "center_crop").make_step()
     place = meshes.batch_placer(mesh)
     plateau = Plateau(
@@ -118,14 +175,16 @@ def train(
     evaluated = 0  # the last step that was evaluated
 
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint_keep)
-    step = checkpoints.latest() or 0
+    checkpoints.clear_unfinished()
+    step = checkpoints.latest_sound() or 0
     if not step:
-        state = init_state(network, optimizer, config.seed, mesh)
+        state = init_state(network, optimizer, recipe, mesh)
         normalization = {k: meshes.replicate(mesh, v) for k, v in data.normalization.items()}
         if initial is not None:
             state = start_from(state, initial)
     else:
-        state = checkpoints.restore_state(step, abstract_state(network, optimizer, mesh))
+        abstract = abstract_state(network, optimizer, recipe, mesh)
+        state = checkpoints.restore_state(step, abstract)
         normalization = checkpoints.restore_normalization(step, meshes.replicated(mesh))
         progress, _ = checkpoints.restore_json(step)
         plateau = Plateau(**progress["plateau"])
@@ -133,13 +192,15 @@ def train(
         print(f"continuing {workdir} from step {step}", flush=True)
 
     chief, alone = jax.process_index() == 0, jax.process_count() == 1
-    epoch_steps = data.dataset["train_examples"] / config.batch_size
-    clock = Clock()
+    epoch_steps = data.dataset["train_examples"] / recipe.batch_size
+    clock = Clock(recipe.batch_size, training_flops(task), peak_flops(mesh))
+    begun = time.perf_counter()
     with contextlib.ExitStack() as stack:
         stack.callback(checkpoints.close)
         writer = writers.MetricWriter(workdir, step, evaluated) if chief else None
         if writer is not None:
             stack.callback(writer.close)
+        profiler = stack.enter_context(Profiler(workdir / "profile", schedule.profile))
         stream = stack.enter_context(contextlib.closing(data.training(step)))
         stop = stack.enter_context(StopRequest())
 
@@ -151,13 +212,21 @@ def train(
         # Everything that is due after `step` updates, then one more update. What was
         # done before an interruption is not done again: an empty interval is not
         # logged, and `evaluated` remembers the last evaluation.
-        previous: Any = None
+        running: _Running | None = None  # the update that the devices are at
+        shown = False
         while True:
             last = step >= schedule.total
             stopping = _agreed(stop, step)
-            validation, improved = None, False
+            log = step and (last or _due(step, schedule.log_every))
+            validate = evaluated < step and (last or _due(step, schedule.evaluate_every))
+            save = step and (last or stopping or _due(step, schedule.checkpoint_every))
+            model, validation = evaluated_model(state), None
 
-            if step and (last or _due(step, schedule.log_every)):
+            if running is not None and (log or validate or save):
+                running.check(checkpoints, workdir, recipe, data)
+                running = None
+
+            if log:
                 sums = metrics.averages(state["interval"])
                 if sums.pop("examples"):
                     state["interval"] = _interval_on(mesh)
@@ -167,23 +236,30 @@ def train(
                         "split": "train",
                         **sums,
                         "learning_rate": float(state["learning_rate"]),
-                        **clock.read(config.batch_size),
+                        **({"skipped": int(state["skipped"])} if recipe.skip_nonfinite else {}),
+                        **clock.read(),
                     }
                     left = (schedule.total - step) * clock.seconds_per_step
                     report(writers.training_line(values, schedule.total, left), values)
+                    checkpoints.check()
 
-            if evaluated < step and (last or _due(step, schedule.evaluate_every)):
+            if validate:
                 start = time.perf_counter()
                 with clock.stopped(), contextlib.closing(data.validation()) as batches:
+                    if last and schedule.recompute:
+                        model = _with_recomputed_statistics(
+                            model, task, recipe, stream, schedule.recompute, place, normalization
+                        )
                     validation = evaluate(
-                        evaluation_step, state["params"], state["statistics"], normalization,
+                        evaluation_step, model["params"], model["statistics"], normalization,
                         batches, place, lambda: alone and stop.requested,
                     )  # fmt: skip
+                kernels = meshes.fetch(first_kernels(network, state["params"]))
                 if validation is not None:
                     evaluated = step
                     # The last evaluation may be off the schedule; a longer run has not got it.
                     if _due(step, schedule.evaluate_every):
-                        improved = plateau.observe(validation["top1_error"])
+                        save = plateau.observe(validation["top1_error"]) or save
                     state["plateau_scale"] = meshes.replicate(
                         mesh, np.array(plateau.scale, np.float32)
                     )
@@ -196,26 +272,127 @@ def train(
                         "images_per_second": validation["examples"] / (time.perf_counter() - start),
                     }
                     report(writers.evaluation_line(values), values)
+                    if writer is not None:
+                        writer.write_images("first_layer_kernels", kernels, step)
 
-            due = _due(step, schedule.checkpoint_every)
             stopping = stopping or (alone and stop.requested)  # during the evaluation
-            if step and (due or improved or last or stopping):
+            if save or (step and stopping):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
-                    checkpoints.save(step, state, normalization, progress, data.dataset, validation)
+                    checkpoints.save(
+                        step, state, model, normalization, progress, data.dataset, validation
+                    )
 
             if last or stopping:
-                return evaluated == step if last else False
+                checkpoints.finish()
+                done = last and evaluated == step
+                if chief:
+                    spent = time.perf_counter() - begun
+                    best = min(plateau.best, (validation or {}).get("top1_error", math.inf))
+                    print(writers.summary_line(workdir, step, done, spent, best), flush=True)
+                return done
 
             with clock.waiting_for_data():
                 batch = next(stream)
-            state, batch_sums = train_step(state, place(batch), normalization)
+            if writer is not None and not shown:
+                writer.write_images("training_images", _as_seen(batch, normalization, recipe), step)
+                shown = True
+            profiler.before(step + 1)
+            state, outcome = train_step(state, place(batch), normalization)
             step += 1
             # The device computes while the next batch is fetched and copied; no more
             # than one step is queued behind the one that runs.
-            jax.block_until_ready(previous)
-            previous = batch_sums
+            if running is not None:
+                running.check(checkpoints, workdir, recipe, data)
+            running = _Running(step, batch["index"], outcome)
+            profiler.after(step, outcome)
             clock.tick()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Running:
+    """An update on its way.
+
+    Attributes:
+      step: its number.
+      examples: indices of this process's share of its batch.
+      outcome: what the training step says of it.
+    """
+
+    step: int
+    examples: np.ndarray
+    outcome: dict[str, Array]
+
+    def check(self, checkpoints: Checkpoints, workdir: Path, recipe: Recipe, data: Inputs) -> None:
+        """Waits for it.
+
+        Raises:
+          RunError: its loss or gradient is not finite, and such updates are not skipped.
+        """
+        if bool(jax.device_get(self.outcome["finite"])):
+            return
+        loss = float(self.outcome["loss"]) / recipe.batch_size
+        what = f"the loss is {loss}" if not np.isfinite(loss) else "a gradient is not finite"
+        if recipe.skip_nonfinite:
+            if jax.process_index() == 0:
+                print(f"step {self.step}: {what}; this update is left out", flush=True)
+            return
+        examples = np.asarray(multihost_utils.process_allgather(self.examples)).reshape(-1)
+        names = [data.example_name(int(index)) for index in examples]
+        listed = workdir / "nonfinite.json"
+        if jax.process_index() == 0:
+            content = {"step": self.step, "index": examples.tolist(), "examples": names}
+            listed.write_text(json.dumps(content, indent=1) + "\n")
+        checkpoints.finish()
+        good = checkpoints.latest_sound()
+        raise RunError(
+            f"step {self.step}: {what}. Its batch: {', '.join(names[:3])} ... ({listed} has all "
+            f"{len(names)}). Last good checkpoint: "
+            + (f"step {good}" if good is not None else "none")
+            + ". Lower optimizer.learning_rate in a new run, or leave such updates out with "
+            "--config.nonfinite=skip"
+        )
+
+
+def _with_recomputed_statistics(
+    model: dict[str, Any],
+    task: Task,
+    recipe: Recipe,
+    stream: Iterator[NumpyBatch],
+    batches: int,
+    place: Callable[[NumpyBatch], dict[str, Array]],
+    normalization: dict[str, Array],
+) -> dict[str, Any]:
+    """The model with the statistics of the next batches together in place of the running ones."""
+    pool = make_pooling_step(task.network, recipe, task.mesh)
+    statistics = model["statistics"]
+    for number in range(1, batches + 1):
+        share = meshes.replicate(task.mesh, np.array(1 / number, np.float32))
+        batch = place(next(stream))
+        statistics = pool(model["params"], statistics, batch, normalization, share)
+    return {"params": model["params"], "statistics": statistics}
+
+
+def evaluated_model(state: State) -> dict[str, Any]:
+    """Parameters and statistics that are evaluated: the average, or those of now."""
+    return state["average"] if "average" in state else model_of(state)
+
+
+def first_kernels(network: PureNetwork, params: Any) -> Array:
+    """The kernels of the first layer: [h, w, channels, maps], or [towers, h, w, channels, maps]."""
+    found = params[network.layers[0]]
+    while "kernel" not in found:
+        found = next(iter(found.values()))
+    return found["kernel"]
+
+
+def _as_seen(batch: NumpyBatch, normalization: dict[str, Array], recipe: Recipe) -> np.ndarray:
+    """The first images of a batch as the network sees them, float32 [n, h, w, 3]."""
+    few = {name: jnp.asarray(value[:16]) for name, value in batch.items()}
+    images = jax.tree.map(meshes.fetch, normalization)
+    return np.asarray(
+        inputs.training_input(few, images, aligned=recipe.aligned_mean, dtype="float32")
+    )
 
 
 def _agreed(stop: StopRequest, step: int) -> bool:
@@ -234,53 +411,3 @@ def _due(step: int, every: int | None) -> bool:
 def _interval_on(mesh: Mesh) -> dict[str, Array]:
     zeros = {name: np.zeros((), np.float32) for name in empty_interval()}
     return {name: meshes.replicate(mesh, zero) for name, zero in zeros.items()}
-
-
-class Clock:
-    """Measures the speed of training, and what part of the time goes into waiting for data.
-
-    Neither evaluation and saving nor the first step, which compiles, count.
-    """
-
-    def __init__(self) -> None:
-        """Runs from the end of the first step."""
-        self.seconds_per_step = 0.0
-        self._start: float | None = None
-        self._waited = 0.0
-        self._steps = 0
-
-    def tick(self) -> None:
-        """A step has been made."""
-        if self._start is None:
-            self._start, self._waited = time.perf_counter(), 0.0
-        else:
-            self._steps += 1
-
-    @contextlib.contextmanager
-    def waiting_for_data(self) -> Iterator[None]:
-        """Inside, the loop waits for a batch."""
-        start = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - start
-
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Inside, time does not count."""
-        start = time.perf_counter()
-        yield
-        if self._start is not None:
-            self._start += time.perf_counter() - start
-
-    def read(self, batch_size: int) -> dict[str, float]:
-        """`images_per_second` and `data_wait` (a share of 1) since the last reading."""
-        if self._start is None or not self._steps:
-            return {"images_per_second": 0.0, "data_wait": 0.0}
-        now = time.perf_counter()
-        elapsed = max(now - self._start, 1e-9)
-        self.seconds_per_step = elapsed / self._steps
-        values = {
-            "images_per_second": batch_size / self.seconds_per_step,
-            "data_wait": min(self._waited / elapsed, 1.0),
-        }
-        self._start, self._waited, self._steps = now, 0.0, 0
-        return values

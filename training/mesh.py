@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from evaluation import parallel
@@ -82,22 +83,6 @@ def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
     return rows[0] // len(rows), data // len(rows)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Every device along `data` gets the same number of examples.
-
-    Raises:
-      TrainingError: it does not divide.
-    """
-    data = mesh.shape["data"]
-    if batch_size < 1:
-        raise TrainingError(f"batch_size={batch_size}: choose 1 or more")
-    if batch_size % data:
-        raise TrainingError(
-            f"batch_size={batch_size} is not a multiple of {data} (mesh.data={data}); "
-            f"choose {max(round(batch_size / data), 1) * data}, or another mesh.data"
-        )
-
-
 def param_specs(per_tower: Any, mesh: Mesh) -> Any:
     """Partition specs of parameters: their leading axis over `tower` where they have one per tower.
 
@@ -151,6 +136,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def replicate(mesh: Mesh, array: np.ndarray) -> Array:
     """The same array on every device of the mesh."""
     return put(array, replicated(mesh))
+
+
+def fetch(array: Array) -> np.ndarray:
+    """An array of the mesh on this host; where processes hold parts of it all must call this."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return jax.device_get(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def put(array: np.ndarray, sharding: jax.sharding.Sharding) -> Array:

@@ -46,6 +46,22 @@ class Rate:
         return rate if self.freeze is None else jnp.where(step < self.freeze, rate, 0.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Average:
+    """The average of parameters that is evaluated in their place.
+
+    Attributes:
+      kind: `polyak`, the mean of the parameters after every update since `start` (Polyak and
+        Juditsky 1992), or `exponential`, which forgets.
+      decay: of `exponential`, less at first: after n updates at most (1 + n) / (10 + n).
+      start: updates before which the average is the parameters themselves.
+    """
+
+    kind: str
+    decay: float = 0.9999
+    start: int = 0
+
+
 def rates_from_config(optimizer: Any, to_steps: Callable[[Any, str], Any]) -> list[Rate]:
     """The rates of a config's `optimizer`: the common one first, then its groups'.
 
@@ -135,6 +151,24 @@ def papers_momentum(momentum: float, decay: Any) -> optax.GradientTransformation
 
     by_rate = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), scale)
     return optax.chain(by_rate, optax.trace(momentum))
+
+
+def averaged(average: Average, so_far: Any, now: Any, updates: Array) -> Any:
+    """An average of parameters with those of now taken in.
+
+    Args:
+      average: of which kind.
+      so_far: the average after one update less.
+      now: like it, after `updates` updates.
+      updates: scalar int32.
+    """
+    count = jnp.maximum(updates - average.start, 1).astype(jnp.float32)
+    if average.kind == "polyak":
+        share = 1 / count
+    else:
+        share = 1 - jnp.minimum(average.decay, (1 + count) / (10 + count))
+    share = jnp.where(updates <= average.start, 1.0, share)
+    return jax.tree.map(lambda old, new: (1 - share) * old + share * new, so_far, now)
 
 
 def limit_filters(params: Any, names: Sequence[str], rms: float) -> Any:

@@ -1,23 +1,27 @@
 """The train state and the compiled training step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
 from training.mesh import abstract_arrays, param_specs, shardings
+from training.recipe import Recipe
+from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
 
-# params; statistics, BatchNorm's; optimizer; step, the updates made (int32);
-# learning_rate, of the last of them; plateau_scale, by which plateaus have lowered it; and
-# interval, the sums of `metrics.totals` since the last line of the log, part of the state
-# so that a run that was interrupted logs the same averages.
+# params; statistics, BatchNorm's; optimizer; step, the updates made (int32); skipped, how many
+# of them were left out; learning_rate, of the last of them; plateau_scale, by which plateaus
+# have lowered it; interval, the sums of `metrics.totals` since the last line of the log, part
+# of the state so that a run that was interrupted logs the same averages; and, where an average
+# is kept, average: its params and statistics.
 State = dict[str, Any]
 Batch = dict[str, Array]
 
@@ -30,46 +34,56 @@ def make_optimizer(config: Any, network: PureNetwork) -> optax.GradientTransform
 
 
 def init_function(
-    network: PureNetwork, optimizer: optax.GradientTransformation
+    network: PureNetwork, optimizer: optax.GradientTransformation, recipe: Recipe
 ) -> Callable[[Array], State]:
     """A function of a random key that makes a fresh state."""
 
     def init(key: Array) -> State:
         params, statistics = network.init(key)
-        return {
+        state = {
             "params": params,
             "statistics": statistics,
             "optimizer": optimizer.init(params),
             "step": jnp.zeros((), jnp.int32),
+            "skipped": jnp.zeros((), jnp.int32),
             "learning_rate": jnp.zeros((), jnp.float32),
             "plateau_scale": jnp.ones((), jnp.float32),
             "interval": empty_interval(),
         }
+        if recipe.average is not None:
+            state["average"] = model_of(state)
+        return state
 
     return init
 
 
+def model_of(state: State) -> dict[str, Any]:
+    """`params` and `statistics` as they are trained."""
+    return {"params": state["params"], "statistics": state["statistics"]}
+
+
 def init_state(
-    network: PureNetwork, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+    network: PureNetwork, optimizer: optax.GradientTransformation, recipe: Recipe, mesh: Mesh
 ) -> State:
     """A fresh state, drawn in its place on the mesh; its values do not depend on the mesh.
 
     Args:
       network: its `init` draws the parameters.
       optimizer: its `init` makes the optimiser's state.
-      seed: of the parameters.
+      recipe: `seed` of the parameters; `average`.
       mesh: with axes `data` and `tower`.
     """
-    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(network, optimizer, mesh))
-    init = jax.jit(init_function(network, optimizer), out_shardings=where)
-    return init(jax.random.fold_in(jax.random.key(seed), 0))
+    abstract = abstract_state(network, optimizer, recipe, mesh)
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    init = jax.jit(init_function(network, optimizer, recipe), out_shardings=where)
+    return init(jax.random.fold_in(jax.random.key(recipe.seed), 0))
 
 
 def abstract_state(
-    network: PureNetwork, optimizer: optax.GradientTransformation, mesh: Mesh
+    network: PureNetwork, optimizer: optax.GradientTransformation, recipe: Recipe, mesh: Mesh
 ) -> State:
     """Shapes, dtypes and shardings of a state; what has the form of parameters lies as they do."""
-    shapes = jax.eval_shape(init_function(network, optimizer), jax.random.key(0))
+    shapes = jax.eval_shape(init_function(network, optimizer, recipe), jax.random.key(0))
     specs = param_specs(network.per_tower, mesh)
     form: Any = jax.tree.structure(specs)
 
@@ -93,71 +107,98 @@ def empty_interval() -> dict[str, Array]:
 def make_train_step(
     network: PureNetwork,
     optimizer: optax.GradientTransformationExtraArgs,
-    rates: list[optimizers.Rate],
+    recipe: Recipe,
     mesh: Mesh,
-    *,
-    seed: int,
-    batch_size: int,
-    aligned_mean: bool,
-    dtype: str,
-    auxiliary_weight: float = 0.0,
-    rubbish_penalty: float | None = None,
-    max_filter_rms: float = 0.0,
 ) -> Callable[[State, Batch, inputs.Normalization], tuple[State, dict[str, Array]]]:
-    """Compiles (state, batch, normalization) -> (state after one update, metric sums).
+    """Compiles (state, batch, normalization) -> (state after one update, what happened).
 
-    The state is donated: the one passed in cannot be used again.
+    The state is donated: the one passed in cannot be used again. What happened: the sums of
+    `metrics.totals` over the batch, and `finite`, whether the loss and all gradients were.
 
     Forward, backward and metrics run inside `jax.shard_map`, every device on its
     examples and its towers; what crosses devices is the exchanges of the network, the
-    statistics of BatchNorm, the sum of gradients over `data`, and the scalar metrics.
+    statistics of BatchNorm, the sum of gradients over `data`, and scalars.
 
     Args:
       network: what is trained.
       optimizer: from `make_optimizer`.
-      rates: from `rates_from_config`.
+      recipe: how.
       mesh: with axes `data` and `tower`.
-      seed: of the dropout masks, which are a function of (seed, step, place in the batch).
-      batch_size: examples in a batch over all devices.
-      aligned_mean: see `evaluation.inputs.training_input`.
-      dtype: of the computation; parameters, their updates and the loss are float32.
-      auxiliary_weight: of the loss of each auxiliary classifier; the loss in metrics is
-        that of the main one.
-      rubbish_penalty: see `evaluation.metrics.rubbish_loss`; None leaves it out.
-      max_filter_rms: see `optimizer.limit_filters`; 0 does not limit.
     """
     specs = param_specs(network.per_tower, mesh)
     names = parameter_names(network.per_tower)
     structure = jax.tree.structure(network.per_tower)
-    rate_of = optimizers.rates_by_parameter(rates, names)
-    dropout_key = jax.random.fold_in(jax.random.key(seed), 1)
-
+    is_frozen = jax.tree.unflatten(structure, [name in recipe.frozen for name in names])
+    rate_of = optimizers.rates_by_parameter(recipe.rates, names)
+    dropout_key = jax.random.fold_in(jax.random.key(recipe.seed), 1)
     data_axis = "data" if mesh.shape["data"] > 1 else None
+    batch_statistics = BatchStatistics(data_axis, recipe.statistics_group, recipe.frozen)
 
     def gradients(
         params: Any, statistics: Any, batch: Batch, normalization: inputs.Normalization, key: Array
     ) -> tuple[Any, Any, Any]:
-        """On one device: gradients of its share of the mean loss, statistics, metrics."""
-        held = batch["label"].shape[0]
-        places = parallel.rows(held, mesh, "data")
+        """Of the mean loss; the statistics after it, and what happened. On one device."""
+        places = parallel.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
-        images = inputs.training_input(batch, normalization, aligned=aligned_mean, dtype=dtype)
 
-        def loss(params: Any) -> tuple[Array, Any]:
-            logits, auxiliary, after = network.train(params, statistics, images, keys, data_axis)
-            sums = metrics.totals(jax.nn.log_softmax(logits), batch["label"])
-            total = sums["loss"]
-            for side in auxiliary.values():
-                side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), batch["label"])
-                total += auxiliary_weight * jnp.sum(side_loss)
-            if rubbish_penalty is not None:
-                total += jnp.sum(metrics.rubbish_loss(logits, rubbish_penalty))
-            return total / batch_size, (after, sums)
+        def of_part(
+            params: Any, statistics: Any, batch: Batch, keys: Array
+        ) -> tuple[Any, Any, dict[str, Array]]:
+            images = inputs.training_input(
+                batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
+            )
 
-        # Parameters are the same on every device along `data`, so that shard_map sums
-        # their gradients over it.
-        grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
-        return grads, after, parallel.total(sums, mesh, "data")
+            def loss(params: Any) -> tuple[Array, Any]:
+                params = jax.tree.map(
+                    lambda leaf, still: lax.stop_gradient(leaf) if still else leaf,
+                    params,
+                    is_frozen,
+                )
+                logits, auxiliary, after = network.train(
+                    params, statistics, images, keys, batch_statistics
+                )
+                sums = metrics.totals(jax.nn.log_softmax(logits), batch["label"])
+                total = sums["loss"]
+                for side in auxiliary.values():
+                    side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), batch["label"])
+                    total += recipe.auxiliary_weight * jnp.sum(side_loss)
+                if recipe.rubbish_penalty is not None:
+                    total += jnp.sum(metrics.rubbish_loss(logits, recipe.rubbish_penalty))
+                return total / recipe.batch_size, (after, sums)
+
+            grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
+            return grads, after, sums
+
+        # Each device's own gradients, summed over `data` once, after all parts.
+        own = parallel.own(params, mesh, "data")
+        if recipe.parts == 1:
+            grads, after, sums = of_part(own, statistics, batch, keys)
+        else:
+            grads, after, sums = _over_parts(
+                functools.partial(of_part, own),
+                recipe.parts,
+                (batch, keys),
+                jax.tree.map(jnp.zeros_like, own),
+                parallel.own(statistics, mesh, "data") if recipe.statistics_group else statistics,
+                parallel.own(empty_interval(), mesh, "data"),
+            )
+        grads = jax.tree.map(
+            lambda grad, param, still: (
+                jnp.zeros_like(param) if still else parallel.total(grad, mesh, "data")
+            ),
+            grads,
+            params,
+            is_frozen,
+        )
+        if recipe.statistics_group and data_axis is not None:
+            after = lax.pmean(after, data_axis)
+        # One sum: whatever is not finite in any gradient makes it so.
+        squares = {False: jnp.zeros(()), True: jnp.zeros(())}
+        for grad, split in zip(*map(jax.tree.leaves, (grads, network.per_tower)), strict=True):
+            squares[split] += jnp.sum(jnp.square(grad))
+        square = squares[False] + parallel.total(squares[True], mesh, "tower")
+        sums = parallel.total(sums, mesh, "data")
+        return grads, after, sums | {"finite": jnp.isfinite(sums["loss"] + square)}
 
     replicated = PartitionSpec()
     sharded_gradients = jax.shard_map(
@@ -171,29 +212,112 @@ def make_train_step(
         state: State, batch: Batch, normalization: inputs.Normalization
     ) -> tuple[State, dict[str, Array]]:
         key = jax.random.fold_in(dropout_key, state["step"])
-        grads, statistics, sums = sharded_gradients(
+        grads, statistics, outcome = sharded_gradients(
             state["params"], state["statistics"], batch, normalization, key
         )
-        now = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in rates}
-        rate_tree = jax.tree.unflatten(structure, [now[rate] for rate in rate_of])
+        finite = outcome["finite"]
+        sums = {name: outcome[name] for name in state["interval"]}
+        now = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in recipe.rates}
+        rate_tree = jax.tree.unflatten(
+            structure,
+            [
+                jnp.zeros(()) if name in recipe.frozen else now[rate]
+                for name, rate in zip(names, rate_of, strict=True)
+            ],
+        )
         updates, optimizer_state = optimizer.update(
             grads, state["optimizer"], state["params"], rates=rate_tree
         )
         params = optax.apply_updates(state["params"], updates)
-        if max_filter_rms:
-            params = optimizers.limit_filters(params, names, max_filter_rms)
-        state = {
+        if recipe.max_filter_rms:
+            params = optimizers.limit_filters(params, names, recipe.max_filter_rms)
+        after = {
             "params": params,
             "statistics": statistics,
             "optimizer": optimizer_state,
-            "step": state["step"] + 1,
-            "learning_rate": now[rates[0]],
-            "plateau_scale": state["plateau_scale"],
             "interval": jax.tree.map(jnp.add, state["interval"], sums),
         }
-        return state, sums
+        if recipe.average is not None:
+            after["average"] = optimizers.averaged(
+                recipe.average, state["average"], model_of(after), state["step"] + 1
+            )
+        if recipe.skip_nonfinite:
+            after = jax.tree.map(
+                lambda new, old: jnp.where(finite, new, old), after, {k: state[k] for k in after}
+            )
+        after |= {
+            "step": state["step"] + 1,
+            "skipped": state["skipped"] + (~finite).astype(jnp.int32),
+            "learning_rate": now[recipe.rates[0]],
+            "plateau_scale": state["plateau_scale"],
+        }
+        return after, outcome
 
     # Named, so that the state comes back as it went in: otherwise the second step
     # would be compiled anew.
-    where = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(network, optimizer, mesh))
+    abstract = abstract_state(network, optimizer, recipe, mesh)
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(step, donate_argnums=0, out_shardings=(where, NamedSharding(mesh, replicated)))
+
+
+def _over_parts(
+    of_part: Callable[[Any, Batch, Array], tuple[Any, Any, Any]],
+    parts: int,
+    examples: tuple[Batch, Array],
+    grads: Any,
+    statistics: Any,
+    sums: Any,
+) -> tuple[Any, Any, Any]:
+    """Adds the gradients and metrics of one part after another; statistics after the last.
+
+    Args:
+      of_part: (statistics, batch, keys) -> (gradients, statistics, metrics).
+      parts: how many.
+      examples: batch and dropout keys, of all parts.
+      grads, statistics, sums: to start with.
+    """
+
+    def add(so_far: tuple[Any, Any, Any], part: tuple[Batch, Array]) -> tuple[Any, None]:
+        grads, statistics, sums = so_far
+        more, statistics, of_this = of_part(statistics, *part)
+        grads, sums = jax.tree.map(jnp.add, (grads, sums), (more, of_this))
+        return (grads, statistics, sums), None
+
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), examples)
+    return lax.scan(add, (grads, statistics, sums), split)[0]
+
+
+def make_pooling_step(
+    network: PureNetwork, recipe: Recipe, mesh: Mesh
+) -> Callable[[Any, Any, Batch, inputs.Normalization, Array], Any]:
+    """Compiles (params, statistics, batch, normalization, share) -> statistics with the batch in.
+
+    `share` is that of this batch among those so far: 1, 1/2, 1/3 ... make the mean and
+    variance of each layer's input over all of them, each normalised by its own, as the authors
+    of ResNet computed them after training (the notes with their released models).
+
+    Args:
+      network, recipe, mesh: as in training; the statistics are of whole batches.
+    """
+    data_axis = "data" if mesh.shape["data"] > 1 else None
+    dropout_key = jax.random.fold_in(jax.random.key(recipe.seed), 2)
+
+    def pool(params: Any, statistics: Any, batch: Batch, normalization: Any, share: Array) -> Any:
+        places = parallel.rows(len(batch["label"]), mesh, "data")
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(dropout_key, places)
+        images = inputs.training_input(
+            batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
+        )
+        taken = BatchStatistics(data_axis, frozen=recipe.frozen, pooled=share)
+        return network.train(params, statistics, images, keys, taken)[2]
+
+    replicated = PartitionSpec()
+    specs = param_specs(network.per_tower, mesh)
+    return jax.jit(
+        jax.shard_map(
+            pool,
+            mesh=mesh,
+            in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
+            out_specs=replicated,
+        )
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 import vision_models
@@ -17,6 +18,7 @@ from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import Initial
 from training.writers import to_json
+from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
 
 DTYPES = ("float32", "bfloat16")
@@ -50,12 +52,12 @@ def prepare(config: Any, num_classes: int) -> Task:
     """Builds network and mesh; allocates nothing.
 
     Args:
-      config: `model`, `mesh` and `batch_size` are read.
+      config: `model`, `mesh`, `seed`, `compute_dtype` and `evaluation` are read.
       num_classes: of the dataset.
 
     Raises:
       TrainingError: options that the network does not take, or devices that the mesh
-        or the batch size do not fit.
+        does not fit.
     """
     if config.compute_dtype not in DTYPES:
         raise TrainingError(
@@ -75,7 +77,6 @@ def prepare(config: Any, num_classes: int) -> Task:
     except ValueError as error:
         raise TrainingError(f"model: {error}") from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
-    meshes.check_batch_size(config.batch_size, mesh)
     if config.evaluation.batch_size < 1:
         raise TrainingError(
             f"evaluation.batch_size={config.evaluation.batch_size}: choose 1 or more"
@@ -86,6 +87,14 @@ def prepare(config: Any, num_classes: int) -> Task:
             f"{', '.join(PROTOCOLS)}"
         )
     return Task(network, mesh, meshes.param_specs(network.per_tower, mesh), name, options)
+
+
+def training_flops(task: Task) -> float:
+    """FLOP of training on one image: two a multiply-add, forward and twice that backward."""
+    model = nnx.eval_shape(
+        lambda: vision_models.create(task.name, rngs=nnx.Rngs(0), **task.options)
+    )
+    return 6.0 * multiply_adds(model)
 
 
 def model_options(model: Any) -> tuple[str, dict[str, Any]]:

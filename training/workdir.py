@@ -21,6 +21,7 @@ FREE_FIELDS = (
     "evaluate_every_",
     "evaluation.",
     "mesh.",
+    "profile_",
     "data.dir",
     "data.cache_dir",
     "data.prepared_dir",  # the dataset's fingerprint tells
@@ -70,7 +71,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a run has saved anything that could be continued or evaluated."""
     directory = workdir / "checkpoints"
-    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
+    return directory.is_dir() and any(
+        path.name.removesuffix(".replaced").isdigit() for path in directory.iterdir()
+    )
 
 
 def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:

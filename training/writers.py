@@ -1,10 +1,15 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard events, and lines on the screen."""
 
+import contextlib
 import json
 import math
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from training.errors import RunError
 
 
 class MetricWriter:
@@ -34,17 +39,63 @@ class MetricWriter:
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Appends one line, at once on disk."""
-        self._file.write(to_json(metrics) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(to_json(metrics) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot be written ({error.strerror}); the checkpoints are intact, "
+                "and the same command goes on from the newest"
+            ) from error
         for name, value in metrics.items():
             if name not in ("step", "split"):
                 self._events.add_scalar(f"{metrics['split']}/{name}", value, metrics["step"])
 
+    def write_images(self, name: str, images: np.ndarray, step: int) -> None:
+        """Images [n, h, w, 3] or kernels [(towers,) h, w, channels, maps] as one picture."""
+        self._events.add_image(name, picture(images), step, dataformats="HWC")
+
     def close(self) -> None:
         """Writes what is left."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a line that failed has been said
+            self._file.close()
         self._events.close()
+
+
+def picture(images: np.ndarray) -> np.ndarray:
+    """Images side by side, scaled so that the lowest value is black and the highest white.
+
+    Args:
+      images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps]
+        or [towers, h, w, channels, maps], each on its own scale, grey unless there are three
+        channels.
+
+    Returns:
+      uint8 [height, width, 3], enlarged where they are small.
+    """
+    if images.ndim == 5:  # the maps of one tower after those of the other
+        images = np.moveaxis(images, 0, -2).reshape(*images.shape[1:4], -1)
+    kernels = images.shape[-1] not in (1, 3)
+    if kernels:
+        images = np.moveaxis(images, -1, 0)
+    axes = (1, 2, 3) if kernels else None
+    low = images.min(axis=axes, keepdims=True)
+    high = images.max(axis=axes, keepdims=True)
+    shown = (images - low) / np.maximum(high - low, 1e-12)
+    if shown.shape[-1] != 3:
+        shown = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1)
+    enlarged = max(48 // shown.shape[1], 1)
+    shown = shown.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+    count, height, width, _ = shown.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    grid = np.ones((rows * (height + 2) - 2, columns * (width + 2) - 2, 3))
+    for number, image in enumerate(shown):
+        y, x = divmod(number, columns)
+        top, left = y * (height + 2), x * (width + 2)
+        grid[top : top + height, left : left + width] = image
+    return np.round(255 * grid).astype(np.uint8)
 
 
 def _remove_later_lines(path: Path, last: dict[str, int]) -> None:
@@ -81,6 +132,7 @@ def training_line(metrics: dict[str, Any], total: int, seconds_left: float) -> s
             f"rate {metrics['learning_rate']:.3g}",
             f"{metrics['images_per_second']:.0f} images/s",
             f"data wait {metrics['data_wait']:.0%}",
+            f"MFU {metrics['mfu']:.0%}",
             f"{duration(seconds_left)} left",
         ]
     )
@@ -93,6 +145,13 @@ def evaluation_line(metrics: dict[str, Any]) -> str:
         f"{metrics['top1_error']:.2%} | top-5 error {metrics['top5_error']:.2%} | "
         f"{metrics['examples']} images"
     )
+
+
+def summary_line(workdir: Path, step: int, done: bool, seconds: float, best: float) -> str:
+    """One line about the whole run so far."""
+    found = f"; best validation top-1 error {best:.2%}" if math.isfinite(best) else ""
+    what = "done" if done else "stopped"
+    return f"{what} after {step} steps, this process ran {duration(seconds)}{found}: {workdir}"
 
 
 def duration(seconds: float) -> str:

@@ -17,20 +17,47 @@ TOWER_AXIS = "tower"
 Activations = Array | list[Array]
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchStatistics:
+    """How BatchNorm takes its statistics in training.
+
+    Attributes:
+      axis: inside `jax.shard_map`, the mesh axis that batches are split over; None on one
+        device.
+      group: examples whose statistics are taken together, consecutive in the batch; 0 for
+        all of it. What several GPUs of that many examples do without talking to each
+        other. The examples held on a device and the group: one divides the other. Unless
+        the group is the whole batch the moved statistics are those of the groups held on
+        each device, and the caller averages them over the axis.
+      frozen: names of parameters that are not trained: a BatchNorm whose `scale` is among
+        them normalises as in evaluation, and its statistics stay.
+      pooled: None moves the running statistics towards those of each batch; a scalar, the
+        share of this batch among those so far, makes them the mean and variance of all
+        these batches' activations together.
+    """
+
+    axis: str | None = None
+    group: int = 0
+    frozen: frozenset[str] = frozenset()
+    pooled: Array | None = None
+
+
+WHOLE_BATCH = BatchStatistics()
+
+
 @dataclasses.dataclass
 class Pass:
     """A forward pass.
 
     Attributes:
       dropout_keys: one random key per example, [batch], in training; None in evaluation.
-      data_axis: in training inside `jax.shard_map`, the mesh axis that batches are split
-        over: BatchNorm's statistics are those of the whole batch. None on one device.
+      statistics: BatchNorm's, in training.
       record: receives the activations of every layer by name.
       auxiliary: in training receives the logits of auxiliary classifiers by name.
     """
 
     dropout_keys: Array | None = None
-    data_axis: str | None = None
+    statistics: BatchStatistics = WHOLE_BATCH
     record: dict[str, Array] | None = None
     auxiliary: dict[str, Array] | None = None
 

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from vision_models.forward import BatchStatistics
 from vision_models.network import Network
 from vision_models.towers import PER_TOWER
 
@@ -24,22 +25,26 @@ class PureNetwork:
     Attributes:
       init: random key -> (parameters, statistics).
       apply: (parameters, statistics, images) -> logits, in evaluation.
-      train: (parameters, statistics, images, dropout keys [batch], mesh axis of the batch or
-        None) -> (logits, logits of auxiliary classifiers by name, statistics), in training.
+      train: (parameters, statistics, images, dropout keys [batch], how statistics are taken)
+        -> (logits, logits of auxiliary classifiers by name, statistics), in training.
       per_tower: like the parameters, True where there is a leading axis over towers.
       towers: into how many towers the network is cut; 1 for most.
       heads: paths of its classifiers, the main one first.
+      layers: names of the layers that have parameters, in order; a block is one.
+      has_statistics: some layer is a BatchNorm.
     """
 
     init: Callable[[Array], tuple[Params, Statistics]]
     apply: Callable[[Params, Statistics, Array], Array]
     train: Callable[
-        [Params, Statistics, Array, Array, str | None],
+        [Params, Statistics, Array, Array, BatchStatistics],
         tuple[Array, dict[str, Array], Statistics],
     ]
     per_tower: dict[str, Any]
     towers: int
     heads: tuple[str, ...]
+    layers: tuple[str, ...]
+    has_statistics: bool
 
 
 def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
@@ -60,15 +65,23 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
         return nnx.merge(graph, params, statistics)(images)
 
     def train(
-        params: Params, statistics: Statistics, images: Array, keys: Array, axis: str | None
+        params: Params,
+        statistics: Statistics,
+        images: Array,
+        keys: Array,
+        taken: BatchStatistics,
     ) -> tuple[Array, dict[str, Array], Statistics]:
         model = nnx.merge(graph, params, statistics)
         auxiliary: dict[str, Array] = {}
-        logits = model(images, dropout_keys=keys, data_axis=axis, auxiliary=auxiliary)
+        logits = model(images, dropout_keys=keys, statistics=taken, auxiliary=auxiliary)
         return logits, auxiliary, variables(model)[1]
 
     per_tower = nnx.to_pure_dict(params, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
-    return PureNetwork(init, apply, train, per_tower, abstract.towers, abstract.heads)
+    layers = tuple(name for name in abstract.names if name in per_tower)
+    return PureNetwork(
+        init, apply, train, per_tower, abstract.towers, abstract.heads, layers,
+        has_statistics=bool(nnx.to_pure_dict(states[1])),
+    )  # fmt: skip
 
 
 def variables(model: Network) -> tuple[Params, Statistics]:

@@ -158,7 +158,7 @@ class BatchNorm(nnx.Module):
 
     Parameters: scale, bias [C]. Statistics, moved a tenth of the way to those of each
     training batch and used in evaluation: mean, variance [C] (the variance unbiased, as
-    in PyTorch). Computed in float32.
+    in PyTorch). Computed in float32. Over which examples: `forward.BatchStatistics`.
     """
 
     momentum = 0.9
@@ -173,28 +173,51 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> the same shape and dtype."""
-        mean, variance = self.mean[...], self.variance[...]
         wide = layers.widened(x)
-        if run.training:
-            mean, variance = self._of_batch(wide, run.data_axis)
-        factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
-        return (wide * factor + (self.bias[...] - mean * factor)).astype(x.dtype)
+        if not run.training or f"{path}/scale" in run.statistics.frozen:
+            return self._normalized(wide, self.mean[...], self.variance[...]).astype(x.dtype)
+        taken = run.statistics
+        devices = 1 if taken.axis is None else lax.axis_size(taken.axis)
+        group = taken.group or len(x) * devices
+        across = max(group // len(x), 1)  # devices that share a group
+        groups = wide.reshape(-1, min(group, len(x)), *x.shape[1:])
+        mean = _over_neighbours(jnp.mean(groups, axis=(1, 2, 3)), across, taken.axis)
+        deviations = groups - mean[:, None, None, None]
+        variance = jnp.mean(jnp.square(deviations), axis=(1, 2, 3))
+        variance = _over_neighbours(variance, across, taken.axis)
+        self._remember(mean, variance, group * x.shape[1] * x.shape[2], taken.pooled)
+        spread = (slice(None), None, None, None)
+        out = self._normalized(groups, mean[spread], variance[spread])
+        return out.reshape(x.shape).astype(x.dtype)
 
-    def _of_batch(self, x: Array, axis: str | None) -> tuple[Array, Array]:
-        """Mean and variance of the batch, all devices' together; moves the running ones."""
-        count = x.size // x.shape[-1]
-        mean = jnp.mean(x, axis=(0, 1, 2))
-        if axis is not None:
-            mean = lax.pmean(mean, axis)
-            count *= lax.axis_size(axis)
-        variance = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
-        if axis is not None:
-            variance = lax.pmean(variance, axis)
-        unbiased = variance * (count / max(count - 1, 1))
+    def _normalized(self, x: Array, mean: Array, variance: Array) -> Array:
+        factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
+        return x * factor + (self.bias[...] - mean * factor)
+
+    def _remember(self, mean: Array, variance: Array, count: int, pooled: Array | None) -> None:
+        """Takes in mean and variance [groups, C] of groups of `count` values each."""
+        if pooled is not None:
+            # The variance of several batches together has that between their means in it.
+            apart = mean[0] - self.mean[...]
+            within = (1 - pooled) * self.variance[...] + pooled * variance[0]
+            self.variance[...] = within + pooled * (1 - pooled) * jnp.square(apart)
+            self.mean[...] = self.mean[...] + pooled * apart
+            return
         keep = self.momentum
-        self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
+        unbiased = jnp.mean(variance, axis=0) * (count / max(count - 1, 1))
+        self.mean[...] = keep * self.mean[...] + (1 - keep) * jnp.mean(mean, axis=0)
         self.variance[...] = keep * self.variance[...] + (1 - keep) * unbiased
-        return mean, variance
+
+
+def _over_neighbours(values: Array, devices: int, axis: str | None) -> Array:
+    """Mean over each run of so many devices along a mesh axis."""
+    if axis is None or devices == 1:
+        return values
+    if devices == lax.axis_size(axis):
+        return lax.pmean(values, axis)
+    everyones = lax.all_gather(values, axis)
+    first = lax.axis_index(axis) // devices * devices
+    return jnp.mean(lax.dynamic_slice_in_dim(everyones, first, devices), axis=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from flax import nnx
 from jax import Array
 
 from vision_models import layers, modules, towers
-from vision_models.forward import Activations, Pass
+from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass
 from vision_models.layers import Initializer, Padding
 
 
@@ -111,7 +111,7 @@ class Network(Sequential):
         images: Array,
         *,
         dropout_keys: Array | None = None,
-        data_axis: str | None = None,
+        statistics: BatchStatistics = WHOLE_BATCH,
         record: dict[str, Array] | None = None,
         auxiliary: dict[str, Array] | None = None,
     ) -> Array:
@@ -122,13 +122,13 @@ class Network(Sequential):
             was trained. Their dtype is the dtype of the computation.
           dropout_keys: one random key per example, [batch], in training; None in
             evaluation.
-          data_axis, record, auxiliary: see `vision_models.forward.Pass`.
+          statistics, record, auxiliary: see `vision_models.forward.Pass`.
 
         Returns:
           Logits [batch, num_classes], float32; where fully connected layers have been
           turned into convolutions [batch, H', W', num_classes].
         """
-        run = Pass(dropout_keys, data_axis, record, auxiliary)
+        run = Pass(dropout_keys, statistics, record, auxiliary)
         logits = self.run(images, run)
         assert not isinstance(logits, list), "towers end in a head that sums them"
         return layers.widened(logits)

@@ -113,7 +113,10 @@ def test_crop_and_network_agree():
         ),
         ([ALEXNET, "--config.dropout=0"], "did you mean --config.model.dropout?"),
         ([ALEXNET, "--config.learning_rate=1"], "did you mean --config.optimizer.learning_rate?"),
-        ([ALEXNET, "--config.zzz=1"], "--config.zzz: no such field; there are batch_size, "),
+        (
+            [ALEXNET, "--config.zzz=1"],
+            "--config.zzz: no such field; there are batch_norm, batch_size, ",
+        ),
         ([ALEXNET, "--config.batch_size=many"], "batch_size takes an integer"),
         ([ALEXNET, "--config.batch_size=1.5"], "batch_size takes an integer"),
         ([ALEXNET, "--config.model.dropout=half"], "model.dropout takes a number"),

@@ -102,6 +102,8 @@ GOOGLENET = {
     "optimizer.weight_decay": 0.0002,
     "optimizer.drop_factor": 0.96,
     "optimizer.drop_epochs": (8, 16, 24, 32, 40, 48, 56),
+    "optimizer.average": "exponential",
+    "optimizer.average_decay": 0.9999,
     "total_epochs": 60.0,
 }
 # He et al. 2015, section 3.4.
@@ -114,6 +116,8 @@ RESNET = {
     "data.augment.colour_noise": "paper",
     "model.stride_in": "1x1",
     "model.init": "he",
+    "batch_norm.group": 32,
+    "batch_norm.recompute_examples": 51_200,
     "optimizer.learning_rate": 0.1,
     "optimizer.momentum": 0.9,
     "optimizer.weight_decay": 0.0001,
@@ -141,6 +145,8 @@ CIFAR_RESNET = {
     "optimizer.drop_steps": (32_000, 48_000),
     "optimizer.plateau_patience": 0,
     "optimizer.warmup_steps": None,
+    "batch_norm.group": 64,
+    "batch_norm.recompute_examples": 0,
     "total_steps": 64_000,
 }
 WARMED_UP = {"optimizer.warmup_steps": 400, "optimizer.warmup_factor": 0.1}

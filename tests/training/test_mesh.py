@@ -10,7 +10,9 @@ import vision_models
 from training import TrainingError
 from training import mesh as meshes
 from training.optimizer import Rate
+from training.recipe import Recipe, check_batch_size
 from training.step import init_state, make_optimizer, make_train_step
+from vision_models.forward import WHOLE_BATCH
 from vision_models.functional import functional, parameter_names
 from vision_models.network import Builder
 
@@ -38,11 +40,9 @@ def build(mesh_shape, full=False, dropout=0.5):
     data, tower = mesh_shape
     mesh = meshes.make_mesh(network.towers, data=data, tower=tower)
     optimizer = make_optimizer(Momentum, network)
-    step = make_train_step(
-        network, optimizer, [Rate("", 0.01)], mesh,
-        seed=0, batch_size=BATCH, aligned_mean=True, dtype="float32",
-    )  # fmt: skip
-    state = init_state(network, optimizer, 0, mesh)
+    recipe = Recipe((Rate("", 0.01),), BATCH)
+    step = make_train_step(network, optimizer, recipe, mesh)
+    state = init_state(network, optimizer, recipe, mesh)
     normalization = {
         "mean": meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32)),
         "deviation": meshes.replicate(mesh, np.ones(3, np.float32)),
@@ -100,11 +100,9 @@ def residual_run(data):
     )
     mesh = meshes.make_mesh(1, data=data)
     optimizer = make_optimizer(Momentum, network)
-    step = make_train_step(
-        network, optimizer, [Rate("", 0.05)], mesh,
-        seed=0, batch_size=BATCH, aligned_mean=True, dtype="float32",
-    )  # fmt: skip
-    state = init_state(network, optimizer, 0, mesh)
+    recipe = Recipe((Rate("", 0.05),), BATCH)
+    step = make_train_step(network, optimizer, recipe, mesh)
+    state = init_state(network, optimizer, recipe, mesh)
     normalization = {
         "mean": meshes.replicate(mesh, np.full((SIZE // 2 + 4, SIZE // 2 + 4, 3), 100, np.float32)),
         "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
@@ -154,18 +152,16 @@ def test_the_loss_of_auxiliary_classifiers_is_weighted():
         "mean": meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32)),
         "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
     }
-    step = make_train_step(
-        network, optimizer, [Rate("", 0.1)], mesh, seed=0, batch_size=BATCH,
-        aligned_mean=True, dtype="float32", auxiliary_weight=0.3,
-    )  # fmt: skip
-    state = init_state(network, optimizer, 0, mesh)
+    recipe = Recipe((Rate("", 0.1),), BATCH, auxiliary_weight=0.3)
+    step = make_train_step(network, optimizer, recipe, mesh)
+    state = init_state(network, optimizer, recipe, mesh)
     params = jax.device_get(state["params"])
     batch = batch_at(0)
 
     def loss(params):
         x = (batch["image"].astype(np.float32) - 100 + batch["colour_shift"][:, None, None]) / 60
         keys = jax.random.split(jax.random.key(0), BATCH)
-        main, sides, _ = network.train(params, {}, x, keys, None)
+        main, sides, _ = network.train(params, {}, x, keys, WHOLE_BATCH)
         log_p = [
             jax.nn.log_softmax(v)[np.arange(BATCH), batch["label"]] for v in (main, sides["aux"])
         ]
@@ -265,6 +261,8 @@ def test_the_compiled_step_talks_only_where_the_paper_does():
             for count in elements:
                 if count == exchanges["scores"]:
                     scores += 1
+                elif count == 1:  # whether the gradients of both towers are finite
+                    scalars += 1
                 else:  # a reduce-scatter that this backend does as a sum and a slice
                     scattered.append(count)
         elif where == across_data and operation == "all-reduce":
@@ -276,7 +274,7 @@ def test_the_compiled_step_talks_only_where_the_paper_does():
     assert sorted(scattered) == sorted(exchanges["all-gather"])
     assert scores == 1
     assert sorted(summed) == sorted(gradients)
-    assert scalars == 4  # examples, loss, two errors
+    assert scalars == 5  # examples, loss, two errors
 
 
 def test_the_step_is_compiled_once():
@@ -344,6 +342,8 @@ def test_impossible_meshes_are_named(towers, asked, message):
 
 def test_a_batch_that_does_not_divide_is_named():
     mesh = meshes.make_mesh(1)
-    meshes.check_batch_size(8, mesh)
+    check_batch_size(8, mesh, 2)
     with pytest.raises(TrainingError, match=r"batch_size=6 is not a multiple of 4.*choose 8"):
-        meshes.check_batch_size(6, mesh)
+        check_batch_size(6, mesh, 1)
+    with pytest.raises(TrainingError, match=r"not a multiple of 12 .* x gradient_accumulation=3"):
+        check_batch_size(8, mesh, 3)

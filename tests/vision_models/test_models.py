@@ -11,6 +11,7 @@ from flax import nnx
 
 import vision_models
 from vision_models.analysis import activation_shapes, format_table, layer_table
+from vision_models.forward import WHOLE_BATCH
 from vision_models.functional import functional
 
 
@@ -384,7 +385,7 @@ def test_gradients_reach_every_parameter(name):
 
     @jax.jit
     def loss(params):
-        logits, auxiliary, after = network.train(params, statistics, images, keys, None)
+        logits, auxiliary, after = network.train(params, statistics, images, keys, WHOLE_BATCH)
         losses = [jax.nn.log_softmax(v)[:, 0] for v in (logits, *auxiliary.values())]
         total = sum(map(jnp.sum, losses))
         return total, after
@@ -402,7 +403,7 @@ def test_auxiliary_classifiers_count_in_training_only():
     params, statistics = network.init(jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (2, 224, 224, 3))
     keys = jax.random.split(jax.random.key(2), 2)
-    _, auxiliary, _ = network.train(params, statistics, images, keys, None)
+    _, auxiliary, _ = network.train(params, statistics, images, keys, WHOLE_BATCH)
     assert {n: v.shape for n, v in auxiliary.items()} == {"aux1": (2, 3), "aux2": (2, 3)}
     before = network.apply(params, statistics, images)
     params["aux1"]["classifier"]["kernel"] = params["aux1"]["classifier"]["kernel"] + 1

@@ -13,6 +13,7 @@ from flax import nnx
 
 import vision_models
 from vision_models import weights
+from vision_models.forward import WHOLE_BATCH
 from vision_models.functional import functional, variables
 from vision_models.weights import WeightsError
 
@@ -155,7 +156,7 @@ def test_batch_norm_statistics_equal_torchs_after_three_steps(tmp_path):
     @jax.jit
     def step(params, statistics, x, labels):
         def loss(params):
-            logits, _, after = network.train(params, statistics, x, keys, None)
+            logits, _, after = network.train(params, statistics, x, keys, WHOLE_BATCH)
             return -jax.nn.log_softmax(logits)[jnp.arange(8), labels].mean(), after
 
         gradients, after = jax.grad(loss, has_aux=True)(params)

@@ -1,0 +1,84 @@
+"""Runs of main.py as processes, and what they leave behind."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from tests.conftest import ROOT
+
+# The two-tower network with few kernels, on the digits: a run of seconds.
+TINY = [
+    "--config=configs/alexnet.py:digits",
+    "--config.model.kernels=(8, 16, 16, 16, 16)",
+    "--config.model.hidden=(32, 32)",
+    "--config.batch_size=16",
+    "--config.data.validation_examples=77",
+    "--config.log_every_steps=4",
+    "--config.evaluate_every_steps=10",
+    "--config.checkpoint_every_steps=7",
+    "--config.mesh.data=1",
+]
+
+
+def start(*arguments, devices=1, **variables):
+    environment = (
+        os.environ | variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    )
+    return subprocess.Popen(
+        [sys.executable, "main.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def start_two(*arguments, devices=2, **variables):
+    """Two processes of one launch, on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [
+        "--distributed", f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
+    ]  # fmt: skip
+    return [
+        start(*arguments, *launch, f"--process_id={i}", devices=devices, **variables)
+        for i in range(2)
+    ]
+
+
+def finish(process, code=0):
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == code, (out, err)
+    return out, err
+
+
+def restored(workdir, step=None):
+    """A checkpoint, the newest if not told, as plain arrays: all of the train state."""
+    import orbax.checkpoint as ocp
+
+    if step is None:
+        step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    arrays = {}
+    for item in ("model", "training"):
+        tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return step, arrays
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+TIMES = ("images_per_second", "data_wait", "mfu")
+
+
+def without_times(metrics):
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in metrics]

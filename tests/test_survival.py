@@ -1,0 +1,118 @@
+"""Runs that are killed at any moment end in the bits of those that are not."""
+
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.runs import finish, lines, restored, start, without_times
+
+# BatchNorm in groups, averaged parameters, statistics anew at the end and a plateau, so that
+# all that a run remembers is there; a checkpoint is being written most of the time.
+RUN = [
+    "--config=configs/cifar10.py:resnet20",
+    "--config.data.name=digits",
+    "--config.data.validation_examples=77",
+    "--config.data.resize=8",
+    "--config.data.crop=8",
+    "--config.data.pad=1",
+    "--config.batch_size=16",
+    "--config.batch_norm.group=8",
+    "--config.batch_norm.recompute_examples=64",
+    "--config.optimizer.average=exponential",
+    "--config.optimizer.average_decay=0.9",
+    "--config.optimizer.plateau_patience=1",
+    "--config.log_every_steps=4",
+    "--config.evaluate_every_steps=10",
+    "--config.checkpoint_every_steps=3",
+]
+
+
+@pytest.fixture
+def variables(tmp_path):
+    """Restarts need not compile again."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def assert_same_run(broken, whole):
+    """Every array of the last checkpoint, bit for bit, and every line of the log but times."""
+    step, expected = restored(whole)
+    again, ours = restored(broken)
+    assert step == again
+    assert ours.keys() == expected.keys()
+    assert any("average" in name for name in ours)
+    for name in expected:
+        np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
+    assert without_times(lines(broken)) == without_times(lines(whole))
+
+
+def steps_seen(workdir):
+    path = workdir / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def being_written(workdir):
+    return any((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+
+def interrupt(processes, workdir, rng, number):
+    """Sends a signal at a random moment of the work, every second time during a write."""
+    begun = steps_seen(workdir)
+    deadline = time.monotonic() + 300
+    while steps_seen(workdir) <= begun and time.monotonic() < deadline:
+        if any(process.poll() is not None for process in processes):
+            return
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, 1))
+    writing = rng.random() < 0.5
+    while writing and not being_written(workdir) and processes[0].poll() is None:
+        time.sleep(0.0005)
+    time.sleep(rng.uniform(0, 0.02))
+    rng.choice(processes).send_signal(number)
+
+
+@pytest.mark.parametrize("rounds, steps", [(3, 60), pytest.param(50, 1500, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path, variables, rounds, steps):
+    """SIGKILL, during writes of checkpoints too."""
+    seed = time.time_ns() % 2**32
+    rng = random.Random(seed)
+    run = [*RUN, f"--config.total_steps={steps}"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(*run, f"--workdir={whole}", **variables))
+    kills = writing = 0
+    for _ in range(rounds):
+        process = start(*run, f"--workdir={broken}", **variables)
+        interrupt([process], broken, rng, signal.SIGKILL)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode in (0, -signal.SIGKILL), err
+        kills += process.returncode == -signal.SIGKILL
+        writing += being_written(broken)
+    finish(start(*run, f"--workdir={broken}", **variables))
+    print(f"seed {seed}: {kills} kills, {writing} of them while a checkpoint was written")
+    assert kills == rounds
+    assert_same_run(broken, whole)
+
+
+@pytest.mark.slow
+def test_stopped_by_sigterm_many_times(tmp_path, variables):
+    seed = time.time_ns() % 2**32
+    rng = random.Random(seed)
+    run = [*RUN, "--config.total_steps=500"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(*run, f"--workdir={whole}", **variables))
+    stops = 0
+    for _ in range(15):
+        process = start(*run, f"--workdir={broken}", **variables)
+        interrupt([process], broken, rng, signal.SIGTERM)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode in (0, 75), err
+        stops += process.returncode == 75
+    finish(start(*run, f"--workdir={broken}", **variables))
+    print(f"seed {seed}: {stops} stops")
+    assert stops >= 10
+    assert_same_run(broken, whole)

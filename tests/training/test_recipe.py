@@ -1,0 +1,352 @@
+"""What one update does, each against an independent computation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import vision_models
+from configs import alexnet, resnet
+from configs.common import to_steps
+from training import TrainingError
+from training import mesh as meshes
+from training.loop import schedule_from_config
+from training.optimizer import Average, Rate
+from training.recipe import Recipe, frozen_names, recipe_from_config
+from training.step import (
+    init_state,
+    make_optimizer,
+    make_pooling_step,
+    make_train_step,
+)
+from vision_models.forward import BatchStatistics, Pass
+from vision_models.functional import functional, parameter_names, set_variables
+from vision_models.modules import BatchNorm
+
+CLASSES, SIZE, BATCH = 5, 32, 8
+MEAN, DEVIATION = 100.0, 60.0
+
+
+class Momentum:
+    momentum, weight_decay, decay_biases, groups = 0.9, 0.0005, False, {}
+
+
+@functools.cache
+def network_called(name):
+    options = {
+        "resnet20": {"depth": 8, "image_size": SIZE},
+        "alexnet": {
+            "kernels": (8, 16, 8, 8, 8),
+            "hidden": (32, 32),
+            "image_size": 64,
+            "init_std": 0.15,
+            "init_std_conv3to5": 0.15,
+        },
+    }[name]
+    return functional(
+        lambda rngs: vision_models.create(name, num_classes=CLASSES, rngs=rngs, **options)
+    )
+
+
+def batch_at(number, size=SIZE, batch=BATCH):
+    rng = np.random.default_rng(number)
+    labels = rng.integers(0, CLASSES, batch).astype(np.int32)
+    images = rng.integers(0, 60, (batch, size, size, 3)) + 35 * labels[:, None, None, None]
+    return {
+        "image": images.astype(np.uint8),
+        "label": labels,
+        "index": np.arange(batch),
+        "crop_offset": np.zeros((batch, 2), np.int32),
+        "flip": np.zeros(batch, bool),
+        "colour_shift": np.zeros((batch, 3), np.float32),
+        "colour_scale": np.ones(batch, np.float32),
+    }
+
+
+class Run:
+    """A network in training, one step at a time."""
+
+    def __init__(self, name="resnet20", data=1, tower=1, **fields):
+        self.network = network_called(name)
+        self.size = 64 if name == "alexnet" else SIZE
+        self.mesh = meshes.make_mesh(self.network.towers, data=data, tower=tower)
+        self.recipe = Recipe(**{"rates": (Rate("", 0.05),), "batch_size": BATCH} | fields)
+        optimizer = make_optimizer(Momentum, self.network)
+        self.step_function = make_train_step(self.network, optimizer, self.recipe, self.mesh)
+        self.state = init_state(self.network, optimizer, self.recipe, self.mesh)
+        # What the initial deviations of each are made for.
+        deviation = 1.0 if name == "alexnet" else DEVIATION
+        mean = np.full((self.size, self.size, 3), MEAN, np.float32)
+        self.normalization = {
+            "mean": meshes.replicate(self.mesh, mean),
+            "deviation": meshes.replicate(self.mesh, np.full(3, deviation, np.float32)),
+        }
+        self.place = meshes.batch_placer(self.mesh)
+
+    def steps(self, count=1, first=0):
+        for number in range(first, first + count):
+            batch = self.place(batch_at(number, self.size))
+            self.state, self.outcome = self.step_function(self.state, batch, self.normalization)
+        return jax.device_get(self.state)
+
+
+def assert_close(ours, expected, **tolerance):
+    assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    leaves = jax.tree_util.tree_leaves_with_path(ours)
+    for (path, a), b in zip(leaves, jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
+
+
+@pytest.mark.parametrize("parts, data, tower", [(2, 1, 1), (4, 2, 1), (2, 2, 2)])
+def test_accumulation_equals_the_large_batch(parts, data, tower):
+    """Dropout masks included, which go with the place in the whole batch."""
+    whole = Run("alexnet", rates=(Rate("", 0.01),))
+    in_parts = Run("alexnet", rates=(Rate("", 0.01),), parts=parts, data=data, tower=tower)
+    before = jax.device_get(whole.state["params"])
+    expected, ours = whole.steps(4), in_parts.steps(4)
+    assert_close(ours["params"], expected["params"], rtol=1e-3, atol=1e-6)
+    assert_close(ours["interval"], expected["interval"], rtol=1e-5)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, expected["params"])
+    assert min(layer["kernel"] for layer in moved.values()) > 1e-3
+
+
+def test_parts_have_statistics_of_their_own():
+    """As groups have that are computed at once; running statistics move once a part."""
+    groups, parts = Run(statistics_group=4).steps(3), Run(parts=2).steps(3)
+    assert_close(parts["params"], groups["params"], rtol=1e-3, atol=1e-5)
+    whole = Run().steps(3)
+    differs = jax.tree.map(lambda a, b: np.abs(a - b).max(), whole["params"], groups["params"])
+    assert max(jax.tree.leaves(differs)) > 1e-3
+
+
+@pytest.mark.parametrize("data, group", [(2, 4), (2, 2), (4, 4), (4, 2), (4, 8)])
+def test_groups_of_statistics_are_the_same_on_every_mesh(data, group):
+    """Held by one device, several to a device, and spread over two and four devices."""
+    on_one, ours = Run(statistics_group=group).steps(3), Run(data=data, statistics_group=group)
+    assert_close(ours.steps(3), on_one, rtol=2e-3, atol=1e-5)
+
+
+def test_statistics_of_groups():
+    """One BatchNorm against NumPy: each group by its own, the running ones by their mean."""
+    norm = BatchNorm(3)
+    x = np.random.default_rng(0).normal(2, 3, (6, 4, 5, 3)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 6)
+    out = norm(jnp.asarray(x), Pass(keys, BatchStatistics(group=2)), "norm")
+    means, variances = [], []
+    for first in (0, 2, 4):
+        group = x[first : first + 2].astype(np.float64)
+        means.append(group.mean((0, 1, 2)))
+        variances.append(group.var((0, 1, 2), ddof=1))
+        expected = (group - means[-1]) / np.sqrt(group.var((0, 1, 2)) + 1e-5)
+        np.testing.assert_allclose(out[first : first + 2], expected, atol=1e-5)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * np.mean(means, 0), rtol=1e-5)
+    np.testing.assert_allclose(norm.variance[...], 0.9 + 0.1 * np.mean(variances, 0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("data", [1, 2])
+def test_recomputed_statistics_are_those_of_all_batches_together(data):
+    """Of every layer's input over three batches, each normalised by its own statistics."""
+    run = Run(data=data)
+    state = run.steps(2)
+    pool = make_pooling_step(run.network, run.recipe, run.mesh)
+    statistics, seen = run.state["statistics"], []
+    model = vision_models.create(
+        "resnet20",
+        depth=8,
+        image_size=SIZE,
+        num_classes=CLASSES,
+        rngs=nnx.Rngs(0),
+    )
+    for number in (1, 2, 3):
+        batch = batch_at(40 + number)
+        share = meshes.replicate(run.mesh, np.array(1 / number, np.float32))
+        statistics = pool(
+            run.state["params"], statistics, run.place(batch), run.normalization, share
+        )
+        set_variables(model, *jax.tree.map(jnp.asarray, (state["params"], state["statistics"])))
+        record = {}
+        images = (batch["image"].astype(np.float32) - MEAN) / DEVIATION
+        keys = jax.random.split(jax.random.key(0), BATCH)
+        model(images, dropout_keys=keys, record=record)
+        seen.append(jax.device_get(record))
+
+    def check(ours, path):
+        if "mean" not in ours:
+            return sum(check(ours[name], f"{path}/{name}" if path else name) for name in ours)
+        source = path.replace("norm", "conv")
+        x = np.concatenate([record[source] for record in seen]).astype(np.float64)
+        np.testing.assert_allclose(ours["mean"], x.mean((0, 1, 2)), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(ours["variance"], x.var((0, 1, 2)), rtol=1e-3)
+        return 1
+
+    assert check(jax.device_get(statistics), "") == 7
+
+
+@pytest.mark.parametrize("kind, start", [("polyak", 0), ("polyak", 3), ("exponential", 2)])
+def test_averages_of_parameters(kind, start):
+    run = Run(average=Average(kind, 0.6, start))
+    states = [run.steps(1, first=number) for number in range(7)]
+    for name in ("params", "statistics"):
+        values = [jax.tree.leaves(state[name]) for state in states]
+        expected = [v.astype(np.float64) for v in values[max(start - 1, 0)]]
+        for updates in range(1, 8):
+            now = values[updates - 1]
+            count = updates - start
+            if count <= 0:
+                expected = [v.astype(np.float64) for v in now]
+            elif kind == "polyak":
+                expected = [
+                    np.mean([values[k][i] for k in range(start, updates)], axis=0, dtype=np.float64)
+                    for i in range(len(now))
+                ]
+            else:
+                decay = min(0.6, (1 + count) / (10 + count))
+                expected = [decay * e + (1 - decay) * v for e, v in zip(expected, now, strict=True)]
+            ours = jax.tree.leaves(states[updates - 1]["average"][name])
+            for a, b in zip(ours, expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert_close(states[-1]["params"], Run().steps(7)["params"], rtol=1e-3, atol=1e-5)
+
+
+def test_frozen_layers_keep_every_bit():
+    network = network_called("resnet20")
+    names = parameter_names(network.per_tower)
+    frozen = frozen_names(names, network.layers, [], 2)
+    assert {n.split("/")[0] for n in set(names) - frozen} == {network.layers[-2], "fc"}
+    run = Run(frozen=frozen)
+    before = jax.device_get(run.state)
+    # Some statistics to normalise with, as a trained network has.
+    drawn = jax.tree.map(
+        lambda v: np.abs(np.random.default_rng(0).normal(1, 0.1, v.shape)).astype(v.dtype),
+        before["statistics"],
+    )
+    run.state["statistics"] = jax.tree.map(lambda v: meshes.replicate(run.mesh, v), drawn)
+    after = run.steps(3)
+    was = zip(names, *map(jax.tree.leaves, (before["params"], after["params"])), strict=True)
+    for name, old, new in was:
+        assert np.array_equal(old, new) == (name in frozen), name
+    for layer, old in drawn.items():
+        still = jax.tree.map(np.array_equal, old, after["statistics"][layer])
+        assert all(jax.tree.leaves(still)) == (layer in network.layers[:-2]), layer
+
+    # The gradient of the last layer, with everything before it as in evaluation.
+    run = Run(frozen=frozen_names(names, network.layers, [], 1), rates=(Rate("", 1.0),))
+    before = jax.device_get(run.state)
+    after = run.steps(1)
+    batch = batch_at(0)
+    images = (batch["image"].astype(np.float32) - MEAN) / DEVIATION
+
+    def loss(params):
+        logits = network.apply(params, before["statistics"], images)
+        return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(BATCH), batch["label"]])
+
+    kernel = before["params"]["fc"]["kernel"]
+    slope = jax.grad(loss)(before["params"])["fc"]["kernel"] + 0.0005 * kernel
+    np.testing.assert_allclose(
+        after["params"]["fc"]["kernel"], kernel - slope, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_frozen_names():
+    names = ["conv1/bias", "conv1/kernel", "conv2/bias", "conv2/kernel", "fc/bias", "fc/kernel"]
+    layers = ("conv1", "conv2", "fc")
+    assert frozen_names(names, layers, [""], None) == set()
+    assert frozen_names(names, layers, ["bias"], 2) == {
+        "conv1/bias", "conv1/kernel", "conv2/bias", "fc/bias",
+    }  # fmt: skip
+    for matches, last, message in (
+        (["conv", "fc"], None, "freeze every layer"),
+        (["bias"], 4, "train_last=4: choose 1 to 3 of conv1, conv2, fc"),
+        ([], 0, "train_last=0"),
+        (["conv9"], None, "'conv9' is in no parameter's name"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            frozen_names(names, layers, matches, last)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+def test_an_update_that_is_not_finite_is_left_out_whole(mesh):
+    run = Run("alexnet", *mesh, skip_nonfinite=True, average=Average("polyak"))
+    before = run.steps(2)
+    assert bool(run.outcome["finite"])
+    batch = batch_at(2, 64)
+    batch["colour_shift"][5, 1] = np.inf
+    run.state, outcome = run.step_function(run.state, run.place(batch), run.normalization)
+    after = jax.device_get(run.state)
+    assert not bool(outcome["finite"])
+    assert (after.pop("skipped"), after.pop("step")) == (1, 3)
+    for name in after:
+        jax.tree.map(np.testing.assert_array_equal, after[name], before[name])
+    later = run.steps(1, first=3)
+    assert later["skipped"] == 1
+    assert np.isfinite(later["params"]["fc8"]["kernel"]).all()
+
+
+def test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is():
+    """A deviation of zero in one weight's square root would do; here a huge rate's next step."""
+    run = Run()
+    run.state["params"]["fc"]["bias"] = meshes.replicate(
+        run.mesh, np.full(CLASSES, -3e38, np.float32)
+    )
+    run.state["params"]["fc"]["kernel"] = meshes.replicate(
+        run.mesh, np.full((64, CLASSES), 3e38, np.float32)
+    )
+    run.steps(1)
+    assert not bool(run.outcome["finite"])
+
+
+def steps_of(config, examples=1000):
+    return functools.partial(to_steps, batch_size=config.batch_size, examples_per_epoch=examples)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"gradient_accumulation": 3}, r"not a multiple of 3 .*gradient_accumulation=3"),
+        ({"gradient_accumulation": 0}, "gradient_accumulation=0: choose 1"),
+        ({"batch_norm.group": 48}, "batch_norm.group=48: a device computes 256 examples"),
+        ({"batch_norm.group": -1}, "batch_norm.group=-1"),
+        ({"nonfinite": "ignore"}, "nonfinite=ignore: choose one of stop, skip"),
+        ({"optimizer.average": "mean"}, "average=mean: choose one of none, polyak, exponential"),
+        ({"optimizer.average_decay": 1.0}, "average_decay=1.0: choose one between 0 and 1"),
+        ({"optimizer.frozen": "conv, fc,norm"}, "freeze every layer"),
+        ({"optimizer.train_last": 30}, "train_last=30: choose 1 to"),
+        ({"evaluate_every_epochs": 0.0}, "plateau_patience=5 needs evaluations"),
+        ({"total_steps": 0}, "nothing to train"),
+        ({"batch_norm.recompute_examples": -5}, "recompute_examples=-5: choose 0 or more"),
+        ({"profile_steps": (5,)}, "profile_steps=.*the first and the last step"),
+        ({"profile_steps": (5, 2)}, "profile_steps="),
+        (
+            {"optimizer.average": "polyak", "optimizer.average_from_steps": 600_000},
+            "average_from: step 600000 is not before the end",
+        ),
+    ],
+)
+def test_recipes_that_contradict_themselves_are_named(fields, message):
+    config = resnet.get_config("18")
+    config.update_from_flattened_dict(fields)
+    network = functional(lambda rngs: vision_models.create("resnet18", rngs=rngs))
+    with pytest.raises(TrainingError, match=message):
+        recipe_from_config(config, network, meshes.make_mesh(1, data=1), steps_of(config))
+        schedule_from_config(config, steps_of(config), network.has_statistics)
+
+
+def test_statistics_anew_need_batch_norm():
+    config = alexnet.get_config()
+    config.batch_norm.recompute_examples = 100
+    network = network_called("alexnet")
+    with pytest.raises(TrainingError, match="recompute_examples=100: this network has no"):
+        schedule_from_config(config, steps_of(config), network.has_statistics)
+
+
+def test_a_group_of_more_than_the_batch_is_the_batch():
+    config = resnet.get_config("18")
+    config.batch_size = 16
+    network = functional(lambda rngs: vision_models.create("resnet18", rngs=rngs))
+    mesh = meshes.make_mesh(1, data=1)
+    assert recipe_from_config(config, network, mesh, steps_of(config)).statistics_group == 0
+    config.batch_size = 64
+    assert recipe_from_config(config, network, mesh, steps_of(config)).statistics_group == 32

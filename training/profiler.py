@@ -1,0 +1,43 @@
+"""A window of the run as a trace, for TensorBoard's profiler or Perfetto."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Profiler:
+    """Traces some steps of a run; without steps it does nothing."""
+
+    def __init__(self, directory: Path, steps: tuple[int, ...]):
+        """`steps` are the first and the last that are traced, or empty."""
+        self._directory = directory
+        self._first, self._last = steps or (0, 0)
+        self._tracing = False
+
+    def __enter__(self) -> "Profiler":
+        """Nothing starts yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends a trace that the run's end cut short."""
+        self._stop()
+
+    def before(self, step: int) -> None:
+        """Called before an update is dispatched."""
+        if step == self._first:
+            jax.profiler.start_trace(self._directory)
+            self._tracing = True
+
+    def after(self, step: int, outcome: Any) -> None:
+        """Called once it has been; `outcome` are its results."""
+        if self._tracing and step >= self._last:
+            jax.block_until_ready(outcome)
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()
+            if jax.process_index() == 0:
+                print(f"trace of the profiler: {self._directory}", flush=True)
