@@ -101,7 +101,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     # Statistics are of so many examples, as on GPUs that each hold so many; 0: of the batch
     # (of each of its parts, with gradient_accumulation).
     batch_norm.group = 0
-    # Mean and variance anew after training, over so many examples; 0: the running ones.
+    # Mean and variance anew after training, over so many examples, but no more than were
+    # trained on; 0: the running ones.
     batch_norm.recompute_examples = 0
 
     config.loss = loss = ConfigDict()  # besides the cross-entropy

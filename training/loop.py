@@ -81,16 +81,18 @@ def schedule_from_config(
       TrainingError: nothing to train, or fields that contradict one another.
     """
     optimizer, recompute = config.optimizer, config.batch_norm.recompute_examples
+    total = to_steps(config, "total")
+    if not total:
+        raise TrainingError("nothing to train: set --config.total_epochs or --config.total_steps")
     schedule = Schedule(
-        total=to_steps(config, "total"),
+        total=total,
         log_every=to_steps(config, "log_every"),
         evaluate_every=to_steps(config, "evaluate_every"),
         checkpoint_every=to_steps(config, "checkpoint_every"),
         profile=tuple(config.profile_steps),
-        recompute=-(-recompute // config.batch_size),
+        # A run of a few steps does not end in hours of this.
+        recompute=min(-(-recompute // config.batch_size), total),
     )
-    if not schedule.total:
-        raise TrainingError("nothing to train: set --config.total_epochs or --config.total_steps")
     if optimizer.plateau_patience and not schedule.evaluate_every:
         raise TrainingError(
             f"optimizer.plateau_patience={optimizer.plateau_patience} needs evaluations: set "

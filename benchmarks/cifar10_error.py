@@ -1,0 +1,163 @@
+"""The error of CIFAR-10's ResNet-20 in PyTorch, by the recipe of configs/cifar10.py.
+
+    python -m benchmarks.cifar10_error --data DIR --epochs 4 --seeds 0 1 2
+
+Trains He et al.'s network in PyTorch, written out here, with data, augmentation and order of its
+own: 45,000 training images (those of configs/cifar10.py), less the mean image, 4 pixels of
+padding, a random crop and flip, batches of 128 with BatchNorm's statistics of 64, rate .1 dropped
+at half and three quarters of the length, momentum .9, weight decay .0001 of all parameters. Prints
+the test error after the last step, a JSON line for each seed. The other side is
+
+    python main.py --config=configs/cifar10.py:resnet20 --config.data.dir=DIR \
+        --config.total_epochs=4 "--config.optimizer.drop_epochs=(2,3)" --config.seed=0
+"""
+
+import argparse
+import itertools
+import json
+import time
+from typing import Any
+
+import numpy as np
+
+
+def network() -> Any:
+    """ResNet-20 with shortcuts of option A, in PyTorch: 269,722 parameters."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class GroupNorm64(nn.BatchNorm2d):
+        """In training each half of the batch by its own statistics, as on two GPUs."""
+
+        def forward(self, x: Any) -> Any:
+            if not self.training:
+                return super().forward(x)
+            return torch.cat([super(GroupNorm64, self).forward(part) for part in x.split(64)])
+
+    class Block(nn.Module):
+        def __init__(self, inside: int, outside: int) -> None:
+            super().__init__()
+            self.stride = 1 if inside == outside else 2
+            self.more = (outside - inside) // 2
+            self.conv1 = nn.Conv2d(inside, outside, 3, self.stride, 1, bias=False)
+            self.norm1 = GroupNorm64(outside)
+            self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
+            self.norm2 = GroupNorm64(outside)
+
+        def forward(self, x: Any) -> Any:
+            out = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+            shortcut = x[:, :, :: self.stride, :: self.stride]
+            return torch.relu(out + F.pad(shortcut, (0, 0, 0, 0, self.more, self.more)))
+
+    widths = [16] * 4 + [32] * 3 + [64] * 3
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        GroupNorm64(16),
+        nn.ReLU(),
+        *(Block(*pair) for pair in itertools.pairwise(widths)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+    return model
+
+
+def load(directory: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images uint8 [n, 32, 32, 3] and labels of the splits `train` and `test`."""
+    import input_pipeline
+    from input_pipeline import decode
+
+    dataset, splits = input_pipeline.open_dataset("cifar10", directory), {}
+    for name in ("train", "test"):
+        examples = dataset.examples(name)
+        images, labels = [], []
+        for index in range(examples.count):
+            content, label = examples.read(index)
+            images.append(decode.pixels(content) if isinstance(content, bytes) else content)
+            labels.append(label)
+        splits[name] = (np.stack(images), np.array(labels))
+    return splits
+
+
+def train(splits: dict[str, Any], epochs: int, seed: int) -> float:
+    """Test error of one run, a fraction of 1."""
+    import torch
+    from torch.nn import functional as F
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    images, labels = splits["train"]
+    mean = images.mean(axis=0, dtype=np.float64).astype(np.float32)
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    mean_padded = np.pad(mean, ((4, 4), (4, 4), (0, 0)))
+    model = network().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.0001)
+    total = round(epochs * len(images) / 128)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(
+        optimizer, [round(share * total) for share in (0.5, 0.75)]
+    )
+
+    def tensor(x: np.ndarray) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).to(
+            memory_format=torch.channels_last
+        )
+
+    order = np.concatenate([rng.permutation(len(images)) for _ in range(epochs + 1)])
+    for step in range(total):
+        chosen = order[step * 128 : (step + 1) * 128]
+        batch = np.empty((128, 32, 32, 3), np.float32)
+        for row, index in enumerate(chosen):
+            y, x = rng.integers(0, 9, 2)
+            crop = padded[index, y : y + 32, x : x + 32] - mean_padded[y : y + 32, x : x + 32]
+            batch[row] = crop[:, ::-1] if rng.integers(2) else crop
+        loss = F.cross_entropy(model(tensor(batch)), torch.from_numpy(labels[chosen]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    model.eval()
+    images, labels = splits["test"]
+    wrong = 0
+    with torch.no_grad():
+        for first in range(0, len(images), 500):
+            scores = model(tensor(images[first : first + 500] - mean))
+            guesses = scores.argmax(dim=1).numpy()
+            wrong += int((guesses != labels[first : first + 500]).sum())
+    return wrong / len(images)
+
+
+def main() -> None:
+    """Trains once a seed."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--data", required=True, help="where TFDS prepared cifar10")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    splits = load(arguments.data)
+    for seed in arguments.seeds:
+        start = time.perf_counter()
+        error = train(splits, arguments.epochs, seed)
+        minutes = (time.perf_counter() - start) / 60
+        print(
+            json.dumps(
+                {
+                    "name": "cifar10_error/resnet20",
+                    "framework": "PyTorch",
+                    "epochs": arguments.epochs,
+                    "seed": seed,
+                    "test_error": error,
+                    "minutes": round(minutes, 1),
+                }
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
