@@ -185,5 +185,5 @@ def _digits(config: ConfigDict) -> None:
     config.optimizer.drop_epochs = (7, 9)
     config.total_epochs = 10.0
     config.log_every_steps = 20
-    config.checkpoint_keep = 1
+    config.checkpoint_keep = 2
     config.evaluation.protocol = "center_crop"  # ten views mirror

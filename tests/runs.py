@@ -25,10 +25,16 @@ TINY = [
 ]
 
 
-def start(*arguments, devices=1, **variables):
-    environment = (
-        os.environ | variables | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    )
+def start(*arguments, devices=1):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # XLA's CPU kernels split sums by the threads there are: by default as many as cores or
+        # devices of a process, whichever are more.
+        "PJRT_NPROC": "4",
+        # The same programs run over and over: each is compiled once.
+        "JAX_COMPILATION_CACHE_DIR": os.environ["XDG_CACHE_HOME"] + "/compiled",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         [sys.executable, "main.py", *arguments],
         cwd=ROOT,
@@ -39,7 +45,7 @@ def start(*arguments, devices=1, **variables):
     )
 
 
-def start_two(*arguments, devices=2, **variables):
+def start_two(*arguments, devices=2):
     """Two processes of one launch, on loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,10 +53,7 @@ def start_two(*arguments, devices=2, **variables):
     launch = [
         "--distributed", f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
     ]  # fmt: skip
-    return [
-        start(*arguments, *launch, f"--process_id={i}", devices=devices, **variables)
-        for i in range(2)
-    ]
+    return [start(*arguments, *launch, f"--process_id={i}", devices=devices) for i in range(2)]
 
 
 def finish(process, code=0):
@@ -65,9 +68,14 @@ def restored(workdir, step=None):
 
     if step is None:
         step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
-    arrays = {}
+    arrays, where = {}, jax.sharding.SingleDeviceSharding(jax.devices()[0])
     for item in ("model", "training"):
-        tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / item)
+        path, reader = workdir / "checkpoints" / str(step) / item, ocp.StandardCheckpointer()
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+            dict(reader.metadata(path).item_metadata),
+        )
+        tree = reader.restore(path, shapes)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
     return step, arrays

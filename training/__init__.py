@@ -1,5 +1,6 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
+from training.distributed import initialize_distributed
 from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
@@ -9,7 +10,6 @@ from training.recipe import Recipe, recipe_from_config
 from training.task import (
     Task,
     evaluate_network,
-    initialize_distributed,
     model_options,
     prepare,
 )

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Checkpoints:
             ]
         )
         self._saving: int | None = None
+        self._written: int | None = None
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -100,8 +102,8 @@ class Checkpoints:
         Raises:
           RunError: this one, or the one before it, could not be written.
         """
+        self._wait()
         try:
-            self._manager.wait_until_finished()
             if step in self._manager.all_steps():
                 if validation is None:
                     return
@@ -112,6 +114,7 @@ class Checkpoints:
                 for name, own in model.items()
             }
             rest = {name: part for name, part in parts.items() if name not in twice.values()}
+            self._check_space()
             self._saving = step
             self._manager.save(
                 step,
@@ -127,6 +130,15 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore raise many
             raise self._failed(step, error) from error
 
+    def _check_space(self) -> None:
+        """Sees a full disk coming: a write that fails half way leaves much to say and to clear."""
+        steps = self._on_disk()
+        if jax.process_index() == 0 and steps:
+            newest = self.directory / str(steps[-1])
+            needed = sum((newest / name).stat().st_size for name in _files(newest))
+            if shutil.disk_usage(self.directory).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def _set_aside(self, step: int) -> None:
         """Makes place for a step's checkpoint; until that is written the old one counts."""
         old = self.directory / str(step)
@@ -138,6 +150,7 @@ class Checkpoints:
 
     def _write_sums(self) -> None:
         """Sums every file of the checkpoint that is about to get its name."""
+        self._written = self._saving
         if jax.process_index() > 0:
             return
         (unfinished,) = self.directory.glob(f"{self._saving}{_UNFINISHED}*")
@@ -146,23 +159,27 @@ class Checkpoints:
 
     def check(self) -> None:
         """Waits for nothing; raises RunError if the last checkpoint could not be written."""
-        try:
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failed(self._saving, error) from error
+        if self._written != self._saving and not self._manager.is_saving_in_progress():
+            self._wait()
 
     def finish(self) -> None:
         """Waits for the last checkpoint; raises RunError if it could not be written."""
+        self._wait()
+        self.clear_unfinished()
+
+    def _wait(self) -> None:
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
             raise self._failed(self._saving, error) from error
-        self.clear_unfinished()
 
     def _failed(self, step: int | None, error: Exception) -> RunError:
         full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
         reason = "the disk is full" if full else _first_line(error)
+        if jax.process_index() == 0:  # what there is of it takes up room
+            for left in self.directory.glob(f"{step}{_UNFINISHED}*"):
+                shutil.rmtree(left, ignore_errors=True)
         steps = self._on_disk()
         kept = f"that of step {steps[-1]} is intact" if steps else "there is none before it"
         return RunError(

@@ -21,6 +21,7 @@ from training import mesh as meshes
 from training import writers
 from training.checkpoints import Checkpoints
 from training.clock import Clock, peak_flops
+from training.distributed import ending_with_the_others
 from training.errors import RunError, TrainingError
 from training.initial import Initial, start_from
 from training.optimizer import Plateau
@@ -42,6 +43,8 @@ from vision_models.functional import PureNetwork
 
 # Asking the other processes makes the devices wait; a stop can wait for some steps.
 _STEPS_BETWEEN_AGREEMENTS = 10
+# Updates left out in a row, after which the parameters are not worth going on with.
+_TOO_MANY_SKIPPED = 100
 
 NumpyBatch = dict[str, np.ndarray]
 
@@ -205,6 +208,7 @@ def train(
         profiler = stack.enter_context(Profiler(workdir / "profile", schedule.profile))
         stream = stack.enter_context(contextlib.closing(data.training(step)))
         stop = stack.enter_context(StopRequest())
+        stack.enter_context(ending_with_the_others())
 
         def report(line: str, values: dict[str, Any]) -> None:
             if writer is not None:
@@ -215,7 +219,7 @@ def train(
         # done before an interruption is not done again: an empty interval is not
         # logged, and `evaluated` remembers the last evaluation.
         running: _Running | None = None  # the update that the devices are at
-        shown = False
+        skipped, shown = 0, False
         while True:
             last = step >= schedule.total
             stopping = _agreed(stop, step)
@@ -225,7 +229,7 @@ def train(
             model, validation = evaluated_model(state), None
 
             if running is not None and (log or validate or save):
-                running.check(checkpoints, workdir, recipe, data)
+                skipped = running.check(checkpoints, workdir, recipe, data, skipped)
                 running = None
 
             if log:
@@ -305,7 +309,7 @@ def train(
             # The device computes while the next batch is fetched and copied; no more
             # than one step is queued behind the one that runs.
             if running is not None:
-                running.check(checkpoints, workdir, recipe, data)
+                skipped = running.check(checkpoints, workdir, recipe, data, skipped)
             running = _Running(step, batch["index"], outcome)
             profiler.after(step, outcome)
             clock.tick()
@@ -325,20 +329,32 @@ class _Running:
     examples: np.ndarray
     outcome: dict[str, Array]
 
-    def check(self, checkpoints: Checkpoints, workdir: Path, recipe: Recipe, data: Inputs) -> None:
+    def check(
+        self, checkpoints: Checkpoints, workdir: Path, recipe: Recipe, data: Inputs, skipped: int
+    ) -> int:
         """Waits for it.
 
+        Args:
+          checkpoints, workdir, recipe, data: of the run.
+          skipped: how many updates in a row before it were left out.
+
+        Returns:
+          `skipped` after it.
+
         Raises:
-          RunError: its loss or gradient is not finite, and such updates are not skipped.
+          RunError: its loss or gradient is not finite, and such updates are not skipped, or
+            too many in a row have been.
         """
         if bool(jax.device_get(self.outcome["finite"])):
-            return
+            return 0
         loss = float(self.outcome["loss"]) / recipe.batch_size
         what = f"the loss is {loss}" if not np.isfinite(loss) else "a gradient is not finite"
         if recipe.skip_nonfinite:
             if jax.process_index() == 0:
                 print(f"step {self.step}: {what}; this update is left out", flush=True)
-            return
+            if skipped + 1 < _TOO_MANY_SKIPPED:
+                return skipped + 1
+            what += f", and so it was {skipped} times before"
         examples = np.asarray(multihost_utils.process_allgather(self.examples)).reshape(-1)
         names = [data.example_name(int(index)) for index in examples]
         listed = workdir / "nonfinite.json"
@@ -351,8 +367,8 @@ class _Running:
             f"step {self.step}: {what}. Its batch: {', '.join(names[:3])} ... ({listed} has all "
             f"{len(names)}). Last good checkpoint: "
             + (f"step {good}" if good is not None else "none")
-            + ". Lower optimizer.learning_rate in a new run, or leave such updates out with "
-            "--config.nonfinite=skip"
+            + ". Lower optimizer.learning_rate in a new run"
+            + ("" if recipe.skip_nonfinite else ", or leave such out with --config.nonfinite=skip")
         )
 
 

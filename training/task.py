@@ -227,24 +227,3 @@ def put_complete(initial: Initial, task: Task) -> dict[str, Any]:
         )
         for name, weights in (("params", initial.params), ("statistics", initial.statistics))
     }
-
-
-def initialize_distributed(
-    coordinator_address: str | None, num_processes: int | None, process_id: int | None
-) -> None:
-    """Joins the processes of a launch; before anything else touches a device.
-
-    Args:
-      coordinator_address: host:port of process 0; None where the cluster tells.
-      num_processes, process_id: likewise.
-
-    Raises:
-      TrainingError: not enough is known to join.
-    """
-    try:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        raise TrainingError(
-            f"--distributed: {str(error).splitlines()[0]} (give --coordinator_address=host:port, "
-            "--num_processes and --process_id where the cluster does not tell)"
-        ) from error

@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class MetricWriter:
         self.path = workdir / "metrics.jsonl"
         if self.path.exists():
             _remove_later_lines(self.path, {"train": step, "validation": evaluated})
+        threading.excepthook = _events_failed
         self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
         self._events = SummaryWriter(str(workdir), purge_step=step + 1)
 
@@ -61,6 +64,14 @@ class MetricWriter:
         with contextlib.suppress(OSError):  # a line that failed has been said
             self._file.close()
         self._events.close()
+
+
+def _events_failed(failure: threading.ExceptHookArgs) -> None:
+    """One line where the thread that writes TensorBoard's events cannot; the run may go on."""
+    if isinstance(failure.exc_value, OSError):
+        print(f"no more TensorBoard events: {failure.exc_value}", file=sys.stderr, flush=True)
+    else:
+        threading.__excepthook__(failure)
 
 
 def picture(images: np.ndarray) -> np.ndarray:

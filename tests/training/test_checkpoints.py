@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,3 +68,120 @@ def test_what_cannot_be_chosen_or_restored_is_named(tmp_path):
     other = {"params": {"v": jnp.zeros((4,))}, "statistics": {}}
     with pytest.raises(TrainingError, match="not a checkpoint of this network"):
         checkpoints.restore_model(3, other)
+
+
+def files(directory):
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def flip_a_byte(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1 << (at % 8)
+    path.write_bytes(content)
+
+
+def test_one_flipped_byte_anywhere_is_found(tmp_path):
+    """Of a file with a sum; the others hold no values, and are not needed to restore."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    save(checkpoints, 2)
+    save(checkpoints, 4, 0.5)
+    checkpoints.finish()
+    assert checkpoints.latest_sound() == 4
+    newest, rng, found = tmp_path / "checkpoints" / "4", np.random.default_rng(0), 0
+    for path in files(newest):
+        whole = path.read_bytes()
+        if not whole:
+            continue
+        flip_a_byte(path, rng.integers(len(whole)))
+        if checkpoints.damage(4) is None:
+            name = str(path.relative_to(newest))
+            assert name in ("_CHECKPOINT_METADATA", "commit_success.txt")
+            again = Checkpoints(tmp_path / "checkpoints")
+            again.close()
+            restored = again.restore_state(4, state(0))
+            np.testing.assert_array_equal(restored["params"]["w"], np.full(3, 4.0))
+        else:
+            found += 1
+        path.write_bytes(whole)
+        assert checkpoints.damage(4) is None
+    assert found > 15
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("how", ["flipped", "shortened", "missing", "added", "no sums"])
+def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, capsys, how):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in (2, 4):
+        save(checkpoints, step)
+    checkpoints.finish()
+    newest = tmp_path / "checkpoints" / "4"
+    values = max(files(newest / "training"), key=lambda path: path.stat().st_size)
+    if how == "flipped":
+        flip_a_byte(values, values.stat().st_size // 2)
+    elif how == "shortened":
+        values.write_bytes(values.read_bytes()[:-1])
+    elif how == "missing":
+        values.unlink()
+    elif how == "added":
+        (newest / "training" / "more").write_text("?")
+    else:
+        (newest / "sha256.json").unlink()
+    assert Checkpoints(tmp_path / "checkpoints").choose("latest") == 2
+    assert "passed over" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match="4 is damaged"):
+        checkpoints.choose("4")
+    assert checkpoints.latest_sound() == 2
+    assert "damaged: checkpoint 4" in capsys.readouterr().out
+    assert steps(tmp_path / "checkpoints") == [2]
+    assert (tmp_path / "damaged" / "4").is_dir()
+    save(checkpoints, 4)
+    checkpoints.finish()
+    assert checkpoints.latest_sound() == 4
+
+    for step in (2, 4):
+        (tmp_path / "checkpoints" / str(step) / "sha256.json").write_text("[]")
+    with pytest.raises(TrainingError, match="every checkpoint was damaged; they are in"):
+        checkpoints.latest_sound()
+    assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["2", "4", "4-1"]
+    with pytest.raises(TrainingError, match="every checkpoint was damaged"):  # not begun anew
+        Checkpoints(tmp_path / "checkpoints").latest_sound()
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    """Half a checkpoint goes; one that was being replaced comes back."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 2)
+    save(checkpoints, 4)
+    checkpoints.finish()
+    (tmp_path / "4").rename(tmp_path / "4.replaced")
+    (tmp_path / "6.orbax-checkpoint-tmp").mkdir()
+    (tmp_path / "6.orbax-checkpoint-tmp" / "model").write_text("half")
+    again = Checkpoints(tmp_path)
+    again.clear_unfinished()
+    assert again.latest_sound() == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4"]
+
+
+def test_averages_and_models_of_their_own_are_saved_once(tmp_path):
+    """The model is the average; at the end its statistics are in no other part of the state."""
+    now = state(3) | {
+        "statistics": {"mean": jnp.full(2, 3.0)},
+        "average": {"params": {"w": jnp.full(3, 2.5)}, "statistics": {"mean": jnp.full(2, 2.5)}},
+    }
+    images = {"mean": jnp.zeros((2, 2, 3)), "deviation": jnp.ones(3)}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, now, now["average"], images, {}, {}, None)
+    anew = {"params": now["average"]["params"], "statistics": {"mean": jnp.full(2, 9.0)}}
+    checkpoints.save(4, now, anew, images, {}, {}, None)
+    checkpoints.finish()
+    for step, mean in ((3, 2.5), (4, 9.0)):
+        restored = checkpoints.restore_state(step, now)
+        assert restored.keys() == now.keys()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(now):
+            ours = restored
+            for key in path:
+                ours = ours[key.key]
+            np.testing.assert_array_equal(ours, leaf)
+        model = checkpoints.restore_model(step, now["average"])
+        np.testing.assert_array_equal(model["params"]["w"], np.full(3, 2.5))
+        np.testing.assert_array_equal(model["statistics"]["mean"], np.full(2, mean))

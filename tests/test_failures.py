@@ -1,0 +1,131 @@
+"""Full disks, damaged checkpoints, losses that are no number: real runs, and what they say."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+from tests.runs import TINY, finish, lines, restored, start, without_times
+
+RUN = [
+    *(a for a in TINY if "every" not in a),
+    "--config.log_every_steps=4",
+    "--config.evaluate_every_steps=10",
+    "--config.checkpoint_every_steps=5",
+]
+
+
+def assert_same_end(ours, whole):
+    step, expected = restored(whole)
+    again, found = restored(ours)
+    assert step == again
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    assert without_times(lines(ours)) == without_times(lines(whole))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 40 steps that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(*RUN, "--config.total_steps=40", f"--workdir={workdir}"))
+    return workdir
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1.5 MB, and a function that makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", *options, "tmpfs", str(place)], capture_output=True
+        )
+
+    if mount("size=1536k").returncode:
+        pytest.skip("mounting a small tmpfs needs the rights of root")
+    yield place, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up(small_disk, whole):
+    """The run stops, its last checkpoint is sound; with more room it goes on from there."""
+    place, remount = small_disk
+    run = [*RUN, "--config.checkpoint_keep=100", "--config.total_steps=40"]
+    _, err = finish(start(*run, f"--workdir={place / 'run'}"), code=1)
+    message = err.splitlines()[-1]
+    assert "could not be written (the disk is full)" in message
+    assert "Traceback" not in err
+    intact = int(message.split("that of step ")[1].split()[0])
+    assert intact == max(int(p.name) for p in (place / "run" / "checkpoints").iterdir())
+    remount("size=20m")
+    out, _ = finish(start(*run, f"--workdir={place / 'run'}"))
+    assert f"from step {intact}" in out
+    assert_same_end(place / "run", whole)
+
+
+def test_a_disk_that_becomes_read_only(small_disk):
+    place, remount = small_disk
+    remount("size=20m")
+    run = [*RUN, f"--workdir={place / 'run'}"]
+    finish(start(*run, "--config.total_steps=5"))
+    remount("ro")
+    _, err = finish(start(*run, "--config.total_steps=10"), code=2)
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "Read-only file system" in err
+    assert "Traceback" not in err
+
+
+def test_a_damaged_newest_checkpoint_costs_the_steps_after_the_one_before(tmp_path, whole):
+    workdir = tmp_path / "run"
+    finish(start(*RUN, "--config.total_steps=30", f"--workdir={workdir}"))
+    newest = workdir / "checkpoints" / "30" / "training"
+    values = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(values.read_bytes())
+    content[len(content) // 2] ^= 1
+    values.write_bytes(content)
+    out, _ = finish(start(*RUN, "--config.total_steps=40", f"--workdir={workdir}"))
+    assert "damaged: checkpoint 30" in out
+    assert f"continuing {workdir} from step 25" in out
+    assert_same_end(workdir, whole)
+
+
+# A rate that is fine for eleven steps and then overflows everything.
+EXPLODING = [
+    "--config.optimizer.learning_rate=1e15",
+    "--config.optimizer.warmup_steps=11",
+    "--config.optimizer.warmup_factor=1e-18",
+]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    workdir = tmp_path / "run"
+    run = [*RUN, *EXPLODING, "--config.total_steps=100", f"--workdir={workdir}"]
+    _, err = finish(start(*run), code=1)
+    message = err.splitlines()[-1]
+    assert "error: step 13: the loss is nan. Its batch: digits example" in message
+    assert "Last good checkpoint: step 10" in message
+    assert "--config.nonfinite=skip" in message
+    listed = json.loads((workdir / "nonfinite.json").read_text())
+    assert (listed["step"], len(listed["examples"])) == (13, 16)
+    # The batch of that step, by the order that the seed makes.
+    from input_pipeline import order
+
+    stream = np.arange(12 * 16, 13 * 16)
+    np.testing.assert_array_equal(listed["index"], order.examples_at(0, stream, 1720)[0])
+    assert restored(workdir)[0] == 10
+    assert finish(start(*run), code=1)[1].splitlines()[-1] == message
+
+
+def test_such_updates_are_left_out_by_choice(tmp_path):
+    workdir = tmp_path / "run"
+    run = [*RUN, *EXPLODING, "--config.nonfinite=skip", f"--workdir={workdir}"]
+    out, _ = finish(start(*run, "--config.total_steps=20"))
+    assert "step 13: the loss is nan; this update is left out" in out
+    assert [line["skipped"] for line in lines(workdir) if line["split"] == "train"] == [0, 0, 0]
+    assert restored(workdir)[1]["training['skipped']"] == 8
+    _, err = finish(start(*run, "--config.total_steps=200"), code=1)
+    assert "and so it was 99 times before" in err

@@ -1,0 +1,76 @@
+"""Several processes, on one machine or many, that train one network together."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator
+
+import jax
+
+from training.errors import TrainingError
+
+# Seconds without a sign of life after which a process counts as lost; JAX's default is 100.
+_HEARTBEAT = 30
+_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+def initialize_distributed(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the processes of a launch; before anything else touches a device.
+
+    What is not given is read from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID, and where these are not set asked of Cloud TPU, Slurm, Open MPI or
+    Kubernetes.
+
+    Args:
+      coordinator_address: host:port of process 0.
+      num_processes: in all.
+      process_id: number of this process, from 0.
+
+    Raises:
+      TrainingError: not enough is known to join, or no process 0 answers.
+    """
+    address, *numbers = (os.environ.get(name) for name in _VARIABLES)
+    for name, number in zip(_VARIABLES[1:], numbers, strict=True):
+        if number is not None and not number.isdigit():
+            raise TrainingError(f"{name}={number}: a number is needed")
+    count, own = (None if number is None else int(number) for number in numbers)
+    try:
+        jax.distributed.initialize(
+            coordinator_address or address,
+            count if num_processes is None else num_processes,
+            own if process_id is None else process_id,
+            heartbeat_timeout_seconds=_HEARTBEAT,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"--distributed: {str(error).splitlines()[0]} (give --coordinator_address=host:port, "
+            "--num_processes and --process_id, or the variables "
+            f"{', '.join(_VARIABLES)}, where the cluster does not tell)"
+        ) from error
+
+
+@contextlib.contextmanager
+def ending_with_the_others() -> Generator[None, None, None]:
+    """Ends this process at once, with code 1 and a word of why, when another one is lost.
+
+    Nothing can be saved or closed in good order without the others: that would wait for them.
+    JAX's own service does the same, with SIGABRT, when it is quicker to see that process 0
+    is gone, and after `_HEARTBEAT` where the loss shows as a collective that never ends.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
+        print(
+            f"error: process {jax.process_index()} of {jax.process_count()} lost the others "
+            f"({reason}). Start all of them again with the same command: the run goes on from its "
+            "newest checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(1)
