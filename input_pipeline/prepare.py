@@ -14,14 +14,12 @@ import io
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 from PIL import Image
 
 from input_pipeline import augment, decode, order, sources
@@ -29,7 +27,7 @@ from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
 from input_pipeline.errors import DataError
-from input_pipeline.report import silent
+from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
 FORMATS = ("raw", "jpeg")
@@ -123,9 +121,7 @@ def _prepare(
     if left:
         _check_space(directory, jobs, todo)
     title = f"preparing {directory}"
-    with tqdm.tqdm(
-        total=total, initial=total - todo, desc=title, unit=" images", file=sys.stderr
-    ) as progress:
+    with progress_bar(total=total, initial=total - todo, desc=title, unit=" images") as progress:
 
         def advance() -> None:
             progress.update(1)
@@ -295,7 +291,7 @@ def _sound_shards(directory: Path, about: dict[str, Any]) -> set[str]:
     """The shards that are there, every byte as it was written."""
     sound = set()
     title = f"verifying {directory}"
-    for file, shard in tqdm.tqdm(about["shards"].items(), title, unit=" shards", delay=1.0):
+    for file, shard in progress_bar(about["shards"].items(), desc=title, unit=" shards", delay=1.0):
         path = directory / file
         if path.exists() and path.stat().st_size == shard["bytes"]:
             with open(path, "rb") as content:

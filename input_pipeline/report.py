@@ -6,6 +6,9 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import tqdm
 
 # name, `repaired` or `left out`, reason
 Report = Callable[[str, str, str], None]
@@ -69,3 +72,14 @@ def _lines(path: Path | None) -> list[str]:
 
 def silent(name: str, what: str, reason: str) -> None:
     """A report that nobody reads."""
+
+
+def progress_bar(items: Any = None, **options: Any) -> Any:
+    """Tqdm's bar on stderr; where that is no terminal, a line now and then instead of ten a second.
+
+    Args:
+      items: to go through, or None with a `total` to be counted up by `update`.
+      **options: tqdm's.
+    """
+    every = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm.tqdm(items, file=sys.stderr, mininterval=every, maxinterval=every, **options)

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from input_pipeline.errors import DataError
+from input_pipeline.report import progress_bar
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -160,7 +160,7 @@ def _folder_index(
     # Arrays at once, folder by folder: a million Python strings would take several times
     # the memory.
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for folder in tqdm.tqdm(folders, desc=f"index of {directory}", unit=" folders", delay=1.0):
+    for folder in progress_bar(folders, desc=f"index of {directory}", unit=" folders", delay=1.0):
         names, lengths = _images(directory / folder)
         if not names:
             deeper = class_folders(directory / folder)
@@ -370,7 +370,7 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
         return saved["shard"], saved["offset"], saved["length"]
     found = []
     title = f"index of {files[0].parent}"
-    for number, path in enumerate(tqdm.tqdm(files, desc=title, unit=" files", delay=1.0)):
+    for number, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
         size = path.stat().st_size
         index: list[tuple[int, int, int]] = []
         with open(path, "rb", buffering=0) as file:

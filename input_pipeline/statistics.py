@@ -1,14 +1,13 @@
 """Mean image and colour covariance of a training set, in one pass whose memory does not grow."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
-import tqdm
 
 from input_pipeline import augment, sources
 from input_pipeline.batches import Reading, evaluation_batches
+from input_pipeline.report import progress_bar
 from input_pipeline.sources import Examples
 
 _DEFAULT = Reading()
@@ -55,8 +54,8 @@ def training_statistics(
     batch, count = 64, 0
     total = np.zeros((size, size, 3), np.int64)
     products = np.zeros((3, 3), np.int64)
-    with tqdm.tqdm(
-        total=examples.count, desc="mean image and colours", unit=" images", file=sys.stderr
+    with progress_bar(
+        total=examples.count, desc="mean image and colours", unit=" images"
     ) as progress:
         squares = augment.central_square(size)
         for images in evaluation_batches(examples, squares, batch_size=batch, reading=reading):

@@ -25,16 +25,20 @@ TINY = [
 ]
 
 
-def start(*arguments, devices=1):
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        # XLA's CPU kernels split sums by the threads there are: by default as many as cores or
-        # devices of a process, whichever are more.
-        "PJRT_NPROC": "4",
-        # The same programs run over and over: each is compiled once.
-        "JAX_COMPILATION_CACHE_DIR": os.environ["XDG_CACHE_HOME"] + "/compiled",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+def start(*arguments, devices=1, **variables):
+    environment = (
+        os.environ
+        | variables
+        | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            # XLA's CPU kernels split sums by the threads there are: by default as many as cores or
+            # devices of a process, whichever are more.
+            "PJRT_NPROC": "4",
+            # The same programs run over and over: each is compiled once.
+            "JAX_COMPILATION_CACHE_DIR": os.environ["XDG_CACHE_HOME"] + "/compiled",
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+    )
     return subprocess.Popen(
         [sys.executable, "main.py", *arguments],
         cwd=ROOT,
@@ -45,15 +49,35 @@ def start(*arguments, devices=1):
     )
 
 
-def start_two(*arguments, devices=2):
-    """Two processes of one launch, on loopback."""
+def start_two(*arguments, devices=2, told_by="flags"):
+    """Two processes of one launch, on loopback; `told_by` flags, variables or Slurm."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = [
-        "--distributed", f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
-    ]  # fmt: skip
-    return [start(*arguments, *launch, f"--process_id={i}", devices=devices) for i in range(2)]
+    address, processes = f"127.0.0.1:{port}", []
+    for i in range(2):
+        told = {
+            "flags": {},
+            "variables": {
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(i),
+            },
+            # JAX makes a port of the job's number.
+            "slurm": {
+                "SLURM_JOB_ID": str(port),
+                "SLURM_STEP_NODELIST": "localhost",
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": str(i),
+                "SLURM_LOCALID": str(i),
+                "SLURM_STEP_NUM_NODES": "1",
+            },
+        }[told_by]
+        launch = ["--distributed"]
+        if told_by == "flags":
+            launch += [f"--coordinator_address={address}", "--num_processes=2", f"--process_id={i}"]
+        processes.append(start(*arguments, *launch, devices=devices, **told))
+    return processes
 
 
 def finish(process, code=0):

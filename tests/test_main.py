@@ -52,11 +52,11 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path):
     assert [s for s, split in places if split == "validation"] == [10, 20, 30, 40]
 
 
-@pytest.mark.parametrize("devices", [1, 2], ids=["one tower each", "two towers each"])
-def test_two_processes_equal_one_of_as_many_devices(tmp_path, devices):
+@pytest.mark.parametrize("devices, told_by", [(1, "slurm"), (2, "variables")])
+def test_two_processes_equal_one_of_as_many_devices(tmp_path, devices, told_by):
     """Two processes of one device share a batch and split towers; of two, they split both."""
     run = [a for a in TINY if not a.startswith("--config.mesh")] + ["--config.total_steps=12"]
-    together = start_two(*run, f"--workdir={tmp_path / 'two'}", devices=devices)
+    together = start_two(*run, f"--workdir={tmp_path / 'two'}", devices=devices, told_by=told_by)
     for process in together:
         finish(process)
     finish(start(*run, f"--workdir={tmp_path / 'one'}", devices=2 * devices))

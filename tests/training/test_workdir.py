@@ -1,10 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 
 from training import TrainingError
 from training import workdir as workdirs
-from training.writers import MetricWriter, duration, to_json
+from training.clock import Clock
+from training.writers import MetricWriter, duration, picture, to_json
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,28 @@ def test_tensorboard_events_can_be_read(tmp_path):
     assert scalars == {(7, "train/epoch"): 0.5, (7, "train/loss"): 1.25}
 
 
+def test_pictures():
+    """Images on one scale; kernels each on its own, the maps of one tower after the other's."""
+    images = np.zeros((3, 2, 2, 3), np.float32)
+    images[1] = 4.0
+    images[2, 0, 0] = 2.0
+    shown = picture(images)
+    assert shown.dtype == np.uint8
+    side = 48  # each pixel is enlarged to 24
+    assert shown.shape == (2 * side + 2, 2 * side + 2, 3)
+    assert shown[:side, :side].max() == 0
+    assert shown[:side, -side:].min() == 255
+    assert (shown[-side, 0] == 128).all()
+    kernels = np.random.default_rng(0).normal(size=(2, 3, 3, 3, 4))
+    both = picture(kernels)
+    joined = np.concatenate(list(kernels), axis=-1)
+    np.testing.assert_array_equal(both, picture(joined))
+    np.testing.assert_array_equal(both, picture(joined * np.arange(1, 9)))
+    grey = picture(joined[:, :, :1])
+    assert (grey[..., 0] == grey[..., 1]).all()
+    assert picture(np.ones((5, 5, 3, 2))).max() == 255  # the ground between flat kernels
+
+
 def test_no_number_is_null_in_json():
     line = to_json({"loss": float("nan"), "rate": float("inf"), "step": 3, "error": 0.5})
     assert json.loads(line) == {"loss": None, "rate": None, "step": 3, "error": 0.5}
@@ -135,3 +159,24 @@ def test_no_number_is_null_in_json():
 )
 def test_durations_for_people(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_clock_measures_only_training(monkeypatch):
+    """Model FLOP utilisation is that of the steps: neither stops nor the first step count."""
+    now = [0.0]
+    monkeypatch.setattr("training.clock.time.perf_counter", lambda: now[0])
+    clock = Clock(batch_size=10, flops=3e9, peak=100e9)
+    assert clock.read() == {"images_per_second": 0.0, "data_wait": 0.0, "mfu": 0.0}
+    now[0] += 60  # compiles
+    clock.tick()
+    for _ in range(4):
+        with clock.waiting_for_data():
+            now[0] += 0.1
+        now[0] += 0.4
+        clock.tick()
+    with clock.stopped():
+        now[0] += 100
+    values = clock.read()
+    assert values["images_per_second"] == pytest.approx(20)
+    assert values["data_wait"] == pytest.approx(0.2)
+    assert values["mfu"] == pytest.approx(20 * 3 / 100)
