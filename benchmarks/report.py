@@ -14,17 +14,17 @@ def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, *
 
     Args:
       name: `<case>/<network or preprocessing>`.
-      unit: of both numbers; `s` or `ms` if less is better, anything else if more is.
+      unit: of both numbers; `s`, `ms` or `error` if less is better, anything else if more is.
       ours, peer: the numbers; None where the peer is not installed.
       device: what it ran on.
       **more: what else was measured.
 
     Returns:
-      The object that is printed; `ratio` is above 1 where ours is faster.
+      The object that is printed; `ratio` is above 1 where ours is better.
     """
     ratio = None
     if peer is not None:
-        ratio = peer / ours if unit in ("s", "ms") else ours / peer
+        ratio = peer / ours if unit in ("s", "ms", "error") else ours / peer
     return {
         "name": name,
         "device": device,

@@ -67,6 +67,7 @@ def test_a_disk_that_fills_up(small_disk, whole):
     assert_same_end(place / "run", whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_becomes_read_only(small_disk):
     place, remount = small_disk
     remount("size=20m")

@@ -66,7 +66,7 @@ def interrupt(processes, workdir, rng, number):
     rng.choice(processes).send_signal(number)
 
 
-@pytest.mark.parametrize("rounds, steps", [(3, 60), pytest.param(50, 1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds, steps", [(2, 40), pytest.param(50, 1500, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path, rounds, steps):
     """SIGKILL, during writes of checkpoints too."""
     seed = time.time_ns() % 2**32

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from training import mesh as meshes
@@ -109,10 +110,14 @@ def start_from(state: State, initial: Initial) -> State:
             return {name: replace(kept[name], found.get(name, {})) for name in kept}
         return kept if isinstance(found, dict) else meshes.put(found, kept.sharding)
 
-    return state | {
+    begun = state | {
         "params": replace(state["params"], initial.params),
         "statistics": replace(state["statistics"], initial.statistics),
     }
+    if "average" in state:
+        # Copies: the training step takes every array of the state over, once.
+        begun["average"] = jax.tree.map(jnp.copy, {k: begun[k] for k in state["average"]})
+    return begun
 
 
 def _from_run(workdir: Path) -> weights.Weights:

@@ -13,6 +13,7 @@ from configs import alexnet, resnet
 from configs.common import to_steps
 from training import TrainingError
 from training import mesh as meshes
+from training.initial import Initial, start_from
 from training.loop import schedule_from_config
 from training.optimizer import Average, Rate
 from training.recipe import Recipe, frozen_names, recipe_from_config
@@ -209,6 +210,19 @@ def test_averages_of_parameters(kind, start):
             for a, b in zip(ours, expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert_close(states[-1]["params"], Run().steps(7)["params"], rtol=1e-3, atol=1e-5)
+
+
+def test_averages_start_from_the_weights_that_training_does():
+    run, other = Run(average=Average("exponential")), Run(seed=1)
+    given = jax.device_get({k: other.state[k] for k in ("params", "statistics")})
+    initial = Initial(given["params"], given["statistics"], (), None, "another seed")
+    run.state = start_from(run.state, initial)
+    assert_close(jax.device_get(run.state["average"]), given, rtol=0)
+    state = run.steps(1)
+    near = jax.tree.map(
+        lambda a, b: np.abs(a - b).max() < 0.2, state["average"]["params"], given["params"]
+    )
+    assert all(jax.tree.leaves(near))
 
 
 def test_frozen_layers_keep_every_bit():
