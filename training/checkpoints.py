@@ -150,12 +150,11 @@ class Checkpoints:
 
     def _write_sums(self) -> None:
         """Sums every file of the checkpoint that is about to get its name."""
+        if jax.process_index() == 0:
+            (unfinished,) = self.directory.glob(f"{self._saving}{_UNFINISHED}*")
+            sums = {name: _sum(unfinished / name) for name in _files(unfinished)}
+            (unfinished / _SUMS).write_text(json.dumps(sums))
         self._written = self._saving
-        if jax.process_index() > 0:
-            return
-        (unfinished,) = self.directory.glob(f"{self._saving}{_UNFINISHED}*")
-        sums = {name: _sum(unfinished / name) for name in _files(unfinished)}
-        (unfinished / _SUMS).write_text(json.dumps(sums))
 
     def check(self) -> None:
         """Waits for nothing; raises RunError if the last checkpoint could not be written."""

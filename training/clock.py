@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 # The first that matches counts.
 _PEAKS = {
     "v6": 918e12,
-    "v5p": 459e12,
-    "v5": 197e12,  # "TPU v5 lite"
+    "v5 lite": 197e12,
+    "v5e": 197e12,
+    "v5": 459e12,  # v5p
     "v4": 275e12,
     "v3": 123e12 / 2,  # a device is one of two cores
     "v2": 45e12 / 2,
@@ -21,6 +22,7 @@ _PEAKS = {
     "H200": 989e12,
     "H100": 989e12,
     "A100": 312e12,
+    "L40S": 362e12,
     "L40": 181e12,
     "L4": 121e12,
     "T4": 65e12,  # float16

@@ -168,7 +168,12 @@ def averaged(average: Average, so_far: Any, now: Any, updates: Array) -> Any:
     else:
         share = 1 - jnp.minimum(average.decay, (1 + count) / (10 + count))
     share = jnp.where(updates <= average.start, 1.0, share)
-    return jax.tree.map(lambda old, new: (1 - share) * old + share * new, so_far, now)
+
+    def mix(old: Array, new: Array) -> Array:
+        # So written, what does not change stays as it is to the bit.
+        return jnp.where(share >= 1, new, old + share * (new - old))
+
+    return jax.tree.map(mix, so_far, now)
 
 
 def limit_filters(params: Any, names: Sequence[str], rms: float) -> Any:

@@ -174,14 +174,15 @@ def make_train_step(
         if recipe.parts == 1:
             grads, after, sums = of_part(own, statistics, batch, keys)
         else:
+            held = parallel.own(statistics, mesh, "data") if recipe.statistics_group else statistics
             grads, after, sums = _over_parts(
-                functools.partial(of_part, own),
+                functools.partial(of_part, own, held),
                 recipe.parts,
                 (batch, keys),
-                jax.tree.map(jnp.zeros_like, own),
-                parallel.own(statistics, mesh, "data") if recipe.statistics_group else statistics,
-                parallel.own(empty_interval(), mesh, "data"),
+                (own, held, parallel.own(empty_interval(), mesh, "data")),
             )
+            # Moved once, by all parts: what they move is linear in each one's statistics.
+            after = jax.tree.map(lambda leaf: leaf / recipe.parts, after)
         grads = jax.tree.map(
             lambda grad, param, still: (
                 jnp.zeros_like(param) if still else parallel.total(grad, mesh, "data")
@@ -230,7 +231,8 @@ def make_train_step(
         )
         params = optax.apply_updates(state["params"], updates)
         if recipe.max_filter_rms:
-            params = optimizers.limit_filters(params, names, recipe.max_filter_rms)
+            limited = ["" if name in recipe.frozen else name for name in names]
+            params = optimizers.limit_filters(params, limited, recipe.max_filter_rms)
         after = {
             "params": params,
             "statistics": statistics,
@@ -261,30 +263,25 @@ def make_train_step(
 
 
 def _over_parts(
-    of_part: Callable[[Any, Batch, Array], tuple[Any, Any, Any]],
+    of_part: Callable[[Batch, Array], tuple[Any, Any, Any]],
     parts: int,
     examples: tuple[Batch, Array],
-    grads: Any,
-    statistics: Any,
-    sums: Any,
+    like: tuple[Any, Any, Any],
 ) -> tuple[Any, Any, Any]:
-    """Adds the gradients and metrics of one part after another; statistics after the last.
+    """Gradients, statistics and metrics of one part after another, added up.
 
     Args:
-      of_part: (statistics, batch, keys) -> (gradients, statistics, metrics).
+      of_part: (batch, keys) -> (gradients, statistics, metrics).
       parts: how many.
       examples: batch and dropout keys, of all parts.
-      grads, statistics, sums: to start with.
+      like: arrays like the three.
     """
 
     def add(so_far: tuple[Any, Any, Any], part: tuple[Batch, Array]) -> tuple[Any, None]:
-        grads, statistics, sums = so_far
-        more, statistics, of_this = of_part(statistics, *part)
-        grads, sums = jax.tree.map(jnp.add, (grads, sums), (more, of_this))
-        return (grads, statistics, sums), None
+        return jax.tree.map(jnp.add, so_far, of_part(*part)), None
 
     split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), examples)
-    return lax.scan(add, (grads, statistics, sums), split)[0]
+    return lax.scan(add, jax.tree.map(jnp.zeros_like, like), split)[0]
 
 
 def make_pooling_step(

@@ -22,6 +22,7 @@ FREE_FIELDS = (
     "evaluation.",
     "mesh.",
     "profile_",
+    "nonfinite",  # what becomes of an update that nothing comes of
     "data.dir",
     "data.cache_dir",
     "data.prepared_dir",  # the dataset's fingerprint tells

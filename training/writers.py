@@ -13,6 +13,9 @@ import numpy as np
 
 from training.errors import RunError
 
+# Why the thread that writes TensorBoard's events has ended, if it has.
+_events_lost: list[str] = []
+
 
 class MetricWriter:
     """Writes metrics to `metrics.jsonl` and to TensorBoard.
@@ -51,24 +54,30 @@ class MetricWriter:
                 f"{self.path}: cannot be written ({error.strerror}); the checkpoints are intact, "
                 "and the same command goes on from the newest"
             ) from error
+        if _events_lost:
+            return
         for name, value in metrics.items():
             if name not in ("step", "split"):
                 self._events.add_scalar(f"{metrics['split']}/{name}", value, metrics["step"])
 
     def write_images(self, name: str, images: np.ndarray, step: int) -> None:
         """Images [n, h, w, 3] or kernels [(towers,) h, w, channels, maps] as one picture."""
-        self._events.add_image(name, picture(images), step, dataformats="HWC")
+        if not _events_lost:
+            self._events.add_image(name, picture(images), step, dataformats="HWC")
 
     def close(self) -> None:
         """Writes what is left."""
         with contextlib.suppress(OSError):  # a line that failed has been said
             self._file.close()
-        self._events.close()
+        if not _events_lost:  # nobody is left to empty its queue
+            with contextlib.suppress(OSError):
+                self._events.close()
 
 
 def _events_failed(failure: threading.ExceptHookArgs) -> None:
     """One line where the thread that writes TensorBoard's events cannot; the run may go on."""
     if isinstance(failure.exc_value, OSError):
+        _events_lost.append(str(failure.exc_value))
         print(f"no more TensorBoard events: {failure.exc_value}", file=sys.stderr, flush=True)
     else:
         threading.__excepthook__(failure)

@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -123,6 +124,25 @@ def test_tensorboard_events_can_be_read(tmp_path):
     events = [Event.FromString(r) for r in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()]
     scalars = {(e.step, v.tag): v.simple_value for e in events for v in e.summary.value}
     assert scalars == {(7, "train/epoch"): 0.5, (7, "train/loss"): 1.25}
+
+
+def test_the_run_goes_on_without_tensorboard_when_its_events_cannot_be_written(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("training.writers._events_lost", [])
+    writer = MetricWriter(tmp_path, 0, 0)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer._events.file_writer.event_writer._ev_writer, "write_event", full)
+    for step in range(50):
+        writer.write({"step": step, "split": "train", "loss": 1.0, "top1_error": 0.5})
+        writer.write_images("seen", np.zeros((1, 2, 2, 3)), step)
+        time.sleep(0.01)
+    writer.close()
+    assert len(lines(tmp_path / "metrics.jsonl")) == 50
+    assert "no more TensorBoard events" in capsys.readouterr().err
 
 
 def test_pictures():
