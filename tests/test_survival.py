@@ -58,7 +58,7 @@ def interrupt(processes, workdir, rng, number):
         if any(process.poll() is not None for process in processes):
             return
         time.sleep(0.005)
-    time.sleep(rng.uniform(0, 1))
+    time.sleep(rng.uniform(0, 0.4))
     writing = rng.random() < 0.5
     while writing and not being_written(workdir) and processes[0].poll() is None:
         time.sleep(0.0005)
@@ -66,7 +66,9 @@ def interrupt(processes, workdir, rng, number):
     rng.choice(processes).send_signal(number)
 
 
-@pytest.mark.parametrize("rounds, steps", [(2, 40), pytest.param(50, 1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "rounds, steps", [(2, 150), pytest.param(50, 1500, marks=pytest.mark.slow)]
+)
 def test_killed_at_random_moments(tmp_path, rounds, steps):
     """SIGKILL, during writes of checkpoints too."""
     seed = time.time_ns() % 2**32
@@ -84,7 +86,7 @@ def test_killed_at_random_moments(tmp_path, rounds, steps):
         writing += being_written(broken)
     finish(start(*run, f"--workdir={broken}"))
     print(f"seed {seed}: {kills} kills, {writing} of them while a checkpoint was written")
-    assert kills == rounds
+    assert kills > rounds // 2
     assert_same_run(broken, whole)
 
 
@@ -123,7 +125,7 @@ def test_one_of_two_processes_is_killed(tmp_path, rounds):
         "--config.log_every_steps=5",
         "--config.checkpoint_every_steps=5",
         "--config.evaluate_every_steps=20",
-        f"--config.total_steps={rounds * 40 + 20}",
+        f"--config.total_steps={rounds * 40 + 80}",
     ]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for process in start_two(*run, f"--workdir={whole}"):
