@@ -157,7 +157,7 @@ class Checkpoints:
         self._written = self._saving
 
     def check(self) -> None:
-        """Does not wait for a write that goes on; raises RunError if the last checkpoint could not be written."""
+        """Raises RunError if the last write has failed; one that goes on is not waited for."""
         if self._written != self._saving and not self._manager.is_saving_in_progress():
             self._wait()
 
