@@ -18,8 +18,10 @@ saved: the same command goes on from it; 130 interrupted before there was anythi
 to save.
 """
 
+import contextlib
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         return fail(error)
     try:
-        return run(arguments, values)
+        return run_with_others(arguments, values)
     except KeyboardInterrupt:
         print("interrupted; what was saved before is kept", file=sys.stderr)
         return KILLED
@@ -71,6 +73,23 @@ def main(argv: list[str]) -> int:
 def fail(error: Exception, code: int = USAGE_ERROR) -> int:
     """Says what is wrong, without a traceback."""
     print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
+    """Like `run`; if it fails as one of several processes, those do not wait for this one."""
+    if not values.distributed:
+        return run(arguments, values)
+    import training
+
+    try:
+        with training.ending_with_the_others():
+            code = run(arguments, values)
+    except Exception:
+        traceback.print_exc()
+        code = FAILED
+    if code in (FAILED, USAGE_ERROR):
+        training.leave(code)
     return code
 
 
@@ -218,9 +237,11 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
             "train_examples": examples.count,
         },
     )
-    if jax.process_index() == 0:
-        workdirs.save_config(workdir, plain(config), inputs.dataset)
-    finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
+    chief = jax.process_index() == 0
+    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
+        if chief:
+            workdirs.save_config(workdir, plain(config), inputs.dataset)
+        finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
     return DONE if finished else STOPPED
 
 

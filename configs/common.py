@@ -94,15 +94,15 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     optimizer.average_decay = 0.9999  # of exponential
     add_duration(optimizer, "average_from")
     optimizer.frozen = ""  # what has one of these in its name, such as "conv1,conv2", stays
-    optimizer.train_last = config_dict.placeholder(int)  # layers; those before are frozen
+    optimizer.train_last = config_dict.placeholder(int)  # layers, norms counted; others frozen
     # Parameters whose rate or decay differs; see parameter_group.
     optimizer.groups = ConfigDict()
     config.batch_norm = batch_norm = ConfigDict()
-    # Statistics are of so many examples, as on GPUs that each hold so many; 0: of the batch
-    # (of each of its parts, with gradient_accumulation).
+    # Statistics are of so many examples, as on GPUs that each hold so many ("ghost batch
+    # normalisation"); 0: of the batch (of each of its parts, with gradient_accumulation).
     batch_norm.group = 0
-    # Mean and variance anew after training, over so many examples, but no more than were
-    # trained on; 0: the running ones.
+    # Mean and variance anew after training ("precise BN"), over so many examples, but no more
+    # than were trained on; 0: the running ones.
     batch_norm.recompute_examples = 0
 
     config.loss = loss = ConfigDict()  # besides the cross-entropy

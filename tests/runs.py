@@ -49,11 +49,15 @@ def start(*arguments, devices=1, **variables):
     )
 
 
-def start_two(*arguments, devices=2, told_by="flags"):
-    """Two processes of one launch, on loopback; `told_by` flags, variables or Slurm."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start_two(*arguments, devices=2, told_by="flags"):
+    """Two processes of one launch, on loopback; `told_by` flags, variables or Slurm."""
+    port = free_port()
     address, processes = f"127.0.0.1:{port}", []
     for i in range(2):
         told = {
@@ -107,6 +111,17 @@ def restored(workdir, step=None):
 
 def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(broken, whole):
+    """Every array of the last checkpoint, bit for bit, and every line of the log but times."""
+    step, expected = restored(whole)
+    again, ours = restored(broken)
+    assert step == again
+    assert ours.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
+    assert without_times(lines(broken)) == without_times(lines(whole))
 
 
 TIMES = ("images_per_second", "data_wait", "mfu")

@@ -1,12 +1,22 @@
 """Full disks, damaged checkpoints, losses that are no number: real runs, and what they say."""
 
 import json
+import signal
 import subprocess
 
 import numpy as np
 import pytest
 
-from tests.runs import TINY, finish, lines, restored, start, without_times
+from tests.runs import (
+    TINY,
+    assert_same_run,
+    finish,
+    free_port,
+    lines,
+    restored,
+    start,
+    start_two,
+)
 
 RUN = [
     *(a for a in TINY if "every" not in a),
@@ -14,16 +24,6 @@ RUN = [
     "--config.evaluate_every_steps=10",
     "--config.checkpoint_every_steps=5",
 ]
-
-
-def assert_same_end(ours, whole):
-    step, expected = restored(whole)
-    again, found = restored(ours)
-    assert step == again
-    assert found.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
-    assert without_times(lines(ours)) == without_times(lines(whole))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_disk_that_fills_up(small_disk, whole):
     remount("size=20m")
     out, _ = finish(start(*run, f"--workdir={place / 'run'}"))
     assert f"from step {intact}" in out
-    assert_same_end(place / "run", whole)
+    assert_same_run(place / "run", whole)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_after_the_one_before(tmp_pa
     out, _ = finish(start(*RUN, "--config.total_steps=40", f"--workdir={workdir}"))
     assert "damaged: checkpoint 30" in out
     assert f"continuing {workdir} from step 25" in out
-    assert_same_end(workdir, whole)
+    assert_same_run(workdir, whole)
 
 
 # A rate that is fine for eleven steps and then overflows everything.
@@ -130,3 +130,58 @@ def test_such_updates_are_left_out_by_choice(tmp_path):
     assert restored(workdir)[1]["training['skipped']"] == 8
     _, err = finish(start(*run, "--config.total_steps=200"), code=1)
     assert "and so it was 99 times before" in err
+
+
+def test_updates_that_are_left_out_push_no_checkpoint_away(tmp_path):
+    """What was broken by the last good update is not worth keeping."""
+    workdir = tmp_path / "run"
+    run = [*RUN, *EXPLODING, "--config.nonfinite=skip", "--config.checkpoint_keep=2"]
+    finish(start(*run, "--config.total_steps=200", f"--workdir={workdir}"), code=1)
+    kept = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    assert max(kept) == 10
+    assert len(kept) >= 2
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path):
+    import fcntl
+
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    with open(workdir / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _, err = finish(start(*RUN, "--config.total_steps=5", f"--workdir={workdir}"), code=2)
+    assert "another process is training there" in err.splitlines()[-1]
+    assert not (workdir / "config.json").exists()
+
+
+def test_one_process_that_fails_alone_ends_the_others(tmp_path):
+    """The first cannot write its log; the second knows nothing of that."""
+    run = [*(a for a in RUN if "mesh" not in a), "--config.total_steps=5000"]
+    (tmp_path / "metrics.jsonl").mkdir()
+    first, second = start_two(*run, f"--workdir={tmp_path}", devices=1)
+    _, err = finish(first, code=1)
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "metrics.jsonl: cannot be written" in err.splitlines()[-1]
+    _, err = second.communicate(timeout=120)
+    assert second.returncode in (1, -signal.SIGABRT), err
+    assert "lost the others" in err or "another task died" in err, err
+
+
+def test_a_process_whose_data_is_gone_ends_the_others(tmp_path):
+    """The second cannot read what it needs, before anything is computed."""
+    run = [*(a for a in TINY if "mesh" not in a), "--config.total_steps=5000"]
+    address = f"127.0.0.1:{free_port()}"
+    launch = ["--distributed", f"--coordinator_address={address}", "--num_processes=2"]
+    first = start(*run, f"--workdir={tmp_path / 'run'}", *launch, "--process_id=0")
+    second = start(
+        *(a for a in run if "validation_examples" not in a),
+        "--config.data.validation_examples=100000",
+        f"--workdir={tmp_path / 'run'}",
+        *launch,
+        "--process_id=1",
+    )
+    _, err = finish(second, code=2)
+    assert "validation_examples" in err.splitlines()[-1]
+    _, err = first.communicate(timeout=120)
+    assert first.returncode in (1, -signal.SIGABRT), err
+    assert "lost the others" in err or "another task died" in err, err

@@ -1,13 +1,13 @@
 """Runs that are killed at any moment end in the bits of those that are not."""
 
+import os
 import random
 import signal
 import time
 
-import numpy as np
 import pytest
 
-from tests.runs import TINY, finish, lines, restored, start, start_two, without_times
+from tests.runs import TINY, assert_same_run, finish, start, start_two
 
 # BatchNorm in groups, averaged parameters, statistics anew at the end and a plateau, so that
 # all that a run remembers is there; a checkpoint is being written most of the time.
@@ -30,15 +30,11 @@ RUN = [
 ]
 
 
-def assert_same_run(broken, whole):
-    """Every array of the last checkpoint, bit for bit, and every line of the log but times."""
-    step, expected = restored(whole)
-    again, ours = restored(broken)
-    assert step == again
-    assert ours.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_array_equal(ours[name], expected[name], err_msg=name)
-    assert without_times(lines(broken)) == without_times(lines(whole))
+def seeded():
+    """Other moments with VISION_MODELS_SEED=n; what the machine does between is never the same."""
+    seed = int(os.environ.get("VISION_MODELS_SEED", "0"))
+    print(f"seed {seed}", flush=True)
+    return random.Random(seed)
 
 
 def steps_seen(workdir):
@@ -67,33 +63,34 @@ def interrupt(processes, workdir, rng, number):
 
 
 @pytest.mark.parametrize(
-    "rounds, steps", [(2, 150), pytest.param(50, 1500, marks=pytest.mark.slow)]
+    "rounds, steps", [(2, 150), pytest.param(50, 3000, marks=pytest.mark.slow)]
 )
 def test_killed_at_random_moments(tmp_path, rounds, steps):
     """SIGKILL, during writes of checkpoints too."""
-    seed = time.time_ns() % 2**32
-    rng = random.Random(seed)
+    rng = seeded()
     run = [*RUN, f"--config.total_steps={steps}"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(*run, f"--workdir={whole}"))
     kills = writing = 0
-    for _ in range(rounds):
+    while kills < rounds:
         process = start(*run, f"--workdir={broken}")
         interrupt([process], broken, rng, signal.SIGKILL)
         _, err = process.communicate(timeout=300)
         assert process.returncode in (0, -signal.SIGKILL), err
-        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break  # the run ended before it could be killed
+        kills += 1
         writing += being_written(broken)
     finish(start(*run, f"--workdir={broken}"))
-    print(f"seed {seed}: {kills} kills, {writing} of them while a checkpoint was written")
-    assert kills > rounds // 2
+    print(f"{kills} kills, {writing} of them while a checkpoint was written")
+    assert kills == rounds
+    assert writing >= rounds // 10
     assert_same_run(broken, whole)
 
 
 @pytest.mark.slow
 def test_stopped_by_sigterm_many_times(tmp_path):
-    seed = time.time_ns() % 2**32
-    rng = random.Random(seed)
+    rng = seeded()
     run = [*RUN, "--config.total_steps=500"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(*run, f"--workdir={whole}"))
@@ -105,9 +102,31 @@ def test_stopped_by_sigterm_many_times(tmp_path):
         assert process.returncode in (0, 75), err
         stops += process.returncode == 75
     finish(start(*run, f"--workdir={broken}"))
-    print(f"seed {seed}: {stops} stops")
+    print(f"{stops} stops")
     assert stops >= 10
     assert_same_run(broken, whole)
+
+
+@pytest.mark.slow
+def test_stopped_after_the_last_update(tmp_path):
+    """While statistics are recomputed, during the last evaluation, or the last write."""
+    rng = seeded()
+    run = [*RUN, "--config.total_steps=60", "--config.batch_norm.recompute_examples=960"]
+    whole = tmp_path / "whole"
+    finish(start(*run, f"--workdir={whole}"))
+    for number in (signal.SIGKILL, signal.SIGTERM) * 5:
+        broken = tmp_path / f"{number.name}-{rng.random()}"
+        process = start(*run, f"--workdir={broken}")
+        log = broken / "metrics.jsonl"
+        while process.poll() is None and not (log.exists() and '"step": 60' in log.read_text()):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 1.5))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode in (0, 75, -signal.SIGKILL), err
+        print(f"{number.name}: code {process.returncode}")
+        finish(start(*run, f"--workdir={broken}"))
+        assert_same_run(broken, whole)
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
@@ -118,8 +137,7 @@ def test_one_of_two_processes_is_killed(tmp_path, rounds):
     that are left alone, and against one process of four devices: the same bits, for sums
     over two devices have one order.
     """
-    seed = time.time_ns() % 2**32
-    rng = random.Random(seed)
+    rng = seeded()
     run = [
         *(a for a in TINY if "mesh" not in a and "_every_" not in a),
         "--config.log_every_steps=5",
@@ -145,7 +163,7 @@ def test_one_of_two_processes_is_killed(tmp_path, rounds):
                 assert said or process.returncode == 0, err
     for process in start_two(*run, f"--workdir={broken}"):
         finish(process)
-    print(f"seed {seed}: {kills} kills")
+    print(f"{kills} kills")
     assert kills >= (rounds + 1) // 2
     assert_same_run(broken, whole)
     alone = tmp_path / "alone"

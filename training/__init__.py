@@ -1,6 +1,6 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
-from training.distributed import initialize_distributed
+from training.distributed import ending_with_the_others, initialize_distributed, leave
 from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
@@ -22,10 +22,12 @@ __all__ = [
     "Schedule",
     "Task",
     "TrainingError",
+    "ending_with_the_others",
     "evaluate_network",
     "export",
     "initial_weights",
     "initialize_distributed",
+    "leave",
     "model_options",
     "normalization_for",
     "prepare",

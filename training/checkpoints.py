@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -25,6 +26,8 @@ _NOT_SUMMED = (_SUMS, "_CHECKPOINT_METADATA", "commit_success.txt")
 # is raised here as well.
 absl_logging.set_verbosity(absl_logging.FATAL)
 _UNFINISHED, _REPLACED = ".orbax-checkpoint-tmp", ".replaced"
+# Of a file system: what the last bytes of a file, and a directory, take up at most.
+_BLOCK = 4096
 
 
 class Checkpoints:
@@ -127,6 +130,8 @@ class Checkpoints:
                 ),
                 metrics=validation,
             )
+        except jax.errors.JaxRuntimeError:  # another process was lost
+            raise
         except Exception as error:  # Orbax and TensorStore raise many
             raise self._failed(step, error) from error
 
@@ -134,8 +139,8 @@ class Checkpoints:
         """Sees a full disk coming: a write that fails half way leaves much to say and to clear."""
         steps = self._on_disk()
         if jax.process_index() == 0 and steps:
-            newest = self.directory / str(steps[-1])
-            needed = sum((newest / name).stat().st_size for name in _files(newest))
+            newest = (self.directory / str(steps[-1])).rglob("*")
+            needed = sum(path.stat().st_size + _BLOCK for path in newest)
             if shutil.disk_usage(self.directory).free < needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -170,15 +175,19 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        except jax.errors.JaxRuntimeError:  # another process was lost
+            raise
         except Exception as error:
             raise self._failed(self._saving, error) from error
 
     def _failed(self, step: int | None, error: Exception) -> RunError:
+        # Writes that had begun end in errors of their own, one by one, with tracebacks.
+        for name in ("asyncio", "concurrent.futures"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
         reason = "the disk is full" if full else _first_line(error)
         if jax.process_index() == 0:  # what there is of it takes up room
-            for left in self.directory.glob(f"{step}{_UNFINISHED}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            self._clear()
         steps = self._on_disk()
         kept = f"that of step {steps[-1]} is intact" if steps else "there is none before it"
         return RunError(
@@ -189,17 +198,20 @@ class Checkpoints:
     def clear_unfinished(self) -> None:
         """Removes what a process that was killed left half written or half replaced."""
         if jax.process_index() == 0 and self.directory.is_dir():
-            for left in self.directory.glob(f"*{_UNFINISHED}*"):
-                shutil.rmtree(left, ignore_errors=True)
-            for old in self.directory.glob(f"*{_REPLACED}"):
-                new = old.with_name(old.name.removesuffix(_REPLACED))
-                if new.exists():
-                    shutil.rmtree(old, ignore_errors=True)
-                else:
-                    old.rename(new)
+            self._clear()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("unfinished checkpoints are cleared")
         self._manager.reload()
+
+    def _clear(self) -> None:
+        for left in self.directory.glob(f"*{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        for old in self.directory.glob(f"*{_REPLACED}"):
+            new = old.with_name(old.name.removesuffix(_REPLACED))
+            if new.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(new)
 
     def latest_sound(self) -> int | None:
         """The newest step whose files are all as they were written; None without checkpoints.
@@ -278,6 +290,8 @@ class Checkpoints:
                 fault = self.damage(step)
                 if fault is None:
                     return step
+                if not (self.directory / str(step)).exists():
+                    continue  # a run that goes on has removed it meanwhile
                 print(f"damaged: {self.directory / str(step)} ({fault}), passed over", flush=True)
             raise TrainingError(f"{self.directory}: every checkpoint is damaged")
         if which == "best":

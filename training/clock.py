@@ -74,7 +74,7 @@ class Clock:
         self._steps = 0
 
     def tick(self) -> None:
-        """A step has been made."""
+        """A step has ended."""
         if self._start is None:
             self._start, self._waited = time.perf_counter(), 0.0
         else:

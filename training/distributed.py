@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Generator
 
 import jax
@@ -11,6 +12,8 @@ from training.errors import TrainingError
 
 # Seconds without a sign of life after which a process counts as lost; JAX's default is 100.
 _HEARTBEAT = 30
+# How the errors of JAX begin that have nothing to do with other processes.
+_OF_ONE_ALONE = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -42,6 +45,7 @@ def initialize_distributed(
             count if num_processes is None else num_processes,
             own if process_id is None else process_id,
             heartbeat_timeout_seconds=_HEARTBEAT,
+            shutdown_timeout_seconds=_HEARTBEAT,
         )
     except (ValueError, RuntimeError) as error:
         raise TrainingError(
@@ -62,9 +66,9 @@ def ending_with_the_others() -> Generator[None, None, None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
         reason = (str(error).splitlines() or ["no reason given"])[0][:200]
+        if jax.process_count() == 1 or reason.startswith(_OF_ONE_ALONE):
+            raise
         print(
             f"error: process {jax.process_index()} of {jax.process_count()} lost the others "
             f"({reason}). Start all of them again with the same command: the run goes on from its "
@@ -72,5 +76,22 @@ def ending_with_the_others() -> Generator[None, None, None]:
             file=sys.stderr,
             flush=True,
         )
-        sys.stdout.flush()
-        os._exit(1)
+        _end(1)
+
+
+def leave(code: int) -> None:
+    """Ends this process, which has failed and said so; the others then end as well.
+
+    Leaving in good order would wait for processes that do not know of the failure. Where
+    all have failed for one reason each has the time to say it.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        # Process 0 last: the others are aborted when it goes.
+        time.sleep(1 if jax.process_index() else 3)
+        _end(code)
+
+
+def _end(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -21,7 +21,6 @@ from training import mesh as meshes
 from training import writers
 from training.checkpoints import Checkpoints
 from training.clock import Clock, peak_flops
-from training.distributed import ending_with_the_others
 from training.errors import RunError, TrainingError
 from training.initial import Initial, start_from
 from training.optimizer import Plateau
@@ -201,14 +200,17 @@ def train(
     clock = Clock(recipe.batch_size, training_flops(task), peak_flops(mesh))
     begun = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        stack.callback(checkpoints.close)
+        # It waits for the other processes: not where this one has failed.
+        stack.push(lambda kind, *_: checkpoints.close() if alone or kind is None else None)
         writer = writers.MetricWriter(workdir, step, evaluated) if chief else None
         if writer is not None:
             stack.callback(writer.close)
         profiler = stack.enter_context(Profiler(workdir / "profile", schedule.profile))
         stream = stack.enter_context(contextlib.closing(data.training(step)))
         stop = stack.enter_context(StopRequest())
-        stack.enter_context(ending_with_the_others())
+
+        def asked_to_stop() -> bool:
+            return alone and stop.requested
 
         def report(line: str, values: dict[str, Any]) -> None:
             if writer is not None:
@@ -219,7 +221,15 @@ def train(
         # done before an interruption is not done again: an empty interval is not
         # logged, and `evaluated` remembers the last evaluation.
         running: _Running | None = None  # the update that the devices are at
-        skipped, shown = 0, False
+        skipped_in_row, shown = 0, False
+
+        def wait_for_update() -> None:
+            nonlocal running, skipped_in_row
+            if running is not None:
+                skipped_in_row = running.check(checkpoints, workdir, recipe, data)
+                running = None
+                clock.tick()
+
         while True:
             last = step >= schedule.total
             stopping = _agreed(stop, step)
@@ -228,9 +238,8 @@ def train(
             save = step and (last or stopping or _due(step, schedule.checkpoint_every))
             model, validation = evaluated_model(state), None
 
-            if running is not None and (log or validate or save):
-                skipped = running.check(checkpoints, workdir, recipe, data, skipped)
-                running = None
+            if log or validate or save:
+                wait_for_update()
 
             if log:
                 sums = metrics.averages(state["interval"])
@@ -254,11 +263,12 @@ def train(
                 with clock.stopped(), contextlib.closing(data.validation()) as batches:
                     if last and schedule.recompute:
                         model = _with_recomputed_statistics(
-                            model, task, recipe, stream, schedule.recompute, place, normalization
-                        )
+                            model, task, recipe, stream, schedule.recompute, place, normalization,
+                            asked_to_stop,
+                        )  # fmt: skip
                     validation = evaluate(
                         evaluation_step, model["params"], model["statistics"], normalization,
-                        batches, place, lambda: alone and stop.requested,
+                        batches, place, asked_to_stop,
                     )  # fmt: skip
                 kernels = meshes.fetch(first_kernels(network, state["params"]))
                 if validation is not None:
@@ -280,9 +290,12 @@ def train(
                     report(writers.evaluation_line(values), values)
                     if writer is not None:
                         writer.write_images("first_layer_kernels", kernels, step)
+                stopping = stopping or asked_to_stop()
+                save = save or stopping
 
-            stopping = stopping or (alone and stop.requested)  # during the evaluation
-            if save or (step and stopping):
+            # While updates are left out the parameters may be such that nothing else comes:
+            # the checkpoints from before stay.
+            if save and (last or stopping or not skipped_in_row):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
                     checkpoints.save(
@@ -308,11 +321,9 @@ def train(
             step += 1
             # The device computes while the next batch is fetched and copied; no more
             # than one step is queued behind the one that runs.
-            if running is not None:
-                skipped = running.check(checkpoints, workdir, recipe, data, skipped)
+            wait_for_update()
             running = _Running(step, batch["index"], outcome)
             profiler.after(step, outcome)
-            clock.tick()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,38 +340,36 @@ class _Running:
     examples: np.ndarray
     outcome: dict[str, Array]
 
-    def check(
-        self, checkpoints: Checkpoints, workdir: Path, recipe: Recipe, data: Inputs, skipped: int
-    ) -> int:
-        """Waits for it.
-
-        Args:
-          checkpoints, workdir, recipe, data: of the run.
-          skipped: how many updates in a row before it were left out.
+    def check(self, checkpoints: Checkpoints, workdir: Path, recipe: Recipe, data: Inputs) -> int:
+        """Waits for it; the arguments are of the run.
 
         Returns:
-          `skipped` after it.
+          How many updates in a row have been left out; 0 if this one was not.
 
         Raises:
-          RunError: its loss or gradient is not finite, and such updates are not skipped, or
-            too many in a row have been.
+          RunError: its loss or an updated parameter is not finite, and such updates are not
+            skipped, or too many in a row have been.
         """
-        if bool(jax.device_get(self.outcome["finite"])):
+        in_row = int(jax.device_get(self.outcome["skipped_in_row"]))
+        if not in_row:
             return 0
         loss = float(self.outcome["loss"]) / recipe.batch_size
-        what = f"the loss is {loss}" if not np.isfinite(loss) else "a gradient is not finite"
+        what = "an updated parameter is not finite" if np.isfinite(loss) else f"the loss is {loss}"
         if recipe.skip_nonfinite:
             if jax.process_index() == 0:
                 print(f"step {self.step}: {what}; this update is left out", flush=True)
-            if skipped + 1 < _TOO_MANY_SKIPPED:
-                return skipped + 1
-            what += f", and so it was {skipped} times before"
-        examples = np.asarray(multihost_utils.process_allgather(self.examples)).reshape(-1)
-        names = [data.example_name(int(index)) for index in examples]
+            if in_row < _TOO_MANY_SKIPPED:
+                return in_row
+            what += f", and so it was {in_row - 1} times before"
+        gathered = np.asarray(multihost_utils.process_allgather(self.examples)).reshape(-1)
+        # Processes that hold other towers of the same examples read the same.
+        examples = list(dict.fromkeys(gathered.tolist()))
+        names = [data.example_name(index) for index in examples]
         listed = workdir / "nonfinite.json"
         if jax.process_index() == 0:
-            content = {"step": self.step, "index": examples.tolist(), "examples": names}
-            listed.write_text(json.dumps(content, indent=1) + "\n")
+            content = {"step": self.step, "index": examples, "examples": names}
+            with contextlib.suppress(OSError):  # a full disk: the message has the first names
+                listed.write_text(json.dumps(content, indent=1) + "\n")
         checkpoints.finish()
         good = checkpoints.latest_sound()
         raise RunError(
@@ -380,11 +389,17 @@ def _with_recomputed_statistics(
     batches: int,
     place: Callable[[NumpyBatch], dict[str, Array]],
     normalization: dict[str, Array],
+    stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """The model with the statistics of the next batches together in place of the running ones."""
+    """The model with the statistics of the next batches together in place of the running ones.
+
+    Once `stop` is true the rest is left out; the evaluation that follows then is as well.
+    """
     pool = make_pooling_step(task.network, recipe, task.mesh)
     statistics = model["statistics"]
     for number in range(1, batches + 1):
+        if stop():
+            break
         share = meshes.replicate(task.mesh, np.array(1 / number, np.float32))
         batch = place(next(stream))
         statistics = pool(model["params"], statistics, batch, normalization, share)

@@ -38,6 +38,10 @@ class Profiler:
     def _stop(self) -> None:
         if self._tracing:
             self._tracing = False
-            jax.profiler.stop_trace()
+            said = f"trace of the profiler: {self._directory}"
+            try:
+                jax.profiler.stop_trace()
+            except (OSError, RuntimeError) as error:  # of no importance to the run
+                said = f"the trace of the profiler could not be written: {error}"
             if jax.process_index() == 0:
-                print(f"trace of the profiler: {self._directory}", flush=True)
+                print(said, flush=True)

@@ -75,8 +75,8 @@ def recipe_from_config(
     parts = config.gradient_accumulation
     check_batch_size(config.batch_size, mesh, parts)
     group = config.batch_norm.group
-    if group >= config.batch_size // parts:
-        group = 0
+    if parts == 1 and group >= config.batch_size:
+        group = 0  # all there is, without a name for it that other meshes must divide
     _check_group(group, config.batch_size, mesh, parts)
     return Recipe(
         rates=tuple(rates),
@@ -119,6 +119,12 @@ def check_batch_size(batch_size: int, mesh: Mesh, parts: int) -> None:
 
 
 def _check_group(group: int, batch_size: int, mesh: Mesh, parts: int) -> None:
+    if group > batch_size // parts:
+        raise TrainingError(
+            f"batch_norm.group={group}: with gradient_accumulation={parts} a batch of {batch_size} "
+            f"is computed {batch_size // parts} examples at a time, and statistics are of no more; "
+            "choose a smaller group, or fewer parts"
+        )
     held = batch_size // (mesh.shape["data"] * parts)
     fits = group == 0 or (group > 0 and (held % group == 0 or group % held == 0))
     if not fits or (group and (batch_size // parts) % group):

@@ -18,10 +18,10 @@ from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
 
 # params; statistics, BatchNorm's; optimizer; step, the updates made (int32); skipped, how many
-# of them were left out; learning_rate, of the last of them; plateau_scale, by which plateaus
-# have lowered it; interval, the sums of `metrics.totals` since the last line of the log, part
-# of the state so that a run that was interrupted logs the same averages; and, where an average
-# is kept, average: its params and statistics.
+# of them were left out; skipped_in_row, how many of the last; learning_rate, of the last;
+# plateau_scale, by which plateaus have lowered it; interval, the sums of `metrics.totals` since
+# the last line of the log, part of the state so that a run that was interrupted logs the same
+# averages; and, where an average is kept, average: its params and statistics.
 State = dict[str, Any]
 Batch = dict[str, Array]
 
@@ -46,6 +46,7 @@ def init_function(
             "optimizer": optimizer.init(params),
             "step": jnp.zeros((), jnp.int32),
             "skipped": jnp.zeros((), jnp.int32),
+            "skipped_in_row": jnp.zeros((), jnp.int32),
             "learning_rate": jnp.zeros((), jnp.float32),
             "plateau_scale": jnp.ones((), jnp.float32),
             "interval": empty_interval(),
@@ -113,7 +114,8 @@ def make_train_step(
     """Compiles (state, batch, normalization) -> (state after one update, what happened).
 
     The state is donated: the one passed in cannot be used again. What happened: the sums of
-    `metrics.totals` over the batch, and `finite`, whether the loss and all gradients were.
+    `metrics.totals` over the batch; `finite`, whether the loss and the parameters after the
+    update are; `skipped_in_row`, how many updates that were not it is the last of.
 
     Forward, backward and metrics run inside `jax.shard_map`, every device on its
     examples and its towers; what crosses devices is the exchanges of the network, the
@@ -193,13 +195,14 @@ def make_train_step(
         )
         if recipe.statistics_group and data_axis is not None:
             after = lax.pmean(after, data_axis)
-        # One sum: whatever is not finite in any gradient makes it so.
-        squares = {False: jnp.zeros(()), True: jnp.zeros(())}
-        for grad, split in zip(*map(jax.tree.leaves, (grads, network.per_tower)), strict=True):
-            squares[split] += jnp.sum(jnp.square(grad))
-        square = squares[False] + parallel.total(squares[True], mesh, "tower")
-        sums = parallel.total(sums, mesh, "data")
-        return grads, after, sums | {"finite": jnp.isfinite(sums["loss"] + square)}
+        return grads, after, parallel.total(sums, mesh, "data")
+
+    def all_finite(params: Any) -> Array:
+        """Of all towers; on one device."""
+        faults = {False: jnp.zeros(()), True: jnp.zeros(())}
+        for param, split in zip(*map(jax.tree.leaves, (params, network.per_tower)), strict=True):
+            faults[split] += jnp.any(~jnp.isfinite(param))
+        return faults[False] + parallel.total(faults[True], mesh, "tower") == 0
 
     replicated = PartitionSpec()
     sharded_gradients = jax.shard_map(
@@ -208,16 +211,17 @@ def make_train_step(
         in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
         out_specs=(specs, replicated, replicated),
     )
+    sharded_all_finite = jax.shard_map(
+        all_finite, mesh=mesh, in_specs=(specs,), out_specs=replicated
+    )
 
     def step(
         state: State, batch: Batch, normalization: inputs.Normalization
     ) -> tuple[State, dict[str, Array]]:
         key = jax.random.fold_in(dropout_key, state["step"])
-        grads, statistics, outcome = sharded_gradients(
+        grads, statistics, sums = sharded_gradients(
             state["params"], state["statistics"], batch, normalization, key
         )
-        finite = outcome["finite"]
-        sums = {name: outcome[name] for name in state["interval"]}
         now = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in recipe.rates}
         rate_tree = jax.tree.unflatten(
             structure,
@@ -233,6 +237,9 @@ def make_train_step(
         if recipe.max_filter_rms:
             limited = ["" if name in recipe.frozen else name for name in names]
             params = optimizers.limit_filters(params, limited, recipe.max_filter_rms)
+        # What is not finite in a gradient makes the parameters so.
+        finite = jnp.isfinite(sums["loss"]) & sharded_all_finite(params)
+        in_row = jnp.where(finite, 0, state["skipped_in_row"] + 1)
         after = {
             "params": params,
             "statistics": statistics,
@@ -250,10 +257,11 @@ def make_train_step(
         after |= {
             "step": state["step"] + 1,
             "skipped": state["skipped"] + (~finite).astype(jnp.int32),
+            "skipped_in_row": in_row,
             "learning_rate": now[recipe.rates[0]],
             "plateau_scale": state["plateau_scale"],
         }
-        return after, outcome
+        return after, sums | {"finite": finite, "skipped_in_row": in_row}
 
     # Named, so that the state comes back as it went in: otherwise the second step
     # would be compiled anew.

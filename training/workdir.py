@@ -1,12 +1,13 @@
 """The directory of a run: its default name, its saved config, and whether it may be continued."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,36 @@ def has_checkpoint(workdir: Path) -> bool:
     )
 
 
+@contextlib.contextmanager
+def locked(workdir: Path) -> Generator[None, None, None]:
+    """Keeps other processes of this machine, or of a file system that can, from the same run.
+
+    Raises:
+      TrainingError: one is at it, or the directory cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / ".lock", "w")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise _cannot_write(workdir, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"{workdir}: another process is training there; wait for it, or choose another "
+                "--workdir"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
 def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     """Refuses to go on with a run that was started with another config.
 
@@ -97,10 +128,12 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
             f"{path}: damaged ({error}); remove it, or choose another --workdir"
         ) from error
     now = flatten(config)
+    # What is observed decides when a plateau lowers the rate.
+    decisive = ("evaluate_every_",) if now.get("optimizer.plateau_patience") else ()
     differing = [
         f"{field} (was {saved.get(field)}, now {now.get(field)})"
         for field in sorted(saved.keys() | now.keys())
-        if changes_result(field)
+        if (changes_result(field) or field.startswith(decisive))
         and not field.startswith(START_FIELDS)
         and saved.get(field) != now.get(field)
     ]
@@ -153,7 +186,11 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
         temporary.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(temporary, workdir / "config.json")
     except OSError as error:
-        raise TrainingError(f"--workdir={workdir}: cannot be written ({error.strerror})") from error
+        raise _cannot_write(workdir, error) from error
+
+
+def _cannot_write(workdir: Path, error: OSError) -> TrainingError:
+    return TrainingError(f"--workdir={workdir}: cannot be written ({error.strerror})")
 
 
 def _git_commit() -> str | None:

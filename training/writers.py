@@ -32,16 +32,25 @@ class MetricWriter:
           step: the step that the run goes on from; lines about training after it are
             removed, for those steps come again.
           evaluated: the last step whose evaluation the run remembers, likewise.
+
+        Raises:
+          RunError: they cannot be written.
         """
         # Not at the top: the training step is also used where this is not installed.
         from tensorboardX import SummaryWriter
 
         self.path = workdir / "metrics.jsonl"
-        if self.path.exists():
-            _remove_later_lines(self.path, {"train": step, "validation": evaluated})
-        threading.excepthook = _events_failed
-        self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
-        self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+        try:
+            if self.path.exists():
+                _remove_later_lines(self.path, {"train": step, "validation": evaluated})
+            self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
+            threading.excepthook = _events_failed
+            self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or workdir}: cannot be written ({error.strerror}); the "
+                "checkpoints are intact, and the same command goes on from the newest"
+            ) from error
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Appends one line, at once on disk."""

@@ -25,10 +25,11 @@ class BatchStatistics:
       axis: inside `jax.shard_map`, the mesh axis that batches are split over; None on one
         device.
       group: examples whose statistics are taken together, consecutive in the batch; 0 for
-        all of it. What several GPUs of that many examples do without talking to each
-        other. The examples held on a device and the group: one divides the other. Unless
-        the group is the whole batch the moved statistics are those of the groups held on
-        each device, and the caller averages them over the axis.
+        all of it. Known as ghost batch normalisation (Hoffer et al. 2017); what several GPUs
+        of that many examples do without talking to each other. The examples held on a device
+        and the group: one divides the other. Unless the group is the whole batch the moved
+        statistics are those of the groups held on each device, and the caller averages them
+        over the axis.
       frozen: names of parameters that are not trained: a BatchNorm whose `scale` is among
         them normalises as in evaluation, and its statistics stay.
       pooled: None moves the running statistics towards those of each batch; a scalar, the

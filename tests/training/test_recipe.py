@@ -13,11 +13,13 @@ from configs import alexnet, resnet
 from configs.common import to_steps
 from training import TrainingError
 from training import mesh as meshes
+from training.checkpoints import Checkpoints
 from training.initial import Initial, start_from
 from training.loop import schedule_from_config
 from training.optimizer import Average, Rate
 from training.recipe import Recipe, frozen_names, recipe_from_config
 from training.step import (
+    abstract_state,
     init_state,
     make_optimizer,
     make_pooling_step,
@@ -269,6 +271,39 @@ def test_frozen_layers_keep_every_bit():
     )
 
 
+def test_averages_of_what_is_frozen_keep_every_bit():
+    """On two devices, too."""
+    network = network_called("resnet20")
+    names = parameter_names(network.per_tower)
+    frozen = frozen_names(names, network.layers, ["scale"], 2)
+    run = Run(frozen=frozen, average=Average("exponential"), data=2)
+    before = jax.device_get(run.state["params"])
+    after = run.steps(3)
+    for kept in (after["params"], after["average"]["params"]):
+        both = zip(names, *map(jax.tree.leaves, (before, kept)), strict=True)
+        for name, old, new in both:
+            assert np.array_equal(old, new) == (name in frozen), name
+
+
+def test_a_state_with_averages_is_restored_onto_another_mesh(tmp_path):
+    """From one device onto four, every bit, and what four compute next is what one does."""
+    fields = {"average": Average("polyak"), "statistics_group": 2}
+    one, four = Run(**fields), Run(data=4, **fields)
+    saved = one.steps(2)
+    checkpoints = Checkpoints(tmp_path)
+    model, images = one.state["average"], one.normalization
+    checkpoints.save(2, one.state, model, images, {}, {}, None)
+    checkpoints.finish()
+    again = Checkpoints(tmp_path)
+    optimizer = make_optimizer(Momentum, four.network)
+    four.state = again.restore_state(
+        2, abstract_state(four.network, optimizer, four.recipe, four.mesh)
+    )
+    again.close()
+    assert_close(jax.device_get(four.state), saved, rtol=0)
+    assert_close(four.steps(2, first=2), one.steps(2, first=2), rtol=2e-3, atol=1e-5)
+
+
 def test_frozen_names():
     names = ["conv1/bias", "conv1/kernel", "conv2/bias", "conv2/kernel", "fc/bias", "fc/kernel"]
     layers = ("conv1", "conv2", "fc")
@@ -296,24 +331,27 @@ def test_an_update_that_is_not_finite_is_left_out_whole(mesh):
     run.state, outcome = run.step_function(run.state, run.place(batch), run.normalization)
     after = jax.device_get(run.state)
     assert not bool(outcome["finite"])
-    assert (after.pop("skipped"), after.pop("step")) == (1, 3)
+    assert (after.pop("skipped"), after.pop("skipped_in_row"), after.pop("step")) == (1, 1, 3)
+    assert before.pop("skipped_in_row") == 0
     for name in after:
         jax.tree.map(np.testing.assert_array_equal, after[name], before[name])
     later = run.steps(1, first=3)
-    assert later["skipped"] == 1
+    assert (later["skipped"], later["skipped_in_row"]) == (1, 0)
     assert np.isfinite(later["params"]["fc8"]["kernel"]).all()
 
 
-def test_a_gradient_that_is_not_finite_is_seen_though_the_loss_is():
-    """A last layer so large that what flows back through it overflows."""
-    run = Run()
+@pytest.mark.parametrize("rate, finite", [(0.01, True), (1e15, False)])
+def test_an_update_that_overflows_is_seen_though_the_loss_is_finite(rate, finite):
+    """A last layer so large that what flows back through it is, but no number too large."""
+    run = Run(rates=(Rate("", rate),))
     run.state["params"]["fc"]["kernel"] = meshes.replicate(
         run.mesh, np.full((64, CLASSES), 1e30, np.float32)
     )
     run.state["params"]["fc"]["kernel"] *= np.linspace(0, 1, CLASSES, dtype=np.float32)
     run.steps(1)
     assert np.isfinite(float(run.outcome["loss"]))
-    assert not bool(run.outcome["finite"])
+    assert bool(run.outcome["finite"]) == finite
+    assert int(run.outcome["skipped_in_row"]) == (not finite)
 
 
 def steps_of(config, examples=1000):
@@ -327,6 +365,10 @@ def steps_of(config, examples=1000):
         ({"gradient_accumulation": 0}, "gradient_accumulation=0: choose 1"),
         ({"batch_norm.group": 48}, "batch_norm.group=48: a device computes 256 examples"),
         ({"batch_norm.group": -1}, "batch_norm.group=-1"),
+        (
+            {"gradient_accumulation": 16, "batch_norm.group": 32},
+            "batch_norm.group=32: with gradient_accumulation=16 a batch of 256 is computed 16",
+        ),
         ({"nonfinite": "ignore"}, "nonfinite=ignore: choose one of stop, skip"),
         ({"optimizer.average": "mean"}, "average=mean: choose one of none, polyak, exponential"),
         ({"optimizer.average_decay": 1.0}, "average_decay=1.0: choose one between 0 and 1"),
