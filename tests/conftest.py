@@ -1,11 +1,20 @@
 """What all tests share: CPU devices, a private cache, image folders, real data if it is there."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before anything imports JAX.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
+# The same programs are needed over and over, in this process and in those that it starts: each
+# is compiled once.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vision_models_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 from pathlib import Path
 

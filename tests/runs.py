@@ -34,9 +34,6 @@ def start(*arguments, devices=1, **variables):
             # XLA's CPU kernels split sums by the threads there are: by default as many as cores or
             # devices of a process, whichever are more.
             "PJRT_NPROC": "4",
-            # The same programs run over and over: each is compiled once.
-            "JAX_COMPILATION_CACHE_DIR": os.environ["XDG_CACHE_HOME"] + "/compiled",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
     )
     return subprocess.Popen(
