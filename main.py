@@ -66,8 +66,13 @@ def main(argv: list[str]) -> int:
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:
-        print("interrupted; what was saved before is kept", file=sys.stderr)
-        return KILLED
+        return interrupted()
+
+
+def interrupted() -> int:
+    """Says that nothing was saved now."""
+    print("interrupted; what was saved before is kept", file=sys.stderr)
+    return KILLED
 
 
 def fail(error: Exception, code: int = USAGE_ERROR) -> int:
@@ -85,10 +90,12 @@ def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValue
     try:
         with training.ending_with_the_others():
             code = run(arguments, values)
+    except KeyboardInterrupt:
+        code = interrupted()
     except Exception:
         traceback.print_exc()
         code = FAILED
-    if code in (FAILED, USAGE_ERROR):
+    if code in (FAILED, USAGE_ERROR, KILLED):
         training.leave(code)
     return code
 
@@ -103,6 +110,8 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
                 ConfigError("--mode=prepare_data is for one process, without --distributed")
             )
         return prepare_data(arguments.config)
+
+    import jax
 
     import training
     from training import workdir as workdirs
@@ -134,6 +143,17 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
         return fail(error)
     except training.RunError as error:
         return fail(error, FAILED)
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return fail(
+            training.RunError(
+                f"the device's memory is full ({str(error).splitlines()[0][:200]}); choose a "
+                "smaller --config.batch_size, compute it in parts (--config.gradient_accumulation"
+                "=4), or use more devices"
+            ),
+            FAILED,
+        )
 
 
 def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
@@ -200,22 +220,44 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     """Trains, going on from what the workdir holds."""
     import jax
 
-    import input_pipeline
     import training
     from training import workdir as workdirs
 
     workdirs.check_dataset(workdir, dataset.fingerprint)
-    examples = dataset.examples("train")
+    examples = dataset.examples("train").count
 
     def steps(node: Any, name: str) -> Any:
-        return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples.count)
+        return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples)
 
     recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
     schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
     noise = steps(config.data.augment, "colour_noise_until")
+    share = training.process_share(task.mesh)
+    chief = jax.process_index() == 0
+    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
+        inputs = training_inputs(config, dataset, reading, task, initial, noise, share)
+        if chief:
+            workdirs.save_config(workdir, plain(config), inputs.dataset)
+        finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
+    return DONE if finished else STOPPED
+
+
+def training_inputs(
+    config: Any,
+    dataset: Any,
+    reading: Any,
+    task: Any,
+    initial: Any,
+    noise: int | None,
+    share: tuple[int, int],
+) -> Any:
+    """What training reads; `noise` in steps, `share` (part, parts) of this process."""
+    import input_pipeline
+    import training
+
+    examples = dataset.examples("train")
     statistics = training_statistics(config, dataset, reading, initial)
-    part, parts = training.process_share(task.mesh)
-    inputs = training.Inputs(
+    return training.Inputs(
         training=lambda start: input_pipeline.training_stream(
             dataset,
             statistics,
@@ -225,8 +267,8 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
             batch_size=config.batch_size,
             colour_noise_steps=noise,
             start_step=start,
-            process_index=part,
-            process_count=parts,
+            process_index=share[0],
+            process_count=share[1],
         ),
         validation=lambda: evaluation_stream(config, dataset, "validation", reading, task),
         example_name=examples.name,
@@ -237,12 +279,6 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
             "train_examples": examples.count,
         },
     )
-    chief = jax.process_index() == 0
-    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
-        if chief:
-            workdirs.save_config(workdir, plain(config), inputs.dataset)
-        finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
-    return DONE if finished else STOPPED
 
 
 def evaluate(

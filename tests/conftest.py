@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 
 # Before anything imports JAX.
@@ -65,3 +66,20 @@ def imagenet_folder(tmp_path: Path) -> Path:
         {f"train/{k}": v for k, v in counts.items()}
         | {f"val/{k}": v for k, v in validation.items()},
     )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1.5 MB, and a function that makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", *options, "tmpfs", str(place)], capture_output=True
+        )
+
+    if mount("size=1536k").returncode:
+        pytest.skip("mounting a small tmpfs needs the rights of root")
+    yield place, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", str(place)], check=True)

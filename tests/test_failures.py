@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 
 import numpy as np
 import pytest
@@ -32,23 +31,6 @@ def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"
     finish(start(*RUN, "--config.total_steps=40", f"--workdir={workdir}"))
     return workdir
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1.5 MB, and a function that makes it larger."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(*options):
-        return subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", *options, "tmpfs", str(place)], capture_output=True
-        )
-
-    if mount("size=1536k").returncode:
-        pytest.skip("mounting a small tmpfs needs the rights of root")
-    yield place, lambda options: mount(f"remount,{options}")
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_disk_that_fills_up(small_disk, whole):

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from training.errors import RunError, TrainingError
+from training.writers import say
 
 _SUMS = "sha256.json"
 # Orbax adds these after the sums are made; they hold times and names, no values.
@@ -45,6 +47,9 @@ class Checkpoints:
         Args:
           directory: made when the first checkpoint is saved.
           keep: how many of the newest stay; the best by validation error stays as well.
+
+        Raises:
+          TrainingError: a damaged checkpoint cannot be moved aside.
         """
         self.directory = directory
         policy = checkpoint_managers.AnyPreservationPolicy(
@@ -60,6 +65,10 @@ class Checkpoints:
         )
         self._saving: int | None = None
         self._written: int | None = None
+        if jax.process_index() == 0:
+            self._set_unreadable_aside()
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints can be listed")
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -181,9 +190,10 @@ class Checkpoints:
             raise self._failed(self._saving, error) from error
 
     def _failed(self, step: int | None, error: Exception) -> RunError:
-        # Writes that had begun end in errors of their own, one by one, with tracebacks.
+        # Writes that had begun end one by one, in threads of TensorStore, with tracebacks.
         for name in ("asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        sys.unraisablehook = lambda _: None
         full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
         reason = "the disk is full" if full else _first_line(error)
         if jax.process_index() == 0:  # what there is of it takes up room
@@ -230,30 +240,46 @@ class Checkpoints:
         if found == -2:
             raise TrainingError(
                 f"{self.directory}: every checkpoint was damaged; they are in "
-                f"{self.directory.parent / 'damaged'}. Remove that directory to begin anew"
+                f"{self._aside()}. Remove that directory to begin anew"
             )
         self._manager.reload()
         return found if found >= 0 else None
 
+    def _set_unreadable_aside(self) -> None:
+        """Without the metrics of every checkpoint Orbax opens none of them."""
+        for step in self._on_disk():
+            metrics = self.directory / str(step) / "metrics" / "metrics"
+            try:
+                if metrics.exists():
+                    json.loads(metrics.read_text())["top1_error"]
+            except (OSError, ValueError, LookupError, TypeError):
+                self._set_one_aside(step, f"{metrics.relative_to(metrics.parents[1])} has changed")
+
     def _set_damaged_aside(self) -> int:
-        aside = self.directory.parent / "damaged"
         for step in reversed(self._on_disk()):
             fault = self.damage(step)
             if fault is None:
                 return step
-            place, number = aside / str(step), 1
-            while place.exists():
-                place, number = aside / f"{step}-{number}", number + 1
-            try:
-                aside.mkdir(exist_ok=True)
-                (self.directory / str(step)).rename(place)
-            except OSError as error:
-                raise TrainingError(
-                    f"{self.directory / str(step)} is damaged ({fault}) and cannot be moved "
-                    f"aside ({error.strerror})"
-                ) from error
-            print(f"damaged: checkpoint {step} ({fault}), moved to {place}", flush=True)
+            self._set_one_aside(step, fault)
+        aside = self._aside()
         return -2 if aside.is_dir() and any(aside.iterdir()) else -1
+
+    def _set_one_aside(self, step: int, fault: str) -> None:
+        place, number = self._aside() / str(step), 1
+        while place.exists():
+            place, number = self._aside() / f"{step}-{number}", number + 1
+        try:
+            self._aside().mkdir(exist_ok=True)
+            (self.directory / str(step)).rename(place)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.directory / str(step)} is damaged ({fault}) and cannot be moved "
+                f"aside ({error.strerror})"
+            ) from error
+        say(f"damaged: checkpoint {step} ({fault}), moved to {place}")
+
+    def _aside(self) -> Path:
+        return self.directory.parent / "damaged"
 
     def damage(self, step: int) -> str | None:
         """What is wrong with the files of a checkpoint; None if nothing is."""
@@ -292,7 +318,7 @@ class Checkpoints:
                     return step
                 if not (self.directory / str(step)).exists():
                     continue  # a run that goes on has removed it meanwhile
-                print(f"damaged: {self.directory / str(step)} ({fault}), passed over", flush=True)
+                say(f"damaged: {self.directory / str(step)} ({fault}), passed over")
             raise TrainingError(f"{self.directory}: every checkpoint is damaged")
         if which == "best":
             best = self._manager.best_step()

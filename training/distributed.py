@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 
 import jax
+from jax._src.distributed import global_state
 
 from training.errors import TrainingError
 
@@ -39,6 +40,8 @@ def initialize_distributed(
         if number is not None and not number.isdigit():
             raise TrainingError(f"{name}={number}: a number is needed")
     count, own = (None if number is None else int(number) for number in numbers)
+    # JAX's own way of noticing SIGTERM would take the signal before the loop looks for it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address or address,
@@ -67,10 +70,11 @@ def ending_with_the_others() -> Generator[None, None, None]:
         yield
     except jax.errors.JaxRuntimeError as error:
         reason = (str(error).splitlines() or ["no reason given"])[0][:200]
-        if jax.process_count() == 1 or reason.startswith(_OF_ONE_ALONE):
+        process, count = _place()
+        if count == 1 or reason.startswith(_OF_ONE_ALONE):
             raise
         print(
-            f"error: process {jax.process_index()} of {jax.process_count()} lost the others "
+            f"error: process {process} of {count} lost the others "
             f"({reason}). Start all of them again with the same command: the run goes on from its "
             "newest checkpoint",
             file=sys.stderr,
@@ -85,10 +89,21 @@ def leave(code: int) -> None:
     Leaving in good order would wait for processes that do not know of the failure. Where
     all have failed for one reason each has the time to say it.
     """
-    if jax.distributed.is_initialized() and jax.process_count() > 1:
+    process, count = _place()
+    if count > 1:
         # Process 0 last: the others are aborted when it goes.
-        time.sleep(1 if jax.process_index() else 3)
+        time.sleep(1 if process else 3)
         _end(code)
+
+
+def _place() -> tuple[int, int]:
+    """Number of this process, and how many there are.
+
+    As the launch told it: `jax.process_count` would wait for the others if none has touched its
+    devices yet.
+    """
+    launch = global_state
+    return launch.process_id or 0, launch.num_processes or 1
 
 
 def _end(code: int) -> None:

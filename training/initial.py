@@ -13,6 +13,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.workdir import has_checkpoint
+from training.writers import say
 from vision_models import weights
 from vision_models.weights import WeightsError
 
@@ -78,7 +79,7 @@ def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial 
     except WeightsError as error:
         raise TrainingError(f"init_from: {error}") from error
     fresh = f"; {', '.join(loaded.fresh)} start fresh" if loaded.fresh else ""
-    print(f"weights from {source}{fresh}", flush=True)
+    say(f"weights from {source}{fresh}")
     return Initial(loaded.params, loaded.statistics, loaded.fresh, normalization, source)
 
 

@@ -193,7 +193,7 @@ def train(
         progress, _ = checkpoints.restore_json(step)
         plateau = Plateau(**progress["plateau"])
         evaluated = progress["evaluated"]
-        print(f"continuing {workdir} from step {step}", flush=True)
+        writers.say(f"continuing {workdir} from step {step}")
 
     chief, alone = jax.process_index() == 0, jax.process_count() == 1
     epoch_steps = data.dataset["train_examples"] / recipe.batch_size
@@ -215,7 +215,7 @@ def train(
         def report(line: str, values: dict[str, Any]) -> None:
             if writer is not None:
                 writer.write(values)
-                print(line, flush=True)
+                writers.say(line)
 
         # Everything that is due after `step` updates, then one more update. What was
         # done before an interruption is not done again: an empty interval is not
@@ -234,9 +234,10 @@ def train(
             last = step >= schedule.total
             stopping = _agreed(stop, step)
             log = step and (last or _due(step, schedule.log_every))
-            validate = evaluated < step and (last or _due(step, schedule.evaluate_every))
+            validate = last or _due(step, schedule.evaluate_every)
+            validate = validate and evaluated < step and not stopping
             save = step and (last or stopping or _due(step, schedule.checkpoint_every))
-            model, validation = evaluated_model(state), None
+            model, validation, best = evaluated_model(state), None, False
 
             if log or validate or save:
                 wait_for_update()
@@ -259,7 +260,7 @@ def train(
                     checkpoints.check()
 
             if validate:
-                start = time.perf_counter()
+                evaluation_begun = time.perf_counter()
                 with clock.stopped(), contextlib.closing(data.validation()) as batches:
                     if last and schedule.recompute:
                         model = _with_recomputed_statistics(
@@ -270,32 +271,33 @@ def train(
                         evaluation_step, model["params"], model["statistics"], normalization,
                         batches, place, asked_to_stop,
                     )  # fmt: skip
-                kernels = meshes.fetch(first_kernels(network, state["params"]))
-                if validation is not None:
-                    evaluated = step
-                    # The last evaluation may be off the schedule; a longer run has not got it.
-                    if _due(step, schedule.evaluate_every):
-                        save = plateau.observe(validation["top1_error"]) or save
-                    state["plateau_scale"] = meshes.replicate(
-                        mesh, np.array(plateau.scale, np.float32)
-                    )
-                    values = {
-                        "step": step,
-                        "epoch": step / epoch_steps,
-                        "split": "validation",
-                        **validation,
-                        "learning_rate": float(state["learning_rate"]),
-                        "images_per_second": validation["examples"] / (time.perf_counter() - start),
-                    }
-                    report(writers.evaluation_line(values), values)
-                    if writer is not None:
-                        writer.write_images("first_layer_kernels", kernels, step)
+                    kernels = meshes.fetch(first_kernels(network, state["params"]))
+                    if validation is not None:
+                        evaluated = step
+                        taken = time.perf_counter() - evaluation_begun
+                        # The last evaluation may be off the schedule; a longer run has not got it.
+                        if _due(step, schedule.evaluate_every):
+                            best = plateau.observe(validation["top1_error"])
+                        state["plateau_scale"] = meshes.replicate(
+                            mesh, np.array(plateau.scale, np.float32)
+                        )
+                        values = {
+                            "step": step,
+                            "epoch": step / epoch_steps,
+                            "split": "validation",
+                            **validation,
+                            "learning_rate": float(state["learning_rate"]),
+                            "images_per_second": validation["examples"] / taken,
+                        }
+                        report(writers.evaluation_line(values), values)
+                        if writer is not None:
+                            writer.write_images("first_layer_kernels", kernels, step)
                 stopping = stopping or asked_to_stop()
-                save = save or stopping
+                save = save or stopping or best
 
             # While updates are left out the parameters may be such that nothing else comes:
             # the checkpoints from before stay.
-            if save and (last or stopping or not skipped_in_row):
+            if save and (last or stopping or best or not skipped_in_row):
                 progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
                 with clock.stopped():
                     checkpoints.save(
@@ -307,8 +309,8 @@ def train(
                 done = last and evaluated == step
                 if chief:
                     spent = time.perf_counter() - begun
-                    best = min(plateau.best, (validation or {}).get("top1_error", math.inf))
-                    print(writers.summary_line(workdir, step, done, spent, best), flush=True)
+                    lowest = min(plateau.best, (validation or {}).get("top1_error", math.inf))
+                    writers.say(writers.summary_line(workdir, step, done, spent, lowest))
                 return done
 
             with clock.waiting_for_data():
@@ -357,7 +359,7 @@ class _Running:
         what = "an updated parameter is not finite" if np.isfinite(loss) else f"the loss is {loss}"
         if recipe.skip_nonfinite:
             if jax.process_index() == 0:
-                print(f"step {self.step}: {what}; this update is left out", flush=True)
+                writers.say(f"step {self.step}: {what}; this update is left out")
             if in_row < _TOO_MANY_SKIPPED:
                 return in_row
             what += f", and so it was {in_row - 1} times before"

@@ -54,7 +54,8 @@ class Average:
       kind: `polyak`, the mean of the parameters after every update since `start` (Polyak and
         Juditsky 1992), or `exponential`, which forgets.
       decay: of `exponential`, less at first: after n updates at most (1 + n) / (10 + n).
-      start: updates before which the average is the parameters themselves.
+      start: updates before which the average is the parameters themselves; those that were
+        left out do not count.
     """
 
     kind: str

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from training.writers import say
+
 
 class Profiler:
     """Traces some steps of a run; without steps it does nothing."""
@@ -44,4 +46,4 @@ class Profiler:
             except (OSError, RuntimeError) as error:  # of no importance to the run
                 said = f"the trace of the profiler could not be written: {error}"
             if jax.process_index() == 0:
-                print(said, flush=True)
+                say(said)

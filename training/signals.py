@@ -1,5 +1,6 @@
 """Stopping in good order: Ctrl-C and SIGTERM ask, the loop finishes its step and saves."""
 
+import contextlib
 import os
 import signal
 from types import FrameType
@@ -30,8 +31,9 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         name = signal.Signals(number).name
-        # Not print: the signal may have come in the middle of one.
-        os.write(1, f"{name}: saving a checkpoint and stopping (once more: at once)\n".encode())
+        # Not print: the signal may have come in the middle of one, and have ended who reads.
+        with contextlib.suppress(OSError):
+            os.write(1, f"{name}: saving a checkpoint and stopping (once more: at once)\n".encode())
         self._restore()
 
     def _restore(self) -> None:

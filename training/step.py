@@ -169,22 +169,23 @@ def make_train_step(
                 return total / recipe.batch_size, (after, sums)
 
             grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
-            return grads, after, sums
+            # By how much each part moves them: exactly 0 where they are frozen.
+            moves = jax.tree.map(jnp.subtract, after, statistics)
+            return grads, moves, sums
 
         # Each device's own gradients, summed over `data` once, after all parts.
         own = parallel.own(params, mesh, "data")
         if recipe.parts == 1:
-            grads, after, sums = of_part(own, statistics, batch, keys)
+            grads, moves, sums = of_part(own, statistics, batch, keys)
         else:
-            held = parallel.own(statistics, mesh, "data") if recipe.statistics_group else statistics
-            grads, after, sums = _over_parts(
-                functools.partial(of_part, own, held),
+            like = parallel.own(statistics, mesh, "data") if recipe.statistics_group else statistics
+            grads, moves, sums = _over_parts(
+                functools.partial(of_part, own, statistics),
                 recipe.parts,
                 (batch, keys),
-                (own, held, parallel.own(empty_interval(), mesh, "data")),
+                (own, like, parallel.own(empty_interval(), mesh, "data")),
             )
-            # Moved once, by all parts: what they move is linear in each one's statistics.
-            after = jax.tree.map(lambda leaf: leaf / recipe.parts, after)
+            moves = jax.tree.map(lambda move: move / recipe.parts, moves)
         grads = jax.tree.map(
             lambda grad, param, still: (
                 jnp.zeros_like(param) if still else parallel.total(grad, mesh, "data")
@@ -194,7 +195,8 @@ def make_train_step(
             is_frozen,
         )
         if recipe.statistics_group and data_axis is not None:
-            after = lax.pmean(after, data_axis)
+            moves = lax.pmean(moves, data_axis)
+        after = jax.tree.map(jnp.add, statistics, moves)
         return grads, after, parallel.total(sums, mesh, "data")
 
     def all_finite(params: Any) -> Array:
@@ -248,7 +250,10 @@ def make_train_step(
         }
         if recipe.average is not None:
             after["average"] = optimizers.averaged(
-                recipe.average, state["average"], model_of(after), state["step"] + 1
+                recipe.average,
+                state["average"],
+                model_of(after),
+                state["step"] + 1 - state["skipped"],
             )
         if recipe.skip_nonfinite:
             after = jax.tree.map(
@@ -276,10 +281,10 @@ def _over_parts(
     examples: tuple[Batch, Array],
     like: tuple[Any, Any, Any],
 ) -> tuple[Any, Any, Any]:
-    """Gradients, statistics and metrics of one part after another, added up.
+    """Gradients, moves of statistics and metrics of one part after another, added up.
 
     Args:
-      of_part: (batch, keys) -> (gradients, statistics, metrics).
+      of_part: (batch, keys) -> (gradients, moves, metrics).
       parts: how many.
       examples: batch and dropout keys, of all parts.
       like: arrays like the three.

@@ -174,7 +174,7 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
         except metadata.PackageNotFoundError:
             continue
     content = {
-        "config": config,
+        "config": {**config, **_start_fields(workdir)},
         "dataset": {k: v for k, v in dataset.items() if k != "class_names"},
         "versions": versions,
         "git_commit": _git_commit(),
@@ -187,6 +187,17 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
         os.replace(temporary, workdir / "config.json")
     except OSError as error:
         raise _cannot_write(workdir, error) from error
+
+
+def _start_fields(workdir: Path) -> dict[str, Any]:
+    """What a run that goes on has begun from."""
+    if not has_checkpoint(workdir):
+        return {}
+    try:
+        saved = json.loads((workdir / "config.json").read_text())["config"]
+        return {name: saved[name] for name in saved if name.startswith(START_FIELDS)}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _cannot_write(workdir: Path, error: OSError) -> TrainingError:

@@ -36,16 +36,13 @@ class MetricWriter:
         Raises:
           RunError: they cannot be written.
         """
-        # Not at the top: the training step is also used where this is not installed.
-        from tensorboardX import SummaryWriter
-
         self.path = workdir / "metrics.jsonl"
         try:
             if self.path.exists():
                 _remove_later_lines(self.path, {"train": step, "validation": evaluated})
             self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
             threading.excepthook = _events_failed
-            self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+            self._events = _summary_writer()(str(workdir), purge_step=step + 1)
         except OSError as error:
             raise RunError(
                 f"{error.filename or workdir}: cannot be written ({error.strerror}); the "
@@ -83,13 +80,42 @@ class MetricWriter:
                 self._events.close()
 
 
+def _summary_writer() -> Any:
+    """The class of TensorBoard's writer, without PyTorch.
+
+    The training step is also used where tensorboardX is not installed. Where PyTorch is, it
+    would be imported, for seconds, in case somebody wants tensors to be written.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
+
+
 def _events_failed(failure: threading.ExceptHookArgs) -> None:
     """One line where the thread that writes TensorBoard's events cannot; the run may go on."""
-    if isinstance(failure.exc_value, OSError):
+    if type(failure.thread).__module__.startswith("tensorboardX"):
         _events_lost.append(str(failure.exc_value))
         print(f"no more TensorBoard events: {failure.exc_value}", file=sys.stderr, flush=True)
     else:
         threading.__excepthook__(failure)
+
+
+def say(line: str) -> None:
+    """Prints a line; a terminal, pipe or log file that is gone or full does not end a run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # What is left in the buffer would fail again when the process ends.
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    except OSError:
+        pass
 
 
 def picture(images: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training import TrainingError
+from training import RunError, TrainingError
 from training.checkpoints import Checkpoints
 
 
@@ -93,6 +93,14 @@ def test_one_flipped_byte_anywhere_is_found(tmp_path):
         if not whole:
             continue
         flip_a_byte(path, rng.integers(len(whole)))
+        again = Checkpoints(tmp_path / "checkpoints")
+        again.close()
+        if not newest.exists():  # what was damaged are the metrics that all are listed with
+            assert path == newest / "metrics" / "metrics"
+            (tmp_path / "damaged" / "4").rename(newest)
+            path.write_bytes(whole)
+            found += 1
+            continue
         if checkpoints.damage(4) is None:
             name = str(path.relative_to(newest))
             assert name in ("_CHECKPOINT_METADATA", "commit_success.txt")
@@ -145,6 +153,46 @@ def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, capsys, how):
     assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["2", "4", "4-1"]
     with pytest.raises(TrainingError, match="every checkpoint was damaged"):  # not begun anew
         Checkpoints(tmp_path / "checkpoints").latest_sound()
+
+
+@pytest.mark.parametrize("content", ["{", "", "[1]", "{}", '{"top1_error"'])
+def test_metrics_that_cannot_be_read_cost_their_checkpoint_alone(tmp_path, capsys, content):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step, error in ((2, 0.1), (4, 0.5), (6, 0.4)):
+        save(checkpoints, step, error)
+    checkpoints.close()
+    (tmp_path / "checkpoints" / "2" / "metrics" / "metrics").write_text(content)
+    again = Checkpoints(tmp_path / "checkpoints")
+    assert "damaged: checkpoint 2 (metrics/metrics has changed)" in capsys.readouterr().out
+    assert (again.latest_sound(), again.choose("best")) == (6, 6)
+    again.close()
+    assert (tmp_path / "damaged" / "2").is_dir()
+
+
+def test_a_write_that_fails_half_way(small_disk, monkeypatch, caplog):
+    """A disk that others fill up meanwhile: space was seen, and is not there."""
+    monkeypatch.setattr(Checkpoints, "_check_space", lambda self: None)
+    place, _ = small_disk
+    checkpoints = Checkpoints(place / "checkpoints")
+    large = jnp.asarray(np.random.default_rng(0).random((3, 50_000)), jnp.float32)
+
+    def write(step):
+        now = state(step) | {"params": {"w": large}, "optimizer": {"w": large[0]}}
+        model = {name: now[name] for name in ("params", "statistics")}
+        images = {"mean": jnp.zeros((2, 2, 3)), "deviation": jnp.ones(3)}
+        checkpoints.save(step, now, model, images, {}, {}, None)
+        checkpoints.finish()
+        return now
+
+    now = write(2)
+    with pytest.raises(RunError, match=r"step 4 could not be written \(the disk is full\)"):
+        write(4)
+    assert steps(place / "checkpoints") == [2]
+    assert [path.name for path in (place / "checkpoints").iterdir()] == ["2"]
+    again = Checkpoints(place / "checkpoints")
+    assert again.latest_sound() == 2
+    np.testing.assert_array_equal(again.restore_state(2, now)["params"]["w"], large)
+    again.close()
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):
