@@ -103,7 +103,10 @@ def assert_close(ours, expected, **tolerance):
         np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
 
 
-@pytest.mark.parametrize("parts, data, tower", [(2, 1, 1), (4, 2, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+    "parts, data, tower",
+    [pytest.param(2, 1, 1, marks=pytest.mark.slow), (4, 2, 1), (2, 2, 2)],
+)
 def test_accumulation_equals_the_large_batch(parts, data, tower):
     """Dropout masks included, which go with the place in the whole batch."""
     whole = Run("alexnet", rates=(Rate("", 0.01),))
@@ -130,7 +133,16 @@ def test_parts_have_statistics_of_their_own():
     assert max(jax.tree.leaves(differs)) > 1e-3
 
 
-@pytest.mark.parametrize("data, group", [(2, 4), (2, 2), (4, 4), (4, 2), (4, 8)])
+@pytest.mark.parametrize(
+    "data, group",
+    [
+        pytest.param(2, 4, marks=pytest.mark.slow),
+        (2, 2),
+        (4, 4),
+        pytest.param(4, 2, marks=pytest.mark.slow),
+        (4, 8),
+    ],
+)
 def test_groups_of_statistics_are_the_same_on_every_mesh(data, group):
     """Held by one device, several to a device, and spread over two and four devices."""
     on_one, ours = Run(statistics_group=group).steps(3), Run(data=data, statistics_group=group)

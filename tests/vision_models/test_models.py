@@ -292,7 +292,13 @@ def test_sides_of_the_maps_are_the_papers(name):
     }
 
 
-@pytest.mark.parametrize("name", sorted(COUNTS))
+DEEP = {n for n in COUNTS if any(depth in n for depth in ("101", "110", "152", "164", "200"))}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in sorted(COUNTS)],
+)
 def test_every_layers_size_follows_the_formula(name):
     """(W - F + 2P) / S + 1, rounded down, or up where pools round up; and every row adds up."""
     model = abstract(name)
@@ -371,7 +377,14 @@ def test_the_summary_adds_up():
     assert "9,472" in conv1 and "118,013,952" in conv1
 
 
-TRAINABLE = ["lenet5", "cifar10_11pct", "resnet20", "preact_resnet110", "all_cnn_a", "convnet"]
+TRAINABLE = [
+    "lenet5",
+    "cifar10_11pct",
+    "resnet20",
+    pytest.param("preact_resnet110", marks=pytest.mark.slow),
+    "all_cnn_a",
+    "convnet",
+]
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
@@ -403,11 +416,14 @@ def test_auxiliary_classifiers_count_in_training_only():
     params, statistics = network.init(jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (2, 224, 224, 3))
     keys = jax.random.split(jax.random.key(2), 2)
-    _, auxiliary, _ = network.train(params, statistics, images, keys, WHOLE_BATCH)
+    _, auxiliary, _ = jax.eval_shape(
+        lambda *of: network.train(*of, WHOLE_BATCH), params, statistics, images, keys
+    )
     assert {n: v.shape for n, v in auxiliary.items()} == {"aux1": (2, 3), "aux2": (2, 3)}
-    before = network.apply(params, statistics, images)
+    apply = jax.jit(network.apply)
+    before = apply(params, statistics, images)
     params["aux1"]["classifier"]["kernel"] = params["aux1"]["classifier"]["kernel"] + 1
-    np.testing.assert_array_equal(network.apply(params, statistics, images), before)
+    np.testing.assert_array_equal(apply(params, statistics, images), before)
 
 
 def test_options_travel_as_json():
