@@ -67,7 +67,7 @@ def interrupt(processes, workdir, rng, number):
 
 
 @pytest.mark.parametrize(
-    "rounds, steps", [(2, 150), pytest.param(50, 3000, marks=pytest.mark.slow)]
+    "rounds, steps", [(2, 150), pytest.param(50, 1000, marks=pytest.mark.slow)]
 )
 def test_killed_at_random_moments(tmp_path, rounds, steps):
     """SIGKILL, during writes of checkpoints too."""

@@ -413,7 +413,7 @@ def test_gradients_reach_every_parameter(name):
 
 def test_auxiliary_classifiers_count_in_training_only():
     network = functional(lambda rngs: vision_models.create("googlenet", num_classes=3, rngs=rngs))
-    params, statistics = network.init(jax.random.key(0))
+    params, statistics = jax.jit(network.init)(jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (2, 224, 224, 3))
     keys = jax.random.split(jax.random.key(2), 2)
     _, auxiliary, _ = jax.eval_shape(
