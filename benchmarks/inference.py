@@ -1,0 +1,30 @@
+"""Logits of images in memory beside PyTorch's: the same networks.
+
+    python -m benchmarks.inference [--quick] [--networks alexnet ...] [--batch=N]
+        [--dtype=float32|bfloat16]
+
+Both sides get images that are normalised already; PyTorch's, eager and compiled, as channels_last
+and in inference mode. Each is a process of its own; they take turns. `ratio` is to the faster of
+PyTorch's two.
+"""
+
+from benchmarks import sides, workload
+
+
+def main() -> None:
+    """Measures and prints."""
+    sides.main(
+        "benchmarks.inference",
+        "inference",
+        {
+            "ours": workload.our_inference,
+            "eager": workload.their_inference,
+            "compiled": workload.their_inference,
+        },
+        passes=1,
+        description=__doc__.splitlines()[0],
+    )
+
+
+if __name__ == "__main__":
+    main()

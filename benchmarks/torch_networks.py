@@ -1,0 +1,249 @@
+"""The same networks in PyTorch, as benchmarks compare with them: eager modules, written plainly.
+
+Shapes, parameters and multiply-adds are those of `vision_models` (a test counts them); what a
+PyTorch user would write otherwise is written as they would.
+"""
+
+import itertools
+from typing import Any
+
+from vision_models.googlenet import AUXILIARY, INCEPTION, POOLED
+
+
+def make(name: str, num_classes: int) -> Any:
+    """A `torch.nn.Module` in training mode, float32.
+
+    Its `forward` gives logits [n, classes]; GoogLeNet's in training a list, the main ones first.
+
+    Raises:
+      KeyError: a network that has no counterpart here.
+    """
+    return _NETWORKS[name](num_classes)
+
+
+def _alexnet(num_classes: int) -> Any:
+    """Two towers as grouped convolutions; normalisation across all maps of both."""
+    from torch import nn
+
+    def response() -> Any:
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)  # divides alpha by 5
+
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 11, 4, padding=2),
+        nn.ReLU(inplace=True),
+        response(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2),
+        nn.ReLU(inplace=True),
+        response(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Flatten(),
+        nn.Linear(256 * 6 * 6, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(4096, num_classes),
+    )
+
+
+def _vgg_d(num_classes: int) -> Any:
+    from torch import nn
+
+    parts: list[Any] = []
+    inside = 3
+    for maps, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(count):
+            parts += [nn.Conv2d(inside, maps, 3, padding=1), nn.ReLU(inplace=True)]
+            inside = maps
+        parts.append(nn.MaxPool2d(2, 2))
+    parts.append(nn.Flatten())
+    for inputs in (512 * 7 * 7, 4096):
+        parts += [nn.Linear(inputs, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    return nn.Sequential(*parts, nn.Linear(4096, num_classes))
+
+
+def _googlenet(num_classes: int) -> Any:
+    """Of the paper: no batch normalisation, response normalisation, two classifiers aside."""
+    import torch
+    from torch import nn
+
+    def conv(inside: int, maps: int, window: int, stride: int = 1) -> Any:
+        return nn.Sequential(
+            nn.Conv2d(inside, maps, window, stride, padding=window // 2), nn.ReLU(inplace=True)
+        )
+
+    def response() -> Any:
+        return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+
+    def pool() -> Any:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    class Inception(nn.Module):
+        def __init__(self, inside: int, maps: tuple[int, ...]) -> None:
+            super().__init__()
+            one, reduce3, three, reduce5, five, projection = maps
+            self.branches = nn.ModuleList(
+                [
+                    conv(inside, one, 1),
+                    nn.Sequential(conv(inside, reduce3, 1), conv(reduce3, three, 3)),
+                    nn.Sequential(conv(inside, reduce5, 1), conv(reduce5, five, 5)),
+                    nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(inside, projection, 1)),
+                ]
+            )
+
+        def forward(self, x: Any) -> Any:
+            return torch.cat([branch(x) for branch in self.branches], 1)
+
+    class GoogLeNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(
+                conv(3, 64, 7, 2), pool(), response(),
+                conv(64, 64, 1), conv(64, 192, 3), response(), pool(),
+            )  # fmt: skip
+            self.stages, self.pools, self.sides = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+            inside = 192
+            for name, maps in INCEPTION.items():
+                self.stages[name] = Inception(inside, maps)
+                inside = maps[0] + maps[2] + maps[4] + maps[5]
+                if name in AUXILIARY:
+                    self.sides[name] = nn.Sequential(
+                        nn.AvgPool2d(5, 3), conv(inside, 128, 1), nn.Flatten(),
+                        nn.Linear(128 * 4 * 4, 1024), nn.ReLU(inplace=True), nn.Dropout(0.7),
+                        nn.Linear(1024, num_classes),
+                    )  # fmt: skip
+                if name in POOLED:
+                    self.pools[name] = pool()
+            self.head = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.4), nn.Linear(1024, num_classes)
+            )
+
+        def forward(self, x: Any) -> Any:
+            x, aside = self.stem(x), []
+            for name, stage in self.stages.items():
+                x = stage(x)
+                if self.training and name in self.sides:
+                    aside.append(self.sides[name](x))
+                if name in self.pools:
+                    x = self.pools[name](x)
+            logits = self.head(x)
+            return [logits, *aside] if self.training else logits
+
+    return GoogLeNet()
+
+
+def _resnet50(num_classes: int) -> Any:
+    """With the stride in the first 1x1 of a block, as the paper has it."""
+    import torch
+    from torch import nn
+
+    def conv(inside: int, maps: int, window: int, stride: int = 1) -> list[Any]:
+        return [
+            nn.Conv2d(inside, maps, window, stride, padding=window // 2, bias=False),
+            nn.BatchNorm2d(maps),
+        ]
+
+    class Block(nn.Module):
+        def __init__(self, inside: int, maps: int, stride: int) -> None:
+            super().__init__()
+            self.deep = nn.Sequential(
+                *conv(inside, maps, 1, stride), nn.ReLU(inplace=True),
+                *conv(maps, maps, 3), nn.ReLU(inplace=True),
+                *conv(maps, 4 * maps, 1),
+            )  # fmt: skip
+            same = inside == 4 * maps
+            self.shortcut = (
+                nn.Identity() if same else nn.Sequential(*conv(inside, 4 * maps, 1, stride))
+            )
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.deep(x) + self.shortcut(x))
+
+    parts: list[Any] = [
+        *conv(3, 64, 7, 2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+    ]
+    inside = 64
+    for stage, (maps, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
+        for block in range(count):
+            parts.append(Block(inside, maps, 2 if stage and not block else 1))
+            inside = 4 * maps
+    return nn.Sequential(
+        *parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, num_classes)
+    )
+
+
+def _cifar10_four_layer(num_classes: int) -> Any:
+    """cuda-convnet's four layers."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.Conv2d(32, 32, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(3, 2, ceil_mode=True),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(3, 2, ceil_mode=True),
+        nn.Flatten(),
+        nn.Linear(64 * 4 * 4, num_classes),
+    )
+
+
+def _resnet20(num_classes: int) -> Any:
+    """CIFAR-10's, with shortcuts of option A."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Block(nn.Module):
+        def __init__(self, inside: int, maps: int) -> None:
+            super().__init__()
+            self.stride, self.more = (1, 0) if inside == maps else (2, (maps - inside) // 2)
+            self.deep = nn.Sequential(
+                nn.Conv2d(inside, maps, 3, self.stride, 1, bias=False),
+                nn.BatchNorm2d(maps),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(maps, maps, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(maps),
+            )
+
+        def forward(self, x: Any) -> Any:
+            shortcut = x
+            if self.more:
+                pads = (0, 0, 0, 0, self.more, self.more)
+                shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], pads)
+            return torch.relu(self.deep(x) + shortcut)
+
+    widths = [16] * 4 + [32] * 3 + [64] * 3
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(inplace=True),
+        *(Block(inside, maps) for inside, maps in itertools.pairwise(widths)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, num_classes),
+    )
+
+
+_NETWORKS = {
+    "alexnet": _alexnet,
+    "vgg_d": _vgg_d,
+    "googlenet": _googlenet,
+    "resnet50": _resnet50,
+    "cifar10_four_layer": _cifar10_four_layer,
+    "resnet20": _resnet20,
+}

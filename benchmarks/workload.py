@@ -1,0 +1,226 @@
+"""What the benchmarks of networks compute: which networks, how many images, on which side."""
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from benchmarks import turns
+
+CLASSES = {"cifar10_four_layer": 10, "resnet20": 10}
+CROPS = {"cifar10_four_layer": 32, "resnet20": 32}
+# Images of a batch, on a CPU and on an accelerator.
+BATCHES = {
+    "alexnet": (32, 512),
+    "vgg_d": (8, 256),
+    "googlenet": (16, 512),
+    "resnet50": (8, 256),
+    "cifar10_four_layer": (128, 1024),
+    "resnet20": (128, 1024),
+}
+# Weight of the loss of classifiers on the side.
+ASIDE = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One contestant's work.
+
+    Attributes:
+      side: `ours`, `eager` or `compiled` (PyTorch's).
+      network: a name of `BATCHES`.
+      batch: images.
+      dtype: of the computation, float32 or bfloat16; parameters are float32.
+      seconds: to measure for, each time.
+    """
+
+    side: str
+    network: str
+    batch: int
+    dtype: str
+    seconds: float
+
+    @property
+    def classes(self) -> int:
+        """Logits."""
+        return CLASSES.get(self.network, 1000)
+
+    @property
+    def crop(self) -> int:
+        """Pixels of an image's side."""
+        return CROPS.get(self.network, 224)
+
+
+def training_batch(case: Case) -> dict[str, np.ndarray]:
+    """A batch of noise, as the input pipeline makes them."""
+    rng, size = np.random.default_rng(0), case.batch
+    return {
+        "image": rng.integers(0, 256, (size, case.crop, case.crop, 3), np.uint8),
+        "label": rng.integers(0, case.classes, size).astype(np.int32),
+        "index": np.arange(size),
+        "crop_offset": np.zeros((size, 2), np.int32),
+        "flip": rng.integers(0, 2, size).astype(bool),
+        "colour_shift": np.zeros((size, 3), np.float32),
+        "colour_scale": np.ones(size, np.float32),
+    }
+
+
+def pure_network(case: Case) -> Any:
+    """Ours, as pure functions."""
+    import vision_models
+    from vision_models.functional import functional
+
+    return functional(
+        lambda rngs: vision_models.create(case.network, num_classes=case.classes, rngs=rngs)
+    )
+
+
+def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+    """(one training step, a wait for all that were begun), on one device."""
+    import jax
+
+    from training import mesh as meshes
+    from training.optimizer import Rate
+    from training.recipe import Recipe
+    from training.step import init_state, make_optimizer, make_train_step
+
+    network = pure_network(case)
+    mesh = meshes.make_mesh(network.towers, data=1, tower=1)
+    recipe = Recipe(
+        rates=(Rate("", 1e-6),), batch_size=case.batch, dtype=case.dtype, auxiliary_weight=ASIDE
+    )
+    optimizer = make_optimizer(
+        SimpleNamespace(momentum=0.9, weight_decay=5e-4, decay_biases=True, groups={}), network
+    )
+    step = make_train_step(network, optimizer, recipe, mesh)
+    batch = meshes.batch_placer(mesh)(training_batch(case))
+    images = {
+        "mean": meshes.replicate(mesh, np.full((case.crop, case.crop, 3), 110, np.float32)),
+        "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
+    }
+    state = init_state(network, optimizer, recipe, mesh)
+
+    def work() -> None:
+        nonlocal state
+        state, _ = step(state, batch, images)
+
+    return work, lambda: jax.block_until_ready(state) and None
+
+
+def their_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The same in PyTorch: float32 images on the device, channels_last, fused SGD."""
+    import torch
+    from torch.nn import functional as F
+
+    from benchmarks import torch_networks
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    batch = training_batch(case)
+    pixels = (batch["image"].astype(np.float32) - 110) / 60
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.from_numpy(batch["label"].astype(np.int64)).to(device)
+    model = torch_networks.make(case.network, case.classes).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        model.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4, fused=True
+    )
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    half = torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16")
+
+    def loss_of(images: Any) -> Any:
+        with half:
+            logits = model(images)
+            main, *aside = logits if isinstance(logits, list) else [logits]
+            loss = F.cross_entropy(main, labels)
+            for other in aside:
+                loss = loss + ASIDE * F.cross_entropy(other, labels)
+        return loss
+
+    if case.side == "compiled":
+        loss_of = torch.compile(loss_of)
+
+    def work() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(images).backward()
+        optimizer.step()
+
+    return work, torch.cuda.synchronize if device == "cuda" else lambda: None
+
+
+def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+    """(logits of a batch in memory, a wait for them)."""
+    import jax
+    import jax.numpy as jnp
+
+    network = pure_network(case)
+    params, statistics = jax.jit(network.init)(jax.random.key(0))
+    pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
+    images = jax.device_put(jnp.asarray(pixels, case.dtype))
+    apply = jax.jit(network.apply)
+    logits: Any = None
+
+    def work() -> None:
+        nonlocal logits
+        logits = apply(params, statistics, images)
+
+    return work, lambda: jax.block_until_ready(logits) and None
+
+
+def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The same in PyTorch."""
+    import torch
+
+    from benchmarks import torch_networks
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    model = torch_networks.make(case.network, case.classes).eval().to(device)
+    model = model.to(memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    forward = torch.compile(model) if case.side == "compiled" else model
+
+    def work() -> None:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"),
+        ):
+            forward(images)
+
+    return work, torch.cuda.synchronize if device == "cuda" else lambda: None
+
+
+def measured(
+    case: Case, made: tuple[Callable[[], None], Callable[[], None]]
+) -> Callable[[], turns.Measurement]:
+    """Warms up; what is returned measures `images_per_second` and `peak_bytes`."""
+    work, finish = made
+    for _ in range(3):  # compiles; chooses algorithms; PyTorch's compiler once more
+        work()
+        finish()
+
+    def measure() -> turns.Measurement:
+        seconds = turns.timed(work, finish, case.seconds)
+        return {"images_per_second": case.batch / seconds, "peak_bytes": peak_bytes(case)}
+
+    return measure
+
+
+def peak_bytes(case: Case) -> int:
+    """The most memory in use so far: the accelerator's, or this process's on a CPU."""
+    if case.side == "ours":
+        import jax
+
+        stats = jax.local_devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] if stats else turns.resident_bytes()
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return turns.resident_bytes()
