@@ -10,7 +10,6 @@ statistics of 64, rate .1, momentum .9, weight decay .0001 of all parameters.
 """
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
@@ -19,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import report
+from benchmarks import report, torch_networks
 
 
 def network() -> Any:
     """ResNet-20 with shortcuts of option A, in PyTorch: 269,722 parameters."""
     import torch
     from torch import nn
-    from torch.nn import functional as F
 
     class GhostBatchNorm(nn.BatchNorm2d):
         """In training each half of the batch by its own statistics, as on two GPUs.
@@ -39,31 +37,7 @@ def network() -> Any:
                 return super().forward(x)
             return torch.cat([super(GhostBatchNorm, self).forward(part) for part in x.split(64)])
 
-    class Block(nn.Module):
-        def __init__(self, inside: int, outside: int) -> None:
-            super().__init__()
-            self.stride = 1 if inside == outside else 2
-            self.more = (outside - inside) // 2
-            self.conv1 = nn.Conv2d(inside, outside, 3, self.stride, 1, bias=False)
-            self.norm1 = GhostBatchNorm(outside)
-            self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-            self.norm2 = GhostBatchNorm(outside)
-
-        def forward(self, x: Any) -> Any:
-            out = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
-            shortcut = x[:, :, :: self.stride, :: self.stride]
-            return torch.relu(out + F.pad(shortcut, (0, 0, 0, 0, self.more, self.more)))
-
-    widths = [16] * 4 + [32] * 3 + [64] * 3
-    model = nn.Sequential(
-        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
-        GhostBatchNorm(16),
-        nn.ReLU(),
-        *(Block(*pair) for pair in itertools.pairwise(widths)),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(64, 10),
-    )
+    model = torch_networks.resnet20(10, GhostBatchNorm)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)

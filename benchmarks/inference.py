@@ -14,13 +14,9 @@ from benchmarks import sides, workload
 def main() -> None:
     """Measures and prints."""
     sides.main(
-        "benchmarks.inference",
         "inference",
-        {
-            "ours": workload.our_inference,
-            "eager": workload.their_inference,
-            "compiled": workload.their_inference,
-        },
+        workload.our_inference,
+        workload.their_inference,
         passes=1,
         description=__doc__.splitlines()[0],
     )

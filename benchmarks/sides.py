@@ -5,7 +5,6 @@ import dataclasses
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping
 
 from benchmarks import report, turns, workload
@@ -15,9 +14,9 @@ Made = tuple[Callable[[], None], Callable[[], None]]
 
 
 def main(
-    module: str,
     name: str,
-    makers: Mapping[str, Callable[[Case], Made]],
+    ours: Callable[[Case], Made],
+    theirs: Callable[[Case], Made],
     *,
     passes: int,
     description: str,
@@ -25,9 +24,8 @@ def main(
     """Runs a benchmark, or is one of its contestants.
 
     Args:
-      module: of the benchmark.
-      name: before the slash in its rows.
-      makers: of each side, by name: case -> (work, a wait for it).
+      name: of the benchmark's module, and before the slash in its rows.
+      ours, theirs: case -> (work, a wait for it).
       passes: through the network in one piece of work: 1 forward, 3 with backward.
       description: for --help.
     """
@@ -38,6 +36,7 @@ def main(
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    makers = {"ours": ours, "eager": theirs, "compiled": theirs}
     if arguments.worker:
         case = Case(**json.loads(arguments.worker))
         turns.serve(lambda: workload.measured(case, makers[case.side](case)))
@@ -52,13 +51,15 @@ def main(
             )
             for side in makers
         }
-        found = turns.contest(module, cases, 3 if arguments.quick else 7)
+        found = turns.contest(f"benchmarks.{name}", cases, 3 if arguments.quick else 7)
         if not found["ours"]:
             print(f"{name}/{network}: not measured", file=sys.stderr)
             continue
         rows.append(row_of(name, network, batch, device, found, passes))
         print(f"{name}/{network}: ratio {rows[-1]['ratio']}", file=sys.stderr, flush=True)
     report.show(rows)
+    if len(rows) < len(arguments.networks):
+        sys.exit(1)
 
 
 def row_of(
@@ -118,22 +119,15 @@ def device_and_peak(dtype: str | None) -> dict[str, object]:
     The peak is measured: the product of two large matrices of that dtype.
     """
     import jax
-    import jax.numpy as jnp
+
+    from training.clock import measured_flops
 
     device = jax.devices()[0]
     on_cpu = device.platform == "cpu"
     dtype = dtype or ("float32" if on_cpu else "bfloat16")
-    size = 2048 if on_cpu else 8192
-    ones = jnp.ones((size, size), dtype)
-    multiply = jax.jit(jnp.matmul)
-    times = []
-    for _ in range(8):  # the first compiles
-        start = time.perf_counter()
-        multiply(ones, ones).block_until_ready()
-        times.append(time.perf_counter() - start)
     return {
         "name": report.cpu_name() if on_cpu else device.device_kind,
         "platform": device.platform,
         "dtype": dtype,
-        "peak_flops": 2 * size**3 / min(times),
+        "peak_flops": measured_flops(device, 2048 if on_cpu else 8192, dtype, 8),
     }

@@ -202,11 +202,13 @@ def _cifar10_four_layer(num_classes: int) -> Any:
     )
 
 
-def _resnet20(num_classes: int) -> Any:
-    """CIFAR-10's, with shortcuts of option A."""
+def resnet20(num_classes: int, norm: Any = None) -> Any:
+    """CIFAR-10's, with shortcuts of option A; `norm` is a class in place of BatchNorm2d."""
     import torch
     from torch import nn
     from torch.nn import functional as F
+
+    norm = norm or nn.BatchNorm2d
 
     class Block(nn.Module):
         def __init__(self, inside: int, maps: int) -> None:
@@ -214,10 +216,10 @@ def _resnet20(num_classes: int) -> Any:
             self.stride, self.more = (1, 0) if inside == maps else (2, (maps - inside) // 2)
             self.deep = nn.Sequential(
                 nn.Conv2d(inside, maps, 3, self.stride, 1, bias=False),
-                nn.BatchNorm2d(maps),
+                norm(maps),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(maps, maps, 3, 1, 1, bias=False),
-                nn.BatchNorm2d(maps),
+                norm(maps),
             )
 
         def forward(self, x: Any) -> Any:
@@ -230,7 +232,7 @@ def _resnet20(num_classes: int) -> Any:
     widths = [16] * 4 + [32] * 3 + [64] * 3
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(16),
+        norm(16),
         nn.ReLU(inplace=True),
         *(Block(inside, maps) for inside, maps in itertools.pairwise(widths)),
         nn.AdaptiveAvgPool2d(1),
@@ -245,5 +247,5 @@ _NETWORKS = {
     "googlenet": _googlenet,
     "resnet50": _resnet50,
     "cifar10_four_layer": _cifar10_four_layer,
-    "resnet20": _resnet20,
+    "resnet20": resnet20,
 }

@@ -17,13 +17,9 @@ from benchmarks import sides, workload
 def main() -> None:
     """Measures and prints."""
     sides.main(
-        "benchmarks.train_step",
         "train_step",
-        {
-            "ours": workload.our_training,
-            "eager": workload.their_training,
-            "compiled": workload.their_training,
-        },
+        workload.our_training,
+        workload.their_training,
         passes=3,
         description=__doc__.splitlines()[0],
     )

@@ -106,7 +106,10 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
         nonlocal state
         state, _ = step(state, batch, images)
 
-    return work, lambda: jax.block_until_ready(state) and None
+    def finish() -> None:
+        jax.block_until_ready(state)
+
+    return work, finish
 
 
 def their_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -167,7 +170,10 @@ def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
         nonlocal logits
         logits = apply(params, statistics, images)
 
-    return work, lambda: jax.block_until_ready(logits) and None
+    def finish() -> None:
+        jax.block_until_ready(logits)
+
+    return work, finish
 
 
 def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:

@@ -41,16 +41,27 @@ def peak_flops(mesh: Mesh) -> float:
     for name, peak in _PEAKS.items():
         if device.platform != "cpu" and name in device.device_kind:
             return peak * mesh.size
-    size = 1536
-    ones = jax.device_put(jnp.ones((size, size), jnp.float32), device)
+    count = mesh.size if device.platform != "cpu" else mesh.size // len(mesh.local_devices)
+    return count * measured_flops(device, 1536, "float32", 4)
+
+
+def measured_flops(device: jax.Device, size: int, dtype: str, times: int) -> float:
+    """FLOP/s that the product of two matrices reaches at best.
+
+    Args:
+      device: where.
+      size: rows and columns of both.
+      dtype: of both.
+      times: to try, the first of which compiles.
+    """
+    ones = jax.device_put(jnp.ones((size, size), dtype), device)
     multiply = jax.jit(jnp.matmul)
-    times = []
-    for _ in range(4):  # the first compiles
+    seconds = []
+    for _ in range(times):
         start = time.perf_counter()
         multiply(ones, ones).block_until_ready()
-        times.append(time.perf_counter() - start)
-    count = mesh.size if device.platform != "cpu" else mesh.size // len(mesh.local_devices)
-    return count * 2 * size**3 / min(times)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 class Clock:
