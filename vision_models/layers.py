@@ -1,4 +1,4 @@
-"""What layers compute, as functions: neurons, initialisers, normalisations, pools, convolution.
+"""What layers compute, as functions: neurons, initialisers, normalisations, convolution.
 
 Arrays are channels-last, [batch, height, width, channels]. Computation runs in
 the dtype of the input (parameters are cast to it), except where a docstring
@@ -11,12 +11,23 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
+
+from vision_models.pooling import Padding
+
+
+def _relu(x: Array) -> Array:
+    """max(0, x), of gradient 0 at 0.
+
+    As a choice, because XLA on CPUs computes a maximum, and what it is taken of, anew for each
+    of its uses, even where it lies in memory for a convolution, and transposed.
+    """
+    return jnp.where(x <= 0, 0, x)
+
 
 NEURONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda x: x,
-    "relu": jax.nn.relu,
+    "relu": _relu,
     "tanh": jnp.tanh,
     # A tanh(S a), A = 1.7159 and S = 2/3: LeCun et al. 1998, appendix A. f(1) is 1.
     "scaled_tanh": lambda x: 1.7159 * jnp.tanh((2 / 3) * x),
@@ -177,104 +188,6 @@ def spatial_response_normalization(
     wide = widened(x)
     total = lax.reduce_window(wide * wide, 0.0, lax.add, (1, size, size, 1), (1, 1, 1, 1), "SAME")
     return (wide * _power_of_scale(k + alpha / size**2 * total, beta)).astype(x.dtype)
-
-
-POOLS = ("max", "average", "l2")
-Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros ((top, bottom), (left, right))
-
-
-def pooled_size(
-    size: int, window: int, stride: int, before: int = 0, after: int = 0, ceil: bool = False
-) -> int:
-    """Outputs of a convolution or pool along one axis: (W - F + 2P) / S + 1.
-
-    Args:
-      size: pixels W.
-      window, stride: F and S.
-      before, after: pixels of padding at both ends, 2P together.
-      ceil: round up rather than down, as cuda-convnet and Caffe do in pools, but for a
-        last window that would start outside the image and its padding on the left.
-    """
-    span = size - window + before + after
-    if span < 0:
-        return 1 if ceil and size + before > 0 else 0
-    if not ceil:
-        return span // stride + 1
-    out = -(-span // stride) + 1
-    return out - 1 if (out - 1) * stride >= size + before else out
-
-
-def pool(
-    x: Array,
-    kind: str,
-    *,
-    window: int,
-    stride: int,
-    padding: Padding = ((0, 0), (0, 0)),
-    ceil: bool = False,
-) -> Array:
-    """Maximum, average or L2 norm over window x window neighbourhoods.
-
-    A window larger than the stride overlaps (Krizhevsky et al. 2012, section 3.4).
-    Windows are clipped to the image: padding never is a maximum, and an average is over
-    the pixels there are, as in cuda-convnet.
-
-    Args:
-      x: [batch, height, width, channels].
-      kind: `max`, `average`, or `l2`, the root of the sum of squares.
-      window, stride: in pixels, the same in both directions.
-      padding: ((top, bottom), (left, right)).
-      ceil: see `pooled_size`.
-
-    Returns:
-      [batch, `pooled_size` of height, of width, channels], of the dtype of `x`.
-    """
-    pads = []
-    for size, (before, after) in zip(x.shape[1:3], padding, strict=True):
-        out = pooled_size(size, window, stride, before, after, ceil)
-        pads.append((before, max((out - 1) * stride + window - size - before, 0)))
-
-    def windows(x: Array, initial: float, reduce: Callable[..., Array]) -> Array:
-        return lax.reduce_window(
-            x,
-            np.array(initial, x.dtype),
-            reduce,
-            (1, window, window, 1),
-            (1, stride, stride, 1),
-            ((0, 0), *pads, (0, 0)),
-        )
-
-    if kind == "max":
-        return windows(x, -np.inf, lax.max)
-    if kind == "l2":
-        return jnp.sqrt(windows(x * x, 0, lax.add) + np.array(1e-12, x.dtype))
-    covered = [
-        _covered(size, window, stride, before, after)
-        for size, (before, after) in zip(x.shape[1:3], pads, strict=True)
-    ]
-    counts = np.outer(*covered)[None, :, :, None]
-    return windows(x, 0, lax.add) / counts.astype(x.dtype)
-
-
-def _covered(size: int, window: int, stride: int, before: int, after: int) -> np.ndarray:
-    """How many real pixels each window along an axis covers, at least 1."""
-    starts = np.arange((size + before + after - window) // stride + 1) * stride - before
-    return np.maximum(np.minimum(starts + window, size) - np.maximum(starts, 0), 1)
-
-
-def adaptive_average_pool(x: Array, size: int) -> Array:
-    """Averages over size x size windows that share the image out, PyTorch's adaptive pool.
-
-    Window i covers the pixels floor(i H / size) to ceil((i + 1) H / size) - 1.
-    """
-
-    def cuts(length: int) -> list[slice]:
-        return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-
-    rows = [x[:, rows] for rows in cuts(x.shape[1])]
-    return jnp.stack(
-        [jnp.stack([r[:, :, c].mean((1, 2)) for c in cuts(x.shape[2])], 1) for r in rows], 1
-    )
 
 
 def dropout(x: Array, rate: float, keys: Array | None, *, inverted: bool) -> Array:

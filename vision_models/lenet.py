@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from vision_models import layers, modules
+from vision_models import layers, modules, pooling
 from vision_models.forward import Pass
 from vision_models.network import Builder, Network
 
@@ -99,7 +99,7 @@ class Subsample(nnx.Module):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, H / 2, W / 2, C]."""
-        total = 4 * layers.pool(x, "average", window=2, stride=2)
+        total = 4 * pooling.pool(x, "average", window=2, stride=2)
         out = total * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
         return layers.neuron(self.neuron)(out)
 

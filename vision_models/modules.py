@@ -14,9 +14,10 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from vision_models import layers
+from vision_models import layers, pooling
 from vision_models.forward import Activations, Pass, each, first_tower, gather
-from vision_models.layers import Initializer, Padding
+from vision_models.layers import Initializer
+from vision_models.pooling import Padding
 
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
@@ -129,7 +130,7 @@ class LocallyConnected(nnx.Module):
         self.window, self.stride, self.padding, self.neuron = window, 1, padding, neuron
         height, width, channels = in_shape
         out = tuple(
-            layers.pooled_size(size, window, 1, *pads)
+            pooling.pooled_size(size, window, 1, *pads)
             for size, pads in zip((height, width), padding, strict=True)
         )
         fan_in = window * window * channels
@@ -254,7 +255,7 @@ class Dropout:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Max, average or L2 pooling; see `layers.pool`."""
+    """Max, average or L2 pooling; see `pooling.pool`."""
 
     kind: str
     window: int
@@ -266,7 +267,7 @@ class Pool:
         """[B, H, W, C] -> [B, H', W', C]."""
 
         def pool(maps: Array) -> Array:
-            return layers.pool(
+            return pooling.pool(
                 maps, self.kind, window=self.window, stride=self.stride,
                 padding=self.padding, ceil=self.ceil,
             )  # fmt: skip
@@ -290,7 +291,7 @@ class GlobalAveragePool:
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, C], or [B, H', W', C]."""
         if self.convolutional:
-            return layers.pool(x, "average", window=self.window, stride=1)
+            return pooling.pool(x, "average", window=self.window, stride=1)
         return x.mean(axis=(1, 2))
 
 
@@ -308,7 +309,7 @@ class AdaptiveAveragePool:
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, size, size, C]."""
-        return layers.adaptive_average_pool(x, self.size)
+        return pooling.adaptive_average_pool(x, self.size)
 
 
 @dataclasses.dataclass(frozen=True)

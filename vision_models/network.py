@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from vision_models import layers, modules, towers
+from vision_models import layers, modules, pooling, towers
 from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass
-from vision_models.layers import Initializer, Padding
+from vision_models.layers import Initializer
+from vision_models.pooling import Padding
 
 
 class Sequential(nnx.Module):
@@ -263,8 +264,8 @@ class Builder:
         ceil: bool = False,
     ) -> None:
         """Pooling by name: max, average or l2."""
-        if kind not in layers.POOLS:
-            raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(layers.POOLS)}")
+        if kind not in pooling.POOLS:
+            raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(pooling.POOLS)}")
         _check_positive(name, window=window, stride=stride)
         pads = _pads(padding)
         self.add(name, modules.Pool(kind, window, stride, pads, ceil))
@@ -413,8 +414,8 @@ class Builder:
         self, name: str, window: int, stride: int, pads: Padding, ceil: bool = False
     ) -> None:
         vertical, horizontal = pads
-        self.height = layers.pooled_size(self.height, window, stride, *vertical, ceil=ceil)
-        self.width = layers.pooled_size(self.width, window, stride, *horizontal, ceil=ceil)
+        self.height = pooling.pooled_size(self.height, window, stride, *vertical, ceil=ceil)
+        self.width = pooling.pooled_size(self.width, window, stride, *horizontal, ceil=ceil)
         if self.height < 1 or self.width < 1:
             raise ValueError(
                 f"images of {self.image_size} pixels are too small: nothing is left at {name}"

@@ -22,8 +22,9 @@ from jax import Array, lax
 
 from vision_models import layers
 from vision_models.forward import TOWER_AXIS, Activations, Pass, gather
-from vision_models.layers import Initializer, Padding
+from vision_models.layers import Initializer
 from vision_models.modules import NO_PADDING, apply_dense
+from vision_models.pooling import Padding
 
 # Name of the metadata entry of parameters that have a leading axis over towers.
 PER_TOWER = "per_tower"

@@ -6,7 +6,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vision_models import layers
+from vision_models import layers, pooling
 from vision_models.forward import Pass
 from vision_models.functional import variables
 from vision_models.lenet import C3_TABLE, RBFHead, SparseConv, Subsample, digit_codes
@@ -88,7 +88,7 @@ def test_spatial_normalization_equals_a_loop():
     stride=st.integers(1, 3),
     padding=st.integers(0, 1),
     ceil=st.booleans(),
-    kind=st.sampled_from(layers.POOLS),
+    kind=st.sampled_from(pooling.POOLS),
 )
 def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
     """Windows clipped to the image; the output's size is (W - F + 2P) / S + 1."""
@@ -110,7 +110,7 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
     by_hand = np.array(
         [[reduce(x[0, a:b, c:d]) for c, d in windows(width)] for a, b in windows(height)]
     )
-    ours = layers.pool(
+    ours = pooling.pool(
         x, kind, window=window, stride=stride, padding=((padding, padding),) * 2, ceil=ceil
     )
     np.testing.assert_allclose(ours[0], by_hand, rtol=1e-5, atol=1e-5)
@@ -121,7 +121,7 @@ def test_adaptive_pool_equals_a_loop(side, size):
     x = np.random.default_rng(0).normal(size=(2, side, side, 3)).astype(np.float32)
     cuts = [(i * side // size, -(-(i + 1) * side // size)) for i in range(size)]
     by_hand = np.array([[x[:, a:b, c:d].mean((1, 2)) for c, d in cuts] for a, b in cuts])
-    ours = layers.adaptive_average_pool(x, size)
+    ours = pooling.adaptive_average_pool(x, size)
     np.testing.assert_allclose(ours, by_hand.transpose(2, 0, 1, 3), rtol=1e-5, atol=1e-6)
 
 

@@ -1,0 +1,253 @@
+"""Pooling: maximum, average or norm over windows of a map.
+
+Arrays are channels-last, [batch, height, width, channels].
+
+XLA has an operation for windows and one for the gradient of their maximum, which GPUs and
+TPUs do well. On CPUs both are slow (`python -m benchmarks.layers`), so that there a pool is
+written as operations on strided slices, one for each place in the window, which XLA fuses
+into a single pass over memory.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+POOLS = ("max", "average", "l2")
+Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros ((top, bottom), (left, right))
+
+
+def pooled_size(
+    size: int, window: int, stride: int, before: int = 0, after: int = 0, ceil: bool = False
+) -> int:
+    """Outputs of a convolution or pool along one axis: (W - F + 2P) / S + 1.
+
+    Args:
+      size: pixels W.
+      window, stride: F and S.
+      before, after: pixels of padding at both ends, 2P together.
+      ceil: round up rather than down, as cuda-convnet and Caffe do in pools, but for a
+        last window that would start outside the image and its padding on the left.
+    """
+    span = size - window + before + after
+    if span < 0:
+        return 1 if ceil and size + before > 0 else 0
+    if not ceil:
+        return span // stride + 1
+    out = -(-span // stride) + 1
+    return out - 1 if (out - 1) * stride >= size + before else out
+
+
+def pool(
+    x: Array,
+    kind: str,
+    *,
+    window: int,
+    stride: int,
+    padding: Padding = ((0, 0), (0, 0)),
+    ceil: bool = False,
+) -> Array:
+    """Maximum, average or L2 norm over window x window neighbourhoods.
+
+    A window larger than the stride overlaps (Krizhevsky et al. 2012, section 3.4).
+    Windows are clipped to the image: padding never is a maximum, and an average is over
+    the pixels there are, as in cuda-convnet. The gradient of a maximum goes to the first
+    pixel that has it, in reading order.
+
+    Args:
+      x: [batch, height, width, channels].
+      kind: `max`, `average`, or `l2`, the root of the sum of squares.
+      window, stride: in pixels, the same in both directions.
+      padding: ((top, bottom), (left, right)).
+      ceil: see `pooled_size`.
+
+    Returns:
+      [batch, `pooled_size` of height, of width, channels], of the dtype of `x`.
+    """
+    sizes = [
+        pooled_size(size, window, stride, before, after, ceil)
+        for size, (before, after) in zip(x.shape[1:3], padding, strict=True)
+    ]
+    pads = tuple(
+        (before, max((out - 1) * stride + window - size - before, 0))
+        for size, out, (before, _) in zip(x.shape[1:3], sizes, padding, strict=True)
+    )
+    if kind == "max":
+        return _over_windows(x, "max", window, stride, pads)
+    if kind == "l2":
+        squares = _over_windows(x * x, "sum", window, stride, pads)
+        return jnp.sqrt(squares + np.array(1e-12, x.dtype))
+    covered = [
+        _covered(size, window, stride, before, after)
+        for size, (before, after) in zip(x.shape[1:3], pads, strict=True)
+    ]
+    counts = np.outer(*covered)[None, :, :, None]
+    return _over_windows(x, "sum", window, stride, pads) / counts.astype(x.dtype)
+
+
+def _covered(size: int, window: int, stride: int, before: int, after: int) -> np.ndarray:
+    """How many real pixels each window along an axis covers, at least 1."""
+    starts = np.arange((size + before + after - window) // stride + 1) * stride - before
+    return np.maximum(np.minimum(starts + window, size) - np.maximum(starts, 0), 1)
+
+
+def adaptive_average_pool(x: Array, size: int) -> Array:
+    """Averages over size x size windows that share the image out, PyTorch's adaptive pool.
+
+    Window i covers the pixels floor(i H / size) to ceil((i + 1) H / size) - 1.
+    """
+
+    def cuts(length: int) -> list[slice]:
+        return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+
+    rows = [x[:, rows] for rows in cuts(x.shape[1])]
+    return jnp.stack(
+        [jnp.stack([r[:, :, c].mean((1, 2)) for c in cuts(x.shape[2])], 1) for r in rows], 1
+    )
+
+
+# What padding counts as, and the reduction.
+_REDUCTIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
+    "max": (-np.inf, lax.max),
+    "sum": (0.0, lax.add),
+}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
+    """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
+    return lax.platform_dependent(
+        x,
+        cpu=lambda x: _reduced_on_cpu(x, kind, window, stride, pads),
+        default=lambda x: _reduced(x, kind, window, stride, pads),
+    )
+
+
+def _over_windows_forward(
+    x: Array, kind: str, window: int, stride: int, pads: Padding
+) -> tuple[Array, Array]:
+    # A sum's gradient needs no more than the shape of what was summed.
+    return _over_windows(x, kind, window, stride, pads), x if kind == "max" else x[:0]
+
+
+def _over_windows_backward(
+    kind: str, window: int, stride: int, pads: Padding, x: Array, gradient: Array
+) -> tuple[Array]:
+    def on_cpu(x: Array, gradient: Array) -> Array:
+        first = _first_maximum(x, window, stride, pads) if kind == "max" else None
+        return _spread(gradient, first, x.shape[1:3], window, stride, pads)
+
+    def elsewhere(x: Array, gradient: Array) -> Array:
+        def reduced(x: Array) -> Array:
+            return _reduced(x, kind, window, stride, pads)
+
+        if kind == "max":
+            return jax.vjp(reduced, x)[1](gradient)[0]
+        whole = jax.ShapeDtypeStruct((len(gradient), *x.shape[1:]), x.dtype)
+        return jax.linear_transpose(reduced, whole)(gradient)[0]
+
+    return (lax.platform_dependent(x, gradient, cpu=on_cpu, default=elsewhere),)
+
+
+_over_windows.defvjp(_over_windows_forward, _over_windows_backward)
+
+
+def _reduced(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
+    """By XLA's own operation."""
+    initial, reduce = _REDUCTIONS[kind]
+    return lax.reduce_window(
+        x,
+        np.array(initial, x.dtype),
+        reduce,
+        (1, window, window, 1),
+        (1, stride, stride, 1),
+        ((0, 0), *pads, (0, 0)),
+    )
+
+
+def _reduced_on_cpu(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
+    if stride > 1 and any(map(any, pads)):  # reading padding in strides is slower still
+        return _reduced(x, kind, window, stride, pads)
+    initial, reduce = _REDUCTIONS[kind]
+    return functools.reduce(reduce, _places(x, initial, window, stride, pads))
+
+
+def _places(x: Array, initial: float, window: int, stride: int, pads: Padding) -> list[Array]:
+    """For each place in the window, in reading order, the pixels that windows have there."""
+    if any(map(any, pads)):
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=np.array(initial, x.dtype))
+    rows, columns = ((size - window) // stride * stride + 1 for size in x.shape[1:3])
+    return [
+        x[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(window)
+        for j in range(window)
+    ]
+
+
+def _first_maximum(x: Array, window: int, stride: int, pads: Padding) -> Array:
+    """The place in its window of each window's maximum, the first one, [B, H', W', C]."""
+    places = _places(x, -np.inf, window, stride, pads)
+    dtype = np.min_scalar_type(len(places))
+    largest, first = places[0], jnp.zeros(places[0].shape, dtype)
+    for number, pixels in enumerate(places[1:], 1):
+        first = jnp.where(pixels > largest, np.array(number, dtype), first)
+        largest = lax.max(largest, pixels)
+    return first
+
+
+def _spread(
+    values: Array,
+    places: Array | None,
+    size: tuple[int, ...],
+    window: int,
+    stride: int,
+    pads: Padding,
+) -> Array:
+    """Adds each window's value to its pixel at a place, or to all of its pixels.
+
+    Args:
+      values: [B, H', W', C].
+      places: of the same shape; None for all.
+      size: (H, W) of the map.
+      window, stride, pads: of the pool.
+
+    Returns:
+      [B, H, W, C].
+    """
+    # Pixels whose coordinates (in the padded map) leave the same remainders when divided by
+    # the stride are at the same places of their windows: a plane of them at a time.
+    reach = (window - 1) // stride  # how many windows back one still covers a pixel
+    planes = [-(-(n + before) // stride) for n, (before, _) in zip(size, pads, strict=True)]
+    around = [(reach, max(n - m, 0)) for n, m in zip(planes, values.shape[1:3], strict=True)]
+    widths = ((0, 0), *around, (0, 0))
+    values = jnp.pad(values, widths)
+    if places is not None:
+        places = jnp.pad(places, widths, constant_values=window * window)
+
+    def plane(row: int, column: int) -> Array:
+        total = jnp.zeros((), values.dtype)
+        for i in range(row, window, stride):
+            for j in range(column, window, stride):
+                top, left = reach - i // stride, reach - j // stride
+                at = slice(None), slice(top, top + planes[0]), slice(left, left + planes[1])
+                share = values[at]
+                if places is not None:
+                    share = jnp.where(places[at] == i * window + j, share, 0)
+                total = total + share
+        return jnp.broadcast_to(total, (len(values), *planes, values.shape[-1]))
+
+    if stride == 1:
+        whole = plane(0, 0)
+    else:
+        rows = [
+            jnp.stack([plane(row, column) for column in range(stride)], 3) for row in range(stride)
+        ]
+        whole = jnp.stack(rows, 2).reshape(
+            len(values), planes[0] * stride, planes[1] * stride, values.shape[-1]
+        )
+    (top, _), (left, _) = pads
+    return whole[:, top : top + size[0], left : left + size[1]]
