@@ -28,9 +28,9 @@ from training.profiler import Profiler
 from training.recipe import Recipe
 from training.signals import StopRequest
 from training.step import (
+    SUMS,
     State,
     abstract_state,
-    empty_interval,
     init_state,
     make_optimizer,
     make_pooling_step,
@@ -444,5 +444,4 @@ def _due(step: int, every: int | None) -> bool:
 
 
 def _interval_on(mesh: Mesh) -> dict[str, Array]:
-    zeros = {name: np.zeros((), np.float32) for name in empty_interval()}
-    return {name: meshes.replicate(mesh, zero) for name, zero in zeros.items()}
+    return {name: meshes.replicate(mesh, np.zeros((), np.float32)) for name in SUMS}

@@ -1,5 +1,6 @@
 """The devices as a mesh with the axes `data` and `tower`, and how arrays lie on it."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -118,12 +119,13 @@ def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Arra
     _, parts = process_share(mesh)
 
     def place(batch: dict[str, np.ndarray]) -> dict[str, Array]:
-        return {
-            name: jax.make_array_from_process_local_data(
-                sharding, value, (len(value) * parts, *value.shape[1:])
-            )
-            for name, value in batch.items()
-        }
+        with _on_purpose():
+            return {
+                name: jax.make_array_from_process_local_data(
+                    sharding, value, (len(value) * parts, *value.shape[1:])
+                )
+                for name, value in batch.items()
+            }
 
     return place
 
@@ -147,4 +149,13 @@ def fetch(array: Array) -> np.ndarray:
 
 def put(array: np.ndarray, sharding: jax.sharding.Sharding) -> Array:
     """An array that every process has, laid out on the devices."""
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    with _on_purpose():
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _on_purpose() -> contextlib.AbstractContextManager[None]:
+    """For copies to devices that `jax.transfer_guard`, set to find the unwanted ones, may see.
+
+    It knows those of `jax.device_put` as wanted, but not those of arrays made of parts.
+    """
+    return jax.transfer_guard_host_to_device("allow")

@@ -25,6 +25,8 @@ from vision_models.functional import PureNetwork, parameter_names
 # averages; and, where an average is kept, average: its params and statistics.
 State = dict[str, Any]
 Batch = dict[str, Array]
+# Of `metrics.totals`, in `interval`.
+SUMS = ("examples", "loss", "top1_error", "top5_error")
 
 
 def make_optimizer(config: Any, network: PureNetwork) -> optax.GradientTransformationExtraArgs:
@@ -102,8 +104,7 @@ def abstract_state(
 
 def empty_interval() -> dict[str, Array]:
     """Sums over no examples."""
-    names = ("examples", "loss", "top1_error", "top5_error")
-    return {name: jnp.zeros((), jnp.float32) for name in names}
+    return {name: jnp.zeros((), jnp.float32) for name in SUMS}
 
 
 def make_train_step(
