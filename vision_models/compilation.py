@@ -1,6 +1,9 @@
 """How XLA is to compile these networks."""
 
 import functools
+import hashlib
+import platform
+from pathlib import Path
 
 import jax
 
@@ -22,3 +25,25 @@ def compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return options
+
+
+def keep_compiled(directory: Path) -> None:
+    """Keeps compiled programs in a directory, so that the next run need not compile them again.
+
+    JAX's persistent compilation cache, a part for each kind of host, whose instructions the
+    programs may contain. A cache that the user chose (JAX_COMPILATION_CACHE_DIR) stays.
+
+    Args:
+      directory: is made. Where that fails JAX says so, and compiles.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        host = hashlib.sha256(_instructions().encode()).hexdigest()[:16]
+        jax.config.update("jax_compilation_cache_dir", str(directory / host))
+
+
+def _instructions() -> str:
+    """What tells hosts apart that cannot run each other's programs."""
+    with_flags = Path("/proc/cpuinfo")
+    lines = with_flags.read_text().splitlines() if with_flags.is_file() else []
+    flags = {line for line in lines if line.startswith(("flags", "Features"))}
+    return " ".join([platform.machine(), platform.processor(), *sorted(flags)])
