@@ -89,37 +89,6 @@ def widened(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-@jax.custom_vjp
-def channel_sums(x: Array) -> Array:
-    """Sums over everything but groups and channels: [groups, n, H, W, C] -> [groups, C].
-
-    On CPUs as a product with a vector of ones: XLA does not divide a sum over the outer axes
-    among cores. `over_maps` is its transpose.
-    """
-
-    def product(x: Array) -> Array:
-        rows = x.reshape(len(x), -1, x.shape[-1])
-        return jnp.matmul(jnp.ones((len(x), 1, rows.shape[1]), x.dtype), rows)[:, 0]
-
-    return lax.platform_dependent(x, cpu=product, default=lambda x: jnp.sum(x, (1, 2, 3)))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def over_maps(values: Array, shape: tuple[int, ...]) -> Array:
-    """The value of each channel at all its pixels: [groups, C] -> [groups, n, H, W, C]."""
-    return jnp.broadcast_to(values[:, None, None, None], shape)
-
-
-channel_sums.defvjp(
-    lambda x: (channel_sums(x), x[:0]),  # of `x` only the shape is needed
-    lambda none, gradient: (over_maps(gradient, (len(gradient), *none.shape[1:])),),
-)
-over_maps.defvjp(
-    lambda values, shape: (over_maps(values, shape), None),
-    lambda shape, _, gradient: (channel_sums(gradient),),
-)
-
-
 def _channel_window_sum(x: Array, before: int, after: int) -> Array:
     """Sum over channels c-before .. c+after, clipped at both ends."""
     channels = x.shape[-1]

@@ -176,29 +176,24 @@ class BatchNorm(nnx.Module):
         """[B, H, W, C] -> the same shape and dtype."""
         wide = layers.widened(x)
         if not run.training or f"{path}/scale" in run.statistics.frozen:
-            factor, shift = self._factor_and_shift(self.mean[...], self.variance[...])
-            return (wide * factor + shift).astype(x.dtype)
+            return self._normalized(wide, self.mean[...], self.variance[...]).astype(x.dtype)
         taken = run.statistics
         devices = 1 if taken.axis is None else lax.axis_size(taken.axis)
         group = taken.group or len(x) * devices
         across = max(group // len(x), 1)  # devices that share a group
         groups = wide.reshape(-1, min(group, len(x)), *x.shape[1:])
-        share = 1 / np.prod(groups.shape[1:4], dtype=wide.dtype)
-        mean = _over_neighbours(layers.channel_sums(groups) * share, across, taken.axis)
-        deviations = groups - layers.over_maps(mean, groups.shape)
-        variance = layers.channel_sums(jnp.square(deviations)) * share
+        mean = _over_neighbours(jnp.mean(groups, axis=(1, 2, 3)), across, taken.axis)
+        deviations = groups - mean[:, None, None, None]
+        variance = jnp.mean(jnp.square(deviations), axis=(1, 2, 3))
         variance = _over_neighbours(variance, across, taken.axis)
         self._remember(mean, variance, group * x.shape[1] * x.shape[2], taken.pooled)
-        factor, shift = (
-            layers.over_maps(values, groups.shape)
-            for values in self._factor_and_shift(mean, variance)
-        )
-        out = groups * factor + shift
+        spread = (slice(None), None, None, None)
+        out = self._normalized(groups, mean[spread], variance[spread])
         return out.reshape(x.shape).astype(x.dtype)
 
-    def _factor_and_shift(self, mean: Array, variance: Array) -> tuple[Array, Array]:
+    def _normalized(self, x: Array, mean: Array, variance: Array) -> Array:
         factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
-        return factor, self.bias[...] - mean * factor
+        return x * factor + (self.bias[...] - mean * factor)
 
     def _remember(self, mean: Array, variance: Array, count: int, pooled: Array | None) -> None:
         """Takes in mean and variance [groups, C] of groups of `count` values each."""
