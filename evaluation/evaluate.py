@@ -11,7 +11,6 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from evaluation import inputs, metrics, parallel
-from vision_models.compilation import compiler_options
 
 Totals = dict[str, Array]
 Step = Callable[[Any, Any, dict[str, Array], dict[str, Array]], Totals]
@@ -61,7 +60,7 @@ class Evaluator:
             ),
             out_specs=replicated,
         )
-        return jax.jit(sharded, compiler_options=compiler_options())
+        return jax.jit(sharded)
 
     def log_probabilities(
         self, params: Any, statistics: Any, normalization: dict[str, Array], images: Array

@@ -14,7 +14,6 @@ from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
 from training.mesh import abstract_arrays, param_specs, shardings
 from training.recipe import Recipe
-from vision_models.compilation import compiler_options
 from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
 
@@ -278,7 +277,6 @@ def make_train_step(
         step,
         donate_argnums=0,
         out_shardings=(where, NamedSharding(mesh, replicated)),
-        compiler_options=compiler_options(),
     )
 
 
@@ -337,5 +335,4 @@ def make_pooling_step(
             in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
             out_specs=replicated,
         ),
-        compiler_options=compiler_options(),
     )
