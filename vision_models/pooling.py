@@ -3,7 +3,7 @@
 Arrays are channels-last, [batch, height, width, channels].
 
 XLA has an operation for windows and one for the gradient of their maximum, which GPUs and
-TPUs do well. On CPUs both are slow (`python -m benchmarks.layers`), so that there a pool is
+TPUs do well. On CPUs both are slow, the gradient five to thirty times, so that there a pool is
 written as operations on strided slices, one for each place in the window, which XLA fuses
 into a single pass over memory.
 """
