@@ -221,7 +221,7 @@ def train(
         # done before an interruption is not done again: an empty interval is not
         # logged, and `evaluated` remembers the last evaluation.
         running: _Running | None = None  # the update that the devices are at
-        skipped_in_row, shown, compiled = 0, False, False
+        skipped_in_row, first = 0, step
 
         def wait_for_update() -> None:
             nonlocal running, skipped_in_row
@@ -315,17 +315,14 @@ def train(
 
             with clock.waiting_for_data():
                 batch = next(stream)
-            if writer is not None and not shown:
+            if writer is not None and step == first:
                 writer.write_images("training_images", _as_seen(batch, normalization, recipe), step)
-                shown = True
             profiler.before(step + 1)
             called = time.perf_counter()
             state, outcome = train_step(state, place(batch), normalization)
-            if not compiled:
-                compiled = True
-                if chief:
-                    taken = time.perf_counter() - called
-                    writers.say(f"training step compiled, or found compiled, in {taken:.1f} s")
+            if chief and step == first:
+                taken = time.perf_counter() - called
+                writers.say(f"training step compiled, or found compiled, in {taken:.1f} s")
             step += 1
             # The device computes while the next batch is fetched and copied; no more
             # than one step is queued behind the one that runs.

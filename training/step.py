@@ -273,11 +273,7 @@ def make_train_step(
     # would be compiled anew.
     abstract = abstract_state(network, optimizer, recipe, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(
-        step,
-        donate_argnums=0,
-        out_shardings=(where, NamedSharding(mesh, replicated)),
-    )
+    return jax.jit(step, donate_argnums=0, out_shardings=(where, NamedSharding(mesh, replicated)))
 
 
 def _over_parts(
@@ -334,5 +330,5 @@ def make_pooling_step(
             mesh=mesh,
             in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
             out_specs=replicated,
-        ),
+        )
     )
