@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import lax
 
 from vision_models import layers, pooling
 from vision_models.forward import Pass
@@ -114,6 +115,30 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
         x, kind, window=window, stride=stride, padding=((padding, padding),) * 2, ceil=ceil
     )
     np.testing.assert_allclose(ours[0], by_hand, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind, reduce, initial", [("max", lax.max, -np.inf), ("average", lax.add, 0)]
+)
+@pytest.mark.parametrize("window, stride", [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3), (16, 4)])
+def test_gradients_of_pools_equal_those_of_xlas_windows(kind, reduce, initial, window, stride):
+    """Few different values: of equal ones the first gets the gradient."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(0, 4, (2, 18, 17, 3)), jnp.float32)
+
+    def ours(x):
+        out = pooling.pool(x, kind, window=window, stride=stride)
+        return out if kind == "max" else out * window**2
+
+    def xlas(x):
+        sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
+        return lax.reduce_window(x, np.float32(initial), reduce, sizes, strides, "VALID")
+
+    out, back = jax.vjp(ours, x)
+    expected, expected_back = jax.vjp(xlas, x)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+    gradient = jnp.asarray(rng.normal(size=out.shape), jnp.float32)
+    np.testing.assert_allclose(back(gradient)[0], expected_back(gradient)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("side, size", [(14, 4), (7, 3), (6, 6), (5, 2)])
