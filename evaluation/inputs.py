@@ -14,7 +14,7 @@ Normalization = dict[str, Array]
 
 def window(image: Array, y: Array | int, x: Array | int, size: int) -> Array:
     """[height, width, 3] -> the size x size window at (y, x)."""
-    return lax.dynamic_slice(image, (y, x, 0), (size, size, 3))
+    return lax.dynamic_slice(image, (y, x, jnp.zeros_like(y)), (size, size, 3))
 
 
 def mirrored(image: Array, flip: Array) -> Array:
