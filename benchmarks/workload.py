@@ -159,11 +159,13 @@ def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     import jax
     import jax.numpy as jnp
 
+    from vision_models.compilation import compiler_options
+
     network = pure_network(case)
     params, statistics = jax.jit(network.init)(jax.random.key(0))
     pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
     images = jax.device_put(jnp.asarray(pixels, case.dtype))
-    apply = jax.jit(network.apply)
+    apply = jax.jit(network.apply, compiler_options=compiler_options())
     logits: Any = None
 
     def work() -> None:

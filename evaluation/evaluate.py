@@ -11,6 +11,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from evaluation import inputs, metrics, parallel
+from vision_models.compilation import compiler_options
 
 Totals = dict[str, Array]
 Step = Callable[[Any, Any, dict[str, Array], dict[str, Array]], Totals]
@@ -60,7 +61,7 @@ class Evaluator:
             ),
             out_specs=replicated,
         )
-        return jax.jit(sharded)
+        return jax.jit(sharded, compiler_options=compiler_options())
 
     def log_probabilities(
         self, params: Any, statistics: Any, normalization: dict[str, Array], images: Array

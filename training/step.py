@@ -14,6 +14,7 @@ from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
 from training.mesh import abstract_arrays, param_specs, shardings
 from training.recipe import Recipe
+from vision_models.compilation import compiler_options
 from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
 
@@ -273,7 +274,12 @@ def make_train_step(
     # would be compiled anew.
     abstract = abstract_state(network, optimizer, recipe, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(step, donate_argnums=0, out_shardings=(where, NamedSharding(mesh, replicated)))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(where, NamedSharding(mesh, replicated)),
+        compiler_options=compiler_options(),
+    )
 
 
 def _over_parts(
@@ -330,5 +336,6 @@ def make_pooling_step(
             mesh=mesh,
             in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
             out_specs=replicated,
-        )
+        ),
+        compiler_options=compiler_options(),
     )
