@@ -160,12 +160,13 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
     """Training and evaluation; `begun` if the workdir holds a checkpoint."""
     import input_pipeline
     import training
-    from vision_models.compilation import keep_compiled
+    from vision_models.xla import keep_compiled, keep_memory
 
     try:
         input_pipeline.check_fields(config.data)
         keep_compiled(cache_dir(config) / "compiled")
         dataset = input_pipeline.open_data(config.data, cache_dir(config))
+        keep_memory()
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)
         listed = workdir / f"images{process_suffix()}.jsonl"

@@ -85,7 +85,9 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     from training.optimizer import Rate
     from training.recipe import Recipe
     from training.step import init_state, make_optimizer, make_train_step
+    from vision_models.xla import keep_memory
 
+    keep_memory()
     network = pure_network(case)
     mesh = meshes.make_mesh(network.towers, data=1, tower=1)
     recipe = Recipe(
@@ -159,8 +161,9 @@ def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     import jax
     import jax.numpy as jnp
 
-    from vision_models.compilation import compiler_options
+    from vision_models.xla import compiler_options, keep_memory
 
+    keep_memory()
     network = pure_network(case)
     params, statistics = jax.jit(network.init)(jax.random.key(0))
     pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60

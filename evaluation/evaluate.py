@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from evaluation import inputs, metrics, parallel
-from vision_models.compilation import compiler_options
+from vision_models.xla import compiler_options
 
 Totals = dict[str, Array]
 Step = Callable[[Any, Any, dict[str, Array], dict[str, Array]], Totals]

@@ -14,9 +14,9 @@ from evaluation import inputs, metrics, parallel
 from training import optimizer as optimizers
 from training.mesh import abstract_arrays, param_specs, shardings
 from training.recipe import Recipe
-from vision_models.compilation import compiler_options
 from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
+from vision_models.xla import compiler_options
 
 # params; statistics, BatchNorm's; optimizer; step, the updates made (int32); skipped, how many
 # of them were left out; skipped_in_row, how many of the last; learning_rate, of the last;

@@ -1,5 +1,6 @@
-"""How XLA is to compile these networks."""
+"""How XLA is to compile and run these networks."""
 
+import ctypes
 import functools
 import hashlib
 import platform
@@ -25,6 +26,26 @@ def compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:
         return {}
     return options
+
+
+# Of mallopt, in malloc.h of the GNU C library.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+def keep_memory() -> None:
+    """On CPUs memory that a program has freed stays with this process, for the next call.
+
+    Otherwise each training step gets its memory from the system anew, page by page, and all of
+    it zeroed, which takes up to a fourth of the step's time. To be called before JAX has
+    devices, and after `jax.distributed.initialize`. Does nothing on accelerators, nor without
+    the GNU C library.
+    """
+    # Programs then run on the thread that calls them, whose memory mallopt is about.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.default_backend() == "cpu" and platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_TRIM_THRESHOLD, -1)
+        library.mallopt(_MMAP_MAX, 0)
 
 
 def keep_compiled(directory: Path) -> None:

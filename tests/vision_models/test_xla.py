@@ -1,0 +1,50 @@
+import platform
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from vision_models.xla import compiler_options
+
+# Page faults of a call that needs 64 MiB for a while.
+FAULTS = """
+import resource, sys
+import jax, jax.numpy as jnp
+from vision_models.xla import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+work = jax.jit(lambda x: x @ x.T @ x)
+x = jnp.ones((4096, 16))
+for _ in range(3):
+    work(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    work(x).block_until_ready()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 4)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
+def test_memory_that_is_kept_is_not_asked_for_again():
+    """Counted in page faults, of 4 KiB each if nothing larger is to be had."""
+    faults = {
+        way: int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, way],
+                env={"JAX_PLATFORMS": "cpu", "PATH": ""},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for way in ("kept", "given back")
+    }
+    assert faults["given back"] > 1000
+    assert faults["kept"] < faults["given back"] / 20
+
+
+def test_options_are_ones_that_xla_knows():
+    """Otherwise there are none, and convolutions would be slow without a word."""
+    assert compiler_options()
+    jax.jit(lambda x: x + 1, compiler_options=compiler_options()).lower(1.0).compile()
