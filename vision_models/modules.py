@@ -182,13 +182,14 @@ class BatchNorm(nnx.Module):
         group = taken.group or len(x) * devices
         across = max(group // len(x), 1)  # devices that share a group
         groups = wide.reshape(-1, min(group, len(x)), *x.shape[1:])
-        mean = _over_neighbours(jnp.mean(groups, axis=(1, 2, 3)), across, taken.axis)
-        deviations = groups - mean[:, None, None, None]
-        variance = jnp.mean(jnp.square(deviations), axis=(1, 2, 3))
-        variance = _over_neighbours(variance, across, taken.axis)
+        out, mean, variance = layers.batch_normalization(
+            groups,
+            self.scale[...],
+            self.bias[...],
+            self.epsilon,
+            lambda values: _over_neighbours(values, across, taken.axis),
+        )
         self._remember(mean, variance, group * x.shape[1] * x.shape[2], taken.pooled)
-        spread = (slice(None), None, None, None)
-        out = self._normalized(groups, mean[spread], variance[spread])
         return out.reshape(x.shape).astype(x.dtype)
 
     def _normalized(self, x: Array, mean: Array, variance: Array) -> Array:
