@@ -15,9 +15,14 @@ def main() -> None:
     """Measures and prints."""
     sides.main(
         "inference",
-        workload.our_inference,
-        workload.their_inference,
-        passes=1,
+        "infer",
+        {
+            "ours": workload.our_inference,
+            "eager": workload.their_inference,
+            "compiled": workload.their_inference,
+        },
+        batches=workload.BATCHES,
+        flops=lambda network: 2 * workload.multiply_adds(network),
         description=__doc__.splitlines()[0],
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
+LESS_IS_BETTER = ("s", "ms", "error", "bytes", "MiB")
 
 
 def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, **more: Any) -> Row:
@@ -14,7 +15,7 @@ def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, *
 
     Args:
       name: `<case>/<network or preprocessing>`.
-      unit: of both numbers; `s`, `ms` or `error` if less is better, anything else if more is.
+      unit: of both numbers; one of `LESS_IS_BETTER`, or anything else if more is.
       ours, peer: the numbers; None where the peer is not installed.
       device: what it ran on.
       **more: what else was measured.
@@ -24,7 +25,7 @@ def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, *
     """
     ratio = None
     if peer is not None:
-        ratio = peer / ours if unit in ("s", "ms", "error") else ours / peer
+        ratio = peer / ours if unit in LESS_IS_BETTER else ours / peer
     return {
         "name": name,
         "device": device,

@@ -1,4 +1,4 @@
-"""The command line, the contest and the table that train_step and inference share."""
+"""The command line, the contest and the table of benchmarks that put PyTorch beside ours."""
 
 import argparse
 import dataclasses
@@ -8,67 +8,77 @@ import sys
 from collections.abc import Callable, Mapping
 
 from benchmarks import report, turns, workload
-from benchmarks.workload import BATCHES, Case
+from benchmarks.workload import Case
 
+# The keys of PyTorch's sides in a row.
+PYTORCH = {"eager": "pytorch_eager", "compiled": "pytorch_compiled"}
 Made = tuple[Callable[[], None], Callable[[], None]]
 
 
 def main(
-    name: str,
-    ours: Callable[[Case], Made],
-    theirs: Callable[[Case], Made],
+    module: str,
+    case: str,
+    makers: Mapping[str, Callable[[Case], Made]],
     *,
-    passes: int,
+    batches: Mapping[str, tuple[int, int]],
+    flops: Callable[[str], int],
     description: str,
+    noun: str = "networks",
 ) -> None:
     """Runs a benchmark, or is one of its contestants.
 
     Args:
-      name: of the benchmark's module, and before the slash in its rows.
-      ours, theirs: case -> (work, a wait for it).
-      passes: through the network in one piece of work: 1 forward, 3 with backward.
+      module: the benchmark's.
+      case: what comes before the slash in the names of its rows.
+      makers: of each side, `ours` and others, case -> (work, a wait for it). PyTorch's sides
+        are `eager` and `compiled`.
+      batches: images on a CPU and on an accelerator, of each thing that is measured.
+      flops: of one image, by its name.
       description: for --help.
+      noun: what `batches` lists.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="few turns, short ones")
-    parser.add_argument("--networks", nargs="+", choices=list(BATCHES), default=list(BATCHES))
-    parser.add_argument("--batch", type=int, help="images, of every network")
+    parser.add_argument(
+        f"--{noun}", nargs="+", choices=list(batches), default=list(batches), dest="names"
+    )
+    parser.add_argument("--batch", type=int, help=f"images, of all {noun}")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    makers = {"ours": ours, "eager": theirs, "compiled": theirs}
     if arguments.worker:
-        case = Case(**json.loads(arguments.worker))
-        turns.serve(lambda: workload.measured(case, makers[case.side](case)))
+        worker = Case(**json.loads(arguments.worker))
+        turns.serve(lambda: workload.measured(worker, makers[worker.side](worker), arguments.quick))
         return
     device = turns.run_apart(device_and_peak, arguments.dtype)
     rows = []
-    for network in arguments.networks:
-        batch = arguments.batch or BATCHES[network][device["platform"] != "cpu"]
-        cases = {
+    for name in arguments.names:
+        batch = arguments.batch or batches[name][device["platform"] != "cpu"]
+        sides = {
             side: dataclasses.asdict(
-                Case(side, network, batch, device["dtype"], 1.5 if arguments.quick else 5.0)
+                Case(side, name, batch, device["dtype"], 1.0 if arguments.quick else 5.0)
             )
             for side in makers
         }
-        found = turns.contest(f"benchmarks.{name}", cases, 3 if arguments.quick else 7)
+        found = turns.contest(
+            f"benchmarks.{module}", sides, 3 if arguments.quick else 7, quick=arguments.quick
+        )
         if not found["ours"]:
-            print(f"{name}/{network}: not measured", file=sys.stderr)
+            print(f"{case}/{name}: not measured", file=sys.stderr)
             continue
-        rows.append(row_of(name, network, batch, device, found, passes))
-        print(f"{name}/{network}: ratio {rows[-1]['ratio']}", file=sys.stderr, flush=True)
+        rows.append(row_of(f"{case}/{name}", batch, device, found, flops(name)))
+        print(f"{case}/{name}: ratio {rows[-1]['ratio']}", file=sys.stderr, flush=True)
     report.show(rows)
-    if len(rows) < len(arguments.networks):
+    if len(rows) < len(arguments.names):
         sys.exit(1)
 
 
 def row_of(
     name: str,
-    network: str,
     batch: int,
     device: Mapping[str, object],
     found: Mapping[str, list[turns.Measurement]],
-    passes: int,
+    flops: int,
 ) -> report.Row:
     """A line of the table: medians, and what they come to in FLOP/s."""
     speeds = {
@@ -78,38 +88,23 @@ def row_of(
     }
     memory = {side: measured[-1]["peak_bytes"] for side, measured in found.items() if measured}
     ours = speeds.pop("ours")
-    best = max(speeds, key=lambda side: speeds[side], default=None)
-    flops = ours * 2 * passes * multiply_adds(network)
+    theirs = {side: speed for side, speed in speeds.items() if side in PYTORCH}
+    best = max(theirs, key=lambda side: theirs[side], default=None)
     peak = device["peak_flops"]
     assert isinstance(peak, float)
     return report.row(
-        f"{name}/{network}",
+        name,
         "images/s",
         ours,
-        speeds[best] if best else None,
+        theirs[best] if best else None,
         device=str(device["name"]),
         peer_name=f"PyTorch {best}" if best else "",
         batch=batch,
         dtype=device["dtype"],
-        **{f"pytorch_{side}": round(speed, 2) for side, speed in speeds.items()},
-        tflops=round(flops / 1e12, 4),
-        share_of_peak=round(flops / peak, 3),
+        **{PYTORCH.get(side, side): round(speed, 2) for side, speed in speeds.items()},
+        tflops=round(ours * flops / 1e12, 4),
+        share_of_peak=round(ours * flops / peak, 3),
         peak_mib={side: round(value / 2**20) for side, value in memory.items()},
-    )
-
-
-def multiply_adds(network: str) -> int:
-    """Of one image, forward."""
-    from flax import nnx
-
-    import vision_models
-    from vision_models.analysis import multiply_adds as count
-
-    case = Case("ours", network, 1, "float32", 0)
-    return count(
-        nnx.eval_shape(
-            lambda: vision_models.create(network, num_classes=case.classes, rngs=nnx.Rngs(0))
-        )
     )
 
 

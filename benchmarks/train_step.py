@@ -18,9 +18,14 @@ def main() -> None:
     """Measures and prints."""
     sides.main(
         "train_step",
-        workload.our_training,
-        workload.their_training,
-        passes=3,
+        "train",
+        {
+            "ours": workload.our_training,
+            "eager": workload.their_training,
+            "compiled": workload.their_training,
+        },
+        batches=workload.BATCHES,
+        flops=lambda network: 6 * workload.multiply_adds(network),
         description=__doc__.splitlines()[0],
     )
 

@@ -27,7 +27,7 @@ def serve(prepare: Callable[[], Callable[[], Measurement]]) -> None:
 
 
 def contest(
-    module: str, cases: Mapping[str, Mapping[str, Any]], rounds: int
+    module: str, cases: Mapping[str, Mapping[str, Any]], rounds: int, *, quick: bool
 ) -> dict[str, list[Measurement]]:
     """Lets contestants take turns.
 
@@ -35,6 +35,7 @@ def contest(
       module: that is called as `python -m <module> --worker=<JSON>` for each.
       cases: JSON of each contestant, by name.
       rounds: measurements of each.
+      quick: passes on --quick.
 
     Returns:
       The measurements by name; of a contestant that failed, none (it has said why).
@@ -42,7 +43,8 @@ def contest(
     found: dict[str, list[Measurement]] = {name: [] for name in cases}
     processes = {
         name: subprocess.Popen(
-            [sys.executable, "-m", module, f"--worker={json.dumps(dict(case))}"],
+            [sys.executable, "-m", module, f"--worker={json.dumps(dict(case))}"]
+            + ["--quick"] * quick,
             cwd=Path(__file__).parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,7 +79,7 @@ def _answer(process: subprocess.Popen[str]) -> Measurement | None:
 
 
 def timed(work: Callable[[], None], finish: Callable[[], None], seconds: float) -> float:
-    """Seconds that one call of `work` takes, over as many as fill `seconds`, at least two.
+    """Seconds that one call of `work` takes, over as many as fill `seconds`.
 
     Args:
       work: may return before it is done.
@@ -85,7 +87,7 @@ def timed(work: Callable[[], None], finish: Callable[[], None], seconds: float) 
       seconds: to measure for.
     """
     count, start = 0, time.perf_counter()
-    while count < 2 or time.perf_counter() - start < seconds:
+    while not count or time.perf_counter() - start < seconds:
         work()
         if count % 4 == 3:  # not ever more in the queue
             finish()

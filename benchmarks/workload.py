@@ -29,15 +29,15 @@ class Case:
     """One contestant's work.
 
     Attributes:
-      side: `ours`, `eager` or `compiled` (PyTorch's).
-      network: a name of `BATCHES`.
+      side: `ours`, `eager` or `compiled` (PyTorch's), or another that a benchmark has.
+      name: of a network or a layer.
       batch: images.
       dtype: of the computation, float32 or bfloat16; parameters are float32.
       seconds: to measure for, each time.
     """
 
     side: str
-    network: str
+    name: str
     batch: int
     dtype: str
     seconds: float
@@ -45,12 +45,25 @@ class Case:
     @property
     def classes(self) -> int:
         """Logits."""
-        return CLASSES.get(self.network, 1000)
+        return CLASSES.get(self.name, 1000)
 
     @property
     def crop(self) -> int:
         """Pixels of an image's side."""
-        return CROPS.get(self.network, 224)
+        return CROPS.get(self.name, 224)
+
+
+def multiply_adds(network: str) -> int:
+    """Of one image, forward."""
+    from flax import nnx
+
+    import vision_models
+    from vision_models.analysis import multiply_adds as count
+
+    classes = Case("ours", network, 1, "float32", 0).classes
+    return count(
+        nnx.eval_shape(lambda: vision_models.create(network, num_classes=classes, rngs=nnx.Rngs(0)))
+    )
 
 
 def training_batch(case: Case) -> dict[str, np.ndarray]:
@@ -73,7 +86,7 @@ def pure_network(case: Case) -> Any:
     from vision_models.functional import functional
 
     return functional(
-        lambda rngs: vision_models.create(case.network, num_classes=case.classes, rngs=rngs)
+        lambda rngs: vision_models.create(case.name, num_classes=case.classes, rngs=rngs)
     )
 
 
@@ -127,7 +140,7 @@ def their_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(batch["label"].astype(np.int64)).to(device)
-    model = torch_networks.make(case.network, case.classes).to(device)
+    model = torch_networks.make(case.name, case.classes).to(device)
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(), 1e-6, momentum=0.9, weight_decay=5e-4, fused=True
@@ -191,7 +204,7 @@ def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]
     pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
-    model = torch_networks.make(case.network, case.classes).eval().to(device)
+    model = torch_networks.make(case.name, case.classes).eval().to(device)
     model = model.to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -208,11 +221,11 @@ def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]
 
 
 def measured(
-    case: Case, made: tuple[Callable[[], None], Callable[[], None]]
+    case: Case, made: tuple[Callable[[], None], Callable[[], None]], quick: bool
 ) -> Callable[[], turns.Measurement]:
     """Warms up; what is returned measures `images_per_second` and `peak_bytes`."""
     work, finish = made
-    for _ in range(3):  # compiles; chooses algorithms; PyTorch's compiler once more
+    for _ in range(2 if quick else 3):  # compiles; chooses algorithms
         work()
         finish()
 

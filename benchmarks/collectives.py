@@ -1,0 +1,90 @@
+"""What a compiled program sends between devices, read from its text."""
+
+import dataclasses
+import math
+import re
+
+_OPERATION = re.compile(
+    r"= (.+?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
+    r"(?:-start)?\(.*?replica_groups=(\S+?)(?:,\s|$)"
+)
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One exchange of a program, as each device takes part in it.
+
+    Attributes:
+      operation: `all-gather`, `all-reduce`, `reduce-scatter`, `all-to-all`, `collective-permute`.
+      elements: of each array that comes out.
+      bytes: of all of them.
+      groups: the numbers of the devices that exchange with each other.
+      scatters: is, or stands for, a reduce-scatter: XLA's CPU backend makes a sum of it of which
+        each device then takes its part.
+    """
+
+    operation: str
+    elements: tuple[int, ...]
+    bytes: int
+    groups: frozenset[frozenset[int]]
+    scatters: bool
+
+    @property
+    def sent(self) -> float:
+        """Bytes that each device sends, by the ring algorithm (Patarasuk and Yuan 2009)."""
+        count = len(next(iter(self.groups)))
+        share = (count - 1) / count
+        if self.operation == "reduce-scatter":  # what comes out is a part
+            return self.bytes * (count - 1)
+        twice = self.operation == "all-reduce" and not self.scatters
+        return self.bytes * share * (2 if twice else 1)
+
+
+def collectives(program: str, devices: int) -> list[Collective]:
+    """Every exchange of a compiled program.
+
+    Args:
+      program: `jax.stages.Compiled.as_text()`.
+      devices: it is for.
+
+    Raises:
+      ValueError: an exchange that is written in a way not known here.
+    """
+    found = []
+    for line in program.splitlines():
+        match = _OPERATION.search(line)
+        if match is None:
+            if re.search(r"= \S+ (collective|all-|reduce-scatter)", line):
+                raise ValueError(f"an exchange of unknown form: {line.strip()}")
+            continue
+        arrays = [
+            (dtype, math.prod(int(size) for size in shape.split(",") if size))
+            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1])
+        ]
+        found.append(
+            Collective(
+                operation=match[2],
+                elements=tuple(count for _, count in arrays),
+                bytes=sum(_BYTES[dtype] * count for dtype, count in arrays),
+                groups=_groups(match[3], devices),
+                scatters=match[2] == "reduce-scatter" or "reduce_scatter" in line,
+            )
+        )
+    return found
+
+
+def _groups(text: str, devices: int) -> frozenset[frozenset[int]]:
+    """From either notation of replica groups: {{0,1},{2,3}}, or [2,2]<=[2,2]T(1,0)."""
+    if text.startswith("{"):
+        return frozenset(
+            frozenset(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", text)
+        )
+    match = re.fullmatch(r"\[(\d+),(\d+)\]<=\[[\d,]+\](T\([\d,]+\))?", text)
+    if match is None:
+        raise ValueError(f"replica groups of unknown form: {text}")
+    rows, columns = int(match[1]), int(match[2])
+    order = list(range(devices))
+    if match[3]:
+        order = [row * rows + column for column in range(rows) for row in range(columns)]
+    return frozenset(frozenset(order[row * columns : (row + 1) * columns]) for row in range(rows))

@@ -1,0 +1,220 @@
+"""Single layers, forward and backward, beside PyTorch's and beside XLA's plain operations.
+
+    python -m benchmarks.layers [--quick] [--layers lrn1 ...] [--batch=N]
+        [--dtype=float32|bfloat16]
+
+The layers of these networks that are slow if written as a library has them: response
+normalisation, pools, convolutions in groups, sums over maps. `ours` is what `vision_models`
+computes, `xla` the same written the short way (windows, groups, JAX's own derivatives, XLA's
+default choices), and PyTorch's two sides are eager and compiled. All get channels-last maps in
+memory, and make the output and the gradients of the maps and of the parameters.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks import sides
+from benchmarks.workload import Case
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer of one of the networks.
+
+    Attributes:
+      kind: `lrn`, `pool`, `towers` (a convolution in two groups) or `norm` (BatchNorm).
+      maps: (height, width, channels) of its input.
+      window, stride, pad: of pools and convolutions, in pixels.
+      out: maps of a convolution's output.
+      batches: images on a CPU and on an accelerator.
+    """
+
+    kind: str
+    maps: tuple[int, int, int]
+    window: int = 0
+    stride: int = 1
+    pad: int = 0
+    out: int = 0
+    batches: tuple[int, int] = (32, 512)
+
+    @property
+    def flops(self) -> int:
+        """Operations of one image: the formula's forward, counted three times for both ways.
+
+        Of a response normalisation eleven a value, of a pool one for each place in a window,
+        of BatchNorm six.
+        """
+        height, width, channels = self.maps
+        if self.kind == "towers":
+            return 6 * height * width * self.window**2 * channels * self.out // 2
+        places = {"lrn": 11, "norm": 6, "pool": self.window**2 / self.stride**2}[self.kind]
+        return int(3 * places * math.prod(self.maps))
+
+
+LAYERS = {
+    "lrn1": Layer("lrn", (55, 55, 48)),  # AlexNet's, of one tower
+    "lrn2": Layer("lrn", (27, 27, 128)),
+    "pool1": Layer("pool", (55, 55, 96), 3, 2),
+    "pool_vgg": Layer("pool", (112, 112, 128), 2, 2, batches=(8, 256)),
+    "pool_inception": Layer("pool", (28, 28, 192), 3, 1, 1, batches=(16, 512)),
+    "pool_resnet": Layer("pool", (112, 112, 64), 3, 2, 1, batches=(8, 256)),
+    "conv2": Layer("towers", (27, 27, 96), 5, pad=2, out=256),  # AlexNet's
+    "conv4": Layer("towers", (13, 13, 384), 3, pad=1, out=384),
+    "norm_resnet": Layer("norm", (56, 56, 256), batches=(8, 256)),
+}
+
+
+def main() -> None:
+    """Measures and prints."""
+    sides.main(
+        "layers",
+        "layer",
+        {"ours": ours, "xla": plainly, "eager": theirs, "compiled": theirs},
+        batches={name: layer.batches for name, layer in LAYERS.items()},
+        flops=lambda name: LAYERS[name].flops,
+        description=__doc__.splitlines()[0],
+        noun="layers",
+    )
+
+
+def arrays(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Maps [B, H, W, C] and a kernel [window, window, C / 2, out], of noise."""
+    layer, rng = LAYERS[case.name], np.random.default_rng(0)
+    maps = rng.standard_normal((case.batch, *layer.maps), np.float32)
+    shape = layer.window, layer.window, layer.maps[2] // 2, max(layer.out, 1)
+    return maps, 0.05 * rng.standard_normal(shape, np.float32)
+
+
+def ours(case: Case) -> sides.Made:
+    """As the networks compute it."""
+    import jax.numpy as jnp
+
+    from vision_models import layers, pooling
+    from vision_models.xla import compiler_options, keep_memory
+
+    keep_memory()
+    layer = LAYERS[case.name]
+    pads = ((layer.pad, layer.pad),) * 2
+
+    def forward(x: Any, kernel: Any) -> Any:
+        if layer.kind == "lrn":
+            return layers.local_response_normalization(x)
+        if layer.kind == "pool":
+            return pooling.pool(x, "max", window=layer.window, stride=layer.stride, padding=pads)
+        if layer.kind == "norm":
+            ones = jnp.ones(x.shape[-1])
+            wide = layers.widened(x)[None]
+            out = layers.batch_normalization(wide, ones, 0 * ones, 1e-5, lambda mean: mean)[0]
+            return out[0].astype(x.dtype)
+        towers = zip(jnp.split(x, 2, -1), jnp.split(kernel, 2, -1), strict=True)
+        return jnp.concatenate(
+            [layers.convolve(part, own, padding=pads) for part, own in towers], -1
+        )
+
+    return _jax_work(case, forward, compiler_options())
+
+
+def plainly(case: Case) -> sides.Made:
+    """As a library's operations have it."""
+    import jax.numpy as jnp
+    from flax import nnx
+    from jax import lax
+
+    layer = LAYERS[case.name]
+    pads = ((layer.pad, layer.pad),) * 2
+
+    def forward(x: Any, kernel: Any) -> Any:
+        if layer.kind == "lrn":
+            wide = x.astype(jnp.float32)
+            sums = lax.reduce_window(wide * wide, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME")
+            return (wide * (2 + 1e-4 * sums) ** -0.75).astype(x.dtype)
+        if layer.kind == "pool":
+            window, strides = (layer.window,) * 2, (layer.stride,) * 2
+            return nnx.max_pool(x, window, strides=strides, padding=pads)
+        if layer.kind == "norm":
+            wide = x.astype(jnp.float32)
+            mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+            return ((wide - mean) * lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+        return lax.conv_general_dilated(
+            x,
+            kernel.astype(x.dtype),
+            (1, 1),
+            pads,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=2,
+        )
+
+    return _jax_work(case, forward, {})
+
+
+def _jax_work(
+    case: Case, forward: Callable[[Any, Any], Any], options: dict[str, str]
+) -> sides.Made:
+    import jax
+    import jax.numpy as jnp
+
+    maps, kernel = arrays(case)
+    x, own = jnp.asarray(maps, case.dtype), jnp.asarray(kernel)
+
+    @functools.partial(jax.jit, compiler_options=options)
+    def both_ways(x: Any, kernel: Any, gradient: Any) -> Any:
+        out, pull = jax.vjp(forward, x, kernel)
+        return out, pull(gradient)
+
+    shape = jax.eval_shape(forward, x, own)
+    gradient = jnp.asarray(np.random.default_rng(1).standard_normal(shape.shape), shape.dtype)
+    results: Any = None
+
+    def work() -> None:
+        nonlocal results
+        results = None  # its memory may be used again
+        results = both_ways(x, own, gradient)
+
+    return work, lambda: jax.block_until_ready(results)
+
+
+def theirs(case: Case) -> sides.Made:
+    """PyTorch's functions, with gradients as a module would get them."""
+    import torch
+    from torch.nn import functional as F
+
+    layer = LAYERS[case.name]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, case.dtype)
+    maps, kernel = arrays(case)
+    x = torch.from_numpy(maps.transpose(0, 3, 1, 2)).to(device, dtype)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
+    weight = weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
+    weight = weight.requires_grad_()
+    ones = torch.ones(layer.maps[2], device=device, requires_grad=True)
+    zeros = torch.zeros(layer.maps[2], device=device, requires_grad=True)
+    torch.backends.cudnn.benchmark = True
+
+    def forward(x: Any, weight: Any) -> Any:
+        if layer.kind == "lrn":
+            return F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
+        if layer.kind == "pool":
+            return F.max_pool2d(x, layer.window, layer.stride, layer.pad)
+        if layer.kind == "norm":
+            return F.batch_norm(x, None, None, ones, zeros, training=True)
+        return F.conv2d(x, weight, padding=layer.pad, groups=2)
+
+    if case.side == "compiled":
+        forward = torch.compile(forward)
+    gradient = torch.randn_like(forward(x, weight))
+
+    def work() -> None:
+        x.grad = weight.grad = None
+        forward(x, weight).backward(gradient)
+
+    return work, torch.cuda.synchronize if device == "cuda" else lambda: None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""How fast 1 to 256 accelerators train on paper, and how long a paper's run takes on them.
+
+    python -m benchmarks.scaling [--network=resnet50] [--images_per_second=2500] [--batch=256]
+        [--accelerator=v5e] [--per_host=8] [--input_images_per_second=9000]
+    python -m benchmarks.scaling --check [--quick]
+
+Data parallelism. What goes in was measured elsewhere: the images/s of one accelerator at a batch
+(`benchmarks.train_step`; where it is not given, measured here) and of one host's input
+(`benchmarks.input_pipeline`; without limit where it is not given). The gradients are summed by a
+ring over the accelerator's link, hidden behind the backward pass as far as that lasts. The first
+table shares out the paper's batch, the second gives each accelerator as many images as were
+measured; that needs a learning rate for large batches (Goyal et al. 2017).
+
+`--check` holds the same formula to what two processes of one core each reach here: predicted from
+one process alone and from the time of a sum over both, and measured.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machines, report, turns, workload
+
+# (batch, epochs, training images) of the papers' runs.
+PAPERS = {
+    "alexnet": (128, 90, 1_281_167),
+    "vgg_d": (256, 74, 1_281_167),
+    "googlenet": (32, 250, 1_281_167),
+    "resnet50": (256, 120, 1_281_167),
+    "cifar10_four_layer": (128, 140, 50_000),
+    "resnet20": (128, 164, 50_000),
+}
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a step of one accelerator is made of.
+
+    Attributes:
+      images_per_second: of one accelerator, computing.
+      gradient_bytes: that are summed over all of them.
+      link, latency: bytes/s and seconds of their exchanges.
+      per_host: accelerators that share one host's input.
+      input_images_per_second: of one host.
+      hidden: share of the computing behind which the sum can run.
+    """
+
+    images_per_second: float
+    gradient_bytes: float
+    link: float
+    latency: float
+    per_host: int
+    input_images_per_second: float
+    hidden: float = 2 / 3
+
+    def step(self, count: int, batch: int) -> tuple[float, str]:
+        """(seconds of a step of `batch` images on `count` accelerators, what bounds it)."""
+        computing = batch / count / self.images_per_second
+        summing = machines.all_reduce_seconds(self.gradient_bytes, count, self.link, self.latency)
+        seconds = computing + max(0.0, summing - self.hidden * computing)
+        bound = "computing" if summing <= self.hidden * computing else "exchange"
+        hosts = -(-count // self.per_host)
+        reading = batch / hosts / self.input_images_per_second
+        return (reading, "input") if reading > seconds else (seconds, bound)
+
+
+def main() -> None:
+    """Predicts, or checks the prediction."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
+    parser.add_argument("--network", choices=list(PAPERS), default="resnet50")
+    parser.add_argument("--images_per_second", type=float, help="of one accelerator")
+    parser.add_argument("--batch", type=int, help="of that measurement")
+    parser.add_argument("--accelerator", choices=list(machines.MACHINES), default="v5e")
+    parser.add_argument("--per_host", type=int, default=8, help="accelerators")
+    parser.add_argument("--input_images_per_second", type=float, default=float("inf"))
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(worker(**json.loads(arguments.worker))), flush=True)
+    elif arguments.check:
+        report.show([check(name, arguments.quick) for name in ("cifar10_four_layer", "alexnet")])
+    else:
+        report.show(predictions(arguments))
+
+
+def predictions(arguments: argparse.Namespace) -> list[report.Row]:
+    """A row for each number of accelerators, for the paper's batch and for growing ones."""
+    name, machine = arguments.network, machines.MACHINES[arguments.accelerator]
+    batch = arguments.batch or workload.BATCHES[name][0]
+    speed = arguments.images_per_second or turns.run_apart(images_per_second, name, batch)
+    plan = Plan(
+        images_per_second=speed,
+        gradient_bytes=4.0 * turns.run_apart(parameters, name),
+        link=machine.link,
+        latency=machine.latency,
+        per_host=arguments.per_host,
+        input_images_per_second=arguments.input_images_per_second,
+    )
+    papers_batch, epochs, images = PAPERS[name]
+    rows = []
+    for case, batch_on in (
+        ("scaling", lambda count: papers_batch),
+        ("scaling_batch", lambda count: batch * count),
+    ):
+        for count in COUNTS:
+            if count > batch_on(count):
+                continue
+            seconds, bound = plan.step(count, batch_on(count))
+            reached = batch_on(count) / seconds
+            rows.append(
+                report.row(
+                    f"{case}_{count}/{name}",
+                    "images/s",
+                    reached,
+                    None,
+                    device=f"{count} x {machine.name}, on paper",
+                    peer_name=f"{epochs * images / reached / 3600:.4g} h for {epochs} epochs, "
+                    f"batch {batch_on(count)}, bound by {bound}",
+                    batch=batch_on(count),
+                    bound=bound,
+                    share_of_linear=round(reached / (count * speed), 3),
+                    hours=float(f"{epochs * images / reached / 3600:.4g}"),
+                )
+            )
+    return rows
+
+
+def parameters(name: str) -> int:
+    """Trainable numbers of a network."""
+    import jax
+
+    network = workload.pure_network(workload.Case("ours", name, 1, "float32", 0))
+    shapes = jax.eval_shape(network.init, jax.random.key(0))[0]
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+
+
+def images_per_second(name: str, batch: int) -> float:
+    """Of the training step, on this machine's first device."""
+    import jax
+
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    case = workload.Case("ours", name, batch, dtype, 5.0)
+    measure = workload.measured(case, workload.our_training(case), quick=True)
+    return float(measure()["images_per_second"])
+
+
+def check(name: str, quick: bool) -> report.Row:
+    """Two processes of one core each: `ours` is what they reach, `peer` what was predicted."""
+    batch, rounds = workload.BATCHES[name][0] // 2, 2 if quick else 5
+    alone, sums, both = [], [], []
+    for _ in range(rounds):
+        alone.append(launch(1, name, batch)[0]["step"])
+        pair = launch(2, name, batch)
+        sums.append(max(found["sum"] for found in pair))
+        both.append(max(found["step"] for found in pair))
+    size = 4.0 * turns.run_apart(parameters, name)
+    # As a link: the sum of two sends all bytes over it once. Gloo's sum runs after the backward
+    # pass, on the core that computes: nothing hides it.
+    plan = Plan(
+        batch / statistics.median(alone),
+        size,
+        size / statistics.median(sums),
+        0.0,
+        1,
+        float("inf"),
+        hidden=0.0,
+    )
+    expected = 2 * batch / plan.step(2, 2 * batch)[0]
+    measured = 2 * batch / statistics.median(both)
+    return report.row(
+        f"scaling_check/{name}",
+        "images/s",
+        measured,
+        expected,
+        device=f"{report.cpu_name()}, 2 processes of a core each",
+        peer_name="predicted",
+        batch=2 * batch,
+        one_process=round(plan.images_per_second, 2),
+        sum_ms=round(1e3 * statistics.median(sums), 1),
+    )
+
+
+def launch(count: int, name: str, batch: int) -> list[dict[str, float]]:
+    """What so many processes measure, each on a core of its own, of so many images each."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    cores = sorted(os.sched_getaffinity(0))
+    started = []
+    for number in range(count):
+        case = {"name": name, "batch": batch, "number": number, "count": count, "address": address}
+        case["core"] = cores[number % len(cores)]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.scaling", f"--worker={json.dumps(case)}"],
+                cwd=Path(__file__).parent.parent,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    found = []
+    for process in started:
+        out, _ = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"a process of the check failed, code {process.returncode}")
+        found.append(json.loads(out.splitlines()[-1]))
+    return found
+
+
+def worker(
+    name: str, batch: int, number: int, count: int, address: str, core: int
+) -> dict[str, float]:
+    """Is one of the processes: seconds of a `step` and of a `sum` of its gradients' size."""
+    os.sched_setaffinity(0, {core})
+    import jax
+    from jax.sharding import PartitionSpec
+
+    jax.config.update("jax_platforms", "cpu")
+    if count > 1:
+        jax.distributed.initialize(address, count, number)
+    case = workload.Case("ours", name, batch, "float32", 0)
+    work, finish = workload.our_training(case)
+    found = {"step": _seconds(work, finish)}
+    if count > 1:
+        mesh = jax.make_mesh((count,), ("data",))
+        size = sum(leaf.size for leaf in jax.tree.leaves(_parameter_shapes(case)))
+        ones = jax.device_put(
+            np.ones(size, np.float32), jax.sharding.NamedSharding(mesh, PartitionSpec())
+        )
+        total = jax.jit(
+            jax.shard_map(
+                lambda x: jax.lax.psum(jax.lax.pcast(x, "data", to="varying"), "data"),
+                mesh=mesh,
+                in_specs=PartitionSpec(),
+                out_specs=PartitionSpec(),
+            )
+        )
+        result: Any = None
+
+        def sum_up() -> None:
+            nonlocal result
+            result = total(ones)
+
+        found["sum"] = _seconds(sum_up, lambda: jax.block_until_ready(result))
+    return found
+
+
+def _parameter_shapes(case: workload.Case) -> Any:
+    import jax
+
+    return jax.eval_shape(workload.pure_network(case).init, jax.random.key(0))[0]
+
+
+def _seconds(work: Any, finish: Any) -> float:
+    """The median of seven calls, after two."""
+    taken = []
+    for _ in range(9):
+        start = time.perf_counter()
+        work()
+        finish()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[2:])
+
+
+if __name__ == "__main__":
+    main()

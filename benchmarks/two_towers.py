@@ -1,0 +1,186 @@
+"""AlexNet's two towers on two devices beside pure data parallelism: bytes exchanged, and memory.
+
+    python -m benchmarks.two_towers [--quick] [--batch=128] [--share=0.3]
+
+Both are compiled for two CPU devices (and for one), and their programs read: what each device
+sends for an image, by ring algorithms, and what it must hold. Then a model says what that comes
+to in a step's time on the cards of 2012 and on two accelerators of today, `--share` being the
+part of the peak that computing reaches. `docs/two_towers.md` says what to make of it.
+"""
+
+import argparse
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks import collectives, machines, report, workload
+
+NETWORK = "alexnet"
+# (data, tower) of the mesh.
+MESHES = {"one": (1, 1), "towers": (1, 2), "data": (2, 1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled training step, on one of its devices.
+
+    Attributes:
+      sent: bytes that a device sends in a step, float32.
+      exchanges: of a step, of more than one number.
+      memory: bytes that a device holds: arguments, results and what lies between.
+      parameters: numbers that a device holds and updates.
+    """
+
+    sent: float
+    exchanges: int
+    memory: int
+    parameters: int
+
+
+def main() -> None:
+    """Compiles, predicts and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="nothing is left out: it is quick")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--share", type=float, default=0.3, help="of the peak that is reached")
+    arguments = parser.parse_args()
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 2)
+    programs = {name: compiled(*mesh, arguments.batch) for name, mesh in MESHES.items()}
+    report.show(
+        counted(programs, arguments.batch)
+        + [predicted(key, programs, arguments.batch, arguments.share) for key in machines.MACHINES]
+    )
+
+
+def compiled(data: int, tower: int, batch: int) -> Program:
+    """The training step for a mesh, compiled from shapes: nothing is allocated."""
+    import jax
+    import numpy as np
+
+    from evaluation import parallel
+    from training import mesh as meshes
+    from training.optimizer import Rate
+    from training.recipe import Recipe
+    from training.step import abstract_state, make_optimizer, make_train_step
+
+    case = workload.Case("ours", NETWORK, batch, "float32", 0)
+    network = workload.pure_network(case)
+    mesh = meshes.make_mesh(network.towers, data=data, tower=tower)
+    recipe = Recipe(rates=(Rate("", 0.01),), batch_size=batch)
+    optimizer = make_optimizer(
+        SimpleNamespace(momentum=0.9, weight_decay=5e-4, decay_biases=True, groups={}), network
+    )
+    state = abstract_state(network, optimizer, recipe, mesh)
+    rows = jax.sharding.NamedSharding(mesh, parallel.split(mesh, "data"))
+    images = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows)
+        for name, array in workload.training_batch(case).items()
+    }
+    whole = meshes.replicated(mesh)
+    normalization = {
+        "mean": jax.ShapeDtypeStruct((case.crop, case.crop, 3), np.float32, sharding=whole),
+        "deviation": jax.ShapeDtypeStruct((3,), np.float32, sharding=whole),
+    }
+    step: Any = make_train_step(network, optimizer, recipe, mesh)
+    program = step.lower(state, images, normalization).compile()
+    sizes = program.memory_analysis()
+    exchanges = collectives.collectives(program.as_text(), data * tower)
+    return Program(
+        sent=sum(exchange.sent for exchange in exchanges),
+        exchanges=sum(max(exchange.elements) > 1 for exchange in exchanges),
+        memory=sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        - sizes.alias_size_in_bytes
+        + sizes.temp_size_in_bytes,
+        parameters=sum(
+            int(np.prod(leaf.sharding.shard_shape(leaf.shape)))
+            for leaf in jax.tree.leaves(state["params"])
+        ),
+    )
+
+
+def counted(programs: dict[str, Program], batch: int) -> list[report.Row]:
+    """Bytes of an image and memory of a device: `ours` is towers, `peer` data parallelism."""
+    towers, data, one = programs["towers"], programs["data"], programs["one"]
+    shared: dict[str, Any] = {
+        "device": "2 CPU devices, compiled only",
+        "peer_name": "data parallelism",
+        "batch": batch,
+    }
+    return [
+        report.row(
+            f"sent_per_image/{NETWORK}",
+            "bytes",
+            towers.sent / batch,
+            data.sent / batch,
+            exchanges={"towers": towers.exchanges, "data": data.exchanges},
+            equal_at_batch=round(data.sent / (towers.sent / batch)),
+            **shared,
+        ),
+        report.row(
+            f"memory_per_device/{NETWORK}",
+            "MiB",
+            towers.memory / 2**20,
+            data.memory / 2**20,
+            one_device=round(one.memory / 2**20),
+            parameters={"towers": towers.parameters, "data": data.parameters},
+            **shared,
+        ),
+    ]
+
+
+def predicted(key: str, programs: dict[str, Program], batch: int, share: float) -> report.Row:
+    """A step's time on two of a machine: `ours` is towers, `peer` data parallelism."""
+    machine = machines.MACHINES[key]
+    times = {
+        name: seconds(machine, programs[name], name, batch, share) for name in ("towers", "data")
+    }
+    one = seconds(machine, programs["one"], "one", batch, share)
+    return report.row(
+        f"predicted_{key}/{NETWORK}",
+        "ms",
+        1e3 * times["towers"],
+        1e3 * times["data"],
+        device=f"2 x {machine.name}, on paper",
+        peer_name="data parallelism",
+        batch=batch,
+        share_of_peak=share,
+        one_device_ms=round(1e3 * one, 3),
+        exchange_ms={
+            name: round(1e3 * exchange_seconds(machine, programs[name], name), 3) for name in times
+        },
+        images_per_second={name: round(batch / value) for name, value in times.items()},
+    )
+
+
+def seconds(
+    machine: machines.Machine, program: Program, scheme: str, batch: int, share: float
+) -> float:
+    """Of a step: computing, exchanges, and the update, which reads and writes memory.
+
+    The exchanges of towers wait for what they send and are waited for. The sum of gradients runs
+    while the backward pass, two thirds of the computing, still goes on.
+    """
+    devices = 1 if scheme == "one" else 2
+    flops = 6 * workload.multiply_adds(NETWORK) * batch / devices
+    computing = flops / (machine.flops * share)
+    # Parameter, velocity and gradient are read, the first two written; float32.
+    update = 5 * 4 * program.parameters / machine.memory_bandwidth
+    exchanging = exchange_seconds(machine, program, scheme)
+    if scheme == "towers":
+        return computing + exchanging + update
+    return computing / 3 + max(2 / 3 * computing, exchanging) + update
+
+
+def exchange_seconds(machine: machines.Machine, program: Program, scheme: str) -> float:
+    """Of all exchanges of a step: latencies, and bytes over the link."""
+    # Activations travel in the dtype of the computation, gradients of parameters in float32.
+    size = program.sent * (machine.activation_bytes / 4 if scheme == "towers" else 1)
+    return size / machine.link + program.exchanges * machine.latency
+
+
+if __name__ == "__main__":
+    main()
