@@ -99,10 +99,10 @@ def predictions(arguments: argparse.Namespace) -> list[report.Row]:
     """A row for each number of accelerators, for the paper's batch and for growing ones."""
     name, machine = arguments.network, machines.MACHINES[arguments.accelerator]
     batch = arguments.batch or workload.BATCHES[name][0]
-    speed = arguments.images_per_second or turns.run_apart(images_per_second, name, batch)
+    speed = arguments.images_per_second or turns.run_apart(workload.images_per_second, name, batch)
     plan = Plan(
         images_per_second=speed,
-        gradient_bytes=4.0 * turns.run_apart(parameters, name),
+        gradient_bytes=4.0 * turns.run_apart(workload.parameters, name),
         link=machine.link,
         latency=machine.latency,
         per_host=arguments.per_host,
@@ -137,25 +137,6 @@ def predictions(arguments: argparse.Namespace) -> list[report.Row]:
     return rows
 
 
-def parameters(name: str) -> int:
-    """Trainable numbers of a network."""
-    import jax
-
-    network = workload.pure_network(workload.Case("ours", name, 1, "float32", 0))
-    shapes = jax.eval_shape(network.init, jax.random.key(0))[0]
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
-
-
-def images_per_second(name: str, batch: int) -> float:
-    """Of the training step, on this machine's first device."""
-    import jax
-
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    case = workload.Case("ours", name, batch, dtype, 5.0)
-    measure = workload.measured(case, workload.our_training(case), quick=True)
-    return float(measure()["images_per_second"])
-
-
 def check(name: str, quick: bool) -> report.Row:
     """Two processes of one core each: `ours` is what they reach, `peer` what was predicted."""
     batch, rounds = workload.BATCHES[name][0] // 2, 2 if quick else 5
@@ -165,7 +146,7 @@ def check(name: str, quick: bool) -> report.Row:
         pair = launch(2, name, batch)
         sums.append(max(found["sum"] for found in pair))
         both.append(max(found["step"] for found in pair))
-    size = 4.0 * turns.run_apart(parameters, name)
+    size = 4.0 * turns.run_apart(workload.parameters, name)
     # As a link: the sum of two sends all bytes over it once. Gloo's sum runs after the backward
     # pass, on the core that computes: nothing hides it.
     plan = Plan(
@@ -237,9 +218,9 @@ def worker(
     found = {"step": _seconds(work, finish)}
     if count > 1:
         mesh = jax.make_mesh((count,), ("data",))
-        size = sum(leaf.size for leaf in jax.tree.leaves(_parameter_shapes(case)))
         ones = jax.device_put(
-            np.ones(size, np.float32), jax.sharding.NamedSharding(mesh, PartitionSpec())
+            np.ones(workload.parameters(name), np.float32),
+            jax.sharding.NamedSharding(mesh, PartitionSpec()),
         )
         total = jax.jit(
             jax.shard_map(
@@ -257,12 +238,6 @@ def worker(
 
         found["sum"] = _seconds(sum_up, lambda: jax.block_until_ready(result))
     return found
-
-
-def _parameter_shapes(case: workload.Case) -> Any:
-    import jax
-
-    return jax.eval_shape(workload.pure_network(case).init, jax.random.key(0))[0]
 
 
 def _seconds(work: Any, finish: Any) -> float:

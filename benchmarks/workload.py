@@ -66,6 +66,16 @@ def multiply_adds(network: str) -> int:
     )
 
 
+def parameters(name: str) -> int:
+    """Trainable numbers of a network."""
+    import jax
+
+    shapes = jax.eval_shape(
+        pure_network(Case("ours", name, 1, "float32", 0)).init, jax.random.key(0)
+    )
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes[0]))
+
+
 def training_batch(case: Case) -> dict[str, np.ndarray]:
     """A batch of noise, as the input pipeline makes them."""
     rng, size = np.random.default_rng(0), case.batch
@@ -248,3 +258,13 @@ def peak_bytes(case: Case) -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return turns.resident_bytes()
+
+
+def images_per_second(name: str, batch: int) -> float:
+    """Of the training step, on this machine's first device."""
+    import jax
+
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    case = Case("ours", name, batch, dtype, 5.0)
+    measure = measured(case, our_training(case), quick=True)
+    return float(measure()["images_per_second"])

@@ -16,7 +16,7 @@ from training.mesh import abstract_arrays, param_specs, shardings
 from training.recipe import Recipe
 from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
-from vision_models.xla import compiler_options
+from vision_models.xla import compiler_options, options_to_run_once
 
 # params; statistics, BatchNorm's; optimizer; step, the updates made (int32); skipped, how many
 # of them were left out; skipped_in_row, how many of the last; learning_rate, of the last;
@@ -79,7 +79,11 @@ def init_state(
     """
     abstract = abstract_state(network, optimizer, recipe, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    init = jax.jit(init_function(network, optimizer, recipe), out_shardings=where)
+    init = jax.jit(
+        init_function(network, optimizer, recipe),
+        out_shardings=where,
+        compiler_options=options_to_run_once(),
+    )
     return init(jax.random.fold_in(jax.random.key(recipe.seed), 0))
 
 

@@ -28,6 +28,15 @@ def compiler_options() -> dict[str, str]:
     return options
 
 
+def options_to_run_once() -> dict[str, int]:
+    """Options for `jax.jit` of a program that runs once, such as the draw of all parameters.
+
+    On CPUs it is compiled up to four times faster, to do the same as fast: what is left out
+    is LLVM's work on loops that are simple already.
+    """
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+
+
 # Of mallopt, in malloc.h of the GNU C library.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 

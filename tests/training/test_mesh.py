@@ -1,5 +1,4 @@
 import functools
-import re
 
 import jax
 import jax.monitoring as monitoring
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 
 import vision_models
+from benchmarks.collectives import collectives
 from training import TrainingError
 from training import mesh as meshes
 from training.optimizer import Rate
@@ -211,37 +211,6 @@ def test_each_of_two_devices_holds_half():
             assert held == (total + 4 * CLASSES) // 2
 
 
-def collectives(text):
-    """(operation, elements, replica groups) of every collective of a compiled program."""
-    found = []
-    for line in text.splitlines():
-        match = re.search(
-            r"= (.+?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
-            r"(?:-start)?\(.*?replica_groups=(\S+?)(?:,\s|$)",
-            line,
-        )
-        if match:
-            shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
-            elements = [int(np.prod([int(d) for d in s.split(",") if d] or [1])) for s in shapes]
-            found.append((match[2], elements, match[3]))
-        else:
-            assert not re.search(r"= \S+ (collective|all-|reduce-scatter)", line), line
-    return found
-
-
-def groups_of(text, devices):
-    """Which devices talk to each other, from either notation of replica groups."""
-    if text.startswith("{{"):
-        return {frozenset(map(int, g.split(","))) for g in re.findall(r"\{([\d,]+)\}", text)}
-    rows, columns, permutation = re.fullmatch(
-        r"\[(\d+),(\d+)\]<=\[[\d,]+\](T\([\d,]+\))?", text
-    ).groups()
-    grid = np.arange(devices)
-    if permutation:
-        grid = grid.reshape(int(columns), int(rows)).T
-    return {frozenset(row.tolist()) for row in grid.reshape(int(rows), int(columns))}
-
-
 def test_the_compiled_step_talks_only_where_the_paper_does():
     """On 2 x 2 devices, at full width: exchanges, gradient sums, scalar metrics."""
     network, mesh, step, state, mean = build((2, 2), full=True)
@@ -261,8 +230,8 @@ def test_the_compiled_step_talks_only_where_the_paper_does():
         )
     ]
     gathered, scattered, scores, summed, scalars = [], [], 0, [], 0
-    for operation, elements, groups in collectives(program):
-        where = groups_of(groups, 4)
+    for exchange in collectives(program, 4):
+        operation, elements, where = exchange.operation, exchange.elements, exchange.groups
         if where == across_towers and operation == "all-gather":
             gathered += elements
         elif where == across_towers and operation == "reduce-scatter":
@@ -279,7 +248,7 @@ def test_the_compiled_step_talks_only_where_the_paper_does():
             summed += [count for count in elements if count > 1]
             scalars += sum(count == 1 for count in elements)
         else:
-            raise AssertionError((operation, elements, groups))
+            raise AssertionError(exchange)
     assert sorted(gathered) == sorted(exchanges["all-gather"])
     assert sorted(scattered) == sorted(exchanges["all-gather"])
     assert scores == 1
@@ -310,7 +279,7 @@ def test_the_step_is_compiled_once():
 def test_one_device_needs_no_collectives():
     _, mesh, step, state, mean = build((1, 1))
     batch = meshes.batch_placer(mesh)(batch_at(0))
-    assert collectives(step.lower(state, batch, mean).compile().as_text()) == []
+    assert collectives(step.lower(state, batch, mean).compile().as_text(), 1) == []
 
 
 @pytest.mark.parametrize(

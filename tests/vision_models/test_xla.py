@@ -3,9 +3,10 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
-from vision_models.xla import compiler_options
+from vision_models.xla import compiler_options, options_to_run_once
 
 # Page faults of a call that needs 64 MiB for a while.
 FAULTS = """
@@ -48,3 +49,14 @@ def test_options_are_ones_that_xla_knows():
     """Otherwise there are none, and convolutions would be slow without a word."""
     assert compiler_options()
     jax.jit(lambda x: x + 1, compiler_options=compiler_options()).lower(1.0).compile()
+
+
+def test_a_program_that_runs_once_draws_the_same():
+    """Bit for bit, so that parameters do not depend on how their draw was compiled."""
+
+    def draw(key):
+        return jax.random.normal(key, (1000, 7)), jax.random.uniform(key, (999,))
+
+    assert options_to_run_once()
+    quick = jax.jit(draw, compiler_options=options_to_run_once())(jax.random.key(3))
+    jax.tree.map(np.testing.assert_array_equal, quick, jax.jit(draw)(jax.random.key(3)))
