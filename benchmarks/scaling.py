@@ -193,13 +193,10 @@ def launch(count: int, name: str, batch: int) -> list[dict[str, float]]:
                 text=True,
             )
         )
-    found = []
-    for process in started:
-        out, _ = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"a process of the check failed, code {process.returncode}")
-        found.append(json.loads(out.splitlines()[-1]))
-    return found
+    outputs = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit("error: a process of the check failed; what it said is above")
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
 
 
 def worker(

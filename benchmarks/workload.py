@@ -101,7 +101,7 @@ def pure_network(case: Case) -> Any:
 
 
 def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """(one training step, a wait for all that were begun), on one device."""
+    """(one training step, a wait for all that were begun), on one device of each process."""
     import jax
 
     from training import mesh as meshes
@@ -112,9 +112,13 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
 
     keep_memory()
     network = pure_network(case)
-    mesh = meshes.make_mesh(network.towers, data=1, tower=1)
+    processes = jax.process_count()
+    mesh = meshes.make_mesh(network.towers, data=processes, tower=1)
     recipe = Recipe(
-        rates=(Rate("", 1e-6),), batch_size=case.batch, dtype=case.dtype, auxiliary_weight=ASIDE
+        rates=(Rate("", 1e-6),),
+        batch_size=case.batch * processes,
+        dtype=case.dtype,
+        auxiliary_weight=ASIDE,
     )
     optimizer = make_optimizer(
         SimpleNamespace(momentum=0.9, weight_decay=5e-4, decay_biases=True, groups={}), network

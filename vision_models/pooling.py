@@ -130,8 +130,7 @@ def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) 
 def _over_windows_forward(
     x: Array, kind: str, window: int, stride: int, pads: Padding
 ) -> tuple[Array, Array]:
-    # A sum's gradient needs no more than the shape of what was summed.
-    return _over_windows(x, kind, window, stride, pads), x if kind == "max" else x[:0]
+    return _over_windows(x, kind, window, stride, pads), x
 
 
 def _over_windows_backward(
@@ -142,13 +141,7 @@ def _over_windows_backward(
         return _spread(gradient, first, x.shape[1:3], window, stride, pads)
 
     def elsewhere(x: Array, gradient: Array) -> Array:
-        def reduced(x: Array) -> Array:
-            return _reduced(x, kind, window, stride, pads)
-
-        if kind == "max":
-            return jax.vjp(reduced, x)[1](gradient)[0]
-        whole = jax.ShapeDtypeStruct((len(gradient), *x.shape[1:]), x.dtype)
-        return jax.linear_transpose(reduced, whole)(gradient)[0]
+        return jax.vjp(lambda x: _reduced(x, kind, window, stride, pads), x)[1](gradient)[0]
 
     return (lax.platform_dependent(x, gradient, cpu=on_cpu, default=elsewhere),)
 

@@ -50,7 +50,8 @@ def keep_memory() -> None:
     the GNU C library.
     """
     # Programs then run on the thread that calls them, whose memory mallopt is about.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if "jax_cpu_enable_async_dispatch" in jax.config.values:  # not of JAX's stable interface
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() == "cpu" and platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
         library.mallopt(_TRIM_THRESHOLD, -1)

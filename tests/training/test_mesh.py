@@ -4,6 +4,7 @@ import jax
 import jax.monitoring as monitoring
 import numpy as np
 import pytest
+from flax import nnx
 
 import vision_models
 from benchmarks.collectives import collectives
@@ -11,7 +12,7 @@ from training import TrainingError
 from training import mesh as meshes
 from training.optimizer import Rate
 from training.recipe import Recipe, check_batch_size
-from training.step import init_state, make_optimizer, make_train_step
+from training.step import abstract_state, init_state, make_optimizer, make_train_step
 from vision_models.forward import WHOLE_BATCH
 from vision_models.functional import functional, parameter_names
 from vision_models.network import Builder
@@ -92,17 +93,21 @@ def test_every_mesh_trains_alike(mesh_shape):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+SMALL = {
+    "resnet20": {"depth": 8},
+    "cifar10_four_layer": {"init_std_conv1": 0.05, "init_std": 0.05},
+}
+
+
 @functools.cache
-def residual_run(data):
-    """Five steps of an 8-layer residual network on `data` devices, in float64.
+def float64_run(name, data):
+    """Five steps of a network of `SMALL` on `data` devices, in float64.
 
     In float32 five steps show less: a ReLU whose input is nearer to 0 than rounding takes the
     other branch, and moves a gradient by a hundredth.
     """
     with jax.enable_x64(True):
-        network = functional(
-            lambda rngs: vision_models.create("resnet20", depth=8, image_size=SIZE // 2, rngs=rngs)
-        )
+        network = functional(lambda rngs: vision_models.create(name, **SMALL[name], rngs=rngs))
         mesh = meshes.make_mesh(1, data=data)
         optimizer = make_optimizer(Momentum, network)
         recipe = Recipe((Rate("", 0.05),), BATCH, dtype="float64")
@@ -125,17 +130,46 @@ def residual_run(data):
 
 
 @pytest.mark.parametrize("data", [2, 4])
-def test_batch_norm_sees_the_whole_batch_on_every_mesh(data):
+@pytest.mark.parametrize("name", SMALL)
+def test_batches_are_shared_out_exactly(name, data):
     """The same losses, parameters and statistics: no device has statistics of its own."""
-    ours, state = residual_run(data)
-    reference, expected = residual_run(1)
-    assert np.ptp(reference) > 0.05
+    ours, state = float64_run(name, data)
+    reference, expected = float64_run(name, 1)
+    assert np.ptp(reference) > 0.01
     np.testing.assert_allclose(ours, reference, rtol=1e-9)
     for name in ("statistics", "params"):
         for a, b in zip(jax.tree.leaves(state[name]), jax.tree.leaves(expected[name]), strict=True):
             assert b.dtype == np.float64
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9 * np.abs(b).max())
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(state["statistics"]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lenet5", "alexnet_owt", "alexnet_six_conv", "zfnet", "vgg_a_lrn", "googlenet",
+        "preact_resnet18", "all_cnn_c", "cifar10_11pct", "cifar10_13pct", "cifar10_18pct",
+    ],
+)  # fmt: skip
+def test_every_kind_of_layer_can_be_spread_over_devices(name):
+    """The step's program for two devices can be written; nothing is compiled."""
+    network = functional(lambda rngs: vision_models.create(name, num_classes=CLASSES, rngs=rngs))
+    abstract = nnx.eval_shape(
+        lambda: vision_models.create(name, num_classes=CLASSES, rngs=nnx.Rngs(0))
+    )
+    size, mesh = abstract.image_size, meshes.make_mesh(network.towers, data=2, tower=1)
+    optimizer, recipe = make_optimizer(Momentum, network), Recipe((Rate("", 0.01),), BATCH)
+    batch = batch_at(0) | {"image": np.zeros((BATCH, size, size, 3), np.uint8)}
+    normalization = {
+        "mean": np.zeros((size + 4, size + 4, 3), np.float32),
+        "deviation": np.ones(3, np.float32),
+    }
+    state = abstract_state(network, optimizer, recipe, mesh)
+    step = make_train_step(network, optimizer, recipe, mesh)
+    after, _ = jax.eval_shape(step, state, batch, normalization)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
 
 
 def with_a_side(rngs):
