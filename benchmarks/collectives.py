@@ -4,10 +4,13 @@ import dataclasses
 import math
 import re
 
+import numpy as np
+
 _OPERATION = re.compile(
-    r"= (.+?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
+    r"= (.+?) (all-gather|all-reduce|reduce-scatter|all-to-all)"
     r"(?:-start)?\(.*?replica_groups=(\S+?)(?:,\s|$)"
 )
+_OTHERS = re.compile(r"= .+? (?:all-|reduce-scatter|collective-|ragged-all)[\w-]*(?<!-done)\(")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 
 
@@ -16,7 +19,7 @@ class Collective:
     """One exchange of a program, as each device takes part in it.
 
     Attributes:
-      operation: `all-gather`, `all-reduce`, `reduce-scatter`, `all-to-all`, `collective-permute`.
+      operation: `all-gather`, `all-reduce`, `reduce-scatter` or `all-to-all`.
       elements: of each array that comes out.
       bytes: of all of them.
       groups: the numbers of the devices that exchange with each other.
@@ -55,7 +58,7 @@ def collectives(program: str, devices: int) -> list[Collective]:
     for line in program.splitlines():
         match = _OPERATION.search(line)
         if match is None:
-            if re.search(r"= \S+ (collective|all-|reduce-scatter)", line):
+            if _OTHERS.search(line):
                 raise ValueError(f"an exchange of unknown form: {line.strip()}")
             continue
         arrays = [
@@ -75,16 +78,16 @@ def collectives(program: str, devices: int) -> list[Collective]:
 
 
 def _groups(text: str, devices: int) -> frozenset[frozenset[int]]:
-    """From either notation of replica groups: {{0,1},{2,3}}, or [2,2]<=[2,2]T(1,0)."""
+    """From either notation: {{0,1},{2,3}} ({} for all), or [2,2]<=[2,2]T(1,0)."""
     if text.startswith("{"):
-        return frozenset(
-            frozenset(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", text)
-        )
-    match = re.fullmatch(r"\[(\d+),(\d+)\]<=\[[\d,]+\](T\([\d,]+\))?", text)
+        lists = re.findall(r"\{([\d,]+)\}", text) or [",".join(map(str, range(devices)))]
+        return frozenset(frozenset(map(int, numbers.split(","))) for numbers in lists)
+    match = re.fullmatch(r"\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
     if match is None:
         raise ValueError(f"replica groups of unknown form: {text}")
-    rows, columns = int(match[1]), int(match[2])
-    order = list(range(devices))
-    if match[3]:
-        order = [row * rows + column for column in range(rows) for row in range(columns)]
-    return frozenset(frozenset(order[row * columns : (row + 1) * columns]) for row in range(rows))
+    shape = [int(size) for size in match[3].split(",")]
+    order = np.arange(math.prod(shape)).reshape(shape)
+    if match[4]:
+        order = order.transpose([int(axis) for axis in match[4].split(",")])
+    rows = order.reshape(int(match[1]), int(match[2]))
+    return frozenset(frozenset(row) for row in rows.tolist())

@@ -7,7 +7,8 @@ The layers of these networks that are slow if written as a library has them: res
 normalisation, pools, convolutions in groups, sums over maps. `ours` is what `vision_models`
 computes, `xla` the same written the short way (windows, groups, JAX's own derivatives, XLA's
 default choices), and PyTorch's two sides are eager and compiled. All get channels-last maps in
-memory, and make the output and the gradients of the maps and of the parameters.
+memory, and make the output and the gradients of the maps and of the parameters. Both of JAX's
+keep their memory between calls (`vision_models.xla.keep_memory`).
 """
 
 import dataclasses
@@ -82,12 +83,20 @@ def main() -> None:
     )
 
 
-def arrays(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Maps [B, H, W, C] and a kernel [window, window, C / 2, out], of noise."""
+def arrays(case: Case) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Maps [B, H, W, C] of noise, and the parameters.
+
+    A kernel [window, window, C / 2, out]; scale and bias [C] of BatchNorm; or none.
+    """
     layer, rng = LAYERS[case.name], np.random.default_rng(0)
+    channels = layer.maps[2]
     maps = rng.standard_normal((case.batch, *layer.maps), np.float32)
-    shape = layer.window, layer.window, layer.maps[2] // 2, max(layer.out, 1)
-    return maps, 0.05 * rng.standard_normal(shape, np.float32)
+    if layer.kind == "norm":
+        return maps, (np.ones(channels, np.float32), np.zeros(channels, np.float32))
+    if layer.kind != "towers":
+        return maps, ()
+    shape = layer.window, layer.window, channels // 2, layer.out
+    return maps, (0.05 * rng.standard_normal(shape, np.float32),)
 
 
 def ours(case: Case) -> sides.Made:
@@ -101,17 +110,16 @@ def ours(case: Case) -> sides.Made:
     layer = LAYERS[case.name]
     pads = ((layer.pad, layer.pad),) * 2
 
-    def forward(x: Any, kernel: Any) -> Any:
+    def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
             return layers.local_response_normalization(x)
         if layer.kind == "pool":
             return pooling.pool(x, "max", window=layer.window, stride=layer.stride, padding=pads)
         if layer.kind == "norm":
-            ones = jnp.ones(x.shape[-1])
             wide = layers.widened(x)[None]
-            out = layers.batch_normalization(wide, ones, 0 * ones, 1e-5, lambda mean: mean)[0]
+            out = layers.batch_normalization(wide, *parameters, 1e-5, lambda mean: mean)[0]
             return out[0].astype(x.dtype)
-        towers = zip(jnp.split(x, 2, -1), jnp.split(kernel, 2, -1), strict=True)
+        towers = zip(jnp.split(x, 2, -1), jnp.split(parameters[0], 2, -1), strict=True)
         return jnp.concatenate(
             [layers.convolve(part, own, padding=pads) for part, own in towers], -1
         )
@@ -125,10 +133,13 @@ def plainly(case: Case) -> sides.Made:
     from flax import nnx
     from jax import lax
 
+    from vision_models.xla import keep_memory
+
+    keep_memory()
     layer = LAYERS[case.name]
     pads = ((layer.pad, layer.pad),) * 2
 
-    def forward(x: Any, kernel: Any) -> Any:
+    def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
             wide = x.astype(jnp.float32)
             sums = lax.reduce_window(wide * wide, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME")
@@ -139,10 +150,12 @@ def plainly(case: Case) -> sides.Made:
         if layer.kind == "norm":
             wide = x.astype(jnp.float32)
             mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
-            return ((wide - mean) * lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+            scale, bias = parameters
+            normalized = (wide - mean) * lax.rsqrt(variance + 1e-5)
+            return (scale * normalized + bias).astype(x.dtype)
         return lax.conv_general_dilated(
             x,
-            kernel.astype(x.dtype),
+            parameters[0].astype(x.dtype),
             (1, 1),
             pads,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -152,28 +165,26 @@ def plainly(case: Case) -> sides.Made:
     return _jax_work(case, forward, {})
 
 
-def _jax_work(
-    case: Case, forward: Callable[[Any, Any], Any], options: dict[str, str]
-) -> sides.Made:
+def _jax_work(case: Case, forward: Callable[..., Any], options: dict[str, str]) -> sides.Made:
     import jax
     import jax.numpy as jnp
 
-    maps, kernel = arrays(case)
-    x, own = jnp.asarray(maps, case.dtype), jnp.asarray(kernel)
+    maps, own = arrays(case)
+    x, parameters = jnp.asarray(maps, case.dtype), tuple(map(jnp.asarray, own))
 
     @functools.partial(jax.jit, compiler_options=options)
-    def both_ways(x: Any, kernel: Any, gradient: Any) -> Any:
-        out, pull = jax.vjp(forward, x, kernel)
+    def both_ways(gradient: Any, x: Any, *parameters: Any) -> Any:
+        out, pull = jax.vjp(forward, x, *parameters)
         return out, pull(gradient)
 
-    shape = jax.eval_shape(forward, x, own)
+    shape = jax.eval_shape(forward, x, *parameters)
     gradient = jnp.asarray(np.random.default_rng(1).standard_normal(shape.shape), shape.dtype)
     results: Any = None
 
     def work() -> None:
         nonlocal results
         results = None  # its memory may be used again
-        results = both_ways(x, own, gradient)
+        results = both_ways(gradient, x, *parameters)
 
     return work, lambda: jax.block_until_ready(results)
 
@@ -186,32 +197,36 @@ def theirs(case: Case) -> sides.Made:
     layer = LAYERS[case.name]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = getattr(torch, case.dtype)
-    maps, kernel = arrays(case)
+    maps, own = arrays(case)
     x = torch.from_numpy(maps.transpose(0, 3, 1, 2)).to(device, dtype)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-    weight = weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
-    weight = weight.requires_grad_()
-    ones = torch.ones(layer.maps[2], device=device, requires_grad=True)
-    zeros = torch.zeros(layer.maps[2], device=device, requires_grad=True)
+    parameters = []
+    for array in own:
+        if array.ndim == 1:
+            parameters.append(torch.from_numpy(array).to(device).requires_grad_())
+            continue
+        kernel = torch.from_numpy(array.transpose(3, 2, 0, 1)).to(device, dtype)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        parameters.append(kernel.requires_grad_())
     torch.backends.cudnn.benchmark = True
 
-    def forward(x: Any, weight: Any) -> Any:
+    def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
             return F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
         if layer.kind == "pool":
             return F.max_pool2d(x, layer.window, layer.stride, layer.pad)
         if layer.kind == "norm":
-            return F.batch_norm(x, None, None, ones, zeros, training=True)
-        return F.conv2d(x, weight, padding=layer.pad, groups=2)
+            return F.batch_norm(x, None, None, *parameters, training=True)
+        return F.conv2d(x, *parameters, padding=layer.pad, groups=2)
 
     if case.side == "compiled":
         forward = torch.compile(forward)
-    gradient = torch.randn_like(forward(x, weight))
+    gradient = torch.randn_like(forward(x, *parameters))
 
     def work() -> None:
-        x.grad = weight.grad = None
-        forward(x, weight).backward(gradient)
+        for array in (x, *parameters):
+            array.grad = None
+        forward(x, *parameters).backward(gradient)
 
     return work, torch.cuda.synchronize if device == "cuda" else lambda: None
 

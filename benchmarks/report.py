@@ -50,6 +50,19 @@ def show(rows: Sequence[Row]) -> None:
         print(json.dumps(r), flush=True)
 
 
+def positive(kind: type) -> Callable[[str], Any]:
+    """A type for argparse: a number above 0."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not value > 0:
+            raise ValueError(text)
+        return value
+
+    parse.__name__ = f"number above 0 ({kind.__name__})"
+    return parse
+
+
 def alternate(
     contestants: Sequence[Callable[[], float] | None], rounds: int
 ) -> list[list[float] | None]:

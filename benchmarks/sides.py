@@ -42,7 +42,7 @@ def main(
     parser.add_argument(
         f"--{noun}", nargs="+", choices=list(batches), default=list(batches), dest="names"
     )
-    parser.add_argument("--batch", type=int, help=f"images, of all {noun}")
+    parser.add_argument("--batch", type=report.positive(int), help=f"images, of all {noun}")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -6,6 +6,7 @@ every line that it reads.
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def contest(
             [sys.executable, "-m", module, f"--worker={json.dumps(dict(case))}"]
             + ["--quick"] * quick,
             cwd=Path(__file__).parent.parent,
+            # Otherwise JAX takes most of an accelerator's memory before it needs it.
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -41,9 +41,13 @@ def main() -> None:
     """Compiles, predicts and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="nothing is left out: it is quick")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--share", type=float, default=0.3, help="of the peak that is reached")
+    parser.add_argument("--batch", type=report.positive(int), default=128)
+    parser.add_argument(
+        "--share", type=report.positive(float), default=0.3, help="of the peak that is reached"
+    )
     arguments = parser.parse_args()
+    if arguments.batch % 2:
+        parser.error(f"--batch={arguments.batch}: two devices share it out; choose an even one")
     import jax
 
     jax.config.update("jax_platforms", "cpu")

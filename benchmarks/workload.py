@@ -264,11 +264,20 @@ def peak_bytes(case: Case) -> int:
     return turns.resident_bytes()
 
 
-def images_per_second(name: str, batch: int) -> float:
-    """Of the training step, on this machine's first device."""
+def images_per_second(name: str, batch: int | None) -> tuple[float, int]:
+    """(of the training step on this machine's first device, at which batch)."""
     import jax
 
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    case = Case("ours", name, batch, dtype, 5.0)
+    from vision_models.xla import keep_memory
+
+    keep_memory()
+    on_cpu = jax.default_backend() == "cpu"
+    case = Case(
+        "ours",
+        name,
+        batch or BATCHES[name][not on_cpu],
+        "float32" if on_cpu else "bfloat16",
+        5.0,
+    )
     measure = measured(case, our_training(case), quick=True)
-    return float(measure()["images_per_second"])
+    return float(measure()["images_per_second"]), case.batch

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.collectives import collectives
 from benchmarks.machines import all_reduce_seconds
-from benchmarks.scaling import COUNTS, Plan
+from benchmarks.scaling import COUNTS, Plan, launch
 from tests.conftest import ROOT
 
 
@@ -39,8 +39,17 @@ def test_both_notations_of_groups_and_the_bytes_of_each_operation():
     assert both.sent == 6 * 2 + 4  # twice half of it
     assert scatter.groups == both_ways([0, 1, 2, 3]) and scatter.sent == 2 * 4 * 3
     assert stands_for_one.scatters and stands_for_one.sent == 5 * 4 / 2
-    with pytest.raises(ValueError, match="unknown form"):
-        collectives("%e = f32[5] collective-broadcast(%w), replica_groups={{0,1}}", 2)
+    (everyone,) = collectives("%e = f32[3] all-reduce(%w), replica_groups={}, x", 4)
+    assert everyone.groups == both_ways([0, 1, 2, 3])
+    (turned,) = collectives("%e = f32[3] all-reduce(%w), replica_groups=[4,2]<=[2,2,2]T(0,2,1)", 8)
+    assert turned.groups == both_ways([0, 2], [1, 3], [4, 6], [5, 7])
+    assert collectives("%f = f32[3] all-reduce-done(%e)", 4) == []
+    for unknown in (
+        "%e = f32[5] collective-broadcast(%w), replica_groups={{0,1}}",
+        "%e = (f32[6]{0}, f32[6]{0}) collective-permute-start(%w), source_target_pairs={{0,1}}",
+    ):
+        with pytest.raises(ValueError, match="unknown form"):
+            collectives(unknown, 2)
 
 
 def both_ways(*groups):
@@ -85,6 +94,30 @@ def test_more_accelerators_never_take_longer_for_more_images():
     speeds = [256 * count / plan.step(count, 256 * count)[0] for count in COUNTS]
     assert speeds == sorted(speeds)
     assert all(speed <= 1000.0 * count + 1e-6 for speed, count in zip(speeds, COUNTS, strict=True))
+
+
+def test_the_calculator_names_what_it_needs():
+    for arguments, message in [
+        (["--images_per_second=100"], "at which --batch?"),
+        (["--images_per_second=0", "--batch=1"], "number above 0"),
+        (["--per_host=0"], "number above 0"),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.scaling", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and message in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_and_sum():
+    apart = launch("cifar10_four_layer", 8, together=False)
+    pair = launch("cifar10_four_layer", 8, together=True)
+    assert all(found["step"] > 0 for found in apart + pair)
+    assert all("sum" not in found for found in apart)
+    assert all(found["sum"] > 0 for found in pair)
 
 
 def test_the_calculator_prints_hours_for_every_count():
