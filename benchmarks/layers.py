@@ -216,8 +216,8 @@ def theirs(case: Case) -> sides.Made:
         if layer.kind == "pool":
             return F.max_pool2d(x, layer.window, layer.stride, layer.pad)
         if layer.kind == "norm":
-            return F.batch_norm(x, None, None, *parameters, training=True)
-        return F.conv2d(x, *parameters, padding=layer.pad, groups=2)
+            return F.batch_norm(x, None, None, parameters[0], parameters[1], training=True)
+        return F.conv2d(x, parameters[0], padding=layer.pad, groups=2)
 
     if case.side == "compiled":
         forward = torch.compile(forward)
