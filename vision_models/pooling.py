@@ -9,6 +9,7 @@ into a single pass over memory.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,12 @@ def pool(
 
     Returns:
       [batch, `pooled_size` of height, of width, channels], of the dtype of `x`.
+
+    Raises:
+      ValueError: more padding than a window has pixels, so that some would see nothing else.
     """
+    if max(itertools.chain(*padding)) >= window:
+        raise ValueError(f"padding {padding} of windows of {window}: at most {window - 1}")
     sizes = [
         pooled_size(size, window, stride, before, after, ceil)
         for size, (before, after) in zip(x.shape[1:3], padding, strict=True)
@@ -122,7 +128,13 @@ def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) 
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
     return lax.platform_dependent(
         x,
-        cpu=lambda x: _reduced_on_cpu(x, kind, window, stride, pads),
+        cpu=lambda x: _on_cpu(
+            x,
+            window,
+            stride,
+            pads,
+            lambda places: functools.reduce(_REDUCTIONS[kind][1], places.values()),
+        ),
         default=lambda x: _reduced(x, kind, window, stride, pads),
     )
 
@@ -137,7 +149,11 @@ def _over_windows_backward(
     kind: str, window: int, stride: int, pads: Padding, x: Array, gradient: Array
 ) -> tuple[Array]:
     def on_cpu(x: Array, gradient: Array) -> Array:
-        first = _first_maximum(x, window, stride, pads) if kind == "max" else None
+        first = None
+        if kind == "max":
+            dtype = np.min_scalar_type(window * window)  # of any place, and of none
+            combine = functools.partial(_first_maximum, dtype=dtype)
+            first = _on_cpu(x, window, stride, pads, combine)
         return _spread(gradient, first, x.shape[1:3], window, stride, pads)
 
     def elsewhere(x: Array, gradient: Array) -> Array:
@@ -162,34 +178,61 @@ def _reduced(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Ar
     )
 
 
-def _reduced_on_cpu(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
-    if stride > 1 and any(map(any, pads)):  # reading padding in strides is slower still
-        return _reduced(x, kind, window, stride, pads)
-    initial, reduce = _REDUCTIONS[kind]
-    return functools.reduce(reduce, _places(x, initial, window, stride, pads))
+def _on_cpu(
+    x: Array, window: int, stride: int, pads: Padding, combine: Callable[[dict[int, Array]], Array]
+) -> Array:
+    """What `combine` makes of the pixels of all windows, [B, H', W', C].
+
+    Windows that the border clips alike are a block. `combine` gets a block's pixels by their
+    place in the window, numbered in reading order, each [B, rows, columns, C].
+    """
+    rows = []
+    for top, height, down in _blocks(x.shape[1], window, stride, pads[0]):
+        row = []
+        for left, width, along in _blocks(x.shape[2], window, stride, pads[1]):
+            places = {
+                i * window + j: x[
+                    :,
+                    top + i : top + i + (height - 1) * stride + 1 : stride,
+                    left + j : left + j + (width - 1) * stride + 1 : stride,
+                ]
+                for i in down
+                for j in along
+            }
+            row.append(combine(places))
+        rows.append(jnp.concatenate(row, 2))
+    return jnp.concatenate(rows, 1)
 
 
-def _places(x: Array, initial: float, window: int, stride: int, pads: Padding) -> list[Array]:
-    """For each place in the window, in reading order, the pixels that windows have there."""
-    if any(map(any, pads)):
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=np.array(initial, x.dtype))
-    rows, columns = ((size - window) // stride * stride + 1 for size in x.shape[1:3])
-    return [
-        x[:, i : i + rows : stride, j : j + columns : stride]
-        for i in range(window)
-        for j in range(window)
-    ]
+def _blocks(
+    size: int, window: int, stride: int, pads: tuple[int, int]
+) -> list[tuple[int, int, range]]:
+    """Neighbouring windows along an axis that keep the same places when they are clipped.
+
+    Returns:
+      (coordinate of the first window, outside the map if it is below 0; how many windows;
+      places inside the map) of each block.
+    """
+    before, after = pads
+    count = (size + before + after - window) // stride + 1
+    starts = [number * stride - before for number in range(count)]
+    blocks = []
+    for (first, end), block in itertools.groupby(
+        starts, lambda start: (max(-start, 0), min(window, size - start))
+    ):
+        members = list(block)
+        blocks.append((members[0], len(members), range(first, end)))
+    return blocks
 
 
-def _first_maximum(x: Array, window: int, stride: int, pads: Padding) -> Array:
-    """The place in its window of each window's maximum, the first one, [B, H', W', C]."""
-    places = _places(x, -np.inf, window, stride, pads)
-    dtype = np.min_scalar_type(len(places))
-    largest, first = places[0], jnp.zeros(places[0].shape, dtype)
-    for number, pixels in enumerate(places[1:], 1):
-        first = jnp.where(pixels > largest, np.array(number, dtype), first)
+def _first_maximum(places: dict[int, Array], dtype: np.dtype) -> Array:
+    """The place of the maximum, the first one, as an integer of a dtype."""
+    (first, largest), *others = places.items()
+    at = jnp.full(largest.shape, first, dtype)
+    for place, pixels in others:
+        at = jnp.where(pixels > largest, np.array(place, dtype), at)
         largest = lax.max(largest, pixels)
-    return first
+    return at
 
 
 def _spread(
