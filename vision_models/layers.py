@@ -1,4 +1,4 @@
-"""What layers compute, as functions: neurons, initialisers, normalisations, convolution.
+"""What layers compute, as functions: neurons, initialisers, normalisations, dropout.
 
 Arrays are channels-last, [batch, height, width, channels]. Computation runs in
 the dtype of the input (parameters are cast to it), except where a docstring
@@ -12,8 +12,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-
-from vision_models.pooling import Padding
 
 
 def _relu(x: Array) -> Array:
@@ -102,18 +100,6 @@ def channel_sums(x: Array) -> Array:
         return rows.sum(1).reshape(groups, width, channels).sum(1)
 
     return lax.platform_dependent(x, cpu=rows_first, default=lambda x: x.sum((1, 2, 3)))
-
-
-@jax.custom_vjp
-def add_bias(x: Array, bias: Array) -> Array:
-    """[B, H, W, C] + [C], whose gradient is by `channel_sums`; reverse mode alone."""
-    return x + bias
-
-
-add_bias.defvjp(
-    lambda x, bias: (x + bias, None),
-    lambda _, gradient: (gradient, channel_sums(gradient[None])[0]),
-)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -304,30 +290,3 @@ def dropout(x: Array, rate: float, keys: Array | None, *, inverted: bool) -> Arr
 def fold_in_each(keys: Array, number: Array | int) -> Array:
     """`jax.random.fold_in` applied to each of the keys: [batch] -> [batch]."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
-
-
-def convolve(
-    x: Array,
-    kernel: Array,
-    bias: Array | None = None,
-    *,
-    stride: int = 1,
-    padding: Padding = ((0, 0), (0, 0)),
-) -> Array:
-    """Convolution plus bias.
-
-    Args:
-      x: [batch, height, width, in].
-      kernel: [kernel height, kernel width, in, out].
-      bias: [out].
-      stride: pixels between windows, the same in both directions.
-      padding: zeros before and after, ((top, bottom), (left, right)).
-    """
-    out = lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        window_strides=(stride, stride),
-        padding=padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return out if bias is None else add_bias(out, bias.astype(x.dtype))

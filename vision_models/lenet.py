@@ -14,6 +14,7 @@ from flax import nnx
 from jax import Array
 
 from vision_models import layers, modules, pooling
+from vision_models.convolution import convolve
 from vision_models.forward import Pass
 from vision_models.network import Builder, Network
 
@@ -79,7 +80,7 @@ class SparseConv(nnx.Module):
         planes = self.kernel[...]
         dense = jnp.zeros((*planes.shape[:2], 6, len(C3_TABLE)), planes.dtype)
         dense = dense.at[:, :, sources, made].set(planes)
-        return layers.neuron(self.neuron)(layers.convolve(x, dense, self.bias[...]))
+        return layers.neuron(self.neuron)(convolve(x, dense, self.bias[...]))
 
 
 class Subsample(nnx.Module):

@@ -15,6 +15,7 @@ from flax import nnx
 from jax import Array, lax
 
 from vision_models import layers, pooling
+from vision_models.convolution import convolve
 from vision_models.forward import Activations, Pass, each, first_tower, gather
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
@@ -53,7 +54,7 @@ class Conv(nnx.Module):
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, in] -> [B, H', W', out]."""
         bias = self.bias[...] if hasattr(self, "bias") else None
-        out = layers.convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
+        out = convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
         return layers.neuron(self.neuron)(out)
 
 

@@ -21,6 +21,7 @@ from flax import nnx
 from jax import Array, lax
 
 from vision_models import layers
+from vision_models.convolution import convolve
 from vision_models.forward import TOWER_AXIS, Activations, Pass, gather
 from vision_models.layers import Initializer
 from vision_models.modules import NO_PADDING, apply_dense
@@ -75,7 +76,7 @@ class TowerConv(nnx.Module):
         neuron = layers.neuron(self.neuron)
         return [
             neuron(
-                layers.convolve(
+                convolve(
                     _of_tower(x, tower),
                     self.kernel[tower],
                     self.bias[tower],

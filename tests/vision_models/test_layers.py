@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from vision_models import layers, pooling
+from vision_models.convolution import convolve
 from vision_models.forward import Pass
 from vision_models.functional import variables
 from vision_models.lenet import C3_TABLE, RBFHead, SparseConv, Subsample, digit_codes
@@ -221,7 +222,7 @@ def test_lenets_c3_reads_what_table_1_says():
             plane += 1
     assert plane == 60 == kernel.shape[-1]
     x = np.random.default_rng(0).normal(size=(3, 14, 14, 6)).astype(np.float32)
-    expected = layers.convolve(jnp.asarray(x), jnp.asarray(dense))
+    expected = convolve(jnp.asarray(x), jnp.asarray(dense))
     np.testing.assert_allclose(part(x, Pass(), ""), expected, rtol=1e-4, atol=1e-5)
     # Columns of the table: each map of S2 feeds ten of C3's.
     assert [sum(m in reads for reads in C3_TABLE) for m in range(6)] == [10] * 6

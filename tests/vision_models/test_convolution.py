@@ -1,0 +1,33 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from vision_models.convolution import convolve
+
+PADDINGS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((4, 4), (5, 4))]
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("width", [8, 9])
+@pytest.mark.parametrize("maps", [(3, 24), (24, 3), (16, 16), (24, 24)])
+def test_convolutions_and_their_gradients_equal_xlas(window, padding, width, maps):
+    """Few maps and many, an even and an odd number of columns, more padding than the window."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x = jnp.asarray(rng.normal(size=(2, 7, width, maps[0])))
+        kernel = jnp.asarray(rng.normal(size=(window, window, *maps)))
+
+        def xlas(x, kernel):
+            return lax.conv_general_dilated(
+                x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+
+        out, back = jax.vjp(lambda x, kernel: convolve(x, kernel, padding=padding), x, kernel)
+        expected, expected_back = jax.vjp(xlas, x, kernel)
+        np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
+        gradient = jnp.asarray(rng.normal(size=out.shape))
+        for ours, theirs in zip(back(gradient), expected_back(gradient), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-11)
