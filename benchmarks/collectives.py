@@ -8,7 +8,7 @@ import numpy as np
 
 _OPERATION = re.compile(
     r"= (.+?) (all-gather|all-reduce|reduce-scatter|all-to-all)"
-    r"(?:-start)?\(.*?replica_groups=(\S+?)(?:,\s|$)"
+    r"\(.*?replica_groups=(\S+?)(?:,\s|$)"
 )
 _OTHERS = re.compile(r"= .+? (?:all-|reduce-scatter|collective-|ragged-all)[\w-]*(?<!-done)\(")
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}

@@ -3,9 +3,9 @@
     python -m benchmarks.inference [--quick] [--networks alexnet ...] [--batch=N]
         [--dtype=float32|bfloat16]
 
-Both sides get images that are normalised already; PyTorch's, eager and compiled, as channels_last
-and in inference mode. Each is a process of its own; they take turns. `ratio` is to the faster of
-PyTorch's two.
+Both sides get images that are normalised already, and hold images and parameters in the dtype of
+the computation; PyTorch's, eager and compiled, are channels_last and in inference mode. Each is a
+process of its own; they take turns. `ratio` is to the faster of PyTorch's two.
 """
 
 from benchmarks import sides, workload

@@ -4,11 +4,11 @@
         [--dtype=float32|bfloat16]
 
 The layers of these networks that are slow if written as a library has them: response
-normalisation, pools, convolutions in groups, sums over maps. `ours` is what `vision_models`
-computes, `xla` the same written the short way (windows, groups, JAX's own derivatives, XLA's
-default choices), and PyTorch's two sides are eager and compiled. All get channels-last maps in
-memory, and make the output and the gradients of the maps and of the parameters. Both of JAX's
-keep their memory between calls (`vision_models.xla.keep_memory`).
+normalisation, pools, convolutions in groups or of few maps, sums over maps. `ours` is what
+`vision_models` computes, `xla` the same written the short way (windows, groups, JAX's own
+derivatives, XLA's default choices), and PyTorch's two sides are eager and compiled. All get
+channels-last maps in memory, and make the output and the gradients of the maps and of the
+parameters. Both of JAX's keep their memory between calls (`vision_models.xla.keep_memory`).
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Layer:
     """A layer of one of the networks.
 
     Attributes:
-      kind: `lrn`, `pool`, `towers` (a convolution in two groups) or `norm` (BatchNorm).
+      kind: `lrn`, `pool`, `conv`, `towers` (a convolution in two groups) or `norm` (BatchNorm).
       maps: (height, width, channels) of its input.
       window, stride, pad: of pools and convolutions, in pixels.
       out: maps of a convolution's output.
@@ -44,6 +44,11 @@ class Layer:
     batches: tuple[int, int] = (32, 512)
 
     @property
+    def groups(self) -> int:
+        """Of a convolution."""
+        return 2 if self.kind == "towers" else 1
+
+    @property
     def flops(self) -> int:
         """Operations of one image: the formula's forward, counted three times for both ways.
 
@@ -51,8 +56,8 @@ class Layer:
         of BatchNorm six.
         """
         height, width, channels = self.maps
-        if self.kind == "towers":
-            return 6 * height * width * self.window**2 * channels * self.out // 2
+        if self.kind in ("conv", "towers"):
+            return 6 * height * width * self.window**2 * channels * self.out // self.groups
         places = {"lrn": 11, "norm": 6, "pool": self.window**2 / self.stride**2}[self.kind]
         return int(3 * places * math.prod(self.maps))
 
@@ -66,6 +71,9 @@ LAYERS = {
     "pool_resnet": Layer("pool", (112, 112, 64), 3, 2, 1, batches=(8, 256)),
     "conv2": Layer("towers", (27, 27, 96), 5, pad=2, out=256),  # AlexNet's
     "conv4": Layer("towers", (13, 13, 384), 3, pad=1, out=384),
+    "conv_rgb": Layer("conv", (224, 224, 3), 3, pad=1, out=64, batches=(8, 256)),  # VGG's first
+    "conv_16": Layer("conv", (32, 32, 16), 3, pad=1, out=16, batches=(128, 1024)),  # ResNet-20's
+    "conv_vgg": Layer("conv", (56, 56, 256), 3, pad=1, out=256, batches=(8, 256)),
     "norm_resnet": Layer("norm", (56, 56, 256), batches=(8, 256)),
 }
 
@@ -86,16 +94,16 @@ def main() -> None:
 def arrays(case: Case) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Maps [B, H, W, C] of noise, and the parameters.
 
-    A kernel [window, window, C / 2, out]; scale and bias [C] of BatchNorm; or none.
+    A kernel [window, window, C or C / 2, out]; scale and bias [C] of BatchNorm; or none.
     """
     layer, rng = LAYERS[case.name], np.random.default_rng(0)
     channels = layer.maps[2]
     maps = rng.standard_normal((case.batch, *layer.maps), np.float32)
     if layer.kind == "norm":
         return maps, (np.ones(channels, np.float32), np.zeros(channels, np.float32))
-    if layer.kind != "towers":
+    if layer.kind not in ("conv", "towers"):
         return maps, ()
-    shape = layer.window, layer.window, channels // 2, layer.out
+    shape = layer.window, layer.window, channels // layer.groups, layer.out
     return maps, (0.05 * rng.standard_normal(shape, np.float32),)
 
 
@@ -120,6 +128,8 @@ def ours(case: Case) -> sides.Made:
             wide = layers.widened(x)[None]
             out = layers.batch_normalization(wide, *parameters, 1e-5, lambda mean: mean)[0]
             return out[0].astype(x.dtype)
+        if layer.kind == "conv":
+            return convolve(x, parameters[0], padding=pads)
         towers = zip(jnp.split(x, 2, -1), jnp.split(parameters[0], 2, -1), strict=True)
         return jnp.concatenate([convolve(part, own, padding=pads) for part, own in towers], -1)
 
@@ -158,7 +168,7 @@ def plainly(case: Case) -> sides.Made:
             (1, 1),
             pads,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=2,
+            feature_group_count=layer.groups,
         )
 
     return _jax_work(case, forward, {})
@@ -216,7 +226,7 @@ def theirs(case: Case) -> sides.Made:
             return F.max_pool2d(x, layer.window, layer.stride, layer.pad)
         if layer.kind == "norm":
             return F.batch_norm(x, None, None, parameters[0], parameters[1], training=True)
-        return F.conv2d(x, parameters[0], padding=layer.pad, groups=2)
+        return F.conv2d(x, parameters[0], padding=layer.pad, groups=layer.groups)
 
     if case.side == "compiled":
         forward = torch.compile(forward)

@@ -42,24 +42,25 @@ def contest(
       The measurements by name; of a contestant that failed, none (it has said why).
     """
     found: dict[str, list[Measurement]] = {name: [] for name in cases}
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", module, f"--worker={json.dumps(dict(case))}"]
-            + ["--quick"] * quick,
-            cwd=Path(__file__).parent.parent,
-            # Otherwise JAX takes most of an accelerator's memory before it needs it.
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name, case in cases.items()
-    }
+    processes: dict[str, subprocess.Popen[str]] = {}
     try:
-        ready = [name for name, process in processes.items() if _answer(process) is not None]
+        # One after another: a side that chooses its algorithms by trying them is alone then.
+        for name, case in cases.items():
+            processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module, f"--worker={json.dumps(dict(case))}"]
+                + ["--quick"] * quick,
+                cwd=Path(__file__).parent.parent,
+                # Otherwise JAX takes most of an accelerator's memory before it needs it.
+                env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            _answer(processes[name])
         for _ in range(rounds):
-            for name in ready:
-                process = processes[name]
+            for name, process in processes.items():
+                if process.poll() is not None:
+                    continue
                 assert process.stdin is not None
                 print(file=process.stdin, flush=True)
                 measured = _answer(process)
@@ -73,11 +74,13 @@ def contest(
 
 
 def _answer(process: subprocess.Popen[str]) -> Measurement | None:
+    """The next measurement; None, and the process has ended, if there is none."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(_MARK):
             return json.loads(line.removeprefix(_MARK))
         sys.stderr.write(line)
+    process.wait()
     return None
 
 

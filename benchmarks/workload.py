@@ -193,6 +193,7 @@ def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     keep_memory()
     network = pure_network(case)
     params, statistics = jax.jit(network.init)(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: leaf.astype(case.dtype), params)
     pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
     images = jax.device_put(jnp.asarray(pixels, case.dtype))
     apply = jax.jit(network.apply, compiler_options=compiler_options())
@@ -215,20 +216,18 @@ def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]
     from benchmarks import torch_networks
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, case.dtype)
     pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
-    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device, dtype)
     images = images.contiguous(memory_format=torch.channels_last)
-    model = torch_networks.make(case.name, case.classes).eval().to(device)
+    model = torch_networks.make(case.name, case.classes).eval().to(device, dtype)
     model = model.to(memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     forward = torch.compile(model) if case.side == "compiled" else model
 
     def work() -> None:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"),
-        ):
+        with torch.inference_mode():
             forward(images)
 
     return work, torch.cuda.synchronize if device == "cuda" else lambda: None
@@ -252,7 +251,7 @@ def measured(
 
 def peak_bytes(case: Case) -> int:
     """The most memory in use so far: the accelerator's, or this process's on a CPU."""
-    if case.side == "ours":
+    if case.side not in ("eager", "compiled"):
         import jax
 
         stats = jax.local_devices()[0].memory_stats()

@@ -91,7 +91,7 @@ def channel_sums(x: Array) -> Array:
     """Sums over everything but groups and channels: [groups, n, H, W, C] -> [groups, C].
 
     On CPUs over rows first and then along them, because XLA sums many outer axes into few
-    channels five times slower.
+    channels far slower (docs/results.md).
     """
     groups, images, height, width, channels = x.shape
 

@@ -3,9 +3,10 @@
 Arrays are channels-last, [batch, height, width, channels].
 
 XLA has an operation for windows and one for the gradient of their maximum, which GPUs and
-TPUs do well. On CPUs both are slow, the gradient five to thirty times, so that there a pool is
-written as operations on strided slices, one for each place in the window, which XLA fuses
-into a single pass over memory.
+TPUs do well. On CPUs both are slow, the gradient several times (docs/results.md), so that there a
+pool is written as operations on strided slices, one for each place in the window, which XLA fuses
+into a single pass over memory: one for all windows that lie inside the map, and one for each
+block of those that its borders clip alike.
 """
 
 import functools
@@ -17,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+from vision_models.layers import widened
 
 POOLS = ("max", "average", "l2")
 Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros ((top, bottom), (left, right))
@@ -56,8 +59,8 @@ def pool(
 
     A window larger than the stride overlaps (Krizhevsky et al. 2012, section 3.4).
     Windows are clipped to the image: padding never is a maximum, and an average is over
-    the pixels there are, as in cuda-convnet. The gradient of a maximum goes to the first
-    pixel that has it, in reading order.
+    the pixels there are, as in cuda-convnet. Sums are taken in float32 at least. The gradient
+    of a maximum goes to the first pixel that has it, in reading order.
 
     Args:
       x: [batch, height, width, channels].
@@ -70,7 +73,8 @@ def pool(
       [batch, `pooled_size` of height, of width, channels], of the dtype of `x`.
 
     Raises:
-      ValueError: more padding than a window has pixels, so that some would see nothing else.
+      ValueError: maps smaller than a window, or as much padding as a window has pixels, so that
+        some would see nothing else.
     """
     if max(itertools.chain(*padding)) >= window:
         raise ValueError(f"padding {padding} of windows of {window}: at most {window - 1}")
@@ -78,21 +82,25 @@ def pool(
         pooled_size(size, window, stride, before, after, ceil)
         for size, (before, after) in zip(x.shape[1:3], padding, strict=True)
     ]
+    if min(sizes) < 1:
+        raise ValueError(f"maps of {x.shape[1]} x {x.shape[2]} in windows of {window}: too small")
     pads = tuple(
         (before, max((out - 1) * stride + window - size - before, 0))
         for size, out, (before, _) in zip(x.shape[1:3], sizes, padding, strict=True)
     )
     if kind == "max":
         return _over_windows(x, "max", window, stride, pads)
+    wide = widened(x)
     if kind == "l2":
-        squares = _over_windows(x * x, "sum", window, stride, pads)
-        return jnp.sqrt(squares + np.array(1e-12, x.dtype))
+        squares = _over_windows(wide * wide, "sum", window, stride, pads)
+        return jnp.sqrt(squares + np.array(1e-12, wide.dtype)).astype(x.dtype)
     covered = [
         _covered(size, window, stride, before, after)
         for size, (before, after) in zip(x.shape[1:3], pads, strict=True)
     ]
     counts = np.outer(*covered)[None, :, :, None]
-    return _over_windows(x, "sum", window, stride, pads) / counts.astype(x.dtype)
+    sums = _over_windows(wide, "sum", window, stride, pads)
+    return (sums / counts.astype(wide.dtype)).astype(x.dtype)
 
 
 def _covered(size: int, window: int, stride: int, before: int, after: int) -> np.ndarray:
@@ -128,13 +136,7 @@ def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) 
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
     return lax.platform_dependent(
         x,
-        cpu=lambda x: _on_cpu(
-            x,
-            window,
-            stride,
-            pads,
-            lambda places: functools.reduce(_REDUCTIONS[kind][1], places.values()),
-        ),
+        cpu=lambda x: _on_cpu(x, window, stride, pads, functools.partial(_combined, kind)),
         default=lambda x: _reduced(x, kind, window, stride, pads),
     )
 
@@ -223,6 +225,10 @@ def _blocks(
         members = list(block)
         blocks.append((members[0], len(members), range(first, end)))
     return blocks
+
+
+def _combined(kind: str, places: dict[int, Array]) -> Array:
+    return functools.reduce(_REDUCTIONS[kind][1], places.values())
 
 
 def _first_maximum(places: dict[int, Array], dtype: np.dtype) -> Array:

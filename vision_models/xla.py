@@ -13,10 +13,9 @@ import jax
 def compiler_options() -> dict[str, str]:
     """Options for `jax.jit(..., compiler_options=...)` of programs with convolutions.
 
-    On CPUs XLA of 2026 hands float32 convolutions to YNNPACK by default, whose weight
-    gradients of large maps are several times slower than those of Eigen
-    (`python -m benchmarks.layers`); matrix products stay there. Elsewhere, and where XLA does
-    not know the option, none.
+    On CPUs XLA of 2026 hands float32 convolutions to YNNPACK by default, which is slower at them
+    than Eigen, above all at gradients by the kernel (docs/results.md); matrix products stay there.
+    Elsewhere, and where XLA does not know the option, none.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if jax.default_backend() != "cpu":
@@ -31,7 +30,7 @@ def compiler_options() -> dict[str, str]:
 def options_to_run_once() -> dict[str, int]:
     """Options for `jax.jit` of a program that runs once, such as the draw of all parameters.
 
-    On CPUs it is compiled up to four times faster, gives the same numbers and runs no slower.
+    On CPUs it is compiled faster, for instructions that are less fast, and gives the same numbers.
     """
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
@@ -44,12 +43,13 @@ def keep_memory() -> None:
     """On CPUs memory that a program has freed stays with this process, for the next call.
 
     Otherwise each training step gets its memory from the system anew, page by page, and all of
-    it zeroed, which takes up to a fourth of the step's time. To be called before JAX has
+    it zeroed (docs/results.md has what that costs). To be called before JAX has
     devices, and after `jax.distributed.initialize`. Programs for the CPU then run while they
     are called, and not beside their caller. Memory is left alone where there is an
     accelerator, and where the C library is not GNU's.
     """
-    # On the calling thread, the main one, because malloc keeps large blocks for that alone.
+    # Run by the calling thread, the main one: what other threads allocate comes from arenas that
+    # hold no blocks above 64 MiB.
     if "jax_cpu_enable_async_dispatch" in jax.config.values:  # not of JAX's stable interface
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() == "cpu" and platform.libc_ver()[0] == "glibc":
@@ -62,7 +62,8 @@ def keep_compiled(directory: Path) -> None:
     """Keeps compiled programs in a directory, so that the next run need not compile them again.
 
     JAX's persistent compilation cache, a part for each kind of host, whose instructions the
-    programs may contain. A cache that the user chose (JAX_COMPILATION_CACHE_DIR) stays.
+    programs may contain; of programs that took a second or more to compile. A cache that the
+    user chose (JAX_COMPILATION_CACHE_DIR) stays.
 
     Args:
       directory: is made. Where that fails JAX says so, and compiles.

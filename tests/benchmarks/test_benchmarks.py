@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import report
+from benchmarks import report, turns
 from tests.conftest import ROOT
 
 
@@ -52,6 +52,23 @@ def test_contestants_take_turns():
     assert calls == ["a", "b", "a", "b"]
     assert results == [[1.0, 3.0], None, [2.0, 4.0]]
     assert [report.median(r) for r in results] == [2.0, None, 3.0]
+
+
+def test_a_contestant_that_dies_leaves_the_others(tmp_path, monkeypatch):
+    """It has answered once; the rounds go on without it."""
+    code = (
+        "import json, sys; from benchmarks import turns; "
+        "case = json.loads(sys.argv[1].removeprefix('--worker='))\n"
+        "def measure():\n"
+        "    case['lives'] -= 1\n"
+        "    if case['lives'] < 0: sys.exit('out of memory')\n"
+        "    return {'lives': case['lives']}\n"
+        "turns.serve(lambda: measure)"
+    )
+    (tmp_path / "contestant.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    found = turns.contest("contestant", {"a": {"lives": 1}, "b": {"lives": 9}}, 3, quick=False)
+    assert found == {"a": [{"lives": 0}], "b": [{"lives": 8}, {"lives": 7}, {"lives": 6}]}
 
 
 def test_faults_are_named():

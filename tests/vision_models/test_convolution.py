@@ -31,3 +31,7 @@ def test_convolutions_and_their_gradients_equal_xlas(window, padding, width, map
         gradient = jnp.asarray(rng.normal(size=out.shape))
         for ours, theirs in zip(back(gradient), expected_back(gradient), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-11)
+
+
+def test_no_images_have_no_output():
+    assert convolve(jnp.zeros((0, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))).shape == (0, 6, 6, 5)

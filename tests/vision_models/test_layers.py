@@ -118,28 +118,59 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
     np.testing.assert_allclose(ours[0], by_hand, rtol=1e-5, atol=1e-5)
 
 
+NONE = ((0, 0), (0, 0))
+
+
 @pytest.mark.parametrize(
     "kind, reduce, initial", [("max", lax.max, -np.inf), ("average", lax.add, 0)]
 )
-@pytest.mark.parametrize("window, stride", [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3), (16, 4)])
-def test_gradients_of_pools_equal_those_of_xlas_windows(kind, reduce, initial, window, stride):
+@pytest.mark.parametrize(
+    "window, stride, padding",
+    [
+        *((*sizes, NONE) for sizes in [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3), (16, 4)]),
+        *((3, stride, ((1, 1), (1, 1))) for stride in (1, 2, 3)),
+        *((5, stride, ((4, 1), (0, 3))) for stride in (1, 2, 3)),
+        (3, 2, ((0, 2), (1, 0))),
+        (2, 3, ((1, 1), (0, 1))),
+    ],
+)
+def test_gradients_of_pools_equal_those_of_xlas_windows(
+    kind, reduce, initial, window, stride, padding
+):
     """Few different values: of equal ones the first gets the gradient."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.integers(0, 4, (2, 18, 17, 3)), jnp.float32)
-
-    def ours(x):
-        out = pooling.pool(x, kind, window=window, stride=stride)
-        return out if kind == "max" else out * window**2
+    windows = (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *padding, (0, 0))
 
     def xlas(x):
-        sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
-        return lax.reduce_window(x, np.float32(initial), reduce, sizes, strides, "VALID")
+        return lax.reduce_window(x, np.float32(initial), reduce, *windows)
+
+    def ours(x):
+        out = pooling.pool(x, kind, window=window, stride=stride, padding=padding)
+        covered = lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, *windows)
+        return out if kind == "max" else out * covered
 
     out, back = jax.vjp(ours, x)
     expected, expected_back = jax.vjp(xlas, x)
     np.testing.assert_allclose(out, expected, rtol=1e-6)
     gradient = jnp.asarray(rng.normal(size=out.shape), jnp.float32)
     np.testing.assert_allclose(back(gradient)[0], expected_back(gradient)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["average", "l2"])
+def test_pools_of_bfloat16_sum_in_float32(kind):
+    x = jnp.ones((1, 20, 20, 1), jnp.bfloat16)  # 400 ones; sums of bfloat16 stay at 256
+    out = pooling.pool(x, kind, window=20, stride=1)
+    assert out.dtype == jnp.bfloat16
+    assert float(out[0, 0, 0, 0]) == {"average": 1, "l2": 20}[kind]
+
+
+def test_pools_that_cannot_be_are_named():
+    x = jnp.zeros((1, 4, 4, 1))
+    with pytest.raises(ValueError, match="maps of 4 x 4 in windows of 5: too small"):
+        pooling.pool(x, "max", window=5, stride=2)
+    with pytest.raises(ValueError, match=r"padding .* of windows of 2: at most 1"):
+        pooling.pool(x, "max", window=2, stride=2, padding=((0, 2), (0, 0)))
 
 
 @pytest.mark.parametrize("side, size", [(14, 4), (7, 3), (6, 6), (5, 2)])

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from vision_models.xla import compiler_options, options_to_run_once
 
 # Page faults of a call that needs 64 MiB for a while. Now and then a small array that came to lie
@@ -35,6 +36,7 @@ def test_memory_that_is_kept_is_not_asked_for_again():
         way: int(
             subprocess.run(
                 [sys.executable, "-c", FAULTS, way],
+                cwd=ROOT,
                 env={"JAX_PLATFORMS": "cpu", "PATH": ""},
                 capture_output=True,
                 text=True,
