@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import statistics
 import sys
@@ -50,6 +51,9 @@ def main(
         worker = Case(**json.loads(arguments.worker))
         turns.serve(lambda: workload.measured(worker, makers[worker.side](worker), arguments.quick))
         return
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed (pip install -e '.[torch]'): no peer", file=sys.stderr)
+        makers = {side: make for side, make in makers.items() if side not in PYTORCH}
     device = turns.run_apart(device_and_peak, arguments.dtype)
     rows = []
     for name in arguments.names:
