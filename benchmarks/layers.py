@@ -128,9 +128,8 @@ def ours(case: Case) -> sides.Made:
             wide = layers.widened(x)[None]
             out = layers.batch_normalization(wide, *parameters, 1e-5, lambda mean: mean)[0]
             return out[0].astype(x.dtype)
-        if layer.kind == "conv":
-            return convolve(x, parameters[0], padding=pads)
-        towers = zip(jnp.split(x, 2, -1), jnp.split(parameters[0], 2, -1), strict=True)
+        groups = (jnp.split(array, layer.groups, -1) for array in (x, parameters[0]))
+        towers = zip(*groups, strict=True)
         return jnp.concatenate([convolve(part, own, padding=pads) for part, own in towers], -1)
 
     return _jax_work(case, forward, compiler_options())

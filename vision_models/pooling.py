@@ -3,10 +3,10 @@
 Arrays are channels-last, [batch, height, width, channels].
 
 XLA has an operation for windows and one for the gradient of their maximum, which GPUs and
-TPUs do well. On CPUs both are slow, the gradient several times (docs/results.md), so that there a
-pool is written as operations on strided slices, one for each place in the window, which XLA fuses
-into a single pass over memory: one for all windows that lie inside the map, and one for each
-block of those that its borders clip alike.
+TPUs do well. On CPUs both are slow (docs/results.md), so that there a pool is written as
+operations on strided slices, one for each place in the window, which XLA fuses into a single pass
+over memory: one for all windows that lie inside the map, and one for each block of those that its
+borders clip alike.
 """
 
 import functools

@@ -13,9 +13,9 @@ import jax
 def compiler_options() -> dict[str, str]:
     """Options for `jax.jit(..., compiler_options=...)` of programs with convolutions.
 
-    On CPUs XLA of 2026 hands float32 convolutions to YNNPACK by default, which is slower at them
-    than Eigen, above all at gradients by the kernel (docs/results.md); matrix products stay there.
-    Elsewhere, and where XLA does not know the option, none.
+    On CPUs XLA of 2026 hands float32 convolutions to YNNPACK by default, which is slower at most
+    of them than Eigen (docs/results.md); matrix products stay there. Elsewhere, and where XLA
+    does not know the option, none.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if jax.default_backend() != "cpu":
@@ -30,7 +30,7 @@ def compiler_options() -> dict[str, str]:
 def options_to_run_once() -> dict[str, int]:
     """Options for `jax.jit` of a program that runs once, such as the draw of all parameters.
 
-    On CPUs it is compiled faster, for instructions that are less fast, and gives the same numbers.
+    On CPUs it is compiled faster, and gives the same numbers.
     """
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
@@ -43,8 +43,8 @@ def keep_memory() -> None:
     """On CPUs memory that a program has freed stays with this process, for the next call.
 
     Otherwise each training step gets its memory from the system anew, page by page, and all of
-    it zeroed (docs/results.md has what that costs). To be called before JAX has
-    devices, and after `jax.distributed.initialize`. Programs for the CPU then run while they
+    it zeroed (docs/results.md has what that costs). To be called before JAX has devices,
+    and after `jax.distributed.initialize`. Programs for the CPU then run while they
     are called, and not beside their caller. Memory is left alone where there is an
     accelerator, and where the C library is not GNU's.
     """

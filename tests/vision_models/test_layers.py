@@ -12,7 +12,7 @@ from vision_models.convolution import convolve
 from vision_models.forward import Pass
 from vision_models.functional import variables
 from vision_models.lenet import C3_TABLE, RBFHead, SparseConv, Subsample, digit_codes
-from vision_models.modules import BatchNorm, LocalResponseNorm
+from vision_models.modules import NO_PADDING, BatchNorm, LocalResponseNorm
 from vision_models.network import Block, Builder
 
 
@@ -118,16 +118,13 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
     np.testing.assert_allclose(ours[0], by_hand, rtol=1e-5, atol=1e-5)
 
 
-NONE = ((0, 0), (0, 0))
-
-
 @pytest.mark.parametrize(
     "kind, reduce, initial", [("max", lax.max, -np.inf), ("average", lax.add, 0)]
 )
 @pytest.mark.parametrize(
     "window, stride, padding",
     [
-        *((*sizes, NONE) for sizes in [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3), (16, 4)]),
+        *((*sizes, NO_PADDING) for sizes in [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3), (16, 4)]),
         *((3, stride, ((1, 1), (1, 1))) for stride in (1, 2, 3)),
         *((5, stride, ((4, 1), (0, 3))) for stride in (1, 2, 3)),
         (3, 2, ((0, 2), (1, 0))),
