@@ -30,7 +30,6 @@ from input_pipeline.errors import DataError
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
-FORMATS = ("raw", "jpeg")
 # What one interruption can cost: 800 MB of raw pixels at 256.
 EXAMPLES_PER_SHARD = 4096
 _ABOUT, _REPORT = "prepared.json", "report.jsonl"
