@@ -27,7 +27,7 @@ from typing import Any
 
 from absl import flags
 
-from configs import command_line
+from configs import command_line, notes
 from configs.common import ConfigError, to_steps
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
@@ -62,12 +62,42 @@ def main(argv: list[str]) -> int:
     try:
         arguments = command_line.parse(argv, values)
         command_line.check(arguments)
+        resolve_network(arguments)
     except ConfigError as error:
         return fail(error)
+    if not values.process_id:
+        for line in remarks(arguments, values.mode):
+            print(line)
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:
         return interrupted()
+
+
+def resolve_network(arguments: command_line.CommandLine) -> None:
+    """Makes the options of the config's network those that its name stands for.
+
+    Raises:
+      ConfigError: a name or an option that contradicts it.
+    """
+    import training
+
+    model = arguments.config.model.to_dict()
+    try:
+        fields = training.model_fields(model, arguments.overrides, arguments.written.model.name)
+    except training.TrainingError as error:
+        raise ConfigError(str(error)) from error
+    if arguments.renamed:
+        command_line.set_model(arguments.config, fields)
+
+
+def remarks(arguments: command_line.CommandLine, mode: str) -> list[str]:
+    """What a person who wrote this command line may not expect, a line each."""
+    config, written = arguments.config.to_dict(), arguments.written.to_dict()
+    return [
+        *notes.not_scaled(config, written, arguments.overrides),
+        *notes.without_effect(config, mode, arguments.overrides),
+    ]
 
 
 def interrupted() -> int:

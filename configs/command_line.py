@@ -36,7 +36,7 @@ class CommandLine:
       variant: after the colon, or "".
       overrides: path of each overridden field and the value it was given.
       source: what --config says.
-      network: name of the network in the file, which `model.name` may override.
+      written: the config of the file, without the overrides.
     """
 
     config: ConfigDict
@@ -44,12 +44,12 @@ class CommandLine:
     variant: str
     overrides: dict[str, Any]
     source: str
-    network: str | None
+    written: ConfigDict
 
     @property
     def renamed(self) -> bool:
         """Whether the network is another than the file's: its options are then that one's."""
-        return self.config.model.name != self.network
+        return self.config.model.name != self.written.model.name
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
@@ -95,8 +95,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
         if isinstance(value, tuple) and not all(isinstance(v, kind or int | float) for v in value):
             takes = f"texts, such as {before}" if kind else "numbers, such as '(1, 2)'"
             raise ConfigError(f"--config.{field}={fields.shown(value)}: {field} takes {takes}")
-    network = unchanged.model.name if "model" in unchanged else None
-    return CommandLine(config, Path(path).stem, variant, values | options, source, network)
+    return CommandLine(config, Path(path).stem, variant, values | options, source, unchanged)
 
 
 def check(parsed: CommandLine) -> None:
@@ -123,6 +122,12 @@ def check(parsed: CommandLine) -> None:
         fault = fields.fault(field, _get(parsed.config, field), network)
         if fault is not None:
             raise ConfigError(f"--config={parsed.source}: {fault}")
+
+
+def set_model(config: ConfigDict, model: dict[str, Any]) -> None:
+    """Replaces the fields `model`, whichever there were."""
+    with config.unlocked():
+        config.model = ConfigDict(model)
 
 
 def field_names(config: Any, prefix: str = "") -> Iterator[str]:

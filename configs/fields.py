@@ -300,8 +300,8 @@ def read(text: str, kind: Kind) -> Any:
         value = {"true": True, "false": False}.get(text.lower(), ast.literal_eval(text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return {"true": True, "false": False}.get(text.lower(), text)
-    if kind.type is tuple and not isinstance(value, tuple | list):
-        return (value,)
+    if kind.type is tuple:
+        return tuple(value) if isinstance(value, tuple | list) else (value,)
     whole_number = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if kind.type is float and whole_number else value
 

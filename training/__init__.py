@@ -6,6 +6,7 @@ from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
 from training.loop import Inputs, Schedule, schedule_from_config, train
 from training.mesh import process_share
+from training.network import model_fields
 from training.recipe import Recipe, recipe_from_config
 from training.task import (
     Task,
@@ -28,6 +29,7 @@ __all__ = [
     "initial_weights",
     "initialize_distributed",
     "leave",
+    "model_fields",
     "model_options",
     "normalization_for",
     "prepare",

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import vision_models
 from training.errors import TrainingError
 
 # Fields that do not change what a step computes; prefixes of their paths.
@@ -128,6 +129,8 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
             f"{path}: damaged ({error}); remove it, or choose another --workdir"
         ) from error
     now = flatten(config)
+    for fields in (saved, now):
+        _name_the_network(fields)
     # What is observed decides when a plateau lowers the rate.
     decisive = ("evaluate_every_",) if now.get("optimizer.plateau_patience") else ()
     differing = [
@@ -142,6 +145,13 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
             f"{workdir} holds a run with another config: {', '.join(differing)}. "
             "Choose another --workdir, or the same config"
         )
+
+
+def _name_the_network(fields: dict[str, Any]) -> None:
+    """Puts the name that says most in place of one that a network had before it got its own."""
+    options = {k.removeprefix("model."): v for k, v in fields.items() if k.startswith("model.")}
+    with contextlib.suppress(ValueError):  # of a name that is no longer there
+        fields["model.name"] = vision_models.name_of(options.pop("name", ""), options)
 
 
 def check_dataset(workdir: Path, fingerprint: str) -> None:

@@ -325,18 +325,20 @@ def _another_network(path: Path, found: str, name: str) -> WeightsError:
 
 def _same(one: str, other: str) -> bool:
     """Whether two names mean one network; options such as the number of towers aside."""
-    families = [{"alexnet", "alexnet_one_gpu", "alexnet_six_conv"}, {"vgg_a", "vgg_a_lrn"}]
-    if any({one, other} <= family for family in families):
-        return True
-    return vision_models.same_network(one, other)
+    families = [
+        {"alexnet", "alexnet_one_gpu", "alexnet_six_conv"},
+        {"lenet5", "lenet5_linear"},
+        {"vgg_a", "vgg_a_lrn", "vgg_a_bn"},
+        *({f"vgg_{letter}", f"vgg_{letter}_bn"} for letter in "bde"),
+    ]
+    one, other = vision_models.name_of(one, {}), vision_models.name_of(other, {})
+    return one == other or any({one, other} <= family for family in families)
 
 
 def _grows(source: str, target: str) -> bool:
     """Whether the target is a VGG network that starts from a trained A."""
     is_a = _same(source, "vgg_a")
-    return is_a and any(
-        vision_models.same_network(target, f"vgg_{letter}") for letter in ("b", "c", "d", "e")
-    )
+    return is_a and any(_same(target, f"vgg_{letter}") for letter in "bcde")
 
 
 def _abstract(name: str, options: Mapping[str, Any]) -> Network:
