@@ -180,8 +180,8 @@ def test_what_lies_there_besides_changes_nothing(tmp_path, capsys):
     (tmp_path / "damaged").mkdir()
     lay_strays(tmp_path / "damaged")
     others = [
-        "4 copy", "4 (conflicted copy)", "007", "step_9", "4.replaced.bak",
-        "4.orbax-checkpoint-tmp (copy)",
+        "4 copy", "4 (conflicted copy)", "007", "step_9", "4.replaced.bak", "my.replaced",
+        "copy of 4.orbax-checkpoint-tmp",
     ]  # fmt: skip
     for name in others:
         shutil.copytree(place / "4", place / name, symlinks=True)
