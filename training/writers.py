@@ -111,15 +111,8 @@ def _events_failed(failure: threading.ExceptHookArgs) -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line; a terminal, pipe or log file that is gone or full does not end a run."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        # What is left in the buffer would fail again when the process ends.
-        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    except OSError:
-        pass
+    """Prints a line, at once."""
+    print(line, flush=True)
 
 
 def picture(images: np.ndarray) -> np.ndarray:
