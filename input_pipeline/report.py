@@ -10,6 +10,8 @@ from typing import Any
 
 import tqdm
 
+from input_pipeline.names import shown
+
 # name, `repaired` or `left out`, reason
 Report = Callable[[str, str, str], None]
 
@@ -44,14 +46,14 @@ def reporter(path: Path | None) -> Report:
                 where = f"; listed in {path}"
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with open(path, "a") as file:
+                    with open(path, "a", encoding="utf-8") as file:
                         entry = {"image": name, "what": what, "reason": reason}
                         file.write(json.dumps(entry) + "\n")
                 except OSError as error:
                     where = f"; {path} cannot be written ({error.strerror})"
             if str(count).strip("0") == "1":
                 total = f" ({count} images {what} so far{where})"
-                print(f"warning: {name}: {what}: {reason}{total}", file=sys.stderr)
+                warn(f"{name}: {what}: {reason}{total}")
 
     return note
 
@@ -59,15 +61,21 @@ def reporter(path: Path | None) -> Report:
 def _lines(path: Path | None) -> list[str]:
     """Lines of a file, which is mended if its last line has no end; none if there is no file."""
     try:
-        if path is None or not path.exists():
+        if path is None or not path.is_file():
             return []
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8", errors="replace")
         if text and not text.endswith("\n"):
-            with open(path, "a") as file:
+            with open(path, "a", encoding="utf-8") as file:
                 file.write("\n")
         return text.splitlines()
     except (OSError, ValueError):
         return []
+
+
+def warn(line: str, word: str = "warning") -> None:
+    """Says a line on stderr; a terminal or pipe that is gone does not end the work."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{word}: {shown(line)}", file=sys.stderr, flush=True)
 
 
 def silent(name: str, what: str, reason: str) -> None:
