@@ -171,7 +171,19 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
     try:
         input_pipeline.check_fields(config.data)
         keep_compiled(cache_dir(config) / "compiled")
-        dataset = input_pipeline.open_data(config.data, cache_dir(config))
+        only = None
+        if mode == "evaluate":
+            only = config.evaluation.split or input_pipeline.REPORTED
+        known = training.known_classes(config, workdir, begun)
+        dataset = input_pipeline.open_data(
+            config.data, cache_dir(config), only=only, class_names=known
+        )
+        if mode == "train":
+            for split in ("train", "validation"):
+                dataset.examples(split)
+        if known is not None and (begun or mode == "evaluate"):
+            source = workdir if begun else config.init_from
+            training.check_classes(known, dataset.class_names, source)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)
@@ -303,7 +315,7 @@ def evaluate(
     batches = evaluation_stream(config, dataset, split, reading, task)
     images = None
     if initial is not None:
-        statistics = training_statistics(config, dataset, reading, initial)
+        statistics = training_statistics(config, None, reading, initial)
         images = normalization(config, statistics, initial)
     result = training.evaluate_network(
         config, task, batches, split, workdir, dataset.class_names, initial, images
@@ -331,12 +343,25 @@ def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task:
 
 
 def training_statistics(config: Any, dataset: Any, reading: Any, initial: Any) -> Any:
-    """Mean image and colours of the training set; None where neither is needed."""
+    """Mean image and colours of the training set; None where neither is needed.
+
+    `dataset` is None in evaluation, which has no colour noise and opens the training set only
+    for a mean that nothing else gives.
+    """
     import input_pipeline
 
     given = initial is not None and initial.normalization is not None
-    if not input_pipeline.needs_statistics(config.data, mean=not given):
+    colours = dataset is not None
+    if not input_pipeline.needs_statistics(config.data, mean=not given, colours=colours):
         return None
+    if dataset is None:
+        try:
+            dataset = input_pipeline.open_data(config.data, cache_dir(config), only="train")
+        except input_pipeline.DataError as error:
+            raise input_pipeline.DataError(
+                f"data.mean={config.data.mean} is computed from the training set: {error}\nTo do "
+                "without: --config.init_preprocessing, or --config.data.mean=values or none"
+            ) from error
     return input_pipeline.training_statistics(
         dataset.examples("train"), config.data.resize, cache_dir(config), reading
     )

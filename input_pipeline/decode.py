@@ -23,7 +23,7 @@ from input_pipeline import kernels
 # refused with a reason. (For all threads at once: Python cannot do it for one.)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 # Twice Pillow's own threshold, as there: 179 million pixels.
 MAX_PIXELS = 2 * 89_478_485
 # Rows or columns that are decoded around a window: the interpolation of colours that are
