@@ -139,7 +139,8 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
         if others:
             raise DataError(
                 f"data.prepared_dir={directory}: not empty, and not a prepared dataset (it "
-                f"holds {names.listed(others, 3)}, and no {ABOUT}); name an empty or a new directory"
+                f"holds {names.listed(others, 3)}, and no {ABOUT}); name an empty or a new "
+                "directory"
             )
         _save_json(directory / ABOUT, about)
         return about
