@@ -1,6 +1,5 @@
 """Processes of one run that were not started alike: what each says, and that nothing is written."""
 
-import os
 import signal
 import time
 
@@ -67,6 +66,7 @@ def test_a_usage_error_of_one_ends_the_others(tmp_path):
     assert files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_before_it_comes(tmp_path):
     """With a word of who is waited for."""
     first = start_each([], [], common=[*RUN, f"--workdir={tmp_path / 'run'}"])
@@ -166,4 +166,3 @@ def test_every_kind_of_disagreement(tmp_path, kind):
     assert expected in said[0]
     assert expected.split(": ")[0] in said[1]
     assert files(tmp_path) == before
-    assert not os.path.exists(tmp_path / "runs")

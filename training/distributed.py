@@ -56,7 +56,7 @@ class Launch:
 
 # Of this process; there is one launch in its life.
 _meeting: Meeting | None = None
-_lost_because: str | None = None
+_lost, _lost_because = threading.Event(), ""
 _leaving_with: int | None = None
 _last_word = threading.Lock()
 
@@ -199,12 +199,16 @@ def ending_with_the_others() -> Generator[None, None, None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
-        if _meeting is None or _meeting.count == 1 or reason.startswith(_OF_ONE_ALONE):
+    except Exception as error:
+        if _meeting is None or _meeting.count == 1:
             raise
-        time.sleep(2 * _GRACE)  # which one was lost is about to be heard
-        _end_because(reason)
+        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
+        alone = reason.startswith(_OF_ONE_ALONE)
+        theirs = "Gloo" in reason or (isinstance(error, jax.errors.JaxRuntimeError) and not alone)
+        # Which one was lost is about to be heard, if it is that.
+        if _lost.wait(2 * _GRACE) or theirs:
+            _end_because(reason)
+        raise
 
 
 def leave(code: int) -> None:
@@ -215,7 +219,7 @@ def leave(code: int) -> None:
     global _leaving_with
     if _meeting is None:
         return
-    if _lost_because is not None and code == 1:  # that is why
+    if _lost.is_set() and code == 1:  # that is why
         _end_because(_lost_because)
     _leaving_with = code
     _meeting.end(code)
@@ -237,6 +241,7 @@ def _when_lost(reason: str) -> None:
     """Called in a thread: whatever the main one is at may wait for ever."""
     global _lost_because
     _lost_because = reason
+    _lost.set()
     time.sleep(_GRACE)
     if _leaving_with is None:
         _end_because(reason)

@@ -301,8 +301,8 @@ def _listen(address: str) -> socket.socket:
             if time.monotonic() > deadline:
                 raise TrainingError(
                     f"--coordinator_address={address}: process 0 cannot listen there "
-                    f"({os.strerror(error.errno or 0)}). Is there another process 0, or another program? Choose "
-                    "another port"
+                    f"({os.strerror(error.errno or 0)}). Is there another process 0, or another "
+                    "program? Choose another port"
                 ) from error
         time.sleep(0.5)
 
