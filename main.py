@@ -13,10 +13,17 @@ Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
 
 Exit codes: 0 done; 1 failed on the way, such as a full disk or a loss that is not
-finite; 2 a usage error; 75 stopped by a signal with a checkpoint
-saved: the same command goes on from it; 130 interrupted before there was anything
-to save.
+finite; 2 a usage error; 75 stopped by a signal (SIGTERM, SIGHUP; Ctrl-C in training and
+preparing) and ready to be run again, in training with a checkpoint saved if there
+was a step to save; 130 Ctrl-C before there was anything to save.
 """
+
+import process
+
+DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
+if __name__ == "__main__":  # before anything that takes time is imported
+    process.guard_streams()
+    process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
 import json
@@ -33,7 +40,6 @@ from configs.common import ConfigError, to_steps
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
-DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 MODES = ("train", "evaluate", "summary", "export", "prepare_data")
 
 
@@ -212,8 +218,9 @@ def prepare_data(config: Any) -> int:
         noted.append(number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in map(process.named, ("SIGINT", "SIGTERM", "SIGHUP")):
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         input_pipeline.check_fields(config.data)
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))

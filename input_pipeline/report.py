@@ -29,7 +29,8 @@ def reporter(path: Path | None) -> Report:
     seen: set[tuple[str, str]] = set()
     counts: dict[str, int] = {}
     for line in _lines(path):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut short
+        # What is no such object stays, and is not understood: the last may be cut short.
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             entry = json.loads(line)
             seen.add((entry["image"], entry["what"]))
             counts[entry["what"]] = counts.get(entry["what"], 0) + 1
@@ -58,17 +59,17 @@ def reporter(path: Path | None) -> Report:
     return note
 
 
-def _lines(path: Path | None) -> list[str]:
+def _lines(path: Path | None) -> list[bytes]:
     """Lines of a file, which is mended if its last line has no end; none if there is no file."""
     try:
         if path is None or not path.is_file():
             return []
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if text and not text.endswith("\n"):
-            with open(path, "a", encoding="utf-8") as file:
-                file.write("\n")
-        return text.splitlines()
-    except (OSError, ValueError):
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with open(path, "ab") as file:
+                file.write(b"\n")
+        return content.splitlines()
+    except OSError:
         return []
 
 

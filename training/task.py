@@ -18,7 +18,7 @@ from training.checkpoints import Checkpoints
 from training.classes import check_classes
 from training.errors import TrainingError
 from training.initial import Initial
-from training.writers import to_json
+from training.writers import append_line, to_json
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
 
@@ -186,8 +186,7 @@ def evaluate_network(
             temporary = workdir / "evaluation.json.tmp"
             temporary.write_text(to_json(report) + "\n")
             os.replace(temporary, workdir / "evaluation.json")
-            with open(workdir / "evaluations.jsonl", "a") as file:
-                file.write(to_json(report) + "\n")
+            append_line(workdir / "evaluations.jsonl", to_json(report))
         except OSError as error:
             raise TrainingError(
                 f"--workdir={workdir}: cannot be written ({error.strerror})"
