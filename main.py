@@ -204,16 +204,15 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
         only = None
         if mode == "evaluate":
             only = config.evaluation.split or input_pipeline.REPORTED
-        known = training.known_classes(config, workdir, begun)
         dataset = input_pipeline.open_data(
-            config.data, cache_dir(config), only=only, class_names=known
+            config.data,
+            cache_dir(config),
+            only=only,
+            class_names=training.known_classes(config, workdir, begun),
         )
         if mode == "train":
             for split in ("train", "validation"):
                 dataset.examples(split)
-        if known is not None and (begun or mode == "evaluate"):
-            source = workdir if begun else config.init_from
-            training.check_classes(known, dataset.class_names, source)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)

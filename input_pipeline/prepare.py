@@ -139,8 +139,7 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
         if others:
             raise DataError(
                 f"data.prepared_dir={directory}: not empty, and not a prepared dataset (it "
-                f"holds {names.listed(others, 3)}, and no {ABOUT}); name an empty or a new "
-                "directory"
+                f"holds {names.listed(others, 3)}, no {ABOUT}); name an empty or a new directory"
             )
         _save_json(directory / ABOUT, about)
         return about
@@ -318,7 +317,9 @@ def _write_shard(
     written, notes, number = hashlib.sha256(), [], 0
     try:
         # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
-        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+        writer = array_record_module.ArrayRecordWriter(
+            os.fsencode(temporary), "group_size:1,uncompressed"
+        )
         for record, said in _records(job, start, count):
             notes += said
             if record:
@@ -329,7 +330,7 @@ def _write_shard(
         writer.close()
         again = hashlib.sha256()
         reader = array_record_module.ArrayRecordReader(
-            str(temporary), options="readahead_buffer_size:0,max_parallelism:0"
+            os.fsencode(temporary), options="readahead_buffer_size:0,max_parallelism:0"
         )
         for position in range(reader.num_records()):
             again.update(reader.read([position])[0])

@@ -1,6 +1,6 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
-from training.classes import check_classes, known_classes
+from training.classes import known_classes
 from training.distributed import (
     agree_on_inputs,
     ending_with_the_others,
@@ -32,7 +32,6 @@ __all__ = [
     "Task",
     "TrainingError",
     "agree_on_inputs",
-    "check_classes",
     "ending_with_the_others",
     "evaluate_network",
     "export",
