@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from input_pipeline import formats, jpeg, kernels
 from input_pipeline.errors import UnreadableError
@@ -24,9 +24,7 @@ from input_pipeline.errors import UnreadableError
 # refused with a reason. (For all threads at once: Python cannot do it for one.)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-if "avif" in features.modules and features.check("avif"):  # from Pillow 11.3 on
-    FORMATS += ("AVIF",)
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
 _BEGINNINGS = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",

@@ -1,5 +1,6 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
+from training.classes import check_classes, known_classes
 from training.distributed import ending_with_the_others, initialize_distributed, leave
 from training.errors import RunError, TrainingError
 from training.export import export, summary
@@ -22,11 +23,13 @@ __all__ = [
     "Schedule",
     "Task",
     "TrainingError",
+    "check_classes",
     "ending_with_the_others",
     "evaluate_network",
     "export",
     "initial_weights",
     "initialize_distributed",
+    "known_classes",
     "leave",
     "model_options",
     "normalization_for",
