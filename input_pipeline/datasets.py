@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline import order, sources
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, check_utf8
 from input_pipeline.sources import Examples
 
 # Held out of train where a dataset has no validation split.
@@ -110,8 +110,9 @@ def open_dataset(
 
 
 def default_cache_dir() -> Path:
-    """`vision_models` under $XDG_CACHE_HOME, or under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vision_models"
+    """`vision_models` under $XDG_CACHE_HOME, or under ~/.cache; without a home under ./.cache."""
+    chosen = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
+    return Path(".cache" if chosen.startswith("~") else chosen) / "vision_models"
 
 
 def _existing_directory(name: str, directory: str | None) -> Path:
@@ -122,7 +123,7 @@ def _existing_directory(name: str, directory: str | None) -> Path:
                 "To try the network without it: --config=configs/alexnet.py:digits"
             )
         raise DataError(f"dataset {name} needs a directory: --config.data.dir=DIR")
-    root = Path(directory).expanduser()
+    root = Path(os.path.expanduser(directory))  # noqa: PTH111 (pathlib's fails without a home)
     if not root.exists():
         raise DataError(f"data.dir={directory}: there is no such directory")
     if not root.is_dir():
@@ -238,6 +239,7 @@ def _tfds_version(root: Path, name: str) -> Path | None:
 def _tfds(version: Path, name: str, cache_dir: Path) -> tuple[dict[str, Examples], tuple[str, ...]]:
     import tensorflow_datasets as tfds
 
+    check_utf8(version)
     try:
         builder = tfds.builder_from_directory(version)
     except Exception as error:  # TFDS fails in many ways on files that it did not write

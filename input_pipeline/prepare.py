@@ -26,7 +26,7 @@ from input_pipeline import augment, decode, order, sources
 from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, check_utf8
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
@@ -84,6 +84,7 @@ def prepare_data(
       DataError: the directory holds other things, the disk is full or too small, a shard
         does not read back as it was written, or an image must not be left out.
     """
+    check_utf8(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):
@@ -157,6 +158,7 @@ def open_prepared(
         other pixels than the config asks for.
     """
     again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
+    check_utf8(directory)
     about = _load_about(directory)
     if about is None:
         raise DataError(

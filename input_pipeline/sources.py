@@ -58,7 +58,8 @@ def digest(*parts: str | bytes) -> str:
     """A short hexadecimal hash of the parts."""
     total = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # Names of files and folders need not be UTF-8.
+        data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         total.update(len(data).to_bytes(8, "little"))
         total.update(data)
     return total.hexdigest()[:16]
