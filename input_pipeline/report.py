@@ -10,6 +10,8 @@ from typing import Any
 
 import tqdm
 
+from input_pipeline.names import shown
+
 # name, `repaired` or `left out`, reason
 Report = Callable[[str, str, str], None]
 
@@ -45,14 +47,14 @@ def reporter(path: Path | None) -> Report:
                 where = f"; listed in {path}"
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with open(path, "a") as file:
+                    with open(path, "a", encoding="utf-8") as file:
                         entry = {"image": name, "what": what, "reason": reason}
                         file.write(json.dumps(entry) + "\n")
                 except OSError as error:
                     where = f"; {path} cannot be written ({error.strerror})"
             if str(count).strip("0") == "1":
                 total = f" ({count} images {what} so far{where})"
-                print(f"warning: {name}: {what}: {reason}{total}", file=sys.stderr)
+                warn(f"{name}: {what}: {reason}{total}")
 
     return note
 
@@ -60,7 +62,7 @@ def reporter(path: Path | None) -> Report:
 def _lines(path: Path | None) -> list[bytes]:
     """Lines of a file, which is mended if its last line has no end; none if there is no file."""
     try:
-        if path is None or not path.exists():
+        if path is None or not path.is_file():
             return []
         content = path.read_bytes()
         if content and not content.endswith(b"\n"):
@@ -69,6 +71,12 @@ def _lines(path: Path | None) -> list[bytes]:
         return content.splitlines()
     except OSError:
         return []
+
+
+def warn(line: str, word: str = "warning") -> None:
+    """Says a line on stderr; a terminal or pipe that is gone does not end the work."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{word}: {shown(line)}", file=sys.stderr, flush=True)
 
 
 def silent(name: str, what: str, reason: str) -> None:

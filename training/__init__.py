@@ -1,6 +1,15 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
-from training.distributed import ending_with_the_others, initialize_distributed, leave
+from training.classes import check_classes, known_classes
+from training.distributed import (
+    agree_on_inputs,
+    ending_with_the_others,
+    finish,
+    join_processes,
+    launch_from,
+    leave,
+    tell_of_failure,
+)
 from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
@@ -22,12 +31,17 @@ __all__ = [
     "Schedule",
     "Task",
     "TrainingError",
+    "agree_on_inputs",
+    "check_classes",
     "check_platform",
     "ending_with_the_others",
     "evaluate_network",
     "export",
+    "finish",
     "initial_weights",
-    "initialize_distributed",
+    "join_processes",
+    "known_classes",
+    "launch_from",
     "leave",
     "model_options",
     "normalization_for",
@@ -36,5 +50,6 @@ __all__ = [
     "recipe_from_config",
     "schedule_from_config",
     "summary",
+    "tell_of_failure",
     "train",
 ]

@@ -15,6 +15,7 @@ import vision_models
 from evaluation import PROTOCOLS, Evaluator, evaluate, views
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
+from training.classes import check_classes
 from training.errors import TrainingError
 from training.initial import Initial
 from training.writers import append_line, to_json
@@ -160,11 +161,7 @@ def evaluate_network(
         checkpoints = Checkpoints(workdir / "checkpoints")
         checkpoint = checkpoints.choose(config.evaluation.checkpoint)
         _, dataset = checkpoints.restore_json(checkpoint)
-        if dataset["class_names"] != list(class_names):
-            raise TrainingError(
-                f"{workdir}: trained on {len(dataset['class_names'])} other classes than the "
-                f"{len(class_names)} of this dataset"
-            )
+        check_classes(dataset["class_names"], class_names, workdir)
         model = checkpoints.restore_model(checkpoint, abstract_model(task))
         on_mesh = checkpoints.restore_normalization(checkpoint, meshes.replicated(task.mesh))
         checkpoints.close()
