@@ -35,7 +35,7 @@ from typing import Any
 from absl import flags
 
 from configs import command_line
-from configs.common import ConfigError, to_steps
+from configs.common import ConfigError, expand_paths, expanded, to_steps
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
@@ -68,6 +68,8 @@ def main(argv: list[str]) -> int:
         return DONE
     try:
         arguments = command_line.parse(argv, values)
+        expand_paths(arguments.config)
+        values.workdir = values.workdir and expanded("--workdir", values.workdir)
         check_launch(values)
     except ConfigError as error:
         fail(error)
@@ -162,6 +164,7 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
         if values.distributed:
             launch = training.launch_from(*(values[name].value for name in LAUNCH))
             training.join_processes(launch, values.mode, plain(config), workdir)
+        training.check_platform()
         workdirs.check_continuation(workdir, plain(config))
         begun = workdirs.has_checkpoint(workdir)
         if values.mode != "train" and not begun and not config.init_from:
@@ -419,7 +422,7 @@ def cache_dir(config: Any) -> Path:
     import input_pipeline
 
     chosen = config.data.cache_dir
-    return Path(chosen).expanduser() if chosen else input_pipeline.default_cache_dir()
+    return Path(chosen) if chosen else input_pipeline.default_cache_dir()
 
 
 def plain(config: Any) -> dict[str, Any]:

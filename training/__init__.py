@@ -14,7 +14,7 @@ from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
 from training.loop import Inputs, Schedule, schedule_from_config, train
-from training.mesh import process_share
+from training.mesh import check_platform, process_share
 from training.recipe import Recipe, recipe_from_config
 from training.task import (
     Task,
@@ -32,6 +32,7 @@ __all__ = [
     "Task",
     "TrainingError",
     "agree_on_inputs",
+    "check_platform",
     "ending_with_the_others",
     "evaluate_network",
     "export",

@@ -48,9 +48,16 @@ class Checkpoints:
           keep: how many of the newest stay; the best by validation error stays as well.
 
         Raises:
-          TrainingError: a damaged checkpoint cannot be moved aside.
+          TrainingError: a damaged checkpoint cannot be moved aside, or the path is not UTF-8.
         """
         self.directory = directory
+        try:
+            str(directory.absolute()).encode()
+        except UnicodeEncodeError:
+            raise TrainingError(
+                f"{directory.absolute()}: not a path in UTF-8, and only such hold checkpoints; "
+                "rename it, choose another, or make a symbolic link to it"
+            ) from None
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(max(keep, 1)),
