@@ -13,10 +13,17 @@ Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
 
 Exit codes: 0 done; 1 failed on the way, such as a full disk or a loss that is not
-finite; 2 a usage error; 75 stopped by a signal with a checkpoint
-saved: the same command goes on from it; 130 interrupted before there was anything
-to save.
+finite; 2 a usage error; 75 stopped by a signal (SIGTERM, SIGHUP; Ctrl-C in training and
+preparing) and ready to be run again, in training with a checkpoint saved if there
+was a step to save; 130 Ctrl-C before there was anything to save.
 """
+
+import process
+
+DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
+if __name__ == "__main__":  # before anything that takes time is imported
+    process.guard_streams()
+    process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
 import json
@@ -33,7 +40,6 @@ from configs.common import ConfigError, to_steps
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
-DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
 MODES = ("train", "evaluate", "summary", "export", "prepare_data")
 
@@ -195,7 +201,18 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
     try:
         input_pipeline.check_fields(config.data)
         keep_compiled(cache_dir(config) / "compiled")
-        dataset = input_pipeline.open_data(config.data, cache_dir(config))
+        only = None
+        if mode == "evaluate":
+            only = config.evaluation.split or input_pipeline.REPORTED
+        dataset = input_pipeline.open_data(
+            config.data,
+            cache_dir(config),
+            only=only,
+            class_names=training.known_classes(config, workdir, begun),
+        )
+        if mode == "train":
+            for split in ("train", "validation"):
+                dataset.examples(split)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)
@@ -232,8 +249,9 @@ def prepare_data(config: Any) -> int:
         noted.append(number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in map(process.named, ("SIGINT", "SIGTERM", "SIGHUP")):
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         input_pipeline.check_fields(config.data)
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))
@@ -327,7 +345,7 @@ def evaluate(
     batches = evaluation_stream(config, dataset, split, reading, task)
     images = None
     if initial is not None:
-        statistics = training_statistics(config, dataset, reading, initial)
+        statistics = training_statistics(config, None, reading, initial)
         images = normalization(config, statistics, initial)
     result = training.evaluate_network(
         config, task, batches, split, workdir, dataset.class_names, initial, images
@@ -355,12 +373,25 @@ def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task:
 
 
 def training_statistics(config: Any, dataset: Any, reading: Any, initial: Any) -> Any:
-    """Mean image and colours of the training set; None where neither is needed."""
+    """Mean image and colours of the training set; None where neither is needed.
+
+    `dataset` is None in evaluation, which has no colour noise and opens the training set only
+    for a mean that nothing else gives.
+    """
     import input_pipeline
 
     given = initial is not None and initial.normalization is not None
-    if not input_pipeline.needs_statistics(config.data, mean=not given):
+    colours = dataset is not None
+    if not input_pipeline.needs_statistics(config.data, mean=not given, colours=colours):
         return None
+    if dataset is None:
+        try:
+            dataset = input_pipeline.open_data(config.data, cache_dir(config), only="train")
+        except input_pipeline.DataError as error:
+            raise input_pipeline.DataError(
+                f"data.mean={config.data.mean} is computed from the training set: {error}\nTo do "
+                "without: --config.init_preprocessing, or --config.data.mean=values or none"
+            ) from error
     return input_pipeline.training_statistics(
         dataset.examples("train"), config.data.resize, cache_dir(config), reading
     )

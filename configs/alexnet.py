@@ -148,8 +148,7 @@ def _owt(config: ConfigDict) -> None:
 
 def _caffe(config: ConfigDict) -> None:
     """Models/bvlc_alexnet of Caffe."""
-    config.batch_size = 256
-    config.optimizer.learning_rate = 0.01
+    common.set_rate(config, 0.01, batch_size=256)
     config.optimizer.drop_steps = (100_000, 200_000, 300_000, 400_000)
     config.optimizer.plateau_patience = 0
     config.optimizer.decay_biases = False

@@ -74,7 +74,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     model.image_size = data.get_ref("crop")
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.learning_rate = config.get_ref("batch_size").to_float() * (learning_rate / batch_size)
+    set_rate(config, learning_rate, batch_size=batch_size)
     optimizer.momentum = 0.9
     optimizer.weight_decay = 0.0
     optimizer.decay_biases = False  # and scales of normalisations
@@ -133,6 +133,22 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")
     return config
+
+
+def set_rate(config: ConfigDict, learning_rate: float, *, batch_size: int) -> None:
+    """Sets batch size and learning rate of a config together.
+
+    Overriding the batch size then scales the rate in proportion. Plain assignment to
+    `optimizer.learning_rate` cuts that link: variants that have a rate of their own call this.
+
+    Args:
+      config: changed in place.
+      learning_rate: at that batch size.
+      batch_size: of all devices together.
+    """
+    config.batch_size = batch_size
+    rate = config.get_ref("batch_size").to_float() * (learning_rate / batch_size)
+    config.optimizer.learning_rate = rate
 
 
 def add_duration(config: ConfigDict, name: str, *, several: bool = False, **value: Any) -> None:

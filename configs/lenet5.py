@@ -61,7 +61,7 @@ def _linear() -> ConfigDict:
     config = _paper()
     config.model.head = "linear"
     config.loss.rubbish_penalty = None
-    config.optimizer.learning_rate = 0.02
+    common.set_rate(config, 0.02, batch_size=32)
     return config
 
 
@@ -69,8 +69,7 @@ def _caffe() -> ConfigDict:
     """examples/mnist/lenet_solver.prototxt, lenet_train_test.prototxt."""
     config = _paper()
     image_size = config.data.get_ref("crop")
-    config.batch_size = 64
-    config.optimizer.learning_rate = 0.01
+    common.set_rate(config, 0.01, batch_size=64)
     config.loss.rubbish_penalty = None
     config.data.pad = 0
     config.data.crop = 28

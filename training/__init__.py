@@ -1,5 +1,6 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
+from training.classes import known_classes
 from training.distributed import (
     agree_on_inputs,
     ending_with_the_others,
@@ -37,6 +38,7 @@ __all__ = [
     "finish",
     "initial_weights",
     "join_processes",
+    "known_classes",
     "launch_from",
     "leave",
     "model_options",
