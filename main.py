@@ -40,6 +40,7 @@ from configs.common import ConfigError, to_steps
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
+LAUNCH = ("coordinator_address", "num_processes", "process_id")
 MODES = ("train", "evaluate", "summary", "export", "prepare_data")
 
 
@@ -67,8 +68,11 @@ def main(argv: list[str]) -> int:
         return DONE
     try:
         arguments = command_line.parse(argv, values)
+        check_launch(values)
     except ConfigError as error:
-        return fail(error)
+        fail(error)
+        tell_others(argv)
+        return USAGE_ERROR
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:
@@ -87,6 +91,35 @@ def fail(error: Exception, code: int = USAGE_ERROR) -> int:
     return code
 
 
+def check_launch(values: flags.FlagValues) -> None:
+    """Raises ConfigError for flags of several processes where there is one, and the reverse."""
+    given = [name for name in LAUNCH if values[name].value is not None]
+    if given and not values.distributed:
+        raise ConfigError(
+            f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
+            "--distributed, or leave it out"
+        )
+    if values.distributed and values.mode in ("summary", "prepare_data"):
+        raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
+
+
+def tell_others(argv: list[str]) -> None:
+    """After a usage error: other processes of the launch need not wait for this one."""
+    values = define_flags()
+    values.set_gnu_getopt(True)
+    try:
+        values(argv, known_only=True)
+    except flags.Error:
+        return
+    if not values.distributed:
+        return
+    import training
+
+    with contextlib.suppress(training.TrainingError, KeyboardInterrupt):
+        launch = training.launch_from(*(values[name].value for name in LAUNCH))
+        training.tell_of_failure(launch, USAGE_ERROR)
+
+
 def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     """Like `run`; if it fails as one of several processes, those do not wait for this one."""
     if not values.distributed:
@@ -101,7 +134,9 @@ def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValue
     except Exception:
         traceback.print_exc()
         code = FAILED
-    if code in (FAILED, USAGE_ERROR, KILLED):
+    if code in (DONE, STOPPED):
+        training.finish(code)
+    else:
         training.leave(code)
     return code
 
@@ -111,10 +146,6 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     if values.mode == "summary":
         return summary(arguments.config)
     if values.mode == "prepare_data":
-        if values.distributed:
-            return fail(
-                ConfigError("--mode=prepare_data is for one process, without --distributed")
-            )
         return prepare_data(arguments.config)
 
     import jax
@@ -129,9 +160,8 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     )
     try:
         if values.distributed:
-            training.initialize_distributed(
-                values.coordinator_address, values.num_processes, values.process_id
-            )
+            launch = training.launch_from(*(values[name].value for name in LAUNCH))
+            training.join_processes(launch, values.mode, plain(config), workdir)
         workdirs.check_continuation(workdir, plain(config))
         begun = workdirs.has_checkpoint(workdir)
         if values.mode != "train" and not begun and not config.init_from:
@@ -186,6 +216,7 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)
+        training.agree_on_inputs(dataset.fingerprint, initial, begun)
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
         run_mode = {"train": train, "evaluate": evaluate}[mode]

@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""The exceptions of this package."""
 
 
 class DataError(ValueError):
@@ -9,3 +9,7 @@ class DataError(ValueError):
         super().__init__(
             message.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
         )
+
+
+class UnreadableError(ValueError):
+    """An image from which nothing can be made; the message is the reason."""

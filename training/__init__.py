@@ -1,7 +1,15 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
 from training.classes import known_classes
-from training.distributed import ending_with_the_others, initialize_distributed, leave
+from training.distributed import (
+    agree_on_inputs,
+    ending_with_the_others,
+    finish,
+    join_processes,
+    launch_from,
+    leave,
+    tell_of_failure,
+)
 from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
@@ -23,12 +31,15 @@ __all__ = [
     "Schedule",
     "Task",
     "TrainingError",
+    "agree_on_inputs",
     "ending_with_the_others",
     "evaluate_network",
     "export",
+    "finish",
     "initial_weights",
-    "initialize_distributed",
+    "join_processes",
     "known_classes",
+    "launch_from",
     "leave",
     "model_options",
     "normalization_for",
@@ -37,5 +48,6 @@ __all__ = [
     "recipe_from_config",
     "schedule_from_config",
     "summary",
+    "tell_of_failure",
     "train",
 ]

@@ -221,16 +221,10 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
     Raises:
       TrainingError: the directory cannot be made or written.
     """
-    versions = {"python": sys.version.split()[0]}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     content = {
         "config": {**config, **_start_fields(workdir)},
         "dataset": {k: v for k, v in dataset.items() if k != "class_names"},
-        "versions": versions,
+        "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
@@ -241,6 +235,15 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
         os.replace(temporary, workdir / "config.json")
     except OSError as error:
         raise _cannot_write(workdir, error) from error
+
+
+def package_versions() -> dict[str, str]:
+    """Of the packages that a run depends on."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def _start_fields(workdir: Path) -> dict[str, Any]:

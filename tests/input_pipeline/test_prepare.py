@@ -262,6 +262,18 @@ def test_repaired_and_left_out_images_are_reported(config, tmp_path):
     assert notes[str(folder / "3.jpg")]["what"] == "left out"
     assert notes[str(folder / "3.jpg")]["reason"] == "the file is empty"
     assert notes[str(folder / "5.jpg")]["what"] == "repaired"
+    reports = {tuple(note.values()) for note in notes.values()}
+    for exact in (False, True):  # the same is said to whoever reads the images themselves
+        said_now: set[tuple[str, ...]] = set()
+        reading = Reading(exact=exact, report=lambda *note, to=said_now: to.add(note))
+        data = on_the_fly(config)
+        dataset = open_data(data, tmp_path / "cache")
+        list(input_pipeline.evaluation_stream(dataset, "train", data, reading, batch_size=4))
+        assert said_now == reports
+        said_now.clear()
+        stream = input_pipeline.training_stream(dataset, None, data, reading, seed=1, batch_size=23)
+        list(itertools.islice(stream, 2))
+        assert said_now == reports
     assert open_data(config.data, tmp_path / "cache").examples("train").count == 22
     config.data.prepared_dir = str(tmp_path / "strict")
     with pytest.raises(DataError, match=r"a/3.jpg: the file is empty; repair or remove it"):
