@@ -68,6 +68,7 @@ def main(argv: list[str]) -> int:
         return DONE
     try:
         arguments = command_line.parse(argv, values)
+        command_line.check(arguments)
         expand_paths(arguments.config)
         values.workdir = values.workdir and expanded("--workdir", values.workdir)
         check_launch(values)
@@ -281,12 +282,12 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     workdirs.check_dataset(workdir, dataset.fingerprint)
     examples = dataset.examples("train").count
 
-    def steps(node: Any, name: str) -> Any:
-        return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples)
+    def steps(name: str) -> Any:
+        return to_steps(config, name, batch_size=config.batch_size, examples_per_epoch=examples)
 
     recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
     schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
-    noise = steps(config.data.augment, "colour_noise_until")
+    noise = steps("data.augment.colour_noise_until")
     share = training.process_share(task.mesh)
     chief = jax.process_index() == 0
     with workdirs.locked(workdir) if chief else contextlib.nullcontext():

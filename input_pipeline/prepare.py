@@ -33,7 +33,6 @@ from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds, short
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
-FORMATS = ("raw", "jpeg")
 # What one interruption can cost: 800 MB of raw pixels at 256.
 EXAMPLES_PER_SHARD = 4096
 _REPORT, _LOCK = "report.jsonl", ".lock.tmp"

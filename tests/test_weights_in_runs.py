@@ -169,8 +169,8 @@ def test_weights_that_do_not_fit_never_train(call, tmp_path):
         ("/nowhere/w.pth", [], "init_from: /nowhere/w.pth: there is no such file"),
         (tmp_path / "lenet5.safetensors", [], "holds a lenet5, the config's network is lenet_caf"),
         (tmp_path / "no_run", [], "no weights file, and no run with a checkpoint"),
-        (path, ["--config.init_head=fresh"], "init_head=fresh: choose file or new"),
-        (path, ["--config.init_preprocessing=imagenet"], "choose config or one of torchvision"),
+        (path, ["--config.init_head=fresh"], "init_head=fresh: choose one of file, new"),
+        (path, ["--config.init_preprocessing=imagenet"], "choose one of config, torchvision"),
         (
             path,
             ["--config.init_head=new", "--mode=evaluate"],
@@ -194,7 +194,7 @@ def test_summaries(call):
     assert "multiply-adds     1,135,256,096" in out
     code, _, err = call("--config=configs/vgg.py:d", "--mode=summary", "--config.model.pool=min")
     assert code == 2
-    assert err == "error: model: unknown pool 'min'; choose one of max, average, l2\n"
+    assert err == "error: --config.model.pool=min: choose one of max, average, l2\n"
 
 
 def test_a_summary_needs_neither_tensorflow_nor_memory():

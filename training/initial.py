@@ -54,8 +54,6 @@ def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial 
       TrainingError: nothing that fits; the message says what to do.
     """
     source, preprocessing = config.init_from, config.init_preprocessing
-    if config.init_head not in ("file", "new"):
-        raise TrainingError(f"init_head={config.init_head}: choose file or new")
     new_head = config.init_head == "new"
     if not source:
         return None

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 import vision_models
-from evaluation import PROTOCOLS, Evaluator, evaluate, views
+from evaluation import Evaluator, evaluate, views
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
@@ -20,8 +20,6 @@ from training.initial import Initial
 from training.writers import append_line, to_json
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +57,6 @@ def prepare(config: Any, num_classes: int) -> Task:
       TrainingError: options that the network does not take, or devices that the mesh
         does not fit.
     """
-    if config.compute_dtype not in DTYPES:
-        raise TrainingError(
-            f"compute_dtype={config.compute_dtype}: choose one of {', '.join(DTYPES)}"
-        )
-    if not 0 <= config.seed < 2**32:
-        raise TrainingError(f"seed={config.seed}: choose one of 0 to {2**32 - 1}")
     name, options = model_options(config.model)
     chosen = options["num_classes"]
     if chosen is not None and chosen < num_classes:
@@ -77,15 +69,6 @@ def prepare(config: Any, num_classes: int) -> Task:
     except ValueError as error:
         raise TrainingError(f"model: {error}") from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
-    if config.evaluation.batch_size < 1:
-        raise TrainingError(
-            f"evaluation.batch_size={config.evaluation.batch_size}: choose 1 or more"
-        )
-    if config.evaluation.protocol not in PROTOCOLS:
-        raise TrainingError(
-            f"evaluation.protocol={config.evaluation.protocol}: choose one of "
-            f"{', '.join(PROTOCOLS)}"
-        )
     return Task(network, mesh, meshes.param_specs(network.per_tower, mesh), name, options)
 
 
