@@ -13,10 +13,17 @@ Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
 
 Exit codes: 0 done; 1 failed on the way, such as a full disk or a loss that is not
-finite; 2 a usage error; 75 stopped by a signal with a checkpoint
-saved: the same command goes on from it; 130 interrupted before there was anything
-to save.
+finite; 2 a usage error; 75 stopped by a signal (SIGTERM, SIGHUP; Ctrl-C in training and
+preparing) and ready to be run again, in training with a checkpoint saved if there
+was a step to save; 130 Ctrl-C before there was anything to save.
 """
+
+import process
+
+DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
+if __name__ == "__main__":  # before anything that takes time is imported
+    process.guard_streams()
+    process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
 import json
@@ -28,12 +35,12 @@ from typing import Any
 from absl import flags
 
 from configs import command_line, notes
-from configs.common import ConfigError, to_steps
+from configs.common import ConfigError, expand_paths, expanded, to_steps
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
-DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
+LAUNCH = ("coordinator_address", "num_processes", "process_id")
 MODES = ("train", "evaluate", "summary", "export", "prepare_data")
 
 
@@ -62,9 +69,14 @@ def main(argv: list[str]) -> int:
     try:
         arguments = command_line.parse(argv, values)
         command_line.check(arguments)
+        expand_paths(arguments.config)
+        values.workdir = values.workdir and expanded("--workdir", values.workdir)
+        check_launch(values)
         resolve_network(arguments)
     except ConfigError as error:
-        return fail(error)
+        fail(error)
+        tell_others(argv)
+        return USAGE_ERROR
     if not values.process_id:
         for line in remarks(arguments, values.mode):
             print(line)
@@ -112,6 +124,35 @@ def fail(error: Exception, code: int = USAGE_ERROR) -> int:
     return code
 
 
+def check_launch(values: flags.FlagValues) -> None:
+    """Raises ConfigError for flags of several processes where there is one, and the reverse."""
+    given = [name for name in LAUNCH if values[name].value is not None]
+    if given and not values.distributed:
+        raise ConfigError(
+            f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
+            "--distributed, or leave it out"
+        )
+    if values.distributed and values.mode in ("summary", "prepare_data"):
+        raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
+
+
+def tell_others(argv: list[str]) -> None:
+    """After a usage error: other processes of the launch need not wait for this one."""
+    values = define_flags()
+    values.set_gnu_getopt(True)
+    try:
+        values(argv, known_only=True)
+    except flags.Error:
+        return
+    if not values.distributed:
+        return
+    import training
+
+    with contextlib.suppress(training.TrainingError, KeyboardInterrupt):
+        launch = training.launch_from(*(values[name].value for name in LAUNCH))
+        training.tell_of_failure(launch, USAGE_ERROR)
+
+
 def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     """Like `run`; if it fails as one of several processes, those do not wait for this one."""
     if not values.distributed:
@@ -126,7 +167,9 @@ def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValue
     except Exception:
         traceback.print_exc()
         code = FAILED
-    if code in (FAILED, USAGE_ERROR, KILLED):
+    if code in (DONE, STOPPED):
+        training.finish(code)
+    else:
         training.leave(code)
     return code
 
@@ -136,10 +179,6 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     if values.mode == "summary":
         return summary(arguments.config)
     if values.mode == "prepare_data":
-        if values.distributed:
-            return fail(
-                ConfigError("--mode=prepare_data is for one process, without --distributed")
-            )
         return prepare_data(arguments.config)
 
     import jax
@@ -154,9 +193,9 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     )
     try:
         if values.distributed:
-            training.initialize_distributed(
-                values.coordinator_address, values.num_processes, values.process_id
-            )
+            launch = training.launch_from(*(values[name].value for name in LAUNCH))
+            training.join_processes(launch, values.mode, plain(config), workdir)
+        training.check_platform()
         workdirs.check_continuation(workdir, plain(config))
         begun = workdirs.has_checkpoint(workdir)
         if values.mode != "train" and not begun and not config.init_from:
@@ -196,10 +235,22 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
     try:
         input_pipeline.check_fields(config.data)
         keep_compiled(cache_dir(config) / "compiled")
-        dataset = input_pipeline.open_data(config.data, cache_dir(config))
+        only = None
+        if mode == "evaluate":
+            only = config.evaluation.split or input_pipeline.REPORTED
+        dataset = input_pipeline.open_data(
+            config.data,
+            cache_dir(config),
+            only=only,
+            class_names=training.known_classes(config, workdir, begun),
+        )
+        if mode == "train":
+            for split in ("train", "validation"):
+                dataset.examples(split)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
         initial = None if begun else training.initial_weights(config, task.name, task.options)
+        training.agree_on_inputs(dataset.fingerprint, initial, begun)
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
         run_mode = {"train": train, "evaluate": evaluate}[mode]
@@ -232,8 +283,9 @@ def prepare_data(config: Any) -> int:
         noted.append(number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in map(process.named, ("SIGINT", "SIGTERM", "SIGHUP")):
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         input_pipeline.check_fields(config.data)
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))
@@ -327,7 +379,7 @@ def evaluate(
     batches = evaluation_stream(config, dataset, split, reading, task)
     images = None
     if initial is not None:
-        statistics = training_statistics(config, dataset, reading, initial)
+        statistics = training_statistics(config, None, reading, initial)
         images = normalization(config, statistics, initial)
     result = training.evaluate_network(
         config, task, batches, split, workdir, dataset.class_names, initial, images
@@ -355,12 +407,25 @@ def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task:
 
 
 def training_statistics(config: Any, dataset: Any, reading: Any, initial: Any) -> Any:
-    """Mean image and colours of the training set; None where neither is needed."""
+    """Mean image and colours of the training set; None where neither is needed.
+
+    `dataset` is None in evaluation, which has no colour noise and opens the training set only
+    for a mean that nothing else gives.
+    """
     import input_pipeline
 
     given = initial is not None and initial.normalization is not None
-    if not input_pipeline.needs_statistics(config.data, mean=not given):
+    colours = dataset is not None
+    if not input_pipeline.needs_statistics(config.data, mean=not given, colours=colours):
         return None
+    if dataset is None:
+        try:
+            dataset = input_pipeline.open_data(config.data, cache_dir(config), only="train")
+        except input_pipeline.DataError as error:
+            raise input_pipeline.DataError(
+                f"data.mean={config.data.mean} is computed from the training set: {error}\nTo do "
+                "without: --config.init_preprocessing, or --config.data.mean=values or none"
+            ) from error
     return input_pipeline.training_statistics(
         dataset.examples("train"), config.data.resize, cache_dir(config), reading
     )
@@ -388,7 +453,7 @@ def cache_dir(config: Any) -> Path:
     import input_pipeline
 
     chosen = config.data.cache_dir
-    return Path(chosen).expanduser() if chosen else input_pipeline.default_cache_dir()
+    return Path(chosen) if chosen else input_pipeline.default_cache_dir()
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import fields
-from configs.common import ConfigError, keep_overridden_unit
+from configs.common import ConfigError, base_config, expanded, keep_overridden_unit
 
 _OVERRIDE = re.compile(r"--?config\.(?P<path>[\w.]+)(?P<value>=.*)?", re.DOTALL)
 _NEGATED = re.compile(r"--?noconfig\.(?P<path>[\w.]+)")
@@ -67,6 +68,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     """
     program, *arguments = argv
     source, arguments = _take_config(arguments)
+    source = expanded("--config", source)
     path, _, variant = source.partition(":")
     config = _load(source)
     overrides, others = _take_overrides(arguments, config)
@@ -102,21 +104,14 @@ def check(parsed: CommandLine) -> None:
     """Holds every field against `configs.fields`, the overridden ones first.
 
     Raises:
-      ConfigError: a value of another kind or out of its range, a field that there is not, or
-        one that is missing.
+      ConfigError: a value of another kind or out of its range, or a field that there is not.
     """
-    there = list(field_names(parsed.config))
-    absent = fields.missing(there)
-    if absent is not None:
-        raise ConfigError(
-            f"--config={parsed.source}: its config lacks {absent}; start from common.base_config"
-        )
     network = parsed.config.model.name or ""
     for field, value in parsed.overrides.items():
         fault = fields.fault(field, value, network)
         if fault is not None:
             raise ConfigError(f"--config.{fault}")
-    for field in there:
+    for field in field_names(parsed.config):
         if field.startswith("model.") and field not in _OF_ANY_NETWORK and parsed.renamed:
             continue  # the other network's
         fault = fields.fault(field, _get(parsed.config, field), network)
@@ -221,25 +216,60 @@ def _load(source: str) -> ConfigDict:
       ConfigError: no such file, no such variant, or a file that is no config.
     """
     path = source.partition(":")[0]
-    if not Path(path).is_file():
-        there = _config_files(Path(path).parent) or _config_files(Path(__file__).parent)
-        raise ConfigError(f"--config={source}: no file {path}; there are {', '.join(there)}")
-    if not _is_config(Path(path)):
-        raise ConfigError(f"--config={source}: {path} defines no get_config, so it is no config")
+    try:
+        if not Path(path).is_file():
+            there = _config_files(Path(path).parent) or _config_files(Path(__file__).parent)
+            raise ConfigError(f"--config={source}: no file {path}; there are {', '.join(there)}")
+        if not _is_config(Path(path)):
+            raise ConfigError(
+                f"--config={source}: {path} defines no get_config, so it is no config"
+            )
+    except OSError as error:
+        raise ConfigError(f"--config={source}: cannot be read ({error.strerror})") from error
     probe = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
     try:
         probe(["main.py", f"--config={source}"])
-        return probe["config"].value
-    except flags.Error as error:
-        # Whatever the file raised arrives as the last line of absl's own message.
-        reason = str(error).strip().splitlines()[-1].removeprefix("configs.common.")
-        raise ConfigError(f"--config={source}: {reason.removeprefix('ConfigError: ')}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"--config={source}: {_raised(error, Path(path))}") from error
+    config = probe["config"].value
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(
+            f"--config={source}: get_config returns {type(config).__name__}, not a ConfigDict"
+        )
+    needed = base_config(batch_size=1, learning_rate=1.0)
+    missing = sorted(set(field_names(needed)) - set(field_names(config)))
+    if missing:
+        raise ConfigError(
+            f"--config={source}: no field {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}; "
+            "begin with configs.common.base_config, which has them all"
+        )
+    return config
+
+
+def _raised(error: BaseException, path: Path) -> str:
+    """One line on what a config file raised, with the line of the file where that is known."""
+    wrapped = "Error whilst parsing config file"  # ml_collections, around some exceptions
+    while error.__context__ and (isinstance(error, flags.Error) or str(error).startswith(wrapped)):
+        error = error.__context__
+    reason = " ".join(str(error).split())
+    if isinstance(error, ConfigError):
+        return reason
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == path.resolve()
+    ]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}{': ' * bool(reason)}{reason[:200]}"
 
 
 def _config_files(directory: Path) -> list[str]:
     """The config files in a directory, as they would be named on the command line."""
-    return sorted(os.path.relpath(p) for p in directory.glob("*.py") if _is_config(p))
+    files = (path for path in directory.glob("*.py") if path.is_file())
+    return sorted(os.path.relpath(path) for path in files if _is_config(path))
 
 
 def _is_config(path: Path) -> bool:

@@ -1,6 +1,8 @@
 """What the config files share: the common fields, durations in any unit, variants."""
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -10,6 +12,41 @@ from configs.fields import COUNT, UNITS
 
 class ConfigError(ValueError):
     """A config that cannot be used as it is; the message names the field and the way out."""
+
+
+# Fields that hold the path of a file or directory.
+PATHS = ("init_from", "data.dir", "data.cache_dir", "data.prepared_dir")
+
+
+def expanded(name: str, path: str) -> str:
+    """A path with ~ or ~NAME, which shells leave as it is behind =, as the home directory.
+
+    Raises:
+      ConfigError: there is no such home; the message begins with `name`.
+    """
+    whole = os.path.expanduser(path)  # noqa: PTH111 (pathlib's fails without a home)
+    if whole.startswith("~"):
+        first = Path(path).parts[0]
+        raise ConfigError(
+            f"{name}={path}: {first} is no home directory that the system knows; write the path in "
+            f"full, or ./{first} for what is called so"
+        )
+    return whole
+
+
+def expand_paths(config: Any) -> None:
+    """Puts home directories into the fields of a config that hold paths.
+
+    Raises:
+      ConfigError: see `expanded`.
+    """
+    for field in PATHS:
+        *groups, name = field.split(".")
+        node = config
+        for group in groups:
+            node = node[group]
+        if node[name]:
+            node[name] = expanded(f"--config.{field}", node[name])
 
 
 def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:

@@ -11,7 +11,7 @@ parameters. A network may take something else under the name of an option: `_OF_
 import ast
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 UNITS = ("steps", "epochs", "examples")
@@ -318,13 +318,6 @@ def fault(path: str, value: Any, network: str = "") -> str | None:
         hint = f" (did you mean {near[0]}?)" if near else ""
         return f"{path}: no field that anything reads{hint}"
     return None if kind.takes(value) else f"{path}={shown(value)}: {kind.says}"
-
-
-def missing(paths: Iterable[str]) -> str | None:
-    """The first field that every config has, networks' options aside, and that `paths` lack."""
-    there = set(paths)
-    needed = (f for f in FIELDS if not f.startswith("model.") and "*" not in f)
-    return next((f for f in (*needed, "model.name") if f not in there), None)
 
 
 def shown(value: Any) -> str:

@@ -10,7 +10,7 @@ kernels has the inner loops, prepare writes datasets at a fixed size.
 """
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ import tensorflow as tf
 from input_pipeline import augment, batches
 from input_pipeline.augment import Crops
 from input_pipeline.batches import Batch, Reading, training_batches
-from input_pipeline.datasets import Dataset, default_cache_dir, open_dataset
+from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
 from input_pipeline.errors import DataError
-from input_pipeline.prepare import open_prepared, prepare_data, settings_of
-from input_pipeline.report import Report, reporter, silent
+from input_pipeline.names import shown
+from input_pipeline.prepare import prepare_data
+from input_pipeline.prepared import open_prepared, settings_of
+from input_pipeline.report import Report, reporter, silent, warn
 from input_pipeline.statistics import Statistics, training_statistics
 
 __all__ = [
+    "REPORTED",
     "DataError",
     "Dataset",
     "Reading",
@@ -135,8 +138,18 @@ def reading_from(data: Any, report: Report = silent) -> Reading:
     )
 
 
-def open_data(data: Any, cache_dir: Path) -> Dataset:
-    """The dataset that a config's `data` fields name, prepared or not.
+def open_data(
+    data: Any,
+    cache_dir: Path,
+    *,
+    only: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """The dataset that a config's `data` fields name, prepared or not; says what is not used.
+
+    Args:
+      data: the fields of a config.
+      cache_dir, only, class_names: see `open_dataset`.
 
     Raises:
       DataError: see `open_dataset` and `open_prepared`.
@@ -147,13 +160,25 @@ def open_data(data: Any, cache_dir: Path) -> Dataset:
             settings_of(data),
             cache_dir,
             as_they_are=not data.augment.scale_range and data.augment.crop != "area",
+            only=only,
         )
-    return open_dataset(
+    return _open(data, cache_dir, only, class_names)
+
+
+def _open(
+    data: Any, cache_dir: Path, only: str | None = None, class_names: Sequence[str] | None = None
+) -> Dataset:
+    dataset = open_dataset(
         data.name,
         data.dir,
         validation_examples=data.validation_examples,
         cache_dir=cache_dir,
+        only=only,
+        class_names=class_names,
     )
+    for note in dataset.notes:
+        warn(note, "note")
+    return dataset
 
 
 def prepare_from(
@@ -167,9 +192,7 @@ def prepare_from(
     if not data.prepared_dir:
         raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
     directory, settings = Path(data.prepared_dir).expanduser(), settings_of(data)
-    dataset = open_dataset(
-        data.name, data.dir, validation_examples=data.validation_examples, cache_dir=cache_dir
-    )
+    dataset = _open(data, cache_dir)
     about = prepare_data(dataset, directory, settings, reading, stopped)
     shards = about["shards"].values()
     counts: dict[str, int] = {}
@@ -181,9 +204,9 @@ def prepare_from(
     if data.augment.scale_range or data.augment.crop == "area":
         again = " These crops rescale them once more: not the pixels of the images themselves."
     return (
-        f"{directory}: {said} images, {size:.2f} GB, shorter side {settings['size']}, "
+        f"{shown(directory)}: {said} images, {size:.2f} GB, shorter side {settings['size']}, "
         f"{settings['format']}; {about['repaired']} repaired and {about['left_out']} left out "
-        f"(report.jsonl). Train with --config.data.prepared_dir={directory}.{again}"
+        f"(report.jsonl). Train with --config.data.prepared_dir={shown(directory)}.{again}"
     )
 
 
@@ -252,15 +275,16 @@ def evaluation_stream(
     )
 
 
-def needs_statistics(data: Any, *, mean: bool = True) -> bool:
+def needs_statistics(data: Any, *, mean: bool = True, colours: bool = True) -> bool:
     """Whether the fields ask for anything that has to be computed from the training set.
 
     Args:
       data: the fields `mean` and `augment` of a config.
       mean: False if the mean comes from elsewhere.
+      colours: False if there is no colour noise, as in evaluation.
     """
     of_training_set = data.mean in ("image", "image_center", "channel")
-    return (mean and of_training_set) or data.augment.colour_noise != "none"
+    return (mean and of_training_set) or (colours and data.augment.colour_noise != "none")
 
 
 def normalization(data: Any, statistics: Statistics | None) -> dict[str, np.ndarray]:

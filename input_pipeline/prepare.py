@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -22,39 +23,20 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import augment, decode, order, sources
+from input_pipeline import augment, decode, names, order
 from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
 from input_pipeline.errors import DataError
+from input_pipeline.names import shown
+from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds, short
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
 # What one interruption can cost: 800 MB of raw pixels at 256.
 EXAMPLES_PER_SHARD = 4096
-_ABOUT, _REPORT = "prepared.json", "report.jsonl"
-_OF_TFDS = ("dataset_info.json", "features.json")
+_REPORT, _LOCK = "report.jsonl", ".lock.tmp"
 _JPEGS_LONGEST = 65_500  # pixels of a side, in libjpeg
-
-
-def settings_of(data: Any) -> dict[str, Any]:
-    """What a config's `data` fields ask of a prepared dataset.
-
-    Returns:
-      `name`, `validation_examples`, `size` (of the shorter side: `resize`, or the largest of
-      `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
-      square alone), `format`, `quality` (JPEG's, else None) and `decode`.
-    """
-    chosen = data.prepare
-    return {
-        "name": data.name,
-        "validation_examples": data.validation_examples,
-        "size": max(data.resize, *(data.augment.scale_range or (0,))),
-        "image": "whole" if data.augment.crop in ("image", "area") else "square",
-        "format": chosen.format,
-        "quality": chosen.quality if chosen.format == "jpeg" else None,
-        "decode": data.decode,
-    }
 
 
 def prepare_data(
@@ -107,7 +89,7 @@ def _prepare(
         for number in range(shards)
         if _file_name(settings["name"], split, number, shards) not in done
     ]
-    if not left and about["complete"] and all((directory / name).exists() for name in _OF_TFDS):
+    if not left and about["complete"] and readable_by_tfds(directory):
         return about
     features = _features(dataset, settings)
     jobs = {
@@ -134,69 +116,9 @@ def _prepare(
                 "split": split,
                 **_write_shard(directory / file, jobs[split], start, count, advance),
             }
-            _save_json(directory / _ABOUT, about)
+            _save_json(directory / ABOUT, about)
     _finish(dataset, directory, features, about)
     return about
-
-
-def open_prepared(
-    directory: Path, wanted: dict[str, Any], cache_dir: Path, *, as_they_are: bool
-) -> Dataset:
-    """Opens what `prepare_data` wrote.
-
-    Args:
-      directory: where it wrote.
-      wanted: from `settings_of`, of the config that is to use it.
-      cache_dir: as in `open_dataset`.
-      as_they_are: images are not rescaled once more. Raw ones are then the same data as what
-        they were made from, and have its fingerprint: a run goes on with either.
-
-    Raises:
-      DataError: not there, not complete, cut short since, or made with settings that give
-        other pixels than the config asks for.
-    """
-    again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
-    about = _load_about(directory)
-    if about is None:
-        raise DataError(
-            f"data.prepared_dir={directory}: no prepared dataset there (no {_ABOUT}); {again}"
-        )
-    made = about["settings"]
-    if not about["complete"]:
-        raise DataError(f"{directory}: prepared in part; {again}, which goes on with it")
-    sizes = {file: shard["bytes"] for file, shard in about["shards"].items()}
-    for file, size in (sizes | dict.fromkeys(_OF_TFDS)).items():
-        path = directory / file
-        if not path.exists() or (size is not None and path.stat().st_size != size):
-            raise DataError(f"{path}: missing or cut short; {again}, which mends it")
-    differing = [
-        f"{field} is {made[field]}, and {wanted[field]} is needed"
-        for field in ("name", "validation_examples", "size", "image", "decode")
-        if made[field] != wanted[field]
-        # The whole image has the square in it, exact pixels are better than asked for.
-        and (field, made[field]) not in (("image", "whole"), ("decode", "exact"))
-    ]
-    if differing:
-        raise DataError(
-            f"{directory}: prepared with other settings: {'; '.join(differing)}. Prepare it anew "
-            "in another directory, or use the images themselves, without data.prepared_dir"
-        )
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder_from_directory(directory)
-    except Exception as error:  # TFDS fails in many ways on files that are damaged
-        raise DataError(f"{directory}: damaged ({_short(error)}); remove it and {again}") from error
-    same = made["format"] == "raw" and not about["left_out"] and made["decode"] == wanted["decode"]
-    splits = {}
-    for split, fingerprint in about["splits"].items():
-        if not (same and as_they_are):
-            of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
-            fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
-        examples = sources.from_tfds(builder, split, cache_dir)
-        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
-    names = tuple(builder.info.features["label"].names)
-    return Dataset(made["name"], splits, names)
 
 
 def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -205,17 +127,20 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
         "settings": settings,
         "source": dataset.fingerprint,
         "splits": {split: examples.fingerprint for split, examples in dataset.splits.items()},
+        "class_names": list(dataset.class_names),
         "complete": False,
         "shards": {},
     }
-    saved = _load_about(directory)
+    saved = load_about(directory)
     if saved is None:
-        if any(not path.name.endswith(".tmp") for path in directory.iterdir()):
+        others = sorted(shown(path.name) for path in directory.iterdir())
+        others = [name for name in others if not names.is_clutter(name)]
+        if others:
             raise DataError(
-                f"data.prepared_dir={directory}: not empty, and not a prepared dataset; name an "
-                "empty or a new directory"
+                f"data.prepared_dir={directory}: not empty, and not a prepared dataset (it "
+                f"holds {names.listed(others, 3)}, no {ABOUT}); name an empty or a new directory"
             )
-        _save_json(directory / _ABOUT, about)
+        _save_json(directory / ABOUT, about)
         return about
     differing = [
         f"{field} (was {saved['settings'].get(field)}, now {value})"
@@ -226,8 +151,8 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
         differing.append("the images themselves")
     if differing:
         raise DataError(
-            f"data.prepared_dir={directory}: begun with other settings: {', '.join(differing)}. "
-            "Name another directory, or remove this one"
+            f"data.prepared_dir={directory}: begun with other settings: "
+            f"{', '.join(differing)}. Name another directory"
         )
     return saved
 
@@ -244,7 +169,7 @@ def _locked(directory: Path) -> Generator[None, None, None]:
     except ImportError:  # not a Unix
         yield
         return
-    path = directory / ".lock.tmp"
+    path = directory / _LOCK
     with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -255,29 +180,11 @@ def _locked(directory: Path) -> Generator[None, None, None]:
         yield
 
 
-def _load_about(directory: Path) -> dict[str, Any] | None:
-    """What stands in prepared.json; None if there is none.
-
-    Raises:
-      DataError: it cannot be read or is damaged.
-    """
-    path = directory / _ABOUT
-    try:
-        about = json.loads(path.read_text())
-        if not {"settings", "source", "splits", "complete", "shards"} <= about.keys():
-            raise ValueError("fields are missing")
-        return about
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path}: damaged ({_short(error)}); remove it and prepare the dataset anew, with "
-            "--mode=prepare_data in an empty directory"
-        ) from error
-
-
 def _file_name(name: str, split: str, number: int, shards: int) -> str:
-    return f"{name}-{split}.array_record-{number:05d}-of-{shards:05d}"
+    """A shard's; NAME/CONFIG:VERSION becomes one word, as TFDS needs it."""
+    return (
+        f"{re.sub(r'[^0-9A-Za-z_]', '_', name)}-{split}.array_record-{number:05d}-of-{shards:05d}"
+    )
 
 
 def _rows(examples: Examples, number: int) -> tuple[int, int]:
@@ -302,6 +209,10 @@ def _sound_shards(directory: Path, about: dict[str, Any]) -> set[str]:
 def _features(dataset: Dataset, settings: dict[str, Any]) -> Any:
     import tensorflow_datasets as tfds
 
+    # TFDS keeps a name a line, without spaces around it.
+    lines = [name.strip() for name in "\n".join(dataset.class_names).splitlines()]
+    as_they_are = lines == list(dataset.class_names)
+    label = {"names": lines} if as_they_are else {"num_classes": len(dataset.class_names)}
     if settings["format"] == "jpeg":
         image = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
     else:
@@ -310,7 +221,7 @@ def _features(dataset: Dataset, settings: dict[str, Any]) -> Any:
     return tfds.features.FeaturesDict(
         {
             "image": image,
-            "label": tfds.features.ClassLabel(names=list(dataset.class_names)),
+            "label": tfds.features.ClassLabel(**label),
             "file_name": tfds.features.Text(),
         }
     )
@@ -405,7 +316,9 @@ def _write_shard(
     written, notes, number = hashlib.sha256(), [], 0
     try:
         # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
-        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+        writer = array_record_module.ArrayRecordWriter(
+            os.fsencode(temporary), "group_size:1,uncompressed"
+        )
         for record, said in _records(job, start, count):
             notes += said
             if record:
@@ -416,7 +329,7 @@ def _write_shard(
         writer.close()
         again = hashlib.sha256()
         reader = array_record_module.ArrayRecordReader(
-            str(temporary), options="readahead_buffer_size:0,max_parallelism:0"
+            os.fsencode(temporary), options="readahead_buffer_size:0,max_parallelism:0"
         )
         for position in range(reader.num_records()):
             again.update(reader.read([position])[0])
@@ -448,7 +361,8 @@ def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, A
     for split in dataset.splits:
         if not any(s["records"] for s in about["shards"].values() if s["split"] == split):
             raise DataError(
-                f"{directory}: no image of split {split} could be read; {directory / _REPORT} says "
+                f"{directory}: no image of split {split} could be read; "
+                f"{directory / _REPORT} says "
                 "why. Repair them, or remove the split"
             )
         shards = [shard for _, shard in sorted(about["shards"].items()) if shard["split"] == split]
@@ -473,9 +387,10 @@ def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, A
     about["complete"] = True
     about["left_out"] = sum(note["what"] == "left out" for note in notes)
     about["repaired"] = len(notes) - about["left_out"]
-    _save_json(directory / _ABOUT, about)
-    for stray in directory.glob(".*.tmp"):
+    _save_json(directory / ABOUT, about)
+    for stray in directory.glob(".*.array_record-*.tmp"):
         stray.unlink()
+    (directory / _LOCK).unlink(missing_ok=True)
 
 
 def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
@@ -501,15 +416,11 @@ def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
 
 def _explained(directory: Path, error: Exception) -> DataError:
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
-    reason = "the disk is full" if full else _short(error)
+    reason = "the disk is full" if full else short(error)
     return DataError(
         f"{directory}: cannot be written ({reason}). What was done before is kept: run the same "
         "command again, and it goes on"
     )
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _save_json(path: Path, content: dict[str, Any]) -> None:

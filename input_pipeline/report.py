@@ -10,6 +10,8 @@ from typing import Any
 
 import tqdm
 
+from input_pipeline.names import shown
+
 # name, `repaired` or `left out`, reason
 Report = Callable[[str, str, str], None]
 
@@ -27,7 +29,8 @@ def reporter(path: Path | None) -> Report:
     seen: set[tuple[str, str]] = set()
     counts: dict[str, int] = {}
     for line in _lines(path):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # the last may be cut short
+        # What is no such object stays, and is not understood: the last may be cut short.
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             entry = json.loads(line)
             seen.add((entry["image"], entry["what"]))
             counts[entry["what"]] = counts.get(entry["what"], 0) + 1
@@ -44,30 +47,36 @@ def reporter(path: Path | None) -> Report:
                 where = f"; listed in {path}"
                 try:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with open(path, "a") as file:
+                    with open(path, "a", encoding="utf-8") as file:
                         entry = {"image": name, "what": what, "reason": reason}
                         file.write(json.dumps(entry) + "\n")
                 except OSError as error:
                     where = f"; {path} cannot be written ({error.strerror})"
             if str(count).strip("0") == "1":
                 total = f" ({count} images {what} so far{where})"
-                print(f"warning: {name}: {what}: {reason}{total}", file=sys.stderr)
+                warn(f"{name}: {what}: {reason}{total}")
 
     return note
 
 
-def _lines(path: Path | None) -> list[str]:
+def _lines(path: Path | None) -> list[bytes]:
     """Lines of a file, which is mended if its last line has no end; none if there is no file."""
     try:
-        if path is None or not path.exists():
+        if path is None or not path.is_file():
             return []
-        text = path.read_text()
-        if text and not text.endswith("\n"):
-            with open(path, "a") as file:
-                file.write("\n")
-        return text.splitlines()
-    except (OSError, ValueError):
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with open(path, "ab") as file:
+                file.write(b"\n")
+        return content.splitlines()
+    except OSError:
         return []
+
+
+def warn(line: str, word: str = "warning") -> None:
+    """Says a line on stderr; a terminal or pipe that is gone does not end the work."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{word}: {shown(line)}", file=sys.stderr, flush=True)
 
 
 def silent(name: str, what: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Where examples come from: folders of images, TFDS directories, arrays in memory.
+"""Where examples come from: TFDS directories, arrays in memory; `folders` has those in folders.
 
 Every source gives random access: any example is read by its index, at the same cost.
 """
@@ -6,12 +6,9 @@ Every source gives random access: any example is read by its index, at the same 
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import struct
 import threading
-import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline.errors import DataError
-from input_pipeline.report import progress_bar
-
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+from input_pipeline.names import shown
+from input_pipeline.report import progress_bar, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +31,14 @@ class Examples:
         threads; raises DataError if the place cannot be read.
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
+      notes: sentences on what lies beside them and is not used.
     """
 
     count: int
     read: Callable[[int], tuple[bytes | np.ndarray, int]]
     name: Callable[[int], str]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:
@@ -58,7 +56,7 @@ def digest(*parts: str | bytes) -> str:
     """A short hexadecimal hash of the parts."""
     total = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
         total.update(len(data).to_bytes(8, "little"))
         total.update(data)
     return total.hexdigest()[:16]
@@ -78,124 +76,6 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
         name=lambda row: f"{name} example {row}",
         fingerprint=digest(name, images.tobytes(), labels.tobytes()),
     )
-
-
-def class_folders(directory: Path) -> list[str]:
-    """Names of the folders in `directory`, sorted; hidden ones do not count."""
-    with os.scandir(directory) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
-    """Images in class folders, `directory/<class name>/*`.
-
-    Files are read in sorted order; what is hidden or has no image suffix is left out. The
-    list of files is kept in `cache_dir` and made again when files were added to a folder,
-    removed or renamed. (A file that was written anew in its place is read anew, but the
-    fingerprint has its old size until then.)
-
-    Args:
-      directory: where the class folders are.
-      class_names: the label of a folder is the place of its name in this list.
-      cache_dir: where the list is kept.
-
-    Raises:
-      DataError: a folder of another name, a class folder without images (those in folders
-        inside it do not count), images beside the class folders, or no permission.
-    """
-    try:
-        paths, sizes, labels = _folder_index(directory, class_names, cache_dir)
-    except OSError as error:
-        raise DataError(
-            f"{error.filename}: cannot be read ({error.strerror}); repair or remove it"
-        ) from error
-    prefix = os.fsencode(directory) + b"/"
-
-    def read(row: int) -> tuple[bytes, int]:
-        return _read_file(os.fsdecode(prefix + paths[row])), int(labels[row])
-
-    return Examples(
-        count=len(paths),
-        read=read,
-        name=lambda row: os.fsdecode(prefix + paths[row]),
-        fingerprint=digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names),
-    )
-
-
-def _read_file(path: str) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); repair or remove it"
-        ) from error
-
-
-def _folder_index(
-    directory: Path, class_names: Sequence[str], cache_dir: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Path below `directory` (bytes), size int64 and label int32 of every image, [count] each."""
-    label_of = {name: label for label, name in enumerate(class_names)}
-    folders = class_folders(directory)
-    for folder in folders:
-        if folder not in label_of:
-            raise DataError(
-                f"{directory / folder}: {folder!r} is not one of the {len(class_names)} classes "
-                "of the training set"
-            )
-    changed = {name: (directory / name).stat().st_mtime_ns for name in (".", *folders)}
-    state = digest(json.dumps(changed), *class_names)
-    cache = cache_dir / f"images-{digest(str(directory.resolve()))}.npz"
-    saved = load_arrays(cache)
-    if saved is not None and saved.get("state", "") == state:
-        return saved["paths"], saved["sizes"], saved["labels"]
-
-    stray = _images(directory)[0]
-    if stray:
-        raise DataError(
-            f"{directory / stray[0]}: an image beside the class folders; every image belongs in "
-            "the folder of its class"
-        )
-    # Arrays at once, folder by folder: a million Python strings would take several times
-    # the memory.
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for folder in progress_bar(folders, desc=f"index of {directory}", unit=" folders", delay=1.0):
-        names, lengths = _images(directory / folder)
-        if not names:
-            deeper = class_folders(directory / folder)
-            raise DataError(
-                f"{directory / folder}: no images (looked for *{', *'.join(IMAGE_SUFFIXES)})"
-                + (f"; those in {folder}/{deeper[0]} lie one level too deep" if deeper else "")
-                + ". Fill or remove the folder"
-            )
-        found.append(
-            (
-                np.array([os.fsencode(f"{folder}/{name}") for name in names]),
-                np.array(lengths, np.int64),
-                np.full(len(names), label_of[folder], np.int32),
-            )
-        )
-    if not found:
-        raise DataError(f"{directory}: no images in its class folders")
-    paths, sizes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
-    # Changes in the instant of listing could be missed: then it is listed again next time.
-    if max(changed.values()) < time.time_ns() - 2_000_000_000:
-        save_arrays(cache, state=np.array(state), paths=paths, sizes=sizes, labels=labels)
-    return paths, sizes, labels
-
-
-def _images(folder: Path) -> tuple[list[str], list[int]]:
-    """Names and sizes of the images in a folder, sorted by name."""
-    with os.scandir(folder) as entries:
-        files = sorted(
-            (e.name, e.stat().st_size)
-            for e in entries
-            if e.name.lower().endswith(IMAGE_SUFFIXES)
-            and not e.name.startswith(".")
-            and not e.is_dir()
-        )
-    return [name for name, _ in files], [size for _, size in files]
 
 
 def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
@@ -310,7 +190,7 @@ def _tfrecords(files: Sequence[Path], cache: Path) -> _Records:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
-    return len(offsets), record, lambda row: f"{files[file_of[row]]} at byte {offsets[row]}"
+    return len(offsets), record, lambda row: f"{shown(files[file_of[row]])} at byte {offsets[row]}"
 
 
 def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
@@ -333,7 +213,8 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
                     if file not in readers:
                         # Nothing is read ahead: the order is random.
                         readers[file] = array_record_module.ArrayRecordReader(
-                            str(files[file]), options="readahead_buffer_size:0,max_parallelism:0"
+                            os.fsencode(files[file]),  # as text it would have to be UTF-8
+                            options="readahead_buffer_size:0,max_parallelism:0",
                         )
             return readers[file].read([position])[0]
         except (ValueError, RuntimeError, IndexError) as error:
@@ -344,7 +225,7 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
 
     def name(row: int) -> str:
         file, position = place(row)
-        return f"{files[file]} record {position}"
+        return f"{shown(files[file])} record {position}"
 
     return int(ends[-1]), record, name
 
@@ -365,8 +246,8 @@ def _allow_open_files(count: int) -> None:
 
 def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(file, offset, length) of every record, int64 [records] each, from the cache if there."""
-    saved = load_arrays(cache)
-    if saved is not None and saved.keys() >= {"shard", "offset", "length"}:
+    saved = load_arrays(cache, "shard", "offset", "length")
+    if saved is not None:
         return saved["shard"], saved["offset"], saved["length"]
     found = []
     title = f"index of {files[0].parent}"
@@ -389,13 +270,19 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
     return columns[0], columns[1], columns[2]
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """What `save_arrays` wrote; None if it is not there or damaged."""
+def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray] | None:
+    """What `save_arrays` wrote; None if it is not there, damaged, or without one of these names.
+
+    Then it is made again: NumPy's and zip's readers fail on damage in many ways.
+    """
     try:
+        if not path.is_file():  # a FIFO would not end
+            return None
         with np.load(path, allow_pickle=False) as saved:
-            return dict(saved)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            arrays = dict(saved)
+    except Exception:
         return None
+    return arrays if arrays.keys() >= set(names) else None
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -410,6 +297,6 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
             np.savez(file, allow_pickle=False, **arrays)
         os.replace(temporary, path)
     except OSError as error:
-        print(f"warning: {path} could not be kept ({error.strerror}); it will be made again")
+        warn(f"{path} could not be kept ({error.strerror}); it will be made again")
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -47,8 +47,8 @@ def training_statistics(
     square = f"central_square:{size}:{'exact' if reading.exact else 'fast'}"
     key = sources.digest(examples.fingerprint, square)
     cache = cache_dir / f"statistics-{key}.npz"
-    saved = sources.load_arrays(cache)
-    if saved is not None and saved.keys() >= {"mean", "covariance"}:
+    saved = sources.load_arrays(cache, "mean", "covariance")
+    if saved is not None and saved["mean"].shape == (size, size, 3):
         return Statistics(saved["mean"], saved["covariance"])
 
     batch, count = 64, 0

@@ -2,10 +2,10 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,16 +18,15 @@ from absl import logging as absl_logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from training import sums
 from training.errors import RunError, TrainingError
+from training.workdir import DAMAGED, REPLACED, STEP, damaged_in, steps_in
 from training.writers import say
 
-_SUMS = "sha256.json"
-# Orbax adds these after the sums are made; they hold times and names, no values.
-_NOT_SUMMED = (_SUMS, "_CHECKPOINT_METADATA", "commit_success.txt")
 # Orbax warns of every checkpoint that has not been evaluated, and prints the traceback of what
 # is raised here as well.
 absl_logging.set_verbosity(absl_logging.FATAL)
-_UNFINISHED, _REPLACED = ".orbax-checkpoint-tmp", ".replaced"
+_UNFINISHED = ".orbax-checkpoint-tmp"
 # Of a file system: what the last bytes of a file, and a directory, take up at most.
 _BLOCK = 4096
 
@@ -49,9 +48,16 @@ class Checkpoints:
           keep: how many of the newest stay; the best by validation error stays as well.
 
         Raises:
-          TrainingError: a damaged checkpoint cannot be moved aside.
+          TrainingError: a damaged checkpoint cannot be moved aside, or the path is not UTF-8.
         """
         self.directory = directory
+        try:
+            str(directory.absolute()).encode()
+        except UnicodeEncodeError:
+            raise TrainingError(
+                f"{directory.absolute()}: not a path in UTF-8, and only such hold checkpoints; "
+                "rename it, choose another, or make a symbolic link to it"
+            ) from None
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(max(keep, 1)),
@@ -66,7 +72,7 @@ class Checkpoints:
         self._saving: int | None = None
         self._written: int | None = None
         if jax.process_index() == 0:
-            self._set_unreadable_aside()
+            self._set_unlisted_aside()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints can be listed")
         self._manager = ocp.CheckpointManager(
@@ -120,6 +126,8 @@ class Checkpoints:
                 if validation is None:
                     return
                 self._set_aside(step)
+            elif (self.directory / str(step)).exists() and jax.process_index() == 0:
+                self._set_one_aside(step, "no directory")
             parts = _parts(state)
             twice = {
                 name: next((k for k, part in parts.items() if part is own), None)
@@ -146,18 +154,24 @@ class Checkpoints:
 
     def _check_space(self) -> None:
         """Sees a full disk coming: a write that fails half way leaves much to say and to clear."""
-        steps = self._on_disk()
-        if jax.process_index() == 0 and steps:
-            newest = (self.directory / str(steps[-1])).rglob("*")
-            needed = sum(path.stat().st_size + _BLOCK for path in newest)
-            if shutil.disk_usage(self.directory).free < needed:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        steps = steps_in(self.directory)
+        if jax.process_index() > 0 or not steps:
+            return
+        newest = self.directory / str(steps[-1])
+        try:
+            files = [newest / name for name in sums.read_sums(newest)]
+            needed = sum(path.stat().st_size for path in files)
+        except (OSError, ValueError):
+            return  # as large as the next one or not, nobody can tell
+        needed += (len(files) + len({path.parent for path in files})) * _BLOCK
+        if shutil.disk_usage(self.directory).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _set_aside(self, step: int) -> None:
         """Makes place for a step's checkpoint; until that is written the old one counts."""
         old = self.directory / str(step)
         if jax.process_index() == 0:
-            old.rename(old.with_name(f"{step}{_REPLACED}"))
+            old.rename(old.with_name(f"{step}{REPLACED}"))
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("a checkpoint is replaced")
         self._manager.reload()
@@ -166,8 +180,7 @@ class Checkpoints:
         """Sums every file of the checkpoint that is about to get its name."""
         if jax.process_index() == 0:
             (unfinished,) = self.directory.glob(f"{self._saving}{_UNFINISHED}*")
-            sums = {name: _sum(unfinished / name) for name in _files(unfinished)}
-            (unfinished / _SUMS).write_text(json.dumps(sums))
+            sums.write_sums(unfinished)
         self._written = self._saving
 
     def check(self) -> None:
@@ -198,7 +211,7 @@ class Checkpoints:
         reason = "the disk is full" if full else _first_line(error)
         if jax.process_index() == 0:  # what there is of it takes up room
             self._clear()
-        steps = self._on_disk()
+        steps = steps_in(self.directory)
         kept = f"that of step {steps[-1]} is intact" if steps else "there is none before it"
         return RunError(
             f"{self.directory}: the checkpoint of step {step} could not be written ({reason}); "
@@ -215,13 +228,19 @@ class Checkpoints:
 
     def _clear(self) -> None:
         for left in self.directory.glob(f"*{_UNFINISHED}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        for old in self.directory.glob(f"*{_REPLACED}"):
-            new = old.with_name(old.name.removesuffix(_REPLACED))
-            if new.exists():
+            if re.fullmatch(f"({STEP}){re.escape(_UNFINISHED)}(-[0-9]+)?", left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        for old in self.directory.glob(f"*{REPLACED}"):
+            step = old.name.removesuffix(REPLACED)
+            if not re.fullmatch(STEP, step):
+                continue
+            fault = sums.damage(self.directory / step)
+            if fault is None:
                 shutil.rmtree(old, ignore_errors=True)
-            else:
-                old.rename(new)
+                continue
+            if (self.directory / step).exists():
+                self._set_one_aside(int(step), fault)
+            old.rename(self.directory / step)
 
     def latest_sound(self) -> int | None:
         """The newest step whose files are all as they were written; None without checkpoints.
@@ -239,30 +258,31 @@ class Checkpoints:
             found = int(multihost_utils.broadcast_one_to_all(np.array(found)))
         if found == -2:
             raise TrainingError(
-                f"{self.directory}: every checkpoint was damaged; they are in "
-                f"{self._aside()}. Remove that directory to begin anew"
+                f"{self.directory}: every checkpoint was damaged; they are in {self._aside()}. Put "
+                "sound copies back, if there are any, or choose another --workdir to begin anew"
             )
         self._manager.reload()
         return found if found >= 0 else None
 
-    def _set_unreadable_aside(self) -> None:
+    def _set_unlisted_aside(self) -> None:
         """Without the metrics of every checkpoint Orbax opens none of them."""
-        for step in self._on_disk():
+        for step in steps_in(self.directory):
             metrics = self.directory / str(step) / "metrics" / "metrics"
             try:
                 if metrics.exists():
-                    json.loads(metrics.read_text())["top1_error"]
-            except (OSError, ValueError, LookupError, TypeError):
+                    json.loads(metrics.read_bytes())["top1_error"]
+            except OSError as error:
+                raise sums.unreadable(metrics, error) from error
+            except (ValueError, LookupError, TypeError):
                 self._set_one_aside(step, f"{metrics.relative_to(metrics.parents[1])} has changed")
 
     def _set_damaged_aside(self) -> int:
-        for step in reversed(self._on_disk()):
+        for step in reversed(steps_in(self.directory)):
             fault = self.damage(step)
             if fault is None:
                 return step
             self._set_one_aside(step, fault)
-        aside = self._aside()
-        return -2 if aside.is_dir() and any(aside.iterdir()) else -1
+        return -2 if damaged_in(self.directory.parent) else -1
 
     def _set_one_aside(self, step: int, fault: str) -> None:
         place, number = self._aside() / str(step), 1
@@ -279,28 +299,11 @@ class Checkpoints:
         say(f"damaged: checkpoint {step} ({fault}), moved to {place}")
 
     def _aside(self) -> Path:
-        return self.directory.parent / "damaged"
+        return self.directory.parent / DAMAGED
 
     def damage(self, step: int) -> str | None:
-        """What is wrong with the files of a checkpoint; None if nothing is."""
-        directory = self.directory / str(step)
-        try:
-            sums = json.loads((directory / _SUMS).read_text())
-            names = _files(directory)
-            if not isinstance(sums, dict):
-                return f"{_SUMS} cannot be read"
-            if sums.keys() != names:
-                return f"{min(sums.keys() ^ names)} is missing or does not belong there"
-            changed = [name for name in sorted(names) if _sum(directory / name) != sums[name]]
-            return f"{changed[0]} has changed" if changed else None
-        except FileNotFoundError:
-            return f"{_SUMS} is missing"
-        except (OSError, ValueError) as error:
-            return _first_line(error)
-
-    def _on_disk(self) -> list[int]:
-        names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        """What is missing or has changed of a checkpoint's files; see `sums.damage`."""
+        return sums.damage(self.directory / str(step))
 
     def choose(self, which: str) -> int:
         """The step that `latest`, `best` or a number names, undamaged.
@@ -311,7 +314,9 @@ class Checkpoints:
           TrainingError: there is none.
         """
         steps = sorted(self._manager.all_steps())
-        if which == "latest" and steps:
+        if not steps:
+            raise TrainingError(f"{self.directory}: no checkpoint that was finished; train first")
+        if which == "latest":
             for step in reversed(steps):
                 fault = self.damage(step)
                 if fault is None:
@@ -422,19 +427,6 @@ def _whole(parts: dict[str, Any]) -> dict[str, Any]:
     if len(state) < len(parts):
         state["average"] = {name: parts[f"average_{name}"] for name in ("params", "statistics")}
     return state
-
-
-def _files(directory: Path) -> set[str]:
-    return {
-        str(path.relative_to(directory))
-        for path in directory.rglob("*")
-        if path.is_file() and str(path.relative_to(directory)) not in _NOT_SUMMED
-    }
-
-
-def _sum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

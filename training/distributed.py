@@ -1,61 +1,194 @@
 """Several processes, on one machine or many, that train one network together."""
 
 import contextlib
+import ctypes
+import dataclasses
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
-from jax._src.distributed import global_state
+from jax._src import clusters
 
-from training.errors import TrainingError
+from training import agreement
+from training.errors import RunError, TrainingError
+from training.initial import Initial
+from training.meeting import Meeting, split_address
 
-# Seconds without a sign of life after which a process counts as lost; JAX's default is 100.
-_HEARTBEAT = 30
+# Seconds for all processes to come: of people who start them one by one, and of a cluster that
+# starts machines for them.
+_BY_HAND, _BY_CLUSTER = 40, 300
+# A process that has failed waits so long for the others to hear of it; for those that fail for
+# the same reason there is time to say it themselves before they end because of another.
+_LINGER, _GRACE = 5, 2
+# Seconds that JAX waits at its own start and end, where all processes are known to be there; and
+# its own heartbeat's, longer than ours.
+_JAX_STARTS, _JAX_ENDS, _JAX_HEARTBEAT = 60, 30, 100
 # How the errors of JAX begin that have nothing to do with other processes.
 _OF_ONE_ALONE = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+_FLAGS = ("--coordinator_address", "--num_processes", "--process_id")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def initialize_distributed(
-    coordinator_address: str | None, num_processes: int | None, process_id: int | None
-) -> None:
-    """Joins the processes of a launch; before anything else touches a device.
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """What a process knows of its launch.
 
-    What is not given is read from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID, and where these are not set asked of Cloud TPU, Slurm, Open MPI or
-    Kubernetes.
+    Attributes:
+      address: host:port of process 0.
+      count: of processes.
+      own: number of this one.
+      devices: numbers of this machine's devices that are its own; None: all.
+      patience: seconds for all processes to come.
+    """
+
+    address: str
+    count: int
+    own: int
+    devices: Sequence[int] | None
+    patience: float
+
+
+# Of this process; there is one launch in its life.
+_meeting: Meeting | None = None
+_lost, _lost_because = threading.Event(), ""
+_leaving_with: int | None = None
+_last_word = threading.Lock()
+
+
+def launch_from(address: str | None, count: int | None, own: int | None) -> Launch:
+    """What the flags say, or else JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+
+    Where neither do, Cloud TPU, Slurm, Open MPI or Kubernetes are asked, as JAX does.
 
     Args:
-      coordinator_address: host:port of process 0.
-      num_processes: in all.
-      process_id: number of this process, from 0.
+      address: host:port of process 0.
+      count: of processes.
+      own: number of this process, from 0.
 
     Raises:
-      TrainingError: not enough is known to join, or no process 0 answers.
+      TrainingError: something is missing or out of range; the message names the flag or the
+        variable.
     """
-    address, *numbers = (os.environ.get(name) for name in _VARIABLES)
-    for name, number in zip(_VARIABLES[1:], numbers, strict=True):
-        if number is not None and not number.isdigit():
-            raise TrainingError(f"{name}={number}: a number is needed")
-    count, own = (None if number is None else int(number) for number in numbers)
+    named, given = list(_FLAGS), list[Any]((address, count, own))
+    for i, variable in enumerate(_VARIABLES):
+        text = os.environ.get(variable)
+        if given[i] is None and text is not None:
+            named[i], given[i] = variable, text
+            if i > 0 and not (text.isascii() and text.isdigit()):
+                raise TrainingError(f"{variable}={text}: a number is needed")
+    devices, by_hand = os.environ.get("JAX_LOCAL_DEVICE_IDS"), given[0] is not None
+    if devices and not all(number.strip().isdigit() for number in devices.split(",")):
+        raise TrainingError(f"JAX_LOCAL_DEVICE_IDS={devices}: numbers are needed, such as 0,1")
+    found: list[Any]
+    try:
+        *found, local = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            given[0],
+            None if given[1] is None else int(given[1]),
+            None if given[2] is None else int(given[2]),
+            [int(number) for number in devices.split(",")] if devices else None,
+            None,
+            _BY_CLUSTER,
+        )
+    except (ValueError, RuntimeError, LookupError) as error:
+        raise TrainingError(
+            f"--distributed: the cluster does not tell ({error}); give {', '.join(_FLAGS)}"
+        ) from error
+    missing = [i for i in range(3) if found[i] is None]
+    if missing:
+        told = [f"{named[i]}={given[i]}" for i in range(3) if given[i] is not None]
+        raise TrainingError(
+            f"--distributed: {', '.join(_FLAGS[i] for i in missing)} or the variable"
+            f"{'s' * (len(missing) > 1)} {', '.join(_VARIABLES[i] for i in missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} missing where the cluster does not tell"
+            + (f" (there is {' and '.join(told)})" if told else "")
+        )
+    try:
+        split_address(found[0])
+    except ValueError as error:
+        raise TrainingError(
+            f"{named[0]}={found[0]}: {error}; host:port of process 0 is needed, such as host0:9911"
+        ) from error
+    if found[1] < 1:
+        raise TrainingError(f"{named[1]}={found[1]}: at least 1 is needed")
+    if not 0 <= found[2] < found[1]:
+        raise TrainingError(
+            f"{named[2]}={found[2]}: of {found[1]} processes ({named[1]}) the numbers are 0 to "
+            f"{found[1] - 1}"
+        )
+    address, count, own = found
+    return Launch(address, count, own, local, _BY_HAND if by_hand else _BY_CLUSTER)
+
+
+def join_processes(launch: Launch, mode: str, config: Mapping[str, Any], workdir: Path) -> None:
+    """Joins the processes of a launch, if all were started for the same run.
+
+    Before anything else touches a device, and before anything is written.
+
+    Args:
+      launch: from `launch_from`.
+      mode: of main.
+      config: resolved, as plain nested dicts.
+      workdir: of the run.
+
+    Raises:
+      TrainingError: they do not come together, do not agree or do not share the workdir.
+      RunError: one has failed meanwhile.
+    """
+    global _meeting
+    _meeting = Meeting(launch.address, launch.count, launch.own, _when_lost)
+    _meeting.gather(launch.patience)
+    agreement.agree(_meeting, "launch", agreement.facts_of_launch(mode, config))
+    agreement.prove_shared(_meeting, workdir)
+    _end_instead_of_aborting()
     # JAX's own way of noticing SIGTERM would take the signal before the loop looks for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            coordinator_address or address,
-            count if num_processes is None else num_processes,
-            own if process_id is None else process_id,
-            heartbeat_timeout_seconds=_HEARTBEAT,
-            shutdown_timeout_seconds=_HEARTBEAT,
+            launch.address,
+            launch.count,
+            launch.own,
+            launch.devices,
+            initialization_timeout=_JAX_STARTS,
+            heartbeat_timeout_seconds=_JAX_HEARTBEAT,
+            shutdown_timeout_seconds=_JAX_ENDS,
         )
     except (ValueError, RuntimeError) as error:
-        raise TrainingError(
-            f"--distributed: {str(error).splitlines()[0]} (give --coordinator_address=host:port, "
-            "--num_processes and --process_id, or the variables "
-            f"{', '.join(_VARIABLES)}, where the cluster does not tell)"
-        ) from error
+        raise RunError(f"--distributed: {str(error).splitlines()[0]}") from error
+
+
+def agree_on_inputs(fingerprint: str, initial: Initial | None, begun: bool) -> None:
+    """Goes on if all processes have the same data and weights; alone, at once.
+
+    Args:
+      fingerprint: of the dataset.
+      initial: weights to start from.
+      begun: the workdir holds a checkpoint.
+
+    Raises:
+      TrainingError: they have not; every process names what differs.
+    """
+    if _meeting is not None:
+        facts = agreement.facts_of_inputs(fingerprint, initial, begun)
+        agreement.agree(_meeting, "inputs", facts)
+
+
+def tell_of_failure(launch: Launch, code: int) -> None:
+    """From a process that has failed before it joined the others, and said so.
+
+    They hear of it as far as they come soon; what happens here is not worth a word more.
+    """
+    global _meeting
+    _silence()
+    _meeting = Meeting(launch.address, launch.count, launch.own, lambda _: None)
+    with contextlib.suppress(TrainingError, RunError):
+        _meeting.gather(2 * _LINGER, ended=code)
+    _meeting.linger(2 * _LINGER)
 
 
 @contextlib.contextmanager
@@ -63,50 +196,95 @@ def ending_with_the_others() -> Generator[None, None, None]:
     """Ends this process at once, with code 1 and a word of why, when another one is lost.
 
     Nothing can be saved or closed in good order without the others: that would wait for them.
-    JAX's own service does the same, with SIGABRT, when it is quicker to see that process 0
-    is gone, and after `_HEARTBEAT` where the loss shows as a collective that never ends.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
-        process, count = _place()
-        if count == 1 or reason.startswith(_OF_ONE_ALONE):
+    except Exception as error:
+        if _meeting is None or _meeting.count == 1:
             raise
-        print(
-            f"error: process {process} of {count} lost the others "
-            f"({reason}). Start all of them again with the same command: the run goes on from its "
-            "newest checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        _end(1)
+        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
+        alone = reason.startswith(_OF_ONE_ALONE)
+        theirs = "Gloo" in reason or (isinstance(error, jax.errors.JaxRuntimeError) and not alone)
+        # Which one was lost is about to be heard, if it is that.
+        if _lost.wait(2 * _GRACE) or theirs:
+            _end_because(reason)
+        raise
 
 
 def leave(code: int) -> None:
     """Ends this process, which has failed and said so; the others then end as well.
 
-    Leaving in good order would wait for processes that do not know of the failure. Where
-    all have failed for one reason each has the time to say it.
+    Leaving in good order would wait for processes that do not know of the failure.
     """
-    process, count = _place()
-    if count > 1:
-        # Process 0 last: the others are aborted when it goes.
-        time.sleep(1 if process else 3)
-        _end(code)
-
-
-def _place() -> tuple[int, int]:
-    """Number of this process, and how many there are.
-
-    As the launch told it: `jax.process_count` would wait for the others if none has touched its
-    devices yet.
-    """
-    launch = global_state
-    return launch.process_id or 0, launch.num_processes or 1
-
-
-def _end(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    global _leaving_with
+    if _meeting is None:
+        return
+    if _lost.is_set() and code == 1:  # that is why
+        _end_because(_lost_because)
+    _leaving_with = code
+    _meeting.end(code)
+    _silence()  # the last word was said
+    _meeting.linger(_LINGER)
     os._exit(code)
+
+
+def finish(code: int) -> None:
+    """Waits for the others at the end of a run in good order; one may still fail."""
+    global _leaving_with
+    if _meeting is not None:
+        _meeting.exchange("end", {})
+        _leaving_with = code
+        _meeting.end(0)
+
+
+def _when_lost(reason: str) -> None:
+    """Called in a thread: whatever the main one is at may wait for ever."""
+    global _lost_because
+    _lost_because = reason
+    _lost.set()
+    time.sleep(_GRACE)
+    if _leaving_with is None:
+        _end_because(reason)
+
+
+def _end_because(reason: str) -> None:
+    """Says that others are lost and ends with 1; the first call does."""
+    _last_word.acquire()
+    place = "" if _meeting is None else f"process {_meeting.own} of {_meeting.count} "
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        print(
+            f"error: {place}lost the others ({_lost_because or reason}). Start all of them again "
+            "with the same command: the run goes on from its newest checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+    os._exit(1)
+
+
+def _silence() -> None:
+    """What libraries still say, or print at the end, does not come after the last word."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _on_abort(number: int) -> None:
+    if _leaving_with is not None:
+        os._exit(_leaving_with)
+    _end_because("JAX's service for several processes has ended this one")
+
+
+def _end_instead_of_aborting() -> None:
+    """Puts our word after JAX's C++ stack, and code 1 in the place of 134.
+
+    The moment process 0 is gone JAX's client ends the process with SIGABRT, from a thread of its
+    own. A handler of Python's would run too late, in the main thread.
+    """
+    if os.name == "posix":
+        ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)

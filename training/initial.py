@@ -1,7 +1,6 @@
 """What a network starts from: weights of a file, or of another run."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
-from training.workdir import has_checkpoint
+from training.workdir import has_checkpoint, saved_config
 from training.writers import say
 from vision_models import weights
 from vision_models.weights import WeightsError
@@ -137,7 +136,10 @@ def _from_run(workdir: Path) -> weights.Weights:
 
 def _model_of(workdir: Path) -> tuple[str, dict[str, Any]]:
     try:
-        model = json.loads((workdir / "config.json").read_text())["config"]["model"]
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"init_from={workdir}: its config.json cannot be read") from error
-    return model.pop("name"), model
+        model = dict(saved_config(workdir)["config"]["model"])
+        return model.pop("name"), model
+    except (FileNotFoundError, LookupError, ValueError, TypeError) as error:
+        reason = str(error) if isinstance(error, TrainingError) else "it names no network"
+        raise TrainingError(
+            f"init_from={workdir}: its config.json is needed to know the network ({reason})"
+        ) from error

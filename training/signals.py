@@ -1,4 +1,4 @@
-"""Stopping in good order: Ctrl-C and SIGTERM ask, the loop finishes its step and saves."""
+"""Stopping in good order: a signal asks, the loop finishes its step and saves."""
 
 import contextlib
 import os
@@ -8,9 +8,10 @@ from typing import Any
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is noted instead of ending the process.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP is noted instead of ending the process.
 
-    A second one acts as it would have without this.
+    A second one acts as it would have without this. A SIGHUP that is ignored, as by nohup, stays
+    so.
     """
 
     def __init__(self) -> None:
@@ -19,8 +20,12 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        """Takes over both signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Takes over the signals."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+        if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            numbers.append(hangup)
+        for number in numbers:
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -17,7 +17,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import Initial
-from training.writers import to_json
+from training.writers import append_line, to_json
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
 
@@ -172,8 +172,7 @@ def evaluate_network(
             temporary = workdir / "evaluation.json.tmp"
             temporary.write_text(to_json(report) + "\n")
             os.replace(temporary, workdir / "evaluation.json")
-            with open(workdir / "evaluations.jsonl", "a") as file:
-                file.write(to_json(report) + "\n")
+            append_line(workdir / "evaluations.jsonl", to_json(report))
         except OSError as error:
             raise TrainingError(
                 f"--workdir={workdir}: cannot be written ({error.strerror})"

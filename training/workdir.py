@@ -14,6 +14,7 @@ from typing import Any
 
 import vision_models
 from training.errors import TrainingError
+from training.writers import say
 
 # Fields that do not change what a step computes; prefixes of their paths.
 FREE_FIELDS = (
@@ -32,6 +33,8 @@ FREE_FIELDS = (
     "data.threads",
     "data.unreadable",
 )
+# Names in a workdir: of a checkpoint, what is added while it is replaced, of those set aside.
+STEP, REPLACED, DAMAGED = "0|[1-9][0-9]*", ".replaced", "damaged"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow")
 
 
@@ -73,9 +76,33 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a run has saved anything that could be continued or evaluated."""
-    directory = workdir / "checkpoints"
-    return directory.is_dir() and any(
-        path.name.removesuffix(".replaced").isdigit() for path in directory.iterdir()
+    return bool(steps_in(workdir / "checkpoints", replaced=True))
+
+
+def steps_in(directory: Path, *, replaced: bool = False) -> list[int]:
+    """The steps whose checkpoints lie in a directory, ascending; what else is there is not ours.
+
+    Args:
+      directory: of checkpoints.
+      replaced: with those that have made place for others, which never came.
+
+    Raises:
+      TrainingError: the directory cannot be read.
+    """
+    try:
+        entries = list(directory.iterdir()) if directory.is_dir() else []
+        found = [path.name for path in entries if path.is_dir()]
+    except OSError as error:
+        raise TrainingError(f"{directory}: cannot be read ({error.strerror})") from error
+    names = [name.removesuffix(REPLACED) if replaced else name for name in found]
+    return sorted(int(name) for name in names if re.fullmatch(STEP, name))
+
+
+def damaged_in(workdir: Path) -> bool:
+    """Whether checkpoints of a run were damaged and moved aside."""
+    aside = workdir / DAMAGED
+    return aside.is_dir() and any(
+        re.fullmatch(f"({STEP})(-[0-9]+)?", path.name) for path in aside.iterdir()
     )
 
 
@@ -119,16 +146,10 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     Raises:
       TrainingError: fields that change the result differ; the message names them.
     """
-    path = workdir / "config.json"
-    if not (path.exists() and has_checkpoint(workdir)):
+    saved = _saved_run(workdir)
+    if saved is None:
         return
-    try:
-        saved = flatten(json.loads(path.read_text())["config"])
-    except (ValueError, KeyError) as error:
-        raise TrainingError(
-            f"{path}: damaged ({error}); remove it, or choose another --workdir"
-        ) from error
-    now = flatten(config)
+    saved, now = flatten(saved["config"]), flatten(config)
     for fields in (saved, now):
         _name_the_network(fields)
     # What is observed decides when a plateau lowers the rate.
@@ -160,15 +181,48 @@ def check_dataset(workdir: Path, fingerprint: str) -> None:
     Raises:
       TrainingError: the dataset is not that of the saved config.
     """
-    path = workdir / "config.json"
-    if not (path.exists() and has_checkpoint(workdir)):
-        return
-    saved = json.loads(path.read_text()).get("dataset", {}).get("fingerprint")
-    if saved is not None and saved != fingerprint:
+    run = _saved_run(workdir)
+    if run is not None and run["dataset"].get("fingerprint") not in (None, fingerprint):
         raise TrainingError(
             f"{workdir} holds a run on other data: the files, labels or division into splits have "
             "changed since. Restore the data, or choose another --workdir"
         )
+
+
+def saved_config(workdir: Path) -> dict[str, Any]:
+    """What `save_config` wrote, as far as it is read again: `config` and `dataset`, both dicts.
+
+    Raises:
+      FileNotFoundError: there is no config.json.
+      TrainingError: it cannot be read, or is none.
+    """
+    path = workdir / "config.json"
+    try:
+        saved = json.loads(path.read_bytes())
+        found = {"config": saved["config"], "dataset": saved.get("dataset", {})}
+        if not all(isinstance(part, dict) for part in found.values()):
+            raise ValueError("not as it was written")
+        return found
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise TrainingError(
+            f"{path}: damaged ({str(error)[:100]}), so that nobody knows whose run this is. Put a "
+            "copy back, or rename it if you know; or choose another --workdir"
+        ) from error
+
+
+def _saved_run(workdir: Path) -> dict[str, Any] | None:
+    """`saved_config` of a run that can be continued or has been damaged; None for others."""
+    if not (has_checkpoint(workdir) or damaged_in(workdir)):
+        return None
+    try:
+        return saved_config(workdir)
+    except FileNotFoundError:
+        say(f"{workdir}: no config.json, so that nothing says whether its run is this one")
+        return None
 
 
 def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
@@ -177,16 +231,10 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
     Raises:
       TrainingError: the directory cannot be made or written.
     """
-    versions = {"python": sys.version.split()[0]}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     content = {
         "config": {**config, **_start_fields(workdir)},
         "dataset": {k: v for k, v in dataset.items() if k != "class_names"},
-        "versions": versions,
+        "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
@@ -199,19 +247,32 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
         raise _cannot_write(workdir, error) from error
 
 
+def package_versions() -> dict[str, str]:
+    """Of the packages that a run depends on."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
 def _start_fields(workdir: Path) -> dict[str, Any]:
     """What a run that goes on has begun from."""
     if not has_checkpoint(workdir):
         return {}
     try:
-        saved = json.loads((workdir / "config.json").read_text())["config"]
-        return {name: saved[name] for name in saved if name.startswith(START_FIELDS)}
-    except (OSError, ValueError, LookupError, TypeError):
+        saved = saved_config(workdir)["config"]
+    except (FileNotFoundError, TrainingError):
         return {}
+    return {name: saved[name] for name in saved if name.startswith(START_FIELDS)}
 
 
 def _cannot_write(workdir: Path, error: OSError) -> TrainingError:
-    return TrainingError(f"--workdir={workdir}: cannot be written ({error.strerror})")
+    if isinstance(error, FileExistsError):
+        return TrainingError(f"--workdir={workdir}: a file, not a directory; choose another")
+    inside = error.filename and Path(os.fsdecode(error.filename)).name
+    what = f"{inside} in it " if inside and inside != workdir.name else ""
+    return TrainingError(f"--workdir={workdir}: {what}cannot be written ({error.strerror})")
 
 
 def _git_commit() -> str | None:

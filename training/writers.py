@@ -1,9 +1,11 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard events, and lines on the screen."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -39,7 +41,9 @@ class MetricWriter:
         self.path = workdir / "metrics.jsonl"
         try:
             if self.path.exists():
-                _remove_later_lines(self.path, {"train": step, "validation": evaluated})
+                kept = _remove_later_lines(self.path, {"train": step, "validation": evaluated})
+                if kept is not None:
+                    say(f"{self.path} had lines that are no metrics; all are in {kept}")
             self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
             threading.excepthook = _events_failed
             self._events = _summary_writer()(str(workdir), purge_step=step + 1)
@@ -107,15 +111,8 @@ def _events_failed(failure: threading.ExceptHookArgs) -> None:
 
 
 def say(line: str) -> None:
-    """Prints a line; a terminal, pipe or log file that is gone or full does not end a run."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        # What is left in the buffer would fail again when the process ends.
-        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    except OSError:
-        pass
+    """Prints a line, at once."""
+    print(line, flush=True)
 
 
 def picture(images: np.ndarray) -> np.ndarray:
@@ -153,18 +150,52 @@ def picture(images: np.ndarray) -> np.ndarray:
     return np.round(255 * grid).astype(np.uint8)
 
 
-def _remove_later_lines(path: Path, last: dict[str, int]) -> None:
-    kept = []
-    for line in path.read_text().splitlines():
+def _remove_later_lines(path: Path, last: dict[str, int]) -> Path | None:
+    """Leaves lines of a split up to its last step, and those of other splits, as they are.
+
+    Returns:
+      A copy of the file from before, if it had lines that nobody understands.
+    """
+    kept, strange = [], False
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
             metrics = json.loads(line)
-        except ValueError:
-            continue  # cut short when the process was killed
-        if metrics["step"] <= last[metrics["split"]]:
-            kept.append(line + "\n")
+            step, split = metrics["step"], metrics["split"]
+            if type(step) is not int or not isinstance(split, str):
+                raise ValueError
+        except (ValueError, LookupError, TypeError, RecursionError):
+            # The last was cut short when the process was killed.
+            strange = strange or (bool(line.strip()) and line.endswith(b"\n"))
+            continue
+        if step <= last.get(split, step):
+            kept.append(line.rstrip(b"\r\n") + b"\n")
+    aside = None
+    if strange:
+        aside = _free_name(path)
+        shutil.copyfile(path, aside)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
+    temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)
+    return aside
+
+
+def _free_name(path: Path) -> Path:
+    """`metrics-damaged-1.jsonl` for `metrics.jsonl`, or the next number that is free."""
+    names = (
+        path.with_name(f"{path.stem}-damaged-{number}{path.suffix}")
+        for number in itertools.count(1)
+    )
+    return next(name for name in names if not name.exists())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file, whose last one may lack its end."""
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        file.write(line.encode() + b"\n")
 
 
 def to_json(values: dict[str, Any]) -> str:

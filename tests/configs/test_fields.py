@@ -207,7 +207,7 @@ def get_config(variant=""):
         ("config.optimizer.momentum = 1.5", "own.py: optimizer.momentum=1.5: 0 to 1"),
         ("config.data.colour = 1", "own.py: data.colour: no field that anything reads"),
         ("config.optimizer.momentun = 1.0", r"momentun: .* \(did you mean optimizer.momentum"),
-        ("del config.optimizer.momentum", "own.py: its config lacks optimizer.momentum; start"),
+        ("del config.optimizer.momentum", "own.py: no field optimizer.momentum; begin with"),
         ("config.data.deviation = [1.0, float('nan'), 1.0]", r"data.deviation=\(1.0, nan, 1.0\)"),
         ("config.model.kernels = (8, 8, 8, 8, True)", r"model.kernels=.*5 values"),
     ],

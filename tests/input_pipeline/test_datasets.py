@@ -1,4 +1,3 @@
-import json
 import os
 import resource
 import shutil
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import DataError, decode, open_dataset, sources
+from input_pipeline import DataError, decode, folders, open_dataset, sources
 from tests.conftest import ROOT, write_images
 
 
@@ -205,7 +204,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(shared_data, tmp_path, c
     (tmp_path / "file").write_text("")
     dataset = open_dataset("mnist", str(shared_data / "tfds"), cache_dir=tmp_path / "file")
     assert dataset.splits["test"].count == 10_000
-    assert "could not be kept" in capsys.readouterr().out
+    assert "could not be kept" in capsys.readouterr().err
 
 
 def test_a_tfrecord_cut_short_is_named(shared_data, tmp_path):
@@ -222,14 +221,13 @@ def test_a_tfrecord_cut_short_is_named(shared_data, tmp_path):
 def test_the_list_of_a_folder_is_kept_until_the_folder_changes(tmp_path, monkeypatch):
     root = write_images(tmp_path / "own", {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
     long_ago = 1_600_000_000
-    folders = [root / "train", root / "val", *root.glob("*/*")]
-    for folder in folders:
+    for folder in [root / "train", root / "val", *root.glob("*/*")]:
         os.utime(folder, (long_ago, long_ago))
     cache = tmp_path / "cache"
     first = opened("folder", root, cache)
     assert len(list(cache.glob("images-*.npz"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "_images", None)  # listing any folder would fail
+        patch.setattr(folders, "_list", None)  # listing any folder would fail
         again = opened("folder", root, cache)
     assert again.fingerprint == first.fingerprint
     assert again.splits["train"].read(4) == first.splits["train"].read(4)
@@ -276,17 +274,16 @@ def test_a_dataset_of_a_million_files(tmp_path):
     for name in names:
         (tmp_path / "data" / name).mkdir(parents=True)
     changed = {n: (tmp_path / "data" / n).stat().st_mtime_ns for n in (".", *names)}
-    state = sources.digest(json.dumps(changed), *names)
-    cache = tmp_path / f"images-{sources.digest(str((tmp_path / 'data').resolve()))}.npz"
     sources.save_arrays(
-        cache,
-        state=np.array(state),
+        folders.index_path(tmp_path / "data", tmp_path),
+        state=np.array(folders.index_state(changed, names)),
+        notes=np.array([], np.str_),
         paths=paths,
         sizes=np.full(len(paths), 110_000),
         labels=np.repeat(np.arange(1000, dtype=np.int32), per_class),
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    examples = sources.from_folders(tmp_path / "data", names, tmp_path)
+    examples = folders.from_folders(tmp_path / "data", names, tmp_path)
     assert examples.count == 1_281_000
     assert examples.name(1_280_999).endswith("data/c999/c999_01280.JPEG")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
@@ -346,13 +343,13 @@ def test_a_folder_of_imagenets_size(tmp_path):
             (folder / f"{folder.name}_{image}.JPEG").touch()
     script = f"""
 import pathlib, resource, sys, time
-from input_pipeline import sources
+from input_pipeline import folders
 
 root = pathlib.Path({str(tmp_path)!r})
-names = sources.class_folders(root / "train")
+names = list(folders.class_folders(root / "train"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
-examples = sources.from_folders(root / "train", names, root / "cache")
+examples = folders.from_folders(root / "train", names, root / "cache")
 passed = time.perf_counter() - start
 kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(examples.count, examples.fingerprint, kilobytes, round(passed, 2))

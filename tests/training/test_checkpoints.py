@@ -1,10 +1,14 @@
+import shutil
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training import RunError, TrainingError
+from training import RunError, TrainingError, sums
 from training.checkpoints import Checkpoints
+from training.workdir import steps_in
 
 
 def state(value):
@@ -116,7 +120,7 @@ def test_one_flipped_byte_anywhere_is_found(tmp_path):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("how", ["flipped", "shortened", "missing", "added", "no sums"])
+@pytest.mark.parametrize("how", ["flipped", "shortened", "missing", "no sums"])
 def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, capsys, how):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     for step in (2, 4):
@@ -130,8 +134,6 @@ def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, capsys, how):
         values.write_bytes(values.read_bytes()[:-1])
     elif how == "missing":
         values.unlink()
-    elif how == "added":
-        (newest / "training" / "more").write_text("?")
     else:
         (newest / "sha256.json").unlink()
     assert Checkpoints(tmp_path / "checkpoints").choose("latest") == 2
@@ -148,11 +150,122 @@ def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, capsys, how):
 
     for step in (2, 4):
         (tmp_path / "checkpoints" / str(step) / "sha256.json").write_text("[]")
-    with pytest.raises(TrainingError, match="every checkpoint was damaged; they are in"):
+    with pytest.raises(TrainingError, match="every checkpoint was damaged; they are in") as caught:
         checkpoints.latest_sound()
+    assert "emove" not in str(caught.value)  # something of them may still be good
     assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["2", "4", "4-1"]
     with pytest.raises(TrainingError, match="every checkpoint was damaged"):  # not begun anew
         Checkpoints(tmp_path / "checkpoints").latest_sound()
+
+
+def lay_strays(root):
+    """What file systems, desktops and people leave in every directory below one."""
+    for directory in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        for name in (".DS_Store", "._d", ".nfs0001", "Thumbs.db", "notes.txt", "zarr.json", "²"):
+            (directory / name).write_bytes(b"\xff?")
+        (directory / "@eaDir").mkdir()
+        (directory / "@eaDir" / "model").write_text("?")
+        (directory / "gone").symlink_to("nowhere")
+
+
+def test_what_lies_there_besides_changes_nothing(tmp_path, capsys):
+    """Inside of every checkpoint, and beside them: copies, other numbers, plain files."""
+    place = tmp_path / "checkpoints"
+    checkpoints = Checkpoints(place, keep=2)
+    for step, error in ((2, 0.1), (4, 0.5)):
+        save(checkpoints, step, error)
+    checkpoints.close()
+    own = files(place)
+    lay_strays(place)
+    (tmp_path / "damaged").mkdir()
+    lay_strays(tmp_path / "damaged")
+    others = [
+        "4 copy", "4 (conflicted copy)", "007", "step_9", "4.replaced.bak", "my.replaced",
+        "copy of 4.orbax-checkpoint-tmp",
+    ]  # fmt: skip
+    for name in others:
+        shutil.copytree(place / "4", place / name, symlinks=True)
+    before = {path: path.read_bytes() for path in files(tmp_path)}
+    for _ in range(2):
+        checkpoints = Checkpoints(place, keep=2)
+        checkpoints.clear_unfinished()
+        assert checkpoints.latest_sound() == 4
+        assert (checkpoints.choose("best"), checkpoints.choose("latest")) == (2, 4)
+        restored = checkpoints.restore_state(4, state(0))
+        np.testing.assert_array_equal(restored["params"]["w"], np.full(3, 4.0))
+        everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        model = checkpoints.restore_model_as_saved(4, everywhere)
+        np.testing.assert_array_equal(model["params"]["w"], np.full(3, 4.0))
+        assert set(own) <= set(files(place))
+        checkpoints.close()
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
+    assert capsys.readouterr().out == ""
+    # It goes on, also to the step whose name a file has.
+    (place / "6").write_text("a list")
+    checkpoints = Checkpoints(place, keep=2)
+    save(checkpoints, 6, 0.4)
+    save(checkpoints, 8, 0.3)
+    checkpoints.finish()
+    assert checkpoints.latest_sound() == 8
+    assert steps_in(place) == [2, 6, 8]
+    assert all((place / name).is_dir() for name in others)
+    assert (tmp_path / "damaged" / "6").read_text() == "a list"
+    checkpoints.close()
+
+
+def test_strays_of_the_moment_of_writing_are_not_missed_later(tmp_path):
+    for name in ("a/manifest", "a/d/0f", "a/.nfs0001", "@eaDir/a", "Thumbs.db", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    sums.write_sums(tmp_path)
+    assert sums.read_sums(tmp_path).keys() == {"a/manifest", "a/d/0f"}
+    (tmp_path / "a" / ".nfs0001").unlink()
+    assert sums.damage(tmp_path) is None
+
+
+@pytest.mark.parametrize("target", ["itself", "/proc/self/mem"])
+@pytest.mark.parametrize("name", ["sha256.json", "metrics/metrics", "model/manifest.ocdbt"])
+def test_what_cannot_be_read_is_not_damaged(tmp_path, name, target):
+    """A loop of links; memory that is not there, whose reading is an I/O error."""
+    if target != "itself" and not Path(target).exists():
+        pytest.skip(f"no {target}")
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in (2, 4):
+        save(checkpoints, step, 0.5)
+    checkpoints.finish()
+    path = tmp_path / "checkpoints" / "4" / name
+    kept = path.rename(tmp_path / "kept")
+    path.symlink_to(path.name if target == "itself" else target)
+    for asked in (
+        checkpoints.latest_sound,
+        lambda: checkpoints.choose("latest"),
+        lambda: Checkpoints(tmp_path / "checkpoints").latest_sound(),
+    ):
+        with pytest.raises(TrainingError, match=r"cannot be read \(.*may still be good"):
+            asked()
+    assert not (tmp_path / "damaged").exists()
+    path.unlink()
+    kept.rename(path)
+    assert checkpoints.latest_sound() == 4
+    checkpoints.close()
+
+
+def test_one_that_was_to_be_replaced_comes_back_for_a_damaged_one(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    save(checkpoints, 4)
+    checkpoints.finish()
+    place = tmp_path / "checkpoints"
+    shutil.copytree(place / "4", place / "4.replaced")
+    (place / "4" / "model" / "manifest.ocdbt").unlink()
+    checkpoints.clear_unfinished()
+    assert "damaged: checkpoint 4 (model/manifest.ocdbt is missing)" in capsys.readouterr().out
+    assert checkpoints.latest_sound() == 4
+    assert sorted(path.name for path in place.iterdir()) == ["4"]
+    assert (tmp_path / "damaged" / "4").is_dir()
+    shutil.copytree(place / "4", place / "4.replaced")
+    checkpoints.clear_unfinished()
+    assert sorted(path.name for path in place.iterdir()) == ["4"]
+    checkpoints.close()
 
 
 @pytest.mark.parametrize("content", ["{", "", "[1]", "{}", '{"top1_error"'])

@@ -7,7 +7,8 @@ import pytest
 from training import TrainingError
 from training import workdir as workdirs
 from training.clock import Clock
-from training.writers import MetricWriter, duration, picture, to_json
+from training.initial import _model_of
+from training.writers import MetricWriter, append_line, duration, picture, to_json
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,114 @@ def test_a_clock_measures_only_training(monkeypatch):
     assert values["images_per_second"] == pytest.approx(20)
     assert values["data_wait"] == pytest.approx(0.2)
     assert values["mfu"] == pytest.approx(20 * 3 / 100)
+
+
+STRANGE = [
+    b"\xff\xfe no text",
+    b"[1, 2]",
+    b"7",
+    b"{}",
+    b'{"step": 5}',
+    b'{"split": "train"}',
+    b'{"step": "5", "split": "train"}',
+    b'{"step": true, "split": "train"}',
+    b'{"step": 5, "split": ["train"]}',
+    b'{"step": 5, "spl',
+    b"\x00\x00\x00",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=lambda line: repr(line[:20]))
+def test_lines_that_are_no_metrics_are_kept_aside(tmp_path, capsys, strange):
+    path = tmp_path / "metrics.jsonl"
+    good = [
+        {"step": 3, "split": "train", "loss": 1.0},
+        {"step": 9, "split": "by hand", "note": "é"},  # nothing that comes again
+    ]
+    late = {"step": 6, "split": "train"}
+    before = b"\n".join([*(json.dumps(line).encode() for line in (*good, late)), strange, b""])
+    path.write_bytes(before)
+    for _ in range(2):
+        MetricWriter(tmp_path, 5, 0).close()
+        assert lines(path) == good
+    assert (tmp_path / "metrics-damaged-1.jsonl").read_bytes() == before
+    assert not (tmp_path / "metrics-damaged-2.jsonl").exists()
+    assert capsys.readouterr().out.count("metrics-damaged-1.jsonl") == 1
+
+
+def test_a_last_line_that_only_lacks_its_end_counts(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3, "split": "train"}')
+    writer = MetricWriter(tmp_path, 5, 0)
+    writer.write({"step": 6, "split": "train"})
+    writer.close()
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [3, 6]
+    assert [path.name for path in tmp_path.glob("metrics*")] == ["metrics.jsonl"]
+    path = tmp_path / "evaluations.jsonl"
+    path.write_text('{"examples": 1}\n{"exam')
+    append_line(path, '{"examples": 2}')
+    assert path.read_text().splitlines() == ['{"examples": 1}', '{"exam', '{"examples": 2}']
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"", b"7", b'{"config": {"see', b"\xff\xfe", b'{"config": []}', b"[" * 100_000,
+     b'{"config": {}, "dataset": [1]}', b"{}"],
+    ids=lambda content: repr(content[:20]),
+)  # fmt: skip
+def test_a_config_that_is_none_is_named_and_stays(run, content):
+    workdir, config = run
+    (workdir / "config.json").write_bytes(content)
+    for refused in (
+        lambda: workdirs.check_continuation(workdir, config),
+        lambda: workdirs.check_dataset(workdir, "f"),
+        lambda: _model_of(workdir),
+    ):
+        with pytest.raises(TrainingError, match=r"config\.json: damaged") as caught:
+            refused()
+        assert len(str(caught.value).splitlines()) == 1
+    assert (workdir / "config.json").read_bytes() == content
+
+
+def test_a_run_without_its_config_goes_on_and_that_is_said(run, capsys):
+    workdir, config = run
+    (workdir / "config.json").unlink()
+    workdirs.check_continuation(workdir, config)
+    assert "no config.json" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match="is needed to know the network"):
+        _model_of(workdir)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_keeps_its_config(run):
+    workdir, config = run
+    (workdir / "damaged").mkdir()
+    (workdir / "checkpoints" / "5").rename(workdir / "damaged" / "5")
+    with pytest.raises(TrainingError, match="another config: seed"):
+        workdirs.check_continuation(workdir, config | {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "12 copy", "007", "step_5", "5 (conflicted copy)", "²", "5.replaced.bak"]
+)
+def test_what_is_no_checkpoint_is_none(tmp_path, name):
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    (tmp_path / "checkpoints" / "6").write_text("a file")
+    (tmp_path / "damaged" / name).mkdir(parents=True)
+    assert not workdirs.has_checkpoint(tmp_path)
+    assert not workdirs.damaged_in(tmp_path)
+    (tmp_path / "checkpoints" / "5.replaced").mkdir()
+    assert workdirs.has_checkpoint(tmp_path)
+
+
+def test_a_workdir_that_cannot_be_used_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    for workdir, message in (
+        (tmp_path / "file", "file: a file, not a directory"),
+        (tmp_path / "run", r"run: \.lock in it cannot be written"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(TrainingError, match=message), workdirs.locked(workdir):
+            pass
+    with pytest.raises(TrainingError, match=r"cannot be read \(File name too long"):
+        workdirs.has_checkpoint(tmp_path / ("x" * 300))

@@ -1,0 +1,162 @@
+"""Opening what `prepare` wrote."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from input_pipeline import sources
+from input_pipeline.datasets import REPORTED, Dataset
+from input_pipeline.errors import DataError
+
+ABOUT = "prepared.json"
+_OF_TFDS = ("dataset_info.json", "features.json")
+
+
+def settings_of(data: Any) -> dict[str, Any]:
+    """What a config's `data` fields ask of a prepared dataset.
+
+    Returns:
+      `name`, `validation_examples`, `size` (of the shorter side: `resize`, or the largest of
+      `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
+      square alone), `format`, `quality` (JPEG's, else None) and `decode`.
+    """
+    chosen = data.prepare
+    return {
+        "name": data.name,
+        "validation_examples": data.validation_examples,
+        "size": max(data.resize, *(data.augment.scale_range or (0,))),
+        "image": "whole" if data.augment.crop in ("image", "area") else "square",
+        "format": chosen.format,
+        "quality": chosen.quality if chosen.format == "jpeg" else None,
+        "decode": data.decode,
+    }
+
+
+def open_prepared(
+    directory: Path,
+    wanted: dict[str, Any],
+    cache_dir: Path,
+    *,
+    as_they_are: bool,
+    only: str | None = None,
+) -> Dataset:
+    """Opens what `prepare_data` wrote.
+
+    Args:
+      directory: where it wrote.
+      wanted: from `settings_of`, of the config that is to use it.
+      cache_dir: as in `open_dataset`.
+      as_they_are: images are not rescaled once more. Raw ones are then the same data as what
+        they were made from, and have its fingerprint: a run goes on with either.
+      only: as in `open_dataset`; shards of other splits may be missing.
+
+    Raises:
+      DataError: not there, not complete, cut short since, or made with settings that give
+        other pixels than the config asks for.
+    """
+    again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
+    about = load_about(directory)
+    if about is None:
+        raise DataError(
+            f"data.prepared_dir={directory}: no prepared dataset there (no {ABOUT}); {again}"
+        )
+    made = about["settings"]
+    if not about["complete"]:
+        raise DataError(f"{directory}: prepared in part; {again}, which goes on with it")
+    if only == REPORTED:
+        only = "test" if "test" in about["splits"] else "validation"
+    if only is not None and only not in about["splits"]:
+        raise DataError(
+            f"{directory}: no split {only!r} was prepared; evaluation.split can be "
+            f"{', '.join(about['splits'])}"
+        )
+    sizes = {
+        file: shard["bytes"]
+        for file, shard in about["shards"].items()
+        if only in (None, shard["split"])
+    }
+    for file, size in (sizes | dict.fromkeys(_OF_TFDS)).items():
+        path = directory / file
+        if not path.exists() or (size is not None and path.stat().st_size != size):
+            raise DataError(f"{path}: missing or cut short; {again}, which mends it")
+    differing = [
+        f"{field} is {made[field]}, and {wanted[field]} is needed"
+        for field in ("name", "validation_examples", "size", "image", "decode")
+        if made[field] != wanted[field]
+        # The whole image has the square in it, exact pixels are better than asked for.
+        and (field, made[field]) not in (("image", "whole"), ("decode", "exact"))
+    ]
+    if differing:
+        raise DataError(
+            f"{directory}: prepared with other settings: {'; '.join(differing)}. Prepare it anew "
+            "in another directory, or use the images themselves, without data.prepared_dir"
+        )
+    try:
+        builder = _builder(directory)
+    except Exception as error:  # TFDS fails in many ways on files that are damaged
+        raise DataError(
+            f"{directory}: {' or '.join(_OF_TFDS)} is damaged ({short(error)}); {again}, "
+            "which mends it and keeps the shards"
+        ) from error
+    same = made["format"] == "raw" and not about["left_out"] and made["decode"] == wanted["decode"]
+    splits = {}
+    for split, fingerprint in about["splits"].items():
+        if only not in (None, split):
+            continue
+        if not (same and as_they_are):
+            of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
+            fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
+        examples = sources.from_tfds(builder, split, cache_dir)
+        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
+    class_names = about.get("class_names") or builder.info.features["label"].names
+    absent = dict.fromkeys(("train", "validation", "test"), f"{directory} has none")
+    return Dataset(made["name"], splits, tuple(class_names), absent)
+
+
+def _builder(directory: Path) -> Any:
+    """TFDS's view of the directory."""
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(directory)
+
+
+def readable_by_tfds(directory: Path) -> bool:
+    """Whether what TFDS needs beside the shards is there and whole."""
+    try:
+        return bool(_builder(directory).info.splits)
+    except Exception:  # in many ways
+        return False
+
+
+def load_about(directory: Path) -> dict[str, Any] | None:
+    """What stands in prepared.json; None if there is none.
+
+    Raises:
+      DataError: it cannot be read or is damaged.
+    """
+    path = directory / ABOUT
+    try:
+        about = json.loads(path.read_text())
+        if not {"settings", "source", "splits", "complete", "shards"} <= about.keys():
+            raise ValueError("fields are missing")
+        of_shards = {"split", "records", "bytes", "sha256", "notes"}
+        if not all(of_shards <= shard.keys() for shard in about["shards"].values()):
+            raise ValueError("fields of a shard are missing")
+        about["settings"].keys(), about["splits"].keys()
+        return about
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path}: damaged ({short(error)}). The shards beside it may be good, but it "
+            "alone says of what they are: put it back from a copy, or prepare the dataset in "
+            "another directory"
+        ) from error
+
+
+def short(error: Exception) -> str:
+    """The first line of what it says, or its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

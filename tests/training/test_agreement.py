@@ -1,0 +1,125 @@
+"""What tells the processes of a run apart."""
+
+import json
+
+import numpy as np
+import pytest
+
+import main
+from configs import command_line
+from training import agreement
+from training.initial import Initial
+
+
+def facts(*overrides, mode="train", config="configs/alexnet.py:digits"):
+    arguments = command_line.parse(
+        ["main.py", f"--config={config}", *(f"--config.{o}" for o in overrides)],
+        main.define_flags(),
+    )
+    return agreement.facts_of_launch(mode, main.plain(arguments.config))
+
+
+def said(first, second):
+    """The names of what differs, as process 0 says it; process 1 says the same."""
+    brought = json.loads(json.dumps([first, second]))
+    names = [
+        [line.split(": ")[0] for line in agreement.differences(brought, own)] for own in (0, 1)
+    ]
+    assert names[0] == names[1]
+    return names[0]
+
+
+def test_the_same_command_agrees():
+    assert said(facts(), facts()) == []
+
+
+# An override of one process, and what both then name.
+DIFFERENT = {
+    "optimizer.learning_rate=0.02": ["optimizer.learning_rate"],
+    "seed=1": ["seed"],
+    "model.dropout=0": ["model.dropout"],
+    "model.lrn=False": ["model.lrn"],
+    "compute_dtype=bfloat16": ["compute_dtype"],
+    "data.augment.flip=True": ["data.augment.flip"],
+    "data.mean=none": ["data.mean"],
+    "batch_size=96": ["batch_size", "evaluation.batch_size", "optimizer.learning_rate"],
+    "total_steps=7": ["total_epochs", "total_steps"],
+    "model.name=vgg_d": ["model.name"],
+    "model.hidden=(64, 64)": ["model.hidden"],
+    "evaluation.checkpoint=best": ["evaluation.checkpoint"],
+    "mesh.tower=1": ["mesh.tower"],
+    "log_every_steps=3": ["log_every_steps"],
+    "checkpoint_every_steps=3": ["checkpoint_every_epochs", "checkpoint_every_steps"],
+    "nonfinite=skip": ["nonfinite"],
+    "init_head=new": ["init_head"],
+    "data.unreadable=fail": ["data.unreadable"],
+}
+
+
+@pytest.mark.parametrize("override, names", DIFFERENT.items(), ids=DIFFERENT)
+def test_every_field_that_differs_is_named(override, names):
+    assert set(said(facts(), facts(override))) == set(names)
+
+
+def test_every_field_is_compared_but_those_of_the_host():
+    """Where things lie and how many threads read them: what lies there is compared later."""
+    arguments = command_line.parse(
+        ["main.py", "--config=configs/alexnet.py:digits"], main.define_flags()
+    )
+    fields = set(command_line.field_names(arguments.config))
+    of_the_host = {"data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "init_from"}
+    assert fields - of_the_host == fields & facts().keys()
+    assert said(facts(), facts("data.dir=/a", "data.cache_dir=/b", "data.threads=3")) == []
+
+
+def test_what_is_no_field_is_compared_too():
+    here = facts()
+    assert said(here, facts(mode="evaluate")) == ["--mode"]
+    assert said(here, here | {"version of jax": "0.0"}) == ["version of jax"]
+    assert said(here, here | {"JAX_ENABLE_X64": True}) == ["JAX_ENABLE_X64"]
+    assert said(here, here | {"our code": "0"}) == ["our code"]
+    assert {"version of jaxlib", "version of flax", "version of numpy"} <= here.keys()
+    without = {name: value for name, value in here.items() if name != "seed"}
+    assert said(here, without) == ["seed"]
+
+
+def test_values_are_shown_with_their_processes():
+    brought = [{"seed": 0}, {"seed": 1}, {"seed": 0}, {"seed": 1}, {"seed": None}]
+    (line,) = agreement.differences(brought, own=1)
+    assert line == "seed: 1 here, 0 at processes 0, 2, None at process 4"
+
+
+def test_the_digest_of_the_code(tmp_path):
+    """Every module that makes a run is in it; strange files are not."""
+    for room in ("training", "configs"):
+        (tmp_path / room).mkdir()
+    (tmp_path / "training" / "loop.py").write_text("a = 1")
+    before = agreement.code_digest(tmp_path)
+    (tmp_path / "training" / ".DS_Store").write_text("?")
+    (tmp_path / "notes.py").write_text("")
+    assert agreement.code_digest(tmp_path) == before
+    (tmp_path / "configs" / "own.py").write_text("")
+    added = agreement.code_digest(tmp_path)
+    (tmp_path / "training" / "loop.py").write_text("a = 2")
+    assert len({before, added, agreement.code_digest(tmp_path)}) == 3
+
+
+def weights(value=1.0, mean=None, name="kernel"):
+    params = {"fc": {name: np.full((2, 3), value, np.float32)}}
+    normalization = None if mean is None else {"mean": np.full(3, mean, np.float32)}
+    return Initial(params, {}, (), normalization, "file")
+
+
+def test_other_weights_and_data_are_told_apart():
+    """By their values, not by the file's name."""
+    same = agreement.facts_of_inputs("ab", weights(), False)
+    assert said(same, agreement.facts_of_inputs("ab", weights(), False)) == []
+    of_weights = ["the weights of init_from"]
+    for other in (weights(np.nextafter(1, 2, dtype=np.float32)), weights(mean=1), None):
+        assert said(same, agreement.facts_of_inputs("ab", other, False)) == of_weights
+    assert said(same, agreement.facts_of_inputs("ab", weights(name="scale"), False)) == of_weights
+    of_data = ["the dataset's files, labels or splits"]
+    assert said(same, agreement.facts_of_inputs("cd", weights(), False)) == of_data
+    assert said(same, agreement.facts_of_inputs("ab", weights(), True)) == [
+        "a checkpoint in --workdir"
+    ]

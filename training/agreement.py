@@ -1,0 +1,195 @@
+"""What the processes of a run must have in common, compared before anything is computed."""
+
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from training.errors import TrainingError
+from training.initial import Initial
+from training.meeting import Meeting, processes
+from training.workdir import flatten, package_versions
+
+# Fields that each host may have its own of: where things lie and how many threads read them.
+# What lies there is compared, by the dataset's fingerprint and by a digest of the weights.
+_OF_THE_HOST = ("data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "init_from")
+# Of JAX: what changes the numbers of a program.
+_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_platforms",
+)
+_ROOMS = ("configs", "evaluation", "input_pipeline", "training", "vision_models")
+# Differences that are spelled out, and characters of a value.
+_SHOWN, _WIDTH = 5, 60
+# Seconds in which a file written by one host must be seen by all; NFS remembers for some what
+# was not there.
+_SEEN_WITHIN = 15
+
+
+def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known before data or devices are touched, by what it is called on the screen.
+
+    Args:
+      mode: of main.
+      config: resolved, as plain nested dicts.
+    """
+    facts: dict[str, Any] = {"--mode": mode}
+    facts |= {k: v for k, v in flatten(config).items() if k not in _OF_THE_HOST}
+    facts |= {f"version of {k}": v for k, v in package_versions().items()}
+    facts |= {name.upper(): jax.config.values.get(name) for name in _SETTINGS}
+    # The files, and not git's word: a copy without git, or other documents, make no other run.
+    facts["our code"] = code_digest(Path(__file__).parent.parent)
+    return facts
+
+
+def facts_of_inputs(fingerprint: str, initial: Initial | None, begun: bool) -> dict[str, Any]:
+    """What is known once data and weights have been opened.
+
+    Args:
+      fingerprint: of the dataset.
+      initial: weights to start from.
+      begun: the workdir holds a checkpoint.
+    """
+    return {
+        "the dataset's files, labels or splits": fingerprint[:12],
+        "the weights of init_from": None if initial is None else weights_digest(initial),
+        "a checkpoint in --workdir": begun,
+    }
+
+
+def code_digest(root: Path) -> str:
+    """Of the Python files that make a run, by name and content."""
+    files = [p for room in _ROOMS for p in (root / room).rglob("*.py")] + [root / "main.py"]
+    digest = hashlib.sha256()
+    for path in sorted(p for p in files if p.is_file()):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def weights_digest(initial: Initial) -> str:
+    """Of every tensor and of the normalisation that goes with them."""
+    digest = hashlib.sha256()
+    arrays = (initial.params, initial.statistics, initial.normalization)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def differences(brought: list[dict[str, Any]], own: int) -> list[str]:
+    """What is not the same in all processes, as process `own` says it.
+
+    Args:
+      brought: facts of each process, by their names.
+      own: number of a process.
+
+    Returns:
+      Such as `seed: 0 here, 1 at process 1`.
+    """
+    found = []
+    for name in sorted({name for facts in brought for name in facts}):
+        values: dict[str, list[int]] = {}
+        for process, facts in enumerate(brought):
+            values.setdefault(json.dumps(facts.get(name)), []).append(process)
+        if len(values) == 1:
+            continue
+        here = json.dumps(brought[own].get(name))
+        others = [
+            f"{_shown(brought[numbers[0]].get(name))} at {processes(numbers)}"
+            for value, numbers in values.items()
+            if value != here
+        ]
+        found.append(f"{name}: {_shown(brought[own].get(name))} here, {', '.join(others)}")
+    return found
+
+
+def agree(meeting: Meeting, name: str, facts: dict[str, Any]) -> None:
+    """Goes on if all processes bring the same facts to this exchange.
+
+    Raises:
+      TrainingError: they do not; every process raises it, and names what differs.
+    """
+    found = differences(meeting.exchange(name, facts), meeting.own)
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise TrainingError(
+            f"the {meeting.count} processes do not agree: {'; '.join(found[:_SHOWN])}{more}. Start "
+            "all of them with the same command, code and data"
+        )
+
+
+def prove_shared(meeting: Meeting, workdir: Path) -> None:
+    """Goes on if what process 0 writes to the workdir is seen by all.
+
+    A file with a name of its own, in the workdir or, where there is none yet, in the nearest
+    directory above; it is removed. Names of the workdir may differ from host to host.
+
+    Raises:
+      TrainingError: it is not shared, or cannot be written; in every process.
+    """
+    whole = workdir.absolute()
+    token: dict[str, Any] = {}
+    if meeting.own == 0:
+        place = next(p for p in (whole, *whole.parents) if p.is_dir())
+        written = place / f".shared-by-all-{secrets.token_hex(8)}"
+        # Relative to a directory that is there, the workdir must have one name.
+        token = {"name": written.name, "below": whole.relative_to(place).parts}
+        try:
+            written.write_text(written.name)
+        except OSError as error:
+            token["fault"] = error.strerror
+    try:
+        token = meeting.exchange("token", token)[0]
+        if "fault" in token:
+            raise TrainingError(f"--workdir={workdir}: cannot be written ({token['fault']})")
+        upper, below = _split(whole, len(token["below"]))
+        seen = below == token["below"] and _appears(upper / token["name"], token["name"])
+        reports = meeting.exchange("token seen", {"seen": seen, "workdir": str(workdir)})
+    finally:
+        if meeting.own == 0:
+            with contextlib.suppress(OSError):
+                written.unlink()
+    blind = [i for i, report in enumerate(reports) if not report["seen"]]
+    if blind:
+        here, there = reports[0]["workdir"], reports[blind[0]]["workdir"]
+        also = f" at process 0, {there} at process {blind[0]}" if there != here else ""
+        raise TrainingError(
+            f"--workdir={here}{also}: not one directory that all processes share; "
+            f"{processes(blind)} did not see there what process 0 wrote. Name a directory on a "
+            "file system that all hosts have"
+        )
+
+
+def _split(path: Path, names: int) -> tuple[Path, list[str]]:
+    """A path without its last so many names, and these."""
+    upper = Path(*path.parts[: max(len(path.parts) - names, 1)])
+    return upper, list(path.relative_to(upper).parts)
+
+
+def _appears(path: Path, content: str) -> bool:
+    deadline = time.monotonic() + _SEEN_WITHIN
+    while True:
+        with contextlib.suppress(OSError):
+            list(path.parent.iterdir())  # asks the server, where names are remembered
+            if path.read_text(errors="replace") == content:
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
