@@ -17,6 +17,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import Initial
+from training.network import wrong_options
 from training.writers import append_line, to_json
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
@@ -67,7 +68,7 @@ def prepare(config: Any, num_classes: int) -> Task:
     try:
         network = functional(lambda rngs: vision_models.create(name, rngs=rngs, **options))
     except ValueError as error:
-        raise TrainingError(f"model: {error}") from error
+        raise wrong_options(error) from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
     return Task(network, mesh, meshes.param_specs(network.per_tower, mesh), name, options)
 
