@@ -51,6 +51,8 @@ def convnet(
             f"convolutions={convolutions}, stages={stages}, hidden_layers={hidden_layers} must be "
             f"at least 0, and window={window} odd"
         )
+    if pool and image_size < 2**stages:
+        raise ValueError(f"stages={stages}: pools leave nothing of image_size={image_size} pixels")
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     for stage in range(1, stages + 1):
         for number in range(1, convolutions + 1):
