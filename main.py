@@ -249,7 +249,9 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
                 dataset.examples(split)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
-        initial = None if begun else training.initial_weights(config, task.name, task.options)
+        initial = None
+        if not begun:
+            initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
         training.agree_on_inputs(dataset.fingerprint, initial, begun)
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
