@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
+from training.workdir import REPLACED, steps_in
 
 
 def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | None:
@@ -67,10 +68,12 @@ def _composed(names: Sequence[str]) -> list[str]:
 
 def _classes_of_run(workdir: Path) -> tuple[str, ...] | None:
     """As the newest checkpoint that can be read has them; they never change within a run."""
-    found = [path for path in (workdir / "checkpoints").glob("*") if path.name[:1].isdigit()]
-    for step in sorted(found, key=lambda path: int(path.name.partition(".")[0]), reverse=True):
+    directory = workdir / "checkpoints"
+    found = [str(step) for step in reversed(steps_in(directory, replaced=True))]
+    for name in [name + ending for name in found for ending in ("", REPLACED)]:
         try:
-            names = json.loads((step / "dataset" / "metadata").read_text())["class_names"]
+            names = json.loads((directory / name / "dataset" / "metadata").read_bytes())
+            names = names["class_names"]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # damaged, or not written to its end
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
