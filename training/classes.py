@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.workdir import is_directory, user_path
+from training.workdir import REPLACED, is_directory, steps_in, user_path
 from vision_models import weights
 
 # SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, a line each.
@@ -122,10 +122,12 @@ def _composed(names: Sequence[str]) -> list[str]:
 
 def _classes_of_run(workdir: Path) -> tuple[str, ...] | None:
     """As the newest checkpoint that can be read has them; they never change within a run."""
-    found = [path for path in (workdir / "checkpoints").glob("*") if path.name[:1].isdigit()]
-    for step in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+    directory = workdir / "checkpoints"
+    found = [str(step) for step in reversed(steps_in(directory, replaced=True))]
+    for name in [name + ending for name in found for ending in ("", REPLACED)]:
         try:
-            named = json.loads((step / "dataset" / "metadata").read_text())["class_names"]
+            saved = json.loads((directory / name / "dataset" / "metadata").read_bytes())
+            named = saved["class_names"]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # damaged, or not written to its end
         if _are_names(named):
