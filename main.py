@@ -34,7 +34,7 @@ from typing import Any
 
 from absl import flags
 
-from configs import command_line
+from configs import command_line, notes
 from configs.common import ConfigError, expand_paths, expanded, to_steps
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
@@ -68,17 +68,48 @@ def main(argv: list[str]) -> int:
         return DONE
     try:
         arguments = command_line.parse(argv, values)
+        command_line.check(arguments)
         expand_paths(arguments.config)
         values.workdir = values.workdir and expanded("--workdir", values.workdir)
         check_launch(values)
+        resolve_network(arguments)
     except ConfigError as error:
         fail(error)
         tell_others(argv)
         return USAGE_ERROR
+    if not values.process_id:
+        for line in remarks(arguments, values.mode):
+            print(line)
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:
         return interrupted()
+
+
+def resolve_network(arguments: command_line.CommandLine) -> None:
+    """Makes the options of the config's network those that its name stands for.
+
+    Raises:
+      ConfigError: a name or an option that contradicts it.
+    """
+    import training
+
+    model = arguments.config.model.to_dict()
+    try:
+        fields = training.model_fields(model, arguments.overrides, arguments.written.model.name)
+    except training.TrainingError as error:
+        raise ConfigError(str(error)) from error
+    if arguments.renamed:
+        command_line.set_model(arguments.config, fields)
+
+
+def remarks(arguments: command_line.CommandLine, mode: str) -> list[str]:
+    """What a person who wrote this command line may not expect, a line each."""
+    config, written = arguments.config.to_dict(), arguments.written.to_dict()
+    return [
+        *notes.not_scaled(config, written, arguments.overrides),
+        *notes.without_effect(config, mode, arguments.overrides),
+    ]
 
 
 def interrupted() -> int:
@@ -207,19 +238,20 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
         only = None
         if mode == "evaluate":
             only = config.evaluation.split or input_pipeline.REPORTED
-        known = training.known_classes(config, workdir, begun)
         dataset = input_pipeline.open_data(
-            config.data, cache_dir(config), only=only, class_names=known
+            config.data,
+            cache_dir(config),
+            only=only,
+            class_names=training.known_classes(config, workdir, begun),
         )
         if mode == "train":
             for split in ("train", "validation"):
                 dataset.examples(split)
-        if known is not None and (begun or mode == "evaluate"):
-            source = workdir if begun else config.init_from
-            training.check_classes(known, dataset.class_names, source)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
-        initial = None if begun else training.initial_weights(config, task.name, task.options)
+        initial = None
+        if not begun:
+            initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
         training.agree_on_inputs(dataset.fingerprint, initial, begun)
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
@@ -282,12 +314,12 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     workdirs.check_dataset(workdir, dataset.fingerprint)
     examples = dataset.examples("train").count
 
-    def steps(node: Any, name: str) -> Any:
-        return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples)
+    def steps(name: str) -> Any:
+        return to_steps(config, name, batch_size=config.batch_size, examples_per_epoch=examples)
 
     recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
     schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
-    noise = steps(config.data.augment, "colour_noise_until")
+    noise = steps("data.augment.colour_noise_until")
     share = training.process_share(task.mesh)
     chief = jax.process_index() == 0
     with workdirs.locked(workdir) if chief else contextlib.nullcontext():

@@ -12,10 +12,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs import fields
 from configs.common import ConfigError, base_config, expanded, keep_overridden_unit
 
 _OVERRIDE = re.compile(r"--?config\.(?P<path>[\w.]+)(?P<value>=.*)?", re.DOTALL)
 _NEGATED = re.compile(r"--?noconfig\.(?P<path>[\w.]+)")
+_OF_ANY_NETWORK = ("model.name", "model.num_classes", "model.image_size")
 _KINDS = {
     int: "an integer",
     float: "a number",
@@ -34,12 +36,21 @@ class CommandLine:
       name: of the config file, without its folder and suffix.
       variant: after the colon, or "".
       overrides: path of each overridden field and the value it was given.
+      source: what --config says.
+      written: the config of the file, without the overrides.
     """
 
     config: ConfigDict
     name: str
     variant: str
     overrides: dict[str, Any]
+    source: str
+    written: ConfigDict
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the network is another than the file's: its options are then that one's."""
+        return self.config.model.name != self.written.model.name
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
@@ -61,6 +72,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     path, _, variant = source.partition(":")
     config = _load(source)
     overrides, others = _take_overrides(arguments, config)
+    options = _take_options(overrides, config)
     arguments = [program, f"--config={source}", *overrides.values(), *others]
     config_flags.DEFINE_config_file(
         "config", lock_config=True, flag_values=flag_values, sys_argv=arguments
@@ -84,8 +96,33 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
         kind = str if before and isinstance(before, tuple) and isinstance(before[0], str) else None
         if isinstance(value, tuple) and not all(isinstance(v, kind or int | float) for v in value):
             takes = f"texts, such as {before}" if kind else "numbers, such as '(1, 2)'"
-            raise ConfigError(f"--config.{field}={value}: {field} takes {takes}")
-    return CommandLine(config, Path(path).stem, variant, values)
+            raise ConfigError(f"--config.{field}={fields.shown(value)}: {field} takes {takes}")
+    return CommandLine(config, Path(path).stem, variant, values | options, source, unchanged)
+
+
+def check(parsed: CommandLine) -> None:
+    """Holds every field against `configs.fields`, the overridden ones first.
+
+    Raises:
+      ConfigError: a value of another kind or out of its range, or a field that there is not.
+    """
+    network = parsed.config.model.name or ""
+    for field, value in parsed.overrides.items():
+        fault = fields.fault(field, value, network)
+        if fault is not None:
+            raise ConfigError(f"--config.{fault}")
+    for field in field_names(parsed.config):
+        if field.startswith("model.") and field not in _OF_ANY_NETWORK and parsed.renamed:
+            continue  # the other network's
+        fault = fields.fault(field, _get(parsed.config, field), network)
+        if fault is not None:
+            raise ConfigError(f"--config={parsed.source}: {fault}")
+
+
+def set_model(config: ConfigDict, model: dict[str, Any]) -> None:
+    """Replaces the fields `model`, whichever there were."""
+    with config.unlocked():
+        config.model = ConfigDict(model)
 
 
 def field_names(config: Any, prefix: str = "") -> Iterator[str]:
@@ -127,6 +164,7 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
     overrides: dict[str, str] = {}
     others = []
     remaining = iter(arguments)
+    renamed = any(_names_the_network(argument) for argument in arguments)
     for argument in remaining:
         negated = _NEGATED.fullmatch(argument)
         match = negated or _OVERRIDE.fullmatch(argument)
@@ -136,10 +174,10 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
             others.append(argument)
             continue
         field = match["path"]
-        _check_field(field, config)
+        _check_field(field, config, renamed)
         if negated or match["value"] is not None:
             text = argument
-        elif _type(config, field) is bool:
+        elif _is_switch(field, config):
             text = f"--config.{field}=true"
         else:
             value = next(remaining, None)
@@ -148,6 +186,27 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
             text = f"--config.{field}={value}"
         overrides[field] = text
     return overrides, others
+
+
+def _take_options(overrides: dict[str, str], config: ConfigDict) -> dict[str, Any]:
+    """Removes from `overrides` the options of another network than the config's, with values.
+
+    They are of that network's kinds, which need not be those of the config's own.
+    """
+    if "model.name" not in overrides:
+        return {}
+    _, _, name = overrides["model.name"].partition("=")
+    if name == config.model.name:
+        return {}
+    values = {}
+    for field in list(overrides):
+        kind = fields.kind_of(field, name)
+        if not field.startswith("model.") or field in _OF_ANY_NETWORK or kind is None:
+            continue
+        override = overrides.pop(field)
+        text = "false" if _NEGATED.fullmatch(override) else override.partition("=")[2]
+        values[field] = fields.read(text, kind)
+    return values
 
 
 def _load(source: str) -> ConfigDict:
@@ -218,9 +277,24 @@ def _is_config(path: Path) -> bool:
     return path.suffix == ".py" and re.search(r"^def get_config\b", text, re.MULTILINE) is not None
 
 
-def _check_field(path: str, config: ConfigDict) -> None:
-    """Raises ConfigError if there is no field of this path; the message names the nearest."""
+def _is_switch(path: str, config: ConfigDict) -> bool:
+    kind = fields.kind_of(path)
+    return (_type(config, path) if kind is None else kind.type) is bool
+
+
+def _names_the_network(argument: str) -> bool:
+    match = _OVERRIDE.fullmatch(argument)
+    return match is not None and match["path"] == "model.name"
+
+
+def _check_field(path: str, config: ConfigDict, renamed: bool) -> None:
+    """Raises ConfigError if there is no field of this path; the message names the nearest.
+
+    With `renamed` the options of all networks are there.
+    """
     names = list(field_names(config))
+    if renamed and "model.name" in names:
+        names += [field for field in fields.FIELDS if field.startswith("model.")]
     if path in names:
         return
     inside = [name for name in names if name.startswith(f"{path}.")]
@@ -253,7 +327,7 @@ def _wrong_value(message: str, config: ConfigDict) -> str:
         return message.splitlines()[0]
     kind = _type(config, match["path"])
     return (
-        f"--config.{match['path']}={match['value']}: "
+        f"--config.{match['path']}={fields.shown(match['value'])}: "
         f"{match['path']} takes {_KINDS.get(kind, kind.__name__)}"
     )
 

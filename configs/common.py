@@ -1,6 +1,5 @@
 """What the config files share: the common fields, durations in any unit, variants."""
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-UNITS = ("steps", "epochs", "examples")
+from configs.fields import COUNT, UNITS
 
 
 class ConfigError(ValueError):
@@ -269,8 +268,8 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
     """A duration of the config in steps.
 
     Args:
-      config: the node that has the fields of `add_duration`.
-      name: of the duration.
+      config: has the fields of `add_duration`.
+      name: path of the duration, such as `total` or `optimizer.drop`.
       batch_size: examples per step.
       examples_per_epoch: size of the training set.
 
@@ -279,9 +278,13 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
       ints where the config has a tuple; None where no unit is given.
 
     Raises:
-      ConfigError: given in two units, negative or not finite.
+      ConfigError: given in two units, negative, not finite, or 2^31 steps and more.
     """
-    given = {unit: config[f"{name}_{unit}"] for unit in UNITS}
+    *parents, leaf = name.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    given = {unit: node[f"{leaf}_{unit}"] for unit in UNITS}
     given = {unit: value for unit, value in given.items() if value is not None}
     if not given:
         return None
@@ -291,9 +294,13 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
     examples = {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}[unit]
 
     def steps(amount: float) -> int:
-        if not 0 <= amount < math.inf:
-            raise ConfigError(f"{name}_{unit}={amount}: a number of 0 or more is needed")
-        return max(round(amount * examples / batch_size), 1) if amount > 0 else 0
+        exact = amount * examples / batch_size
+        if not 0 <= exact <= COUNT:
+            raise ConfigError(
+                f"{name}_{unit}={amount}: a number of 0 or more, and at most {COUNT} steps (of "
+                f"{batch_size} examples; the training set has {examples_per_epoch})"
+            )
+        return max(round(exact), 1) if exact > 0 else 0
 
     return tuple(steps(v) for v in value) if isinstance(value, tuple | list) else steps(value)
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from input_pipeline import jpeg, kernels
+from input_pipeline import formats, jpeg, kernels
 from input_pipeline.errors import UnreadableError
 
 # Pillow warns of large images, odd palettes and damaged EXIF; here these are repaired, or
@@ -25,6 +25,15 @@ from input_pipeline.errors import UnreadableError
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+_BEGINNINGS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
 # Twice Pillow's own threshold, as there: 179 million pixels.
 MAX_PIXELS = 2 * 89_478_485
 # DCT scaling leaves a JPEG at least so many times larger than it will be. At 2 and the
@@ -132,6 +141,10 @@ def _open(encoded: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise UnreadableError(f"more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
+        for beginning, kind in _BEGINNINGS.items():
+            if encoded.startswith(beginning):
+                reason = f"begins as a {kind}; damaged, or of a form that is not read"
+                raise UnreadableError(f"not an image ({reason})") from None
         raise UnreadableError(f"not an image (none of {', '.join(FORMATS)})") from None
     except Exception as error:
         raise UnreadableError(f"not an image ({_first_line(error)})") from None
@@ -179,31 +192,25 @@ def _slowly(encoded: bytes, repaired: Repair) -> np.ndarray:
     """The whole of any image, as `pixels` gives it."""
     image = _open(encoded)
     rows = None
-    if image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as telephones write them
-        encoded, rows, mended = jpeg.sound(encoded)
-        if mended is not None:
-            repaired(mended)
-        image = _open(encoded)
     try:
+        if image.format in ("JPEG", "MPO"):  # MPO: several JPEGs, as telephones write them
+            encoded, rows, mended = jpeg.sound(encoded)
+            image = _open(encoded)
+        else:
+            mended = formats.check(image, encoded)
         image.load()
         if rows is not None:
             about = image.info
             image = image.crop((0, 0, image.width, rows))
             image.info.update(about)
-        return _upright_rgb(image)
+        pixels = formats.rgb(image, encoded)
     except UnreadableError:
         raise
     except Exception as error:  # Pillow fails on damaged files in many ways
         raise UnreadableError(f"damaged ({_first_line(error)})") from None
-
-
-def _orientation(image: Image.Image) -> int:
-    """The camera's orientation mark, 1 (upright) to 8; 1 if there is none that makes sense."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's reader fails on damaged EXIF in many ways
-        return 1
-    return value if value in range(1, 9) else 1
+    if mended is not None:
+        repaired(mended)
+    return pixels
 
 
 def _coarser(view: View) -> int:
@@ -247,29 +254,6 @@ def _shown(image: np.ndarray, ratio: int, view: View, out: np.ndarray | None) ->
             out,
         )
     return out
-
-
-def _upright_rgb(image: Image.Image) -> np.ndarray:
-    """Pixels of an image that is loaded, as uint8 [height, width, 3]."""
-    orientation = _orientation(image)
-    if image.mode.startswith("I"):  # 16 bits, in one of Pillow's modes
-        values = np.asarray(image).astype(np.int64)
-        if image.mode != "I" or values.max(initial=0) > 255:  # I may hold 8 bits as well
-            values = (np.clip(values, 0, 65535) + 128) // 257
-        image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    if image.mode == "F":
-        raise UnreadableError("pixels are real numbers of unknown range")
-    rgb = image.convert("RGB")
-    if orientation != 1:
-        turned = Image.Exif()
-        turned[ExifTags.Base.Orientation] = orientation
-        rgb.info["exif"] = turned.tobytes()
-        rgb = ImageOps.exif_transpose(rgb)
-    return np.asarray(rgb)
 
 
 def _first_line(error: Exception) -> str:

@@ -153,18 +153,18 @@ def sound(encoded: bytes) -> tuple[bytes, int | None, str | None]:
     if too_many_scans(encoded, frame):
         raise UnreadableError(f"more than {_MAX_SCANS} scans")
     encoded = _with_usual_header(encoded)
-    complaint = _complaint(encoded)
+    complaint = complaint_of(encoded)
     if complaint is None:
         return encoded, None, None
     data = _without_filling(encoded[: layout.end])
     if END in encoded[layout.end :]:
         filling = layout.end - len(data)
-        if layout.marked and filling and _complaint(data + END) is None:
+        if layout.marked and filling and complaint_of(data + END) is None:
             return data + END, None, f"{filling} bytes too many before the end mark; all rows used"
         raise UnreadableError(f"damaged ({complaint})")
     layout = _layout(data)
     data = data[: layout.end]
-    complaint = _complaint(data + END)
+    complaint = complaint_of(data + END)
     if complaint is not None and _ENDS not in complaint:
         raise UnreadableError(f"damaged ({complaint})")
     rows = _rows_of(data, frame, layout.scans, broken=complaint is not None)
@@ -207,7 +207,7 @@ def _layout(encoded: bytes) -> _Layout:
     return _Layout(frame, scans, at, marked)
 
 
-def _complaint(encoded: bytes) -> str | None:
+def complaint_of(encoded: bytes) -> str | None:
     """What libjpeg has to say against a file, None for nothing.
 
     An eighth of the size, in gray, costs little more than reading the codes.
@@ -224,6 +224,8 @@ def _complaint(encoded: bytes) -> str | None:
     layout = _layout(encoded)
     if layout.frame is None or not layout.marked:
         return "no end mark"
+    if len(layout.frame.components) == 2:
+        return None  # inside a TIFF; nobody else decodes it
     rows = _rows_determined(encoded[: layout.end], layout.frame)
     return None if rows == layout.frame.height else _ENDS
 

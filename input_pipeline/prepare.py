@@ -33,7 +33,6 @@ from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds, short
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
-FORMATS = ("raw", "jpeg")
 # What one interruption can cost: 800 MB of raw pixels at 256.
 EXAMPLES_PER_SHARD = 4096
 _REPORT, _LOCK = "report.jsonl", ".lock.tmp"
@@ -140,8 +139,7 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
         if others:
             raise DataError(
                 f"data.prepared_dir={directory}: not empty, and not a prepared dataset (it "
-                f"holds {names.listed(others, 3)}, and no {ABOUT}); name an empty or a new "
-                "directory"
+                f"holds {names.listed(others, 3)}, no {ABOUT}); name an empty or a new directory"
             )
         _save_json(directory / ABOUT, about)
         return about
@@ -319,7 +317,9 @@ def _write_shard(
     written, notes, number = hashlib.sha256(), [], 0
     try:
         # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
-        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+        writer = array_record_module.ArrayRecordWriter(
+            os.fsencode(temporary), "group_size:1,uncompressed"
+        )
         for record, said in _records(job, start, count):
             notes += said
             if record:
@@ -330,7 +330,7 @@ def _write_shard(
         writer.close()
         again = hashlib.sha256()
         reader = array_record_module.ArrayRecordReader(
-            str(temporary), options="readahead_buffer_size:0,max_parallelism:0"
+            os.fsencode(temporary), options="readahead_buffer_size:0,max_parallelism:0"
         )
         for position in range(reader.num_records()):
             again.update(reader.read([position])[0])

@@ -213,7 +213,8 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
                     if file not in readers:
                         # Nothing is read ahead: the order is random.
                         readers[file] = array_record_module.ArrayRecordReader(
-                            str(files[file]), options="readahead_buffer_size:0,max_parallelism:0"
+                            os.fsencode(files[file]),  # as text it would have to be UTF-8
+                            options="readahead_buffer_size:0,max_parallelism:0",
                         )
             return readers[file].read([position])[0]
         except (ValueError, RuntimeError, IndexError) as error:

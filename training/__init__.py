@@ -1,6 +1,6 @@
 """Mesh, optimiser and schedules, train state and step, loop, checkpoints, writers."""
 
-from training.classes import check_classes, known_classes
+from training.classes import known_classes
 from training.distributed import (
     agree_on_inputs,
     ending_with_the_others,
@@ -15,6 +15,7 @@ from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
 from training.loop import Inputs, Schedule, schedule_from_config, train
 from training.mesh import check_platform, process_share
+from training.network import model_fields
 from training.recipe import Recipe, recipe_from_config
 from training.task import (
     Task,
@@ -32,7 +33,6 @@ __all__ = [
     "Task",
     "TrainingError",
     "agree_on_inputs",
-    "check_classes",
     "check_platform",
     "ending_with_the_others",
     "evaluate_network",
@@ -43,6 +43,7 @@ __all__ = [
     "known_classes",
     "launch_from",
     "leave",
+    "model_fields",
     "model_options",
     "normalization_for",
     "prepare",

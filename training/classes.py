@@ -1,17 +1,24 @@
-"""Which classes a network was trained on, by name."""
+"""Which classes a network was trained on, by name, before its dataset is opened."""
 
+import dataclasses
+import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.workdir import REPLACED, steps_in
+from training.workdir import REPLACED, is_directory, steps_in, user_path
+from vision_models import weights
+
+# SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, a line each.
+_IMAGENET = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
 def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | None:
-    """Names of the classes, in the order of the labels, of the run that a network comes from.
+    """Names of the classes, in the order of the labels, of the run or file that weights are from.
 
     Args:
       config: `init_from` and `init_head` are read.
@@ -24,7 +31,8 @@ def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | 
     if begun:
         return _classes_of_run(workdir)
     if config.init_from and config.init_head == "file":
-        return _classes_of_run(Path(config.init_from).expanduser())
+        source = user_path(config.init_from, "init_from")
+        return _classes_of_run(source) if is_directory(source) else weights.class_names(source)
     return None
 
 
@@ -39,20 +47,27 @@ def check_classes(trained: Sequence[str], now: Sequence[str], source: Path | str
     Raises:
       TrainingError: they differ, or their order does.
     """
+    differing = other_classes(trained, now)
+    if differing is not None:
+        raise TrainingError(f"{source}: {differing}")
+
+
+def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
+    """How the classes of a dataset differ from those of a network, in words; None if not at all."""
     ours, theirs = _composed(trained), _composed(now)
     if ours == theirs:
-        return
+        return None
     if sorted(ours) == sorted(theirs):
         label = next(i for i, name in enumerate(ours) if name != theirs[i])
-        raise TrainingError(
-            f"{source}: trained on these {len(ours)} classes in another order: label {label} was "
+        return (
+            f"trained on these {len(ours)} classes in another order: label {label} was "
             f"{ours[label]!r} and is {theirs[label]!r} in this dataset. Use the dataset it was "
             "trained on, or the images themselves with data.name=folder, which keeps the order"
         )
     missing = [name for name in ours if name not in theirs]
     strange = [name for name in theirs if name not in ours]
-    raise TrainingError(
-        f"{source}: trained on {len(ours)} other classes than the {len(theirs)} of this dataset ("
+    return (
+        f"trained on {len(ours)} other classes than the {len(theirs)} of this dataset ("
         + "; ".join(
             f"{len(names)} {where}, such as {names[0]!r}"
             for names, where in ((missing, "are not here"), (strange, "were not there"))
@@ -60,6 +75,45 @@ def check_classes(trained: Sequence[str], now: Sequence[str], source: Path | str
         )
         + ")"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Differing:
+    """How classes differ.
+
+    Attributes:
+      text: in words.
+      certain: names are known on both sides; otherwise they may be the same nevertheless.
+    """
+
+    text: str
+    certain: bool
+
+
+def imagenet_classes(names: Sequence[str]) -> Differing | None:
+    """How a dataset's classes differ from the 1,000 of ILSVRC-2012 in the order of their synsets.
+
+    That is what logits of weights from elsewhere mean, if there are as many and no names beside
+    them.
+    """
+    if _digest(names) == _IMAGENET:
+        return None
+    if not all(re.fullmatch(r"n\d{8}", name) for name in names):
+        text = f"the usual 1,000 classes begin with 'n01440764', these here with {names[0]!r}"
+        return Differing(f"without names of classes; {text}", False)
+    ordered = sorted(names)
+    if _digest(ordered) == _IMAGENET:
+        label = next(i for i, name in enumerate(ordered) if name != names[i])
+        text = f"label {label} is {ordered[label]!r} there and {names[label]!r} in this dataset"
+        return Differing(f"the 1,000 synsets are in another order here: {text}", True)
+    if len(names) == 1000:
+        return Differing("1,000 other synsets here than those of ILSVRC-2012", True)
+    text = "--config.data.name=imagenet2012 labels them as these weights do"
+    return Differing(f"{len(names)} synsets here, 1,000 there; {text}", len(names) > 1000)
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode(errors="backslashreplace")).hexdigest()
 
 
 def _composed(names: Sequence[str]) -> list[str]:
@@ -72,10 +126,14 @@ def _classes_of_run(workdir: Path) -> tuple[str, ...] | None:
     found = [str(step) for step in reversed(steps_in(directory, replaced=True))]
     for name in [name + ending for name in found for ending in ("", REPLACED)]:
         try:
-            names = json.loads((directory / name / "dataset" / "metadata").read_bytes())
-            names = names["class_names"]
+            saved = json.loads((directory / name / "dataset" / "metadata").read_bytes())
+            named = saved["class_names"]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # damaged, or not written to its end
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return tuple(names)
+        if _are_names(named):
+            return tuple(named)
     return None
+
+
+def _are_names(named: Any) -> bool:
+    return isinstance(named, list) and all(isinstance(name, str) for name in named)

@@ -12,6 +12,7 @@ One JSON object a line; an empty line is a sign of life.
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -155,7 +156,9 @@ class _Host:
         threading.Thread(target=lambda: asyncio.run(self._work()), daemon=True).start()
 
     async def _work(self) -> None:
-        self._server = await asyncio.start_server(self._attend, sock=self._listener, limit=_LINE)
+        self._server = await asyncio.start_server(
+            self._attend, sock=self._listener, limit=_LINE, backlog=max(self._count, 100)
+        )
         begun = time.monotonic()
         said = False
         while True:
@@ -298,10 +301,15 @@ def _listen(address: str) -> socket.socket:
         try:
             return socket.create_server((host, port), family=family, dualstack_ipv6=both)
         except OSError as error:
+            if both and error.errno == errno.EADDRNOTAVAIL:  # IPv6 is switched off
+                host, both, family = "", False, socket.AF_INET
+                continue
             if time.monotonic() > deadline:
+                number = error.errno or 0  # that of a name that is not known is negative
+                reason = os.strerror(number) if number > 0 else error.strerror
                 raise TrainingError(
                     f"--coordinator_address={address}: process 0 cannot listen there "
-                    f"({os.strerror(error.errno or 0)}). Is there another process 0, or another "
+                    f"({reason}). Is there another process 0, or another "
                     "program? Choose another port"
                 ) from error
         time.sleep(0.5)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import augment, decode, jpeg, order
+from input_pipeline import augment, decode, formats, jpeg, order
 from input_pipeline.augment import Crops
 from input_pipeline.decode import UnreadableError
 from tests.input_pipeline.test_decode import photograph, saved
@@ -207,7 +207,7 @@ def table(paths):
         whole, said = verdict(encoded)
         assert said == "fine"
         progressive = b"\xff\xc2" in encoded[: encoded.index(b"\xff\xda")]
-        turned = decode._orientation(Image.open(path)) != 1
+        turned = formats.orientation(Image.open(path)) != 1
         for key, content in damaged(encoded, seed).items():
             if turned and key[0] in ("cut", "zeros"):
                 continue
@@ -300,7 +300,7 @@ def test_what_libjpeg_says_of_headers_alone_is_no_damage():
     version = encoded.replace(b"JFIF\0\1", b"JFIF\0\7", 1)
     empty = encoded.replace(b"\0\x3f\0", b"\0\0\0", 1)  # as some cameras write
     for content in (version, empty):
-        assert content != encoded and jpeg._complaint(content)
+        assert content != encoded and jpeg.complaint_of(content)
         pixels, said = verdict(content)
         assert said == "fine"
         np.testing.assert_array_equal(pixels, whole)

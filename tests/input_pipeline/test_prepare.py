@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -261,6 +262,18 @@ def test_repaired_and_left_out_images_are_reported(config, tmp_path):
     assert notes[str(folder / "3.jpg")]["what"] == "left out"
     assert notes[str(folder / "3.jpg")]["reason"] == "the file is empty"
     assert notes[str(folder / "5.jpg")]["what"] == "repaired"
+    reports = {tuple(note.values()) for note in notes.values()}
+    for exact in (False, True):  # the same is said to whoever reads the images themselves
+        said_now: set[tuple[str, ...]] = set()
+        reading = Reading(exact=exact, report=lambda *note, to=said_now: to.add(note))
+        data = on_the_fly(config)
+        dataset = open_data(data, tmp_path / "cache")
+        list(input_pipeline.evaluation_stream(dataset, "train", data, reading, batch_size=4))
+        assert said_now == reports
+        said_now.clear()
+        stream = input_pipeline.training_stream(dataset, None, data, reading, seed=1, batch_size=23)
+        list(itertools.islice(stream, 2))
+        assert said_now == reports
     assert open_data(config.data, tmp_path / "cache").examples("train").count == 22
     config.data.prepared_dir = str(tmp_path / "strict")
     with pytest.raises(DataError, match=r"a/3.jpg: the file is empty; repair or remove it"):
@@ -335,3 +348,96 @@ def test_labels_of_every_class_and_order(config, tmp_path):
         labels = [examples.read(i)[1] for i in range(examples.count)]
         assert [ours.examples(split).read(i)[1] for i in range(examples.count)] == labels
     assert decode.pixels(theirs.examples("train").read(0)[0]).shape[2] == 3
+
+
+def test_files_of_systems_in_the_directory_change_nothing(config, tmp_path):
+    (tmp_path / "prepared" / "lost+found").mkdir(parents=True)  # a new disk
+    (tmp_path / "prepared" / ".DS_Store").write_bytes(b"\0")
+    about, said = prepared(config, tmp_path)
+    before = open_data(config.data, tmp_path / "cache").fingerprint
+    for name in ("._prepared.json", "Thumbs.db", "notes.txt", ".folder.tmp"):
+        (tmp_path / "prepared" / name).write_bytes(b"\xff")
+    (tmp_path / "prepared" / "@eaDir").mkdir()
+    assert open_data(config.data, tmp_path / "cache").fingerprint == before
+    assert prepared(config, tmp_path) == (about, said)
+    assert (tmp_path / "prepared" / "notes.txt").exists()
+
+
+def test_nothing_that_may_be_good_is_to_be_removed(config, tmp_path):
+    """What TFDS needs beside the shards is written again; the shards are not."""
+    about, _ = prepared(config, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "prepared").glob("*array*")}
+    for file in ("dataset_info.json", "features.json"):
+        (tmp_path / "prepared" / file).write_text("{")
+        with pytest.raises(DataError, match=r"is damaged .*mends it and keeps the shards"):
+            open_data(config.data, tmp_path / "cache")
+        assert prepared(config, tmp_path)[0] == about
+        assert open_data(config.data, tmp_path / "cache").examples("train").count == 23
+    whole = (tmp_path / "prepared" / "prepared.json").read_text()
+    for content in (b"{", b"\xff\xfe", b"[]", json.dumps(about | {"shards": {"a": 1}}).encode()):
+        (tmp_path / "prepared" / "prepared.json").write_bytes(content)
+        for use in (lambda: open_data(config.data, tmp_path), lambda: prepared(config, tmp_path)):
+            with pytest.raises(DataError, match=r"shards beside it may be good.*from a copy") as e:
+                use()
+            assert "remove" not in str(e.value)
+    (tmp_path / "prepared" / "prepared.json").write_text(whole)
+    assert open_data(config.data, tmp_path / "cache").examples("train").count == 23
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_only_what_is_evaluated_has_to_be_there(config, tmp_path):
+    prepared(config, tmp_path)
+    for shard in (tmp_path / "prepared").glob("*-train.*"):
+        shard.unlink()
+    dataset = open_data(config.data, tmp_path / "cache", only=input_pipeline.REPORTED)
+    assert {k: v.count for k, v in dataset.splits.items()} == {"validation": 9}
+    with pytest.raises(DataError, match=r"train.array.*missing or cut short"):
+        open_data(config.data, tmp_path / "cache", only="train")
+    with pytest.raises(DataError, match=r"no split 'test' was prepared; evaluation.split can be t"):
+        open_data(config.data, tmp_path / "cache", only="test")
+
+
+def test_what_is_there_is_prepared(config, tmp_path):
+    """Validation images alone, for evaluation."""
+    shutil.rmtree(tmp_path / "images" / "train")
+    _, said = prepared(config, tmp_path)
+    assert "prepared: validation 9 images" in said
+    dataset = open_data(config.data, tmp_path / "cache", only=input_pipeline.REPORTED)
+    assert dataset.examples("validation").count == 9
+    with pytest.raises(DataError, match=r"folder has no split 'train': .*prepared has none"):
+        open_data(config.data, tmp_path / "cache").examples("train")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "café".encode(), b" b ", b"two\nlines", b"a#b"])
+def test_names_of_any_bytes(config, tmp_path, name):
+    """Of a class, an image and the directory itself."""
+    train = tmp_path / "images" / "train"
+    (train / "a").rename(train / os.fsdecode(name))
+    (tmp_path / "images" / "val" / "a").rename(tmp_path / "images" / "val" / os.fsdecode(name))
+    image = train / os.fsdecode(name) / os.fsdecode(b"0" + name + b".jpg")
+    (train / os.fsdecode(name) / "0.jpg").rename(image)
+    directory = tmp_path / os.fsdecode(b"out" + name)
+    config.data.prepared_dir = str(directory)
+    said = input_pipeline.prepare_from(config.data, tmp_path / "cache", Reading())
+    said.encode()  # can be printed
+    ours, theirs = (open_data(d, tmp_path / "cache") for d in (config.data, on_the_fly(config)))
+    assert ours.class_names == theirs.class_names and len(ours.class_names) == 2
+    assert ours.fingerprint == theirs.fingerprint
+    for index in (0, 22):
+        assert ours.examples("train").read(index)[1] == theirs.examples("train").read(index)[1]
+        ours.examples("train").name(index).encode()
+    report = json.loads((directory / "prepared.json").read_text())
+    assert report["complete"] and report["class_names"] == list(theirs.class_names)
+
+
+def test_a_configuration_of_tfds_is_prepared(config, tmp_path):
+    from tests.input_pipeline.test_tfds_directories import prepare as prepare_tfds
+
+    prepare_tfds(tmp_path / "tfds", "resized", config="8x8")
+    config.data.name, config.data.dir = "resized/8x8", str(tmp_path / "tfds")
+    _, said = prepared(config, tmp_path)
+    assert "train 6, validation 3 images" in said
+    assert (tmp_path / "prepared" / "resized_8x8-train.array_record-00000-of-00002").exists()
+    ours = open_data(config.data, tmp_path / "cache")
+    assert ours.examples("train").count == 6
+    assert ours.fingerprint == open_data(on_the_fly(config), tmp_path / "cache").fingerprint
