@@ -23,6 +23,7 @@ import process
 DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 if __name__ == "__main__":  # before anything that takes time is imported
     process.guard_streams()
+    process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib

@@ -1,6 +1,8 @@
 """Paths that a user may give, and what may lie in the directories that are read back."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,10 +130,28 @@ def test_strange_files_in_whatever_is_read_back_change_nothing(tmp_path, call):
 
 def test_a_run_without_a_home(tmp_path):
     """As in a container that runs under a number nobody gave a name."""
-    arguments = [*TINY, "--config.total_steps=2", f"--workdir={tmp_path / 'run'}"]
-    nowhere = {"HOME": str(tmp_path / "a file" / "home"), "XDG_CACHE_HOME": ""}
-    (tmp_path / "a file").write_text("")
-    _, err = finish(start(*arguments, **nowhere))
+    nameless = ["unshare", "-U", "--map-user=54321", "env", "-u", "HOME", "-u", "XDG_CACHE_HOME"]
+    try:
+        subprocess.run([*nameless, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("other user numbers need Linux's user namespaces")
+    program = "import os; print(os.path.expanduser('~'))"
+    said = subprocess.run([*nameless, sys.executable, "-c", program], capture_output=True)
+    assert said.stdout == b"~\n"
+    command = [*nameless, sys.executable, ROOT / "main.py", *TINY, "--config.total_steps=1"]
+    config = next(argument for argument in command if "--config=" in str(argument))
+    command[command.index(config)] = config.replace("=", f"={ROOT}/")
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {".cache", "runs"}
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    arguments = [*TINY, "--config.total_steps=1", f"--workdir={tmp_path / 'run'}"]
+    _, err = finish(start(*arguments, HOME=str(tmp_path / "file" / "home"), XDG_CACHE_HOME=""))
     assert "Traceback" not in err
 
 
