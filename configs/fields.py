@@ -106,7 +106,7 @@ def optional(kind: Kind) -> Kind:
 
 SWITCH = Kind(bool, "true or false")
 TEXT = Kind(str, "a text")
-NAME = Kind(str, "a text that is not empty", bool)
+NAME = Kind(str, "a text of 1 to 200 characters", lambda value: 0 < len(value) <= 200)
 NEURON = choice(
     "identity", "relu", "tanh", "scaled_tanh", "abs_tanh", "sigmoid", "leaky_relu", "elu"
 )

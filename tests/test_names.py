@@ -256,3 +256,31 @@ def test_every_definition_is_of_fields(tmp_path):
     for name in vision_models.list_models():
         for option, value in vision_models.definition(name).items():
             assert fields.fault(f"model.{option}", value, name) is None
+
+
+def test_every_mode_has_the_named_network(tmp_path, capsys):
+    run = [
+        "--config=configs/cifar10.py:resnet20", "--config.model.name=cifar10_11pct",
+        "--config.model.local3=64", "--config.data.name=digits", "--config.batch_size=4",
+        "--config.evaluation.batch_size=60", "--config.total_steps=2", "--config.mesh.data=1",
+        f"--workdir={tmp_path}",
+    ]  # fmt: skip
+    for mode in ("train", "evaluate", "export", "train"):
+        assert main.main(["main.py", *run, f"--mode={mode}"]) == 0, capsys.readouterr().err
+    saved = json.loads((tmp_path / "config.json").read_text())["config"]["model"]
+    assert (saved["name"], saved["norm"], saved["local3"]) == ("cifar10_11pct", True, 64)
+    assert "shortcut" not in saved
+    loaded = weights.load(tmp_path / "weights.safetensors", "cifar10_11pct", {"image_size": 32})
+    found = jax.tree.map(lambda leaf: leaf.shape, loaded.params)
+    assert found == shapes("cifar10_11pct", num_classes=10, image_size=32)[0]
+    capsys.readouterr()
+    assert main.main(["main.py", *run, "--mode=summary"]) == 0
+    assert capsys.readouterr().out.startswith("cifar10_11pct\n")
+    assert main.main(["main.py", *run, "--config.model.norm=False"]) == 2
+    assert "contradicts model.name=cifar10_11pct" in capsys.readouterr().err
+
+
+def test_images_too_small_for_a_network_are_named_by_their_fields(capsys):
+    run = ["--config=configs/cifar10.py:resnet20", "--mode=summary"]
+    assert main.main(["main.py", *run, "--config.model.name=alexnet"]) == 2
+    assert "data.crop, model: image_size=32, window " in capsys.readouterr().err

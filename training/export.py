@@ -11,6 +11,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import initial_weights
+from training.network import wrong_options
 from training.task import model_options
 from training.workdir import has_checkpoint
 from vision_models import weights
@@ -77,4 +78,4 @@ def _abstract(name: str, options: dict[str, Any]) -> Network:
     try:
         return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
     except ValueError as error:
-        raise TrainingError(f"model: {error}") from error
+        raise wrong_options(error) from error

@@ -10,6 +10,12 @@ from training.errors import TrainingError
 _OF_THE_DATA = ("num_classes", "image_size")
 
 
+def wrong_options(error: ValueError) -> TrainingError:
+    """What `vision_models.create` says of options, with the fields that they come from."""
+    crop = "data.crop, " if "image_size=" in str(error) else ""
+    return TrainingError(f"{crop}model: {error}")
+
+
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 

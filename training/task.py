@@ -19,6 +19,7 @@ from training.checkpoints import Checkpoints
 from training.classes import check_classes, imagenet_classes
 from training.errors import RunError, TrainingError
 from training.initial import Initial
+from training.network import wrong_options
 from training.writers import append_line, to_json
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
@@ -69,7 +70,7 @@ def prepare(config: Any, num_classes: int) -> Task:
     try:
         network = functional(lambda rngs: vision_models.create(name, rngs=rngs, **options))
     except ValueError as error:
-        raise TrainingError(f"model: {error}") from error
+        raise wrong_options(error) from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
     return Task(network, mesh, meshes.param_specs(network.per_tower, mesh), name, options)
 

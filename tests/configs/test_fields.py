@@ -112,7 +112,7 @@ def test_choices_are_those_of_the_packages(field, known):
         ("model.without=conv9", "without=conv9: none, or some of conv3, conv4"),
         ("profile_steps=(3,)", "profile_steps=(3,): 0 or 2 values, for each 1 to 2147483647"),
         ("data.decode=quick", "data.decode=quick: choose one of fast, exact"),
-        ("data.name=", "data.name=: a text that is not empty"),
+        ("data.name=", "data.name=: a text of 1 to 200 characters"),
     ],
 )
 def test_what_a_field_takes_is_said(override, message):
