@@ -23,6 +23,7 @@ import process
 DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 if __name__ == "__main__":  # before anything that takes time is imported
     process.guard_streams()
+    process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
@@ -249,7 +250,9 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
                 dataset.examples(split)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
-        initial = None if begun else training.initial_weights(config, task.name, task.options)
+        initial = None
+        if not begun:
+            initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
         training.agree_on_inputs(dataset.fingerprint, initial, begun)
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))

@@ -29,6 +29,7 @@ _SETTINGS = (
     "jax_platforms",
 )
 _ROOMS = ("configs", "evaluation", "input_pipeline", "training", "vision_models")
+_FILES = ("main.py", "process.py")
 # Differences that are spelled out, and characters of a value.
 _SHOWN, _WIDTH = 5, 60
 # Seconds in which a file written by one host must be seen by all; NFS remembers for some what
@@ -69,7 +70,8 @@ def facts_of_inputs(fingerprint: str, initial: Initial | None, begun: bool) -> d
 
 def code_digest(root: Path) -> str:
     """Of the Python files that make a run, by name and content."""
-    files = [p for room in _ROOMS for p in (root / room).rglob("*.py")] + [root / "main.py"]
+    files = [p for room in _ROOMS for p in (root / room).rglob("*.py")]
+    files += [root / name for name in _FILES]
     digest = hashlib.sha256()
     for path in sorted(p for p in files if p.is_file()):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())

@@ -277,6 +277,8 @@ def _silence() -> None:
 def _on_abort(number: int) -> None:
     if _leaving_with is not None:
         os._exit(_leaving_with)
+    # A signal that ends all of them has the time to arrive; then the reason is known.
+    time.sleep(2 * _GRACE)
     _end_because("JAX's service for several processes has ended this one")
 
 

@@ -53,7 +53,8 @@ def export(config: Any, workdir: Path) -> Path:
         normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
         _, dataset = checkpoints.restore_json(step)
         checkpoints.close()
-        options["num_classes"] = options["num_classes"] or len(dataset["class_names"])
+        class_names = dataset["class_names"]
+        options["num_classes"] = options["num_classes"] or len(class_names)
     else:
         initial = initial_weights(config, name, options)
         assert initial is not None, "main asks for a checkpoint or init_from"
@@ -63,11 +64,11 @@ def export(config: Any, workdir: Path) -> Path:
                 "whole network to export; train it first"
             )
         params, statistics = initial.params, initial.statistics
-        normalization = initial.normalization
+        normalization, class_names = initial.normalization, initial.class_names
     if jax.process_index() > 0:
         return path
     try:
-        weights.save(path, name, options, params, statistics, normalization)
+        weights.save(path, name, options, params, statistics, normalization, class_names)
     except weights.WeightsError as error:
         raise TrainingError(str(error)) from error
     return path

@@ -1,6 +1,7 @@
 """What training and evaluation share: the network of a config on the mesh of this machine."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ import vision_models
 from evaluation import Evaluator, evaluate, views
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
-from training.errors import TrainingError
+from training.classes import check_classes, imagenet_classes
+from training.errors import RunError, TrainingError
 from training.initial import Initial
 from training.network import wrong_options
 from training.writers import append_line, to_json
@@ -132,12 +134,22 @@ def evaluate_network(
 
     Raises:
       TrainingError: no such checkpoint, another network or other classes.
+      RunError: logits that are no numbers, or not one example that could be read.
     """
     step_function = evaluator(config, task, config.evaluation.protocol).make_step()
     checkpoint: int | str
     if initial is not None:
         assert normalization is not None
         checkpoint = initial.source
+        if initial.class_names is not None:
+            check_classes(initial.class_names, class_names, initial.source)
+        differing = imagenet_classes(class_names) if initial.imagenet else None
+        if differing is not None and differing.certain:
+            raise TrainingError(
+                f"{initial.source}: {differing.text}. Evaluate on ImageNet's own order "
+                "(--config.data.name=imagenet2012), or train a classifier for these classes "
+                "(--config.init_head=new)"
+            )
         model = put_complete(initial, task)
         on_mesh = {k: meshes.replicate(task.mesh, v) for k, v in normalization.items()}
     else:
@@ -161,6 +173,13 @@ def evaluate_network(
         meshes.batch_placer(task.mesh),
     )
     assert result is not None
+    if not result["examples"]:
+        raise RunError(f"not one example of {split} could be read; nothing was evaluated")
+    if not math.isfinite(result["loss"]):
+        raise RunError(
+            f"{checkpoint}: logits on {split} are no numbers (the loss is {result['loss']}), so "
+            "that nothing was evaluated; look at the weights, the preprocessing and compute_dtype"
+        )
     report = {
         "protocol": config.evaluation.protocol,
         "split": split,

@@ -63,6 +63,26 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
     return Path("runs") / readable
 
 
+def user_path(text: str, field: str) -> Path:
+    """A path as a user writes it: `~` is the home.
+
+    Raises:
+      TrainingError: whose home it is, is not known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise TrainingError(f"{field}={text}: {error}; write the path in full") from error
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is one; a path that the system does not take, such as a long one, is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields as one level of paths: {"data": {"crop": 224}} -> {"data.crop": 224}."""
     flat: dict[str, Any] = {}
