@@ -229,6 +229,15 @@ def not_scaled(config: Fields, written: Fields, overridden: Mapping[str, Any]) -
         )
 
 
+def reason(path: str, config: Fields, mode: str) -> str | None:
+    """Why a field has no effect as things stand; None if it has, as far as is known."""
+    for note in NOTES:
+        matches = any(fnmatchcase(path, pattern) for pattern in note.paths)
+        if matches and note.without_effect(config, mode):
+            return note.reason
+    return None
+
+
 def without_effect(config: Fields, mode: str, overridden: Mapping[str, Any]) -> Iterator[str]:
     """A line for each field that was overridden and has no effect.
 
@@ -238,8 +247,6 @@ def without_effect(config: Fields, mode: str, overridden: Mapping[str, Any]) -> 
       overridden: path -> value.
     """
     for path, value in overridden.items():
-        for note in NOTES:
-            matches = any(fnmatchcase(path, pattern) for pattern in note.paths)
-            if matches and note.without_effect(config, mode):
-                yield f"--config.{path}={shown(value)} has no effect: {note.reason}"
-                break
+        why = reason(path, config, mode)
+        if why is not None:
+            yield f"--config.{path}={shown(value)} has no effect: {why}"

@@ -7,8 +7,13 @@ import pytest
 import main
 import vision_models
 from configs import command_line, notes
-from tests.configs.test_configs import ALL, get_config
+from input_pipeline import normalization
+from input_pipeline.prepared import settings_of
+from tests.configs.test_configs import ALL, Recorder, get_config
 from tests.conftest import ROOT
+from training.mesh import make_mesh
+from training.optimizer import Average
+from training.recipe import recipe_from_config
 from vision_models.functional import functional
 
 ALEXNET, RESNET, LENET = "alexnet.py", "resnet.py:50", "lenet5.py:caffe"
@@ -154,3 +159,23 @@ def test_a_rate_that_does_not_follow_the_batch_size_is_said(tmp_path):
     for name, variant in ALL:
         source, size = f"{name}.py:{variant}".rstrip(":"), get_config(name, variant).batch_size
         assert said(source, f"batch_size={size * 2}") == []
+
+
+def test_fields_with_an_effect_under_a_condition_are_read_under_it():
+    read: set[str] = set()
+    config = Recorder(get_config("googlenet", ""), read)
+    settings_of(config.data)  # to prepare
+    assert read >= {"data.prepare.format"}
+    with config._config.unlocked():
+        config._config.data.prepare.format = "jpeg"
+        config._config.data.mean = "values"
+    settings_of(config.data)
+    normalization(config.data, None)
+    rates = recipe_from_config(
+        config,
+        functional(lambda rngs: vision_models.create("googlenet", rngs=rngs)),
+        make_mesh(1, data=1),
+        lambda name: 5 if name == "optimizer.average_from" else None,
+    )
+    assert rates.average == Average("exponential", 0.9999, 5)
+    assert read >= {"data.prepare.quality", "data.mean_values", "optimizer.average_decay"}
