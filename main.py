@@ -23,6 +23,7 @@ import process
 DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 if __name__ == "__main__":  # before anything that takes time is imported
     process.guard_streams()
+    process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
@@ -34,8 +35,8 @@ from typing import Any
 
 from absl import flags
 
-from configs import command_line
-from configs.common import ConfigError, to_steps
+from configs import command_line, notes
+from configs.common import ConfigError, expand_paths, expanded, to_steps
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
@@ -68,15 +69,48 @@ def main(argv: list[str]) -> int:
         return DONE
     try:
         arguments = command_line.parse(argv, values)
+        command_line.check(arguments)
+        expand_paths(arguments.config)
+        values.workdir = values.workdir and expanded("--workdir", values.workdir)
         check_launch(values)
+        resolve_network(arguments)
     except ConfigError as error:
         fail(error)
         tell_others(argv)
         return USAGE_ERROR
+    if not values.process_id:
+        for line in remarks(arguments, values.mode):
+            print(line)
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:
         return interrupted()
+
+
+def resolve_network(arguments: command_line.CommandLine) -> None:
+    """Makes the options of the config's network those that its name stands for.
+
+    Raises:
+      ConfigError: a name or an option that contradicts it.
+    """
+    import training
+
+    model = arguments.config.model.to_dict()
+    try:
+        fields = training.model_fields(model, arguments.overrides, arguments.written.model.name)
+    except training.TrainingError as error:
+        raise ConfigError(str(error)) from error
+    if arguments.renamed:
+        command_line.set_model(arguments.config, fields)
+
+
+def remarks(arguments: command_line.CommandLine, mode: str) -> list[str]:
+    """What a person who wrote this command line may not expect, a line each."""
+    config, written = arguments.config.to_dict(), arguments.written.to_dict()
+    return [
+        *notes.not_scaled(config, written, arguments.overrides),
+        *notes.without_effect(config, mode, arguments.overrides),
+    ]
 
 
 def interrupted() -> int:
@@ -162,6 +196,7 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
         if values.distributed:
             launch = training.launch_from(*(values[name].value for name in LAUNCH))
             training.join_processes(launch, values.mode, plain(config), workdir)
+        training.check_platform()
         workdirs.check_continuation(workdir, plain(config))
         begun = workdirs.has_checkpoint(workdir)
         if values.mode != "train" and not begun and not config.init_from:
@@ -215,7 +250,9 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
                 dataset.examples(split)
         keep_memory()
         task = training.prepare(config, len(dataset.class_names))
-        initial = None if begun else training.initial_weights(config, task.name, task.options)
+        initial = None
+        if not begun:
+            initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
         training.agree_on_inputs(dataset.fingerprint, initial, begun)
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
@@ -278,12 +315,12 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     workdirs.check_dataset(workdir, dataset.fingerprint)
     examples = dataset.examples("train").count
 
-    def steps(node: Any, name: str) -> Any:
-        return to_steps(node, name, batch_size=config.batch_size, examples_per_epoch=examples)
+    def steps(name: str) -> Any:
+        return to_steps(config, name, batch_size=config.batch_size, examples_per_epoch=examples)
 
     recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
     schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
-    noise = steps(config.data.augment, "colour_noise_until")
+    noise = steps("data.augment.colour_noise_until")
     share = training.process_share(task.mesh)
     chief = jax.process_index() == 0
     with workdirs.locked(workdir) if chief else contextlib.nullcontext():
@@ -419,7 +456,7 @@ def cache_dir(config: Any) -> Path:
     import input_pipeline
 
     chosen = config.data.cache_dir
-    return Path(chosen).expanduser() if chosen else input_pipeline.default_cache_dir()
+    return Path(chosen) if chosen else input_pipeline.default_cache_dir()
 
 
 def plain(config: Any) -> dict[str, Any]:

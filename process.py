@@ -80,6 +80,12 @@ def _lead_nowhere(number: int) -> None:
             os.close(null)
 
 
+def do_without_a_home() -> None:
+    """Without a home Keras, which TensorFlow imports, would make a folder called ~ here."""
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 (pathlib's fails without a home)
+        os.environ.setdefault("KERAS_HOME", os.path.abspath(".cache/keras"))  # noqa: PTH100
+
+
 def end_in_words(codes: dict[str, int]) -> None:
     """Signals end the process with a line on stderr, where nothing better is done with them.
 

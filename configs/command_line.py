@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs.common import ConfigError, keep_overridden_unit
+from configs import fields
+from configs.common import ConfigError, base_config, expanded, keep_overridden_unit
 
 _OVERRIDE = re.compile(r"--?config\.(?P<path>[\w.]+)(?P<value>=.*)?", re.DOTALL)
 _NEGATED = re.compile(r"--?noconfig\.(?P<path>[\w.]+)")
+_OF_ANY_NETWORK = ("model.name", "model.num_classes", "model.image_size")
 _KINDS = {
     int: "an integer",
     float: "a number",
@@ -33,12 +36,21 @@ class CommandLine:
       name: of the config file, without its folder and suffix.
       variant: after the colon, or "".
       overrides: path of each overridden field and the value it was given.
+      source: what --config says.
+      written: the config of the file, without the overrides.
     """
 
     config: ConfigDict
     name: str
     variant: str
     overrides: dict[str, Any]
+    source: str
+    written: ConfigDict
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the network is another than the file's: its options are then that one's."""
+        return self.config.model.name != self.written.model.name
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
@@ -56,9 +68,11 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     """
     program, *arguments = argv
     source, arguments = _take_config(arguments)
+    source = expanded("--config", source)
     path, _, variant = source.partition(":")
     config = _load(source)
     overrides, others = _take_overrides(arguments, config)
+    options = _take_options(overrides, config)
     arguments = [program, f"--config={source}", *overrides.values(), *others]
     config_flags.DEFINE_config_file(
         "config", lock_config=True, flag_values=flag_values, sys_argv=arguments
@@ -82,8 +96,33 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
         kind = str if before and isinstance(before, tuple) and isinstance(before[0], str) else None
         if isinstance(value, tuple) and not all(isinstance(v, kind or int | float) for v in value):
             takes = f"texts, such as {before}" if kind else "numbers, such as '(1, 2)'"
-            raise ConfigError(f"--config.{field}={value}: {field} takes {takes}")
-    return CommandLine(config, Path(path).stem, variant, values)
+            raise ConfigError(f"--config.{field}={fields.shown(value)}: {field} takes {takes}")
+    return CommandLine(config, Path(path).stem, variant, values | options, source, unchanged)
+
+
+def check(parsed: CommandLine) -> None:
+    """Holds every field against `configs.fields`, the overridden ones first.
+
+    Raises:
+      ConfigError: a value of another kind or out of its range, or a field that there is not.
+    """
+    network = parsed.config.model.name or ""
+    for field, value in parsed.overrides.items():
+        fault = fields.fault(field, value, network)
+        if fault is not None:
+            raise ConfigError(f"--config.{fault}")
+    for field in field_names(parsed.config):
+        if field.startswith("model.") and field not in _OF_ANY_NETWORK and parsed.renamed:
+            continue  # the other network's
+        fault = fields.fault(field, _get(parsed.config, field), network)
+        if fault is not None:
+            raise ConfigError(f"--config={parsed.source}: {fault}")
+
+
+def set_model(config: ConfigDict, model: dict[str, Any]) -> None:
+    """Replaces the fields `model`, whichever there were."""
+    with config.unlocked():
+        config.model = ConfigDict(model)
 
 
 def field_names(config: Any, prefix: str = "") -> Iterator[str]:
@@ -125,6 +164,7 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
     overrides: dict[str, str] = {}
     others = []
     remaining = iter(arguments)
+    renamed = any(_names_the_network(argument) for argument in arguments)
     for argument in remaining:
         negated = _NEGATED.fullmatch(argument)
         match = negated or _OVERRIDE.fullmatch(argument)
@@ -134,10 +174,10 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
             others.append(argument)
             continue
         field = match["path"]
-        _check_field(field, config)
+        _check_field(field, config, renamed)
         if negated or match["value"] is not None:
             text = argument
-        elif _type(config, field) is bool:
+        elif _is_switch(field, config):
             text = f"--config.{field}=true"
         else:
             value = next(remaining, None)
@@ -148,6 +188,27 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
     return overrides, others
 
 
+def _take_options(overrides: dict[str, str], config: ConfigDict) -> dict[str, Any]:
+    """Removes from `overrides` the options of another network than the config's, with values.
+
+    They are of that network's kinds, which need not be those of the config's own.
+    """
+    if "model.name" not in overrides:
+        return {}
+    _, _, name = overrides["model.name"].partition("=")
+    if name == config.model.name:
+        return {}
+    values = {}
+    for field in list(overrides):
+        kind = fields.kind_of(field, name)
+        if not field.startswith("model.") or field in _OF_ANY_NETWORK or kind is None:
+            continue
+        override = overrides.pop(field)
+        text = "false" if _NEGATED.fullmatch(override) else override.partition("=")[2]
+        values[field] = fields.read(text, kind)
+    return values
+
+
 def _load(source: str) -> ConfigDict:
     """The config, to check overrides against before they are applied.
 
@@ -155,25 +216,60 @@ def _load(source: str) -> ConfigDict:
       ConfigError: no such file, no such variant, or a file that is no config.
     """
     path = source.partition(":")[0]
-    if not Path(path).is_file():
-        there = _config_files(Path(path).parent) or _config_files(Path(__file__).parent)
-        raise ConfigError(f"--config={source}: no file {path}; there are {', '.join(there)}")
-    if not _is_config(Path(path)):
-        raise ConfigError(f"--config={source}: {path} defines no get_config, so it is no config")
+    try:
+        if not Path(path).is_file():
+            there = _config_files(Path(path).parent) or _config_files(Path(__file__).parent)
+            raise ConfigError(f"--config={source}: no file {path}; there are {', '.join(there)}")
+        if not _is_config(Path(path)):
+            raise ConfigError(
+                f"--config={source}: {path} defines no get_config, so it is no config"
+            )
+    except OSError as error:
+        raise ConfigError(f"--config={source}: cannot be read ({error.strerror})") from error
     probe = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=probe, sys_argv=[])
     try:
         probe(["main.py", f"--config={source}"])
-        return probe["config"].value
-    except flags.Error as error:
-        # Whatever the file raised arrives as the last line of absl's own message.
-        reason = str(error).strip().splitlines()[-1].removeprefix("configs.common.")
-        raise ConfigError(f"--config={source}: {reason.removeprefix('ConfigError: ')}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"--config={source}: {_raised(error, Path(path))}") from error
+    config = probe["config"].value
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(
+            f"--config={source}: get_config returns {type(config).__name__}, not a ConfigDict"
+        )
+    needed = base_config(batch_size=1, learning_rate=1.0)
+    missing = sorted(set(field_names(needed)) - set(field_names(config)))
+    if missing:
+        raise ConfigError(
+            f"--config={source}: no field {', '.join(missing[:3])}{' ...' * (len(missing) > 3)}; "
+            "begin with configs.common.base_config, which has them all"
+        )
+    return config
+
+
+def _raised(error: BaseException, path: Path) -> str:
+    """One line on what a config file raised, with the line of the file where that is known."""
+    wrapped = "Error whilst parsing config file"  # ml_collections, around some exceptions
+    while error.__context__ and (isinstance(error, flags.Error) or str(error).startswith(wrapped)):
+        error = error.__context__
+    reason = " ".join(str(error).split())
+    if isinstance(error, ConfigError):
+        return reason
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == path.resolve()
+    ]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}{': ' * bool(reason)}{reason[:200]}"
 
 
 def _config_files(directory: Path) -> list[str]:
     """The config files in a directory, as they would be named on the command line."""
-    return sorted(os.path.relpath(p) for p in directory.glob("*.py") if _is_config(p))
+    files = (path for path in directory.glob("*.py") if path.is_file())
+    return sorted(os.path.relpath(path) for path in files if _is_config(path))
 
 
 def _is_config(path: Path) -> bool:
@@ -181,9 +277,24 @@ def _is_config(path: Path) -> bool:
     return path.suffix == ".py" and re.search(r"^def get_config\b", text, re.MULTILINE) is not None
 
 
-def _check_field(path: str, config: ConfigDict) -> None:
-    """Raises ConfigError if there is no field of this path; the message names the nearest."""
+def _is_switch(path: str, config: ConfigDict) -> bool:
+    kind = fields.kind_of(path)
+    return (_type(config, path) if kind is None else kind.type) is bool
+
+
+def _names_the_network(argument: str) -> bool:
+    match = _OVERRIDE.fullmatch(argument)
+    return match is not None and match["path"] == "model.name"
+
+
+def _check_field(path: str, config: ConfigDict, renamed: bool) -> None:
+    """Raises ConfigError if there is no field of this path; the message names the nearest.
+
+    With `renamed` the options of all networks are there.
+    """
     names = list(field_names(config))
+    if renamed and "model.name" in names:
+        names += [field for field in fields.FIELDS if field.startswith("model.")]
     if path in names:
         return
     inside = [name for name in names if name.startswith(f"{path}.")]
@@ -216,7 +327,7 @@ def _wrong_value(message: str, config: ConfigDict) -> str:
         return message.splitlines()[0]
     kind = _type(config, match["path"])
     return (
-        f"--config.{match['path']}={match['value']}: "
+        f"--config.{match['path']}={fields.shown(match['value'])}: "
         f"{match['path']} takes {_KINDS.get(kind, kind.__name__)}"
     )
 

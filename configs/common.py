@@ -1,16 +1,52 @@
 """What the config files share: the common fields, durations in any unit, variants."""
 
-import math
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-UNITS = ("steps", "epochs", "examples")
+from configs.fields import COUNT, UNITS
 
 
 class ConfigError(ValueError):
     """A config that cannot be used as it is; the message names the field and the way out."""
+
+
+# Fields that hold the path of a file or directory.
+PATHS = ("init_from", "data.dir", "data.cache_dir", "data.prepared_dir")
+
+
+def expanded(name: str, path: str) -> str:
+    """A path with ~ or ~NAME, which shells leave as it is behind =, as the home directory.
+
+    Raises:
+      ConfigError: there is no such home; the message begins with `name`.
+    """
+    whole = os.path.expanduser(path)  # noqa: PTH111 (pathlib's fails without a home)
+    if whole.startswith("~"):
+        first = Path(path).parts[0]
+        raise ConfigError(
+            f"{name}={path}: {first} is no home directory that the system knows; write the path in "
+            f"full, or ./{first} for what is called so"
+        )
+    return whole
+
+
+def expand_paths(config: Any) -> None:
+    """Puts home directories into the fields of a config that hold paths.
+
+    Raises:
+      ConfigError: see `expanded`.
+    """
+    for field in PATHS:
+        *groups, name = field.split(".")
+        node = config
+        for group in groups:
+            node = node[group]
+        if node[name]:
+            node[name] = expanded(f"--config.{field}", node[name])
 
 
 def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
@@ -232,8 +268,8 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
     """A duration of the config in steps.
 
     Args:
-      config: the node that has the fields of `add_duration`.
-      name: of the duration.
+      config: has the fields of `add_duration`.
+      name: path of the duration, such as `total` or `optimizer.drop`.
       batch_size: examples per step.
       examples_per_epoch: size of the training set.
 
@@ -242,9 +278,13 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
       ints where the config has a tuple; None where no unit is given.
 
     Raises:
-      ConfigError: given in two units, negative or not finite.
+      ConfigError: given in two units, negative, not finite, or 2^31 steps and more.
     """
-    given = {unit: config[f"{name}_{unit}"] for unit in UNITS}
+    *parents, leaf = name.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    given = {unit: node[f"{leaf}_{unit}"] for unit in UNITS}
     given = {unit: value for unit, value in given.items() if value is not None}
     if not given:
         return None
@@ -254,9 +294,13 @@ def to_steps(config: Any, name: str, *, batch_size: int, examples_per_epoch: int
     examples = {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}[unit]
 
     def steps(amount: float) -> int:
-        if not 0 <= amount < math.inf:
-            raise ConfigError(f"{name}_{unit}={amount}: a number of 0 or more is needed")
-        return max(round(amount * examples / batch_size), 1) if amount > 0 else 0
+        exact = amount * examples / batch_size
+        if not 0 <= exact <= COUNT:
+            raise ConfigError(
+                f"{name}_{unit}={amount}: a number of 0 or more, and at most {COUNT} steps (of "
+                f"{batch_size} examples; the training set has {examples_per_epoch})"
+            )
+        return max(round(exact), 1) if exact > 0 else 0
 
     return tuple(steps(v) for v in value) if isinstance(value, tuple | list) else steps(value)
 

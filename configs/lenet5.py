@@ -59,6 +59,7 @@ def _paper() -> ConfigDict:
 
 def _linear() -> ConfigDict:
     config = _paper()
+    config.model.name = "lenet5_linear"
     config.model.head = "linear"
     config.loss.rubbish_penalty = None
     common.set_rate(config, 0.02, batch_size=32)

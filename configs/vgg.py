@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.augment.colour_noise = "paper"  # section 3.1
 
     model = config.model
-    model.name = f"vgg_{name.removesuffix('_bn')}"
+    model.name = f"vgg_{name}"
     model.batch_norm = name.endswith("_bn")
     if name != "d_no_fc":
         model.hidden = (4096, 4096)

@@ -14,9 +14,6 @@ import numpy as np
 from input_pipeline import decode, kernels, order
 from input_pipeline.decode import Repair, View
 
-CROPS = ("square", "image", "area", "center")
-COLOUR_NOISE = ("paper", "original", "gaussian", "none")
-
 # Places of the uniform draws. Ten tries at an area and an aspect.
 OFFSET, FLIP, COLOUR, SCALE = slice(0, 2), 2, slice(3, 6), 6
 AREA, DISTORTION, CAST = slice(8, 28), slice(28, 33), slice(33, 39)
@@ -270,7 +267,7 @@ def colour_basis(kind: str, covariance: np.ndarray) -> tuple[np.ndarray | None, 
       none      nothing.
 
     Args:
-      kind: one of COLOUR_NOISE.
+      kind: paper, original, gaussian or none.
       covariance: [3, 3] of RGB in grey levels.
 
     Returns:

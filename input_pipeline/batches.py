@@ -21,7 +21,6 @@ from input_pipeline.sources import Examples
 
 Batch = dict[str, np.ndarray]
 
-UNREADABLE = ("leave_out", "fail")
 # So many unreadable images one after another are no accident.
 _TOO_MANY = 100
 # Closed before the interpreter goes: TensorFlow's threads would wait for its lock for ever.

@@ -163,8 +163,9 @@ def _find(
 
 
 def default_cache_dir() -> Path:
-    """`vision_models` under $XDG_CACHE_HOME, or under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vision_models"
+    """`vision_models` under $XDG_CACHE_HOME, or under ~/.cache; without a home under ./.cache."""
+    chosen = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
+    return Path(".cache" if chosen.startswith("~") else chosen) / "vision_models"
 
 
 def _existing_directory(name: str, directory: str | None) -> Path:

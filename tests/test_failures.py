@@ -1,11 +1,13 @@
 """Full disks, damaged checkpoints, losses that are no number: real runs, and what they say."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from tests.conftest import write_images
+from tests.conftest import ROOT, write_images
 from tests.runs import (
     TINY,
     assert_same_run,
@@ -47,6 +49,30 @@ def test_a_disk_that_fills_up(small_disk, whole):
     out, _ = finish(start(*run, f"--workdir={place / 'run'}"))
     assert f"from step {intact}" in out
     assert_same_run(place / "run", whole)
+
+
+@pytest.mark.parametrize("limit", ["disk", "file"])
+def test_a_first_checkpoint_that_has_no_room_is_one_line(small_disk, limit):
+    """Nothing was there to foresee it by: its writes fail, one after another."""
+    place, remount = small_disk
+    remount("size=200k" if limit == "disk" else "size=20m")
+    run = [*RUN, "--config.model.hidden=(256, 256)", "--config.total_steps=12"]
+    blocks = "unlimited" if limit == "disk" else "200"  # of 512 bytes
+    script = f'ulimit -f {blocks}; exec "$0" main.py "$@"'
+    answer = subprocess.run(
+        ["sh", "-c", script, sys.executable, *run, f"--workdir={place / 'run'}"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+    )
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    line = answer.stderr.splitlines()[-1]
+    reason = {"disk": "the disk is full", "file": "see ulimit -f"}[limit]
+    assert line.startswith("error: ")
+    assert "the checkpoint of step 5 could not be written" in line
+    assert reason in line
+    assert not list((place / "run" / "checkpoints").iterdir())
 
 
 @pytest.mark.slow

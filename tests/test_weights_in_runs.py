@@ -9,7 +9,7 @@ from flax import nnx
 
 import main
 import vision_models
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_images
 from vision_models import weights
 from vision_models.functional import variables
 
@@ -68,7 +68,6 @@ def test_published_weights_have_their_published_errors(call, shared_data, tmp_pa
 
 def test_a_published_resnet_has_its_published_error(call, shared_data, tmp_path):
     """ResNet-20 trained in PyTorch by others: 8.27% on CIFAR-10's test set, to .02 points."""
-    pytest.importorskip("torch", reason="needs the torch extra")
     code, out, err = call(
         "--config=configs/cifar10.py:resnet20",
         "--mode=evaluate",
@@ -169,8 +168,8 @@ def test_weights_that_do_not_fit_never_train(call, tmp_path):
         ("/nowhere/w.pth", [], "init_from: /nowhere/w.pth: there is no such file"),
         (tmp_path / "lenet5.safetensors", [], "holds a lenet5, the config's network is lenet_caf"),
         (tmp_path / "no_run", [], "no weights file, and no run with a checkpoint"),
-        (path, ["--config.init_head=fresh"], "init_head=fresh: choose file or new"),
-        (path, ["--config.init_preprocessing=imagenet"], "choose config or one of torchvision"),
+        (path, ["--config.init_head=fresh"], "init_head=fresh: choose one of file, new"),
+        (path, ["--config.init_preprocessing=imagenet"], "choose one of config, torchvision"),
         (
             path,
             ["--config.init_head=new", "--mode=evaluate"],
@@ -185,6 +184,85 @@ def test_weights_that_do_not_fit_never_train(call, tmp_path):
         assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_logits_that_are_no_numbers_are_no_evaluation(call, tmp_path):
+    """Weights that are finite, and logits that are not: exit code 1, and the last one is kept."""
+    path, run = lenet(tmp_path / "w.safetensors"), tmp_path / "run"
+    good = [*DIGITS, "--mode=evaluate", f"--workdir={run}"]
+    assert call(*good, f"--config.init_from={path}")[0] == 0
+    before = [(run / name).read_bytes() for name in ("evaluation.json", "evaluations.jsonl")]
+    model = vision_models.create("lenet_caffe", rngs=nnx.Rngs(0))
+    params, statistics = variables(model)
+    params["ip1"]["kernel"] = np.full_like(params["ip1"]["kernel"], 3e38)
+    images = {"mean": np.zeros(3, np.float32), "deviation": np.ones(3, np.float32)}
+    weights.save(tmp_path / "bad.safetensors", "lenet_caffe", {}, params, statistics, images)
+    code, out, err = call(*good, f"--config.init_from={tmp_path / 'bad.safetensors'}")
+    assert code == 1
+    assert "logits on validation are no numbers" in err
+    assert len(err.strip().splitlines()) == 1
+    assert "NaN" not in out and "{" not in out
+    after = [(run / name).read_bytes() for name in ("evaluation.json", "evaluations.jsonl")]
+    assert after == before
+
+
+def test_class_names_travel_and_are_compared(call, tmp_path):
+    """An exported run on classes in another order: as they were for folders, or refused."""
+    images = write_images(tmp_path / "data", {f"train/{name}": 6 for name in ("ape", "bee")})
+    folder = [
+        *(argument for argument in DIGITS if "digits" not in argument),
+        "--config.data.name=folder",
+        "--config.data.validation_examples=2",
+        "--config.batch_size=4",
+    ]
+    run = [*folder, f"--config.data.dir={images}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = call(*run)
+    assert code == 0, err
+    code, out, _ = call(*run, "--mode=export")
+    exported = Path(out.strip())
+    assert weights.load(exported, "lenet_caffe", {"num_classes": 2}).class_names == ("ape", "bee")
+    plain = weights.load(exported, "lenet_caffe", {"num_classes": 2})
+    weights.save(
+        exported, "lenet_caffe", {"num_classes": 2}, plain.params, plain.statistics,
+        plain.normalization, ["cow", "bee"],
+    )  # fmt: skip
+    evaluation = [
+        *folder,
+        f"--config.data.dir={images}",
+        f"--workdir={tmp_path / 'other'}",
+        f"--config.init_from={exported}",
+    ]
+    code, out, err = call(*evaluation, "--mode=evaluate")
+    assert code == 2
+    assert "1 are not here, such as 'cow'; 1 were not there, such as 'ape'" in err
+    assert not (tmp_path / "other" / "evaluation.json").exists()
+    # Training goes on from them, and says so.
+    code, out, err = call(*evaluation, "--config.total_steps=1")
+    assert code == 0, err
+    assert f"weights from {exported}: trained on 2 other classes" in out
+
+
+@pytest.mark.parametrize("name", ["with a space.safetensors", "\udcff.safetensors", "none"])
+def test_paths_of_weights(name, call, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lenet(tmp_path / name)
+    code, _, err = call(
+        *DIGITS, "--mode=export", f"--config.init_from=~/{name}", f"--workdir={tmp_path / 'run'}"
+    )
+    assert code == 0, err
+    assert weights.load(tmp_path / "run" / "weights.safetensors", "lenet_caffe").fresh == ()
+
+
+def test_directories_in_the_place_of_files(call, tmp_path):
+    folder = tmp_path / "w.safetensors"
+    folder.mkdir()
+    run = [*DIGITS, f"--config.init_from={folder}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = call(*run, "--mode=evaluate")
+    assert code == 2
+    assert "a directory that is no weights file, and no run with a checkpoint" in err
+    lenet(folder / "inside.safetensors")
+    code, _, err = call(*run, "--mode=evaluate")
+    assert "name a file in it, such as inside.safetensors" in err
+
+
 def test_summaries(call):
     code, out, _ = call("--config=configs/vgg.py:d", "--mode=summary")
     assert code == 0
@@ -194,7 +272,7 @@ def test_summaries(call):
     assert "multiply-adds     1,135,256,096" in out
     code, _, err = call("--config=configs/vgg.py:d", "--mode=summary", "--config.model.pool=min")
     assert code == 2
-    assert err == "error: model: unknown pool 'min'; choose one of max, average, l2\n"
+    assert err == "error: --config.model.pool=min: choose one of max, average, l2\n"
 
 
 def test_a_summary_needs_neither_tensorflow_nor_memory():

@@ -14,7 +14,8 @@ from training.errors import RunError, TrainingError
 from training.export import export, summary
 from training.initial import Initial, initial_weights, normalization_for
 from training.loop import Inputs, Schedule, schedule_from_config, train
-from training.mesh import process_share
+from training.mesh import check_platform, process_share
+from training.network import model_fields
 from training.recipe import Recipe, recipe_from_config
 from training.task import (
     Task,
@@ -32,6 +33,7 @@ __all__ = [
     "Task",
     "TrainingError",
     "agree_on_inputs",
+    "check_platform",
     "ending_with_the_others",
     "evaluate_network",
     "export",
@@ -41,6 +43,7 @@ __all__ = [
     "known_classes",
     "launch_from",
     "leave",
+    "model_fields",
     "model_options",
     "normalization_for",
     "prepare",

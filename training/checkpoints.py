@@ -27,6 +27,12 @@ from training.writers import say
 # is raised here as well.
 absl_logging.set_verbosity(absl_logging.FATAL)
 _UNFINISHED = ".orbax-checkpoint-tmp"
+# How the system says it, and what to say of it.
+_NO_ROOM = (
+    (os.strerror(errno.ENOSPC), "the disk is full"),
+    (os.strerror(errno.EDQUOT), "the quota of this disk is used up"),
+    (os.strerror(errno.EFBIG), "a file would become larger than allowed, see ulimit -f"),
+)
 # Of a file system: what the last bytes of a file, and a directory, take up at most.
 _BLOCK = 4096
 
@@ -48,9 +54,16 @@ class Checkpoints:
           keep: how many of the newest stay; the best by validation error stays as well.
 
         Raises:
-          TrainingError: a damaged checkpoint cannot be moved aside.
+          TrainingError: a damaged checkpoint cannot be moved aside, or the path is not UTF-8.
         """
         self.directory = directory
+        try:
+            str(directory.absolute()).encode()
+        except UnicodeEncodeError:
+            raise TrainingError(
+                f"{directory.absolute()}: not a path in UTF-8, and only such hold checkpoints; "
+                "rename it, choose another, or make a symbolic link to it"
+            ) from None
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(max(keep, 1)),
@@ -114,6 +127,7 @@ class Checkpoints:
           RunError: this one, or the one before it, could not be written.
         """
         self._wait()
+        _leave_failures_to_us()
         try:
             if step in self._manager.all_steps():
                 if validation is None:
@@ -196,12 +210,8 @@ class Checkpoints:
             raise self._failed(self._saving, error) from error
 
     def _failed(self, step: int | None, error: Exception) -> RunError:
-        # Writes that had begun end one by one, in threads of TensorStore, with tracebacks.
-        for name in ("asyncio", "concurrent.futures"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         sys.unraisablehook = lambda _: None
-        full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
-        reason = "the disk is full" if full else _first_line(error)
+        reason = next((why for sign, why in _NO_ROOM if sign in str(error)), _first_line(error))
         if jax.process_index() == 0:  # what there is of it takes up room
             self._clear()
         steps = steps_in(self.directory)
@@ -420,6 +430,21 @@ def _whole(parts: dict[str, Any]) -> dict[str, Any]:
     if len(state) < len(parts):
         state["average"] = {name: parts[f"average_{name}"] for name in ("params", "statistics")}
     return state
+
+
+def _leave_failures_to_us() -> None:
+    """Writes that fail are said once, here.
+
+    Others that had begun then end one by one, in threads of TensorStore, with tracebacks.
+    """
+    for name in ("asyncio", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = _unless_of_writes
+
+
+def _unless_of_writes(failure: "sys.UnraisableHookArgs") -> None:
+    if str(failure.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(failure)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,10 +1,20 @@
 """Which classes a network was trained on, by name, before its dataset is opened."""
 
+import dataclasses
+import hashlib
 import json
+import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from training.errors import TrainingError
+from training.workdir import REPLACED, is_directory, steps_in, user_path
+from vision_models import weights
+
+# SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, a line each.
+_IMAGENET = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
 def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | None:
@@ -20,33 +30,109 @@ def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | 
     """
     if begun:
         return _classes_of_run(workdir)
-    if not config.init_from or config.init_head != "file":
+    if config.init_from and config.init_head == "file":
+        source = user_path(config.init_from, "init_from")
+        return _classes_of_run(source) if is_directory(source) else weights.class_names(source)
+    return None
+
+
+def check_classes(trained: Sequence[str], now: Sequence[str], source: Path | str) -> None:
+    """Compares classes, whatever the Unicode spelling of their names.
+
+    Args:
+      trained: names of the classes that a network was trained on.
+      now: those of the dataset.
+      source: of the network, for the message.
+
+    Raises:
+      TrainingError: they differ, or their order does.
+    """
+    differing = other_classes(trained, now)
+    if differing is not None:
+        raise TrainingError(f"{source}: {differing}")
+
+
+def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
+    """How the classes of a dataset differ from those of a network, in words; None if not at all."""
+    ours, theirs = _composed(trained), _composed(now)
+    if ours == theirs:
         return None
-    path = Path(config.init_from).expanduser()
-    return _classes_of_file(path) if path.is_file() else _classes_of_run(path)
+    if sorted(ours) == sorted(theirs):
+        label = next(i for i, name in enumerate(ours) if name != theirs[i])
+        return (
+            f"trained on these {len(ours)} classes in another order: label {label} was "
+            f"{ours[label]!r} and is {theirs[label]!r} in this dataset. Use the dataset it was "
+            "trained on, or the images themselves with data.name=folder, which keeps the order"
+        )
+    missing = [name for name in ours if name not in theirs]
+    strange = [name for name in theirs if name not in ours]
+    return (
+        f"trained on {len(ours)} other classes than the {len(theirs)} of this dataset ("
+        + "; ".join(
+            f"{len(names)} {where}, such as {names[0]!r}"
+            for names, where in ((missing, "are not here"), (strange, "were not there"))
+            if names
+        )
+        + ")"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Differing:
+    """How classes differ.
+
+    Attributes:
+      text: in words.
+      certain: names are known on both sides; otherwise they may be the same nevertheless.
+    """
+
+    text: str
+    certain: bool
+
+
+def imagenet_classes(names: Sequence[str]) -> Differing | None:
+    """How a dataset's classes differ from the 1,000 of ILSVRC-2012 in the order of their synsets.
+
+    That is what logits of weights from elsewhere mean, if there are as many and no names beside
+    them.
+    """
+    if _digest(names) == _IMAGENET:
+        return None
+    if not all(re.fullmatch(r"n\d{8}", name) for name in names):
+        text = f"the usual 1,000 classes begin with 'n01440764', these here with {names[0]!r}"
+        return Differing(f"without names of classes; {text}", False)
+    ordered = sorted(names)
+    if _digest(ordered) == _IMAGENET:
+        label = next(i for i, name in enumerate(ordered) if name != names[i])
+        text = f"label {label} is {ordered[label]!r} there and {names[label]!r} in this dataset"
+        return Differing(f"the 1,000 synsets are in another order here: {text}", True)
+    if len(names) == 1000:
+        return Differing("1,000 other synsets here than those of ILSVRC-2012", True)
+    text = "--config.data.name=imagenet2012 labels them as these weights do"
+    return Differing(f"{len(names)} synsets here, 1,000 there; {text}", len(names) > 1000)
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode(errors="backslashreplace")).hexdigest()
+
+
+def _composed(names: Sequence[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def _classes_of_run(workdir: Path) -> tuple[str, ...] | None:
     """As the newest checkpoint that can be read has them; they never change within a run."""
-    found = [path for path in (workdir / "checkpoints").glob("*") if path.name[:1].isdigit()]
-    for step in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+    directory = workdir / "checkpoints"
+    found = [str(step) for step in reversed(steps_in(directory, replaced=True))]
+    for name in [name + ending for name in found for ending in ("", REPLACED)]:
         try:
-            named = json.loads((step / "dataset" / "metadata").read_text())["class_names"]
+            saved = json.loads((directory / name / "dataset" / "metadata").read_bytes())
+            named = saved["class_names"]
         except (OSError, ValueError, LookupError, TypeError):
             continue  # damaged, or not written to its end
         if _are_names(named):
             return tuple(named)
     return None
-
-
-def _classes_of_file(path: Path) -> tuple[str, ...] | None:
-    """As `--mode=export` writes them; a file of another kind has none."""
-    try:
-        with safe_open(path, "numpy") as file:
-            named = json.loads((file.metadata() or {})["class_names"])
-    except Exception:  # whether it is a weights file at all is found out elsewhere
-        return None
-    return tuple(named) if _are_names(named) else None
 
 
 def _are_names(named: Any) -> bool:

@@ -11,6 +11,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import initial_weights
+from training.network import wrong_options
 from training.task import model_options
 from training.workdir import has_checkpoint
 from vision_models import weights
@@ -52,7 +53,8 @@ def export(config: Any, workdir: Path) -> Path:
         normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
         _, dataset = checkpoints.restore_json(step)
         checkpoints.close()
-        options["num_classes"] = options["num_classes"] or len(dataset["class_names"])
+        class_names = dataset["class_names"]
+        options["num_classes"] = options["num_classes"] or len(class_names)
     else:
         initial = initial_weights(config, name, options)
         assert initial is not None, "main asks for a checkpoint or init_from"
@@ -62,11 +64,11 @@ def export(config: Any, workdir: Path) -> Path:
                 "whole network to export; train it first"
             )
         params, statistics = initial.params, initial.statistics
-        normalization = initial.normalization
+        normalization, class_names = initial.normalization, initial.class_names
     if jax.process_index() > 0:
         return path
     try:
-        weights.save(path, name, options, params, statistics, normalization)
+        weights.save(path, name, options, params, statistics, normalization, class_names)
     except weights.WeightsError as error:
         raise TrainingError(str(error)) from error
     return path
@@ -76,4 +78,4 @@ def _abstract(name: str, options: dict[str, Any]) -> Network:
     try:
         return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
     except ValueError as error:
-        raise TrainingError(f"model: {error}") from error
+        raise wrong_options(error) from error

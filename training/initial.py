@@ -1,6 +1,8 @@
 """What a network starts from: weights of a file, or of another run."""
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import numpy as np
 
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
+from training.classes import imagenet_classes, other_classes
 from training.errors import TrainingError
-from training.workdir import has_checkpoint, saved_config
+from training.workdir import has_checkpoint, is_directory, saved_config, user_path
 from training.writers import say
 from vision_models import weights
 from vision_models.weights import WeightsError
@@ -29,6 +32,8 @@ class Initial:
       normalization: `mean` [3] or [square, square, 3] and `deviation` [3] of the images
         that the weights expect; None where they are to be the config's own.
       source: file or run, for the log.
+      class_names: name of each logit's class; None where that is not known.
+      imagenet: see `weights.Weights`.
     """
 
     params: dict[str, Any]
@@ -36,9 +41,13 @@ class Initial:
     fresh: tuple[str, ...]
     normalization: dict[str, np.ndarray] | None
     source: str
+    class_names: tuple[str, ...] | None = None
+    imagenet: bool = False
 
 
-def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial | None:
+def initial_weights(
+    config: Any, name: str, options: dict[str, Any], class_names: Sequence[str] | None = None
+) -> Initial | None:
     """Reads what a config's `init_from` names: a weights file, or the newest checkpoint of a run.
 
     Args:
@@ -46,6 +55,7 @@ def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial 
         for the config's own, or None for what the source says; `init_head`, `file` or
         `new` to leave the classifiers to be drawn.
       name, options: of the network to be filled.
+      class_names: of the dataset; where the weights are for others, that is said.
 
     Returns:
       None without `init_from`.
@@ -54,14 +64,12 @@ def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial 
       TrainingError: nothing that fits; the message says what to do.
     """
     source, preprocessing = config.init_from, config.init_preprocessing
-    if config.init_head not in ("file", "new"):
-        raise TrainingError(f"init_head={config.init_head}: choose file or new")
     new_head = config.init_head == "new"
     if not source:
         return None
-    path = Path(source).expanduser()
+    path = user_path(source, "init_from")
     try:
-        if path.is_dir():
+        if is_directory(path):
             loaded = weights.fit(_from_run(path), name, options, new_head=new_head)
         else:
             loaded = weights.load(path, name, options, new_head=new_head)
@@ -76,10 +84,40 @@ def initial_weights(config: Any, name: str, options: dict[str, Any]) -> Initial 
                 f"--config.init_preprocessing=config or one of {', '.join(weights.PREPROCESSING)}"
             )
     except WeightsError as error:
-        raise TrainingError(f"init_from: {error}") from error
+        raise TrainingError(f"init_from: {printable(str(error))}") from error
     fresh = f"; {', '.join(loaded.fresh)} start fresh" if loaded.fresh else ""
+    source = printable(source)
     say(f"weights from {source}{fresh}")
-    return Initial(loaded.params, loaded.statistics, loaded.fresh, normalization, source)
+    for note in loaded.notes:
+        say(f"weights from {source}: {printable(note)}")
+    initial = Initial(
+        loaded.params,
+        loaded.statistics,
+        loaded.fresh,
+        normalization,
+        source,
+        loaded.class_names,
+        loaded.imagenet,
+    )
+    for text in _about_classes(initial, class_names):
+        say(f"weights from {source}: {printable(text)}")
+    return initial
+
+
+def _about_classes(initial: Initial, names: Sequence[str] | None) -> list[str]:
+    """What is to be said where a dataset may have other classes than the weights."""
+    if names is None:
+        return []
+    if initial.class_names is not None:
+        text = other_classes(initial.class_names, names)
+        return [] if text is None else [text]
+    differing = imagenet_classes(names) if initial.imagenet else None
+    return [] if differing is None else [differing.text]
+
+
+def printable(text: str) -> str:
+    r"""Names of files that are not UTF-8 with their bytes as \xff, for any screen and file."""
+    return re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
 
 
 def normalization_for(initial: Initial, square: int) -> dict[str, np.ndarray] | None:
@@ -122,17 +160,33 @@ def start_from(state: State, initial: Initial) -> State:
 
 def _from_run(workdir: Path) -> weights.Weights:
     """The newest checkpoint of a run, in host memory."""
-    if not has_checkpoint(workdir):
-        raise TrainingError(f"init_from={workdir}: no weights file, and no run with a checkpoint")
+    try:
+        inside = sorted(p.name for p in workdir.iterdir() if p.suffix in weights.SUFFIXES)
+        begun = has_checkpoint(workdir)
+    except OSError as error:
+        raise TrainingError(f"init_from={workdir}: cannot be read ({error.strerror})") from error
+    if not begun:
+        hint = f"; name a file in it, such as {inside[0]}" if inside else ""
+        raise TrainingError(
+            f"init_from={workdir}: a directory that is no weights file, and no run with a "
+            f"checkpoint{hint}"
+        )
     name, options = _model_of(workdir)
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = checkpoints.choose("latest")
     everywhere = meshes.replicated(meshes.make_mesh(1))
     model = jax.device_get(checkpoints.restore_model_as_saved(step, everywhere))
     normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
+    _, dataset = checkpoints.restore_json(step)
     checkpoints.close()
     return weights.Weights(
-        name, options, model["params"], model.get("statistics", {}), normalization, str(workdir)
+        name,
+        options,
+        model["params"],
+        model.get("statistics", {}),
+        normalization,
+        str(workdir),
+        class_names=tuple(dataset["class_names"]),
     )
 
 

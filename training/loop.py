@@ -69,7 +69,7 @@ class Schedule:
 
 
 def schedule_from_config(
-    config: Any, to_steps: Callable[[Any, str], Any], has_statistics: bool
+    config: Any, to_steps: Callable[[str], Any], has_statistics: bool
 ) -> Schedule:
     """The schedule of a config.
 
@@ -83,14 +83,14 @@ def schedule_from_config(
       TrainingError: nothing to train, or fields that contradict one another.
     """
     optimizer, recompute = config.optimizer, config.batch_norm.recompute_examples
-    total = to_steps(config, "total")
+    total = to_steps("total")
     if not total:
         raise TrainingError("nothing to train: set --config.total_epochs or --config.total_steps")
     schedule = Schedule(
         total=total,
-        log_every=to_steps(config, "log_every"),
-        evaluate_every=to_steps(config, "evaluate_every"),
-        checkpoint_every=to_steps(config, "checkpoint_every"),
+        log_every=to_steps("log_every"),
+        evaluate_every=to_steps("evaluate_every"),
+        checkpoint_every=to_steps("checkpoint_every"),
         profile=tuple(config.profile_steps),
         # A run of a few steps does not end in hours of this.
         recompute=min(-(-recompute // config.batch_size), total),
@@ -100,19 +100,17 @@ def schedule_from_config(
             f"optimizer.plateau_patience={optimizer.plateau_patience} needs evaluations: set "
             "evaluate_every_epochs, or plateau_patience=0 and the moments of drop_epochs"
         )
-    if recompute < 0 or (recompute and not has_statistics):
+    if recompute and not has_statistics:
         raise TrainingError(
             f"batch_norm.recompute_examples={recompute}: this network has no BatchNorm; choose 0"
-            if recompute > 0
-            else f"batch_norm.recompute_examples={recompute}: choose 0 or more"
         )
-    start = to_steps(optimizer, "average_from") or 0
+    start = to_steps("optimizer.average_from") or 0
     if optimizer.average != "none" and start >= schedule.total:
         raise TrainingError(
             f"optimizer.average_from: step {start} is not before the end, step {schedule.total}"
         )
     profile = schedule.profile
-    if profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]):
+    if profile and profile[0] > profile[1]:
         raise TrainingError(
             f"profile_steps={profile}: give the first and the last step, such as (10,20)"
         )

@@ -14,6 +14,25 @@ from evaluation import parallel
 from training.errors import TrainingError
 
 
+def check_platform() -> None:
+    """Looks for the accelerators that JAX_PLATFORMS names, if it names any.
+
+    Raises:
+      TrainingError: there are none.
+    """
+    asked = jax.config.values["jax_platforms"]
+    if asked in (None, "", "cpu"):
+        return  # what there is; the CPU's own options can still be set
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where no plugin is installed
+        reason = str(error).splitlines()[0].split(" (set JAX_PLATFORMS")[0] if str(error) else ""
+        raise TrainingError(
+            f"JAX_PLATFORMS={asked}: no such devices here{f' ({reason[:200]})' * bool(reason)}.\n"
+            "Unset it to use what there is; accelerators need pip install -e '.[cuda]' or '.[tpu]'"
+        ) from error
+
+
 def make_mesh(
     towers: int,
     *,

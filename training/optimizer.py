@@ -63,23 +63,23 @@ class Average:
     start: int = 0
 
 
-def rates_from_config(optimizer: Any, to_steps: Callable[[Any, str], Any]) -> list[Rate]:
+def rates_from_config(optimizer: Any, to_steps: Callable[[str], Any]) -> list[Rate]:
     """The rates of a config's `optimizer`: the common one first, then its groups'.
 
     Args:
       optimizer: `learning_rate`, `drop_factor`, `drop_*`, `warmup_*`, `groups`.
-      to_steps: (node, name of a duration in it) -> steps.
+      to_steps: path of a duration in the config, such as `optimizer.drop` -> steps.
     """
-    drops = to_steps(optimizer, "drop") or ()
+    drops = to_steps("optimizer.drop") or ()
     warmup = {
-        "warmup": to_steps(optimizer, "warmup") or 0,
+        "warmup": to_steps("optimizer.warmup") or 0,
         "warmup_factor": optimizer.warmup_factor,
     }
     common = Rate("", optimizer.learning_rate, drops, optimizer.drop_factor, **warmup)
     groups = []
     for name in optimizer.groups:
         group = optimizer.groups[name]
-        own = to_steps(group, "drop")
+        own = to_steps(f"optimizer.groups.{name}.drop")
         groups.append(
             Rate(
                 group.match,
@@ -87,7 +87,7 @@ def rates_from_config(optimizer: Any, to_steps: Callable[[Any, str], Any]) -> li
                 drops if own is None else own,
                 optimizer.drop_factor,
                 plateau=own is None,
-                freeze=to_steps(group, "freeze"),
+                freeze=to_steps(f"optimizer.groups.{name}.freeze"),
                 **warmup,
             )
         )

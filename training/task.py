@@ -1,6 +1,7 @@
 """What training and evaluation share: the network of a config on the mesh of this machine."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,16 +13,16 @@ from flax import nnx
 from jax.sharding import Mesh
 
 import vision_models
-from evaluation import PROTOCOLS, Evaluator, evaluate, views
+from evaluation import Evaluator, evaluate, views
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
-from training.errors import TrainingError
+from training.classes import check_classes, imagenet_classes
+from training.errors import RunError, TrainingError
 from training.initial import Initial
+from training.network import wrong_options
 from training.writers import append_line, to_json
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +60,6 @@ def prepare(config: Any, num_classes: int) -> Task:
       TrainingError: options that the network does not take, or devices that the mesh
         does not fit.
     """
-    if config.compute_dtype not in DTYPES:
-        raise TrainingError(
-            f"compute_dtype={config.compute_dtype}: choose one of {', '.join(DTYPES)}"
-        )
-    if not 0 <= config.seed < 2**32:
-        raise TrainingError(f"seed={config.seed}: choose one of 0 to {2**32 - 1}")
     name, options = model_options(config.model)
     chosen = options["num_classes"]
     if chosen is not None and chosen < num_classes:
@@ -75,17 +70,8 @@ def prepare(config: Any, num_classes: int) -> Task:
     try:
         network = functional(lambda rngs: vision_models.create(name, rngs=rngs, **options))
     except ValueError as error:
-        raise TrainingError(f"model: {error}") from error
+        raise wrong_options(error) from error
     mesh = meshes.make_mesh(network.towers, data=config.mesh.data, tower=config.mesh.tower)
-    if config.evaluation.batch_size < 1:
-        raise TrainingError(
-            f"evaluation.batch_size={config.evaluation.batch_size}: choose 1 or more"
-        )
-    if config.evaluation.protocol not in PROTOCOLS:
-        raise TrainingError(
-            f"evaluation.protocol={config.evaluation.protocol}: choose one of "
-            f"{', '.join(PROTOCOLS)}"
-        )
     return Task(network, mesh, meshes.param_specs(network.per_tower, mesh), name, options)
 
 
@@ -148,12 +134,22 @@ def evaluate_network(
 
     Raises:
       TrainingError: no such checkpoint, another network or other classes.
+      RunError: logits that are no numbers, or not one example that could be read.
     """
     step_function = evaluator(config, task, config.evaluation.protocol).make_step()
     checkpoint: int | str
     if initial is not None:
         assert normalization is not None
         checkpoint = initial.source
+        if initial.class_names is not None:
+            check_classes(initial.class_names, class_names, initial.source)
+        differing = imagenet_classes(class_names) if initial.imagenet else None
+        if differing is not None and differing.certain:
+            raise TrainingError(
+                f"{initial.source}: {differing.text}. Evaluate on ImageNet's own order "
+                "(--config.data.name=imagenet2012), or train a classifier for these classes "
+                "(--config.init_head=new)"
+            )
         model = put_complete(initial, task)
         on_mesh = {k: meshes.replicate(task.mesh, v) for k, v in normalization.items()}
     else:
@@ -177,6 +173,13 @@ def evaluate_network(
         meshes.batch_placer(task.mesh),
     )
     assert result is not None
+    if not result["examples"]:
+        raise RunError(f"not one example of {split} could be read; nothing was evaluated")
+    if not math.isfinite(result["loss"]):
+        raise RunError(
+            f"{checkpoint}: logits on {split} are no numbers (the loss is {result['loss']}), so "
+            "that nothing was evaluated; look at the weights, the preprocessing and compute_dtype"
+        )
     report = {
         "protocol": config.evaluation.protocol,
         "split": split,

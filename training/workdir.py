@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import vision_models
 from training.errors import TrainingError
 from training.writers import say
 
@@ -60,6 +61,26 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
     if len(readable) > 120:
         readable = f"{readable[:100]}-{hashlib.sha256(readable.encode()).hexdigest()[:12]}"
     return Path("runs") / readable
+
+
+def user_path(text: str, field: str) -> Path:
+    """A path as a user writes it: `~` is the home.
+
+    Raises:
+      TrainingError: whose home it is, is not known.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise TrainingError(f"{field}={text}: {error}; write the path in full") from error
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is one; a path that the system does not take, such as a long one, is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -149,6 +170,8 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     if saved is None:
         return
     saved, now = flatten(saved["config"]), flatten(config)
+    for fields in (saved, now):
+        _name_the_network(fields)
     # What is observed decides when a plateau lowers the rate.
     decisive = ("evaluate_every_",) if now.get("optimizer.plateau_patience") else ()
     differing = [
@@ -163,6 +186,13 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
             f"{workdir} holds a run with another config: {', '.join(differing)}. "
             "Choose another --workdir, or the same config"
         )
+
+
+def _name_the_network(fields: dict[str, Any]) -> None:
+    """Puts the name that says most in place of one that a network had before it got its own."""
+    options = {k.removeprefix("model."): v for k, v in fields.items() if k.startswith("model.")}
+    with contextlib.suppress(ValueError):  # of a name that is no longer there
+        fields["model.name"] = vision_models.name_of(options.pop("name", ""), options)
 
 
 def check_dataset(workdir: Path, fingerprint: str) -> None:

@@ -8,7 +8,7 @@ This package knows nothing of data or training.
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
@@ -32,16 +32,20 @@ __all__ = [
     "activations",
     "count_parameters",
     "create",
+    "default_options",
+    "definition",
     "fully_convolutional",
     "layer_table",
     "list_models",
     "multiply_adds",
+    "name_of",
     "replace_head",
 ]
 
-# Name -> function and the options that make it that network.
+# Name -> function and its definition: the options that make it that network.
 _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "lenet5": (lenet.lenet5, {}),
+    "lenet5_linear": (lenet.lenet5, {"head": "linear"}),
     "lenet_caffe": (lenet.lenet_caffe, {}),
     "alexnet": (alexnet.alexnet, {}),
     # The single-GPU net of the paper's section 3.2: the convolutional layers have
@@ -62,8 +66,10 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "vgg_e": (vgg.vgg, {"configuration": "e"}),
     # Without fc6 and fc7: an average over the last maps, then the classifier.
     "vgg_d_no_fc": (vgg.vgg, {"configuration": "d", "hidden": ()}),
+    # torchvision's vgg11_bn, vgg13_bn, vgg16_bn and vgg19_bn.
+    **{f"vgg_{c}_bn": (vgg.vgg, {"configuration": c, "batch_norm": True}) for c in "abde"},
     "googlenet": (googlenet.googlenet, {}),
-    "googlenet_bn": (googlenet.googlenet, {"batch_norm": True, "dropout": 0.2}),
+    "googlenet_bn": (googlenet.googlenet, {"batch_norm": True}),
     **{f"resnet{n}": (resnet.resnet, {"depth": n}) for n in (18, 34, 50, 101, 152)},
     **{
         f"preact_resnet{n}": (resnet.resnet, {"depth": n, "preactivation": True})
@@ -95,6 +101,9 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
 # The same networks under the number of their layers.
 _MODELS |= {f"vgg{n}": _MODELS[f"vgg_{c}"] for n, c in ((11, "a"), (13, "b"), (16, "d"), (19, "e"))}
 
+# Options that a network usually has, but is no other network without.
+_USUAL: dict[str, dict[str, Any]] = {"googlenet_bn": {"dropout": 0.2}}
+
 
 def list_models() -> list[str]:
     """The names that `create` knows, sorted."""
@@ -118,8 +127,9 @@ def create(name: str, *, num_classes: int | None = None, rngs: nnx.Rngs, **optio
       ValueError: an unknown name, an option that this network does not have, or
         a value that it cannot take.
     """
-    network, defaults = _find(name)
-    unknown = set(options) - set(default_options(name))
+    network, _ = _find(name)
+    defaults = default_options(name)
+    unknown = set(options) - set(defaults)
     if unknown:
         raise ValueError(f"model {name!r} has no option {', '.join(sorted(unknown))}")
     if num_classes is not None:
@@ -133,14 +143,40 @@ def default_options(name: str) -> dict[str, Any]:
     Raises:
       ValueError: an unknown name.
     """
-    network, defaults = _find(name)
+    network, definition = _find(name)
     parameters = inspect.signature(network).parameters.values()
-    return {p.name: p.default for p in parameters if p.name != "rngs"} | defaults
+    defaults = {p.name: p.default for p in parameters if p.name != "rngs"}
+    return defaults | _USUAL.get(name, {}) | definition
 
 
-def same_network(one: str, other: str) -> bool:
-    """Whether two names mean the same network, as `vgg16` and `vgg_d` do."""
-    return _find(one) == _find(other)
+def definition(name: str) -> dict[str, Any]:
+    """The options that make a network what its name says.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    return dict(_find(name)[1])
+
+
+def name_of(name: str, options: Mapping[str, Any]) -> str:
+    """The name that says most of a network: `vgg_d_bn` for `vgg_d` with batch_norm=True.
+
+    Args:
+      name: one that it was made by.
+      options: with which; lists are as good as tuples.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    network, _ = _find(name)
+    made = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    made = default_options(name) | made
+    fitting = [
+        other
+        for other, (function, defining) in _MODELS.items()
+        if function is network and defining.items() <= made.items()
+    ]
+    return max(fitting, key=lambda other: len(_MODELS[other][1]))
 
 
 def _find(name: str) -> tuple[Callable[..., Network], dict[str, Any]]:

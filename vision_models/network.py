@@ -418,7 +418,8 @@ class Builder:
         self.width = pooling.pooled_size(self.width, window, stride, *horizontal, ceil=ceil)
         if self.height < 1 or self.width < 1:
             raise ValueError(
-                f"images of {self.image_size} pixels are too small: nothing is left at {name}"
+                f"image_size={self.image_size}, window {window}: images of "
+                f"{self.image_size} pixels are too small: nothing is left at {name}"
             )
 
     def _in_shape(self) -> tuple[int, ...]:

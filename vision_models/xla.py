@@ -66,8 +66,13 @@ def keep_compiled(directory: Path) -> None:
     user chose (JAX_COMPILATION_CACHE_DIR) stays.
 
     Args:
-      directory: is made. Where that fails JAX says so, and compiles.
+      directory: is made. Where that fails JAX says so, and compiles; nothing is kept where
+        its path is not UTF-8, which XLA needs.
     """
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError:
+        return
     if jax.config.values["jax_compilation_cache_dir"] is None:
         host = hashlib.sha256(_instructions().encode()).hexdigest()[:16]
         jax.config.update("jax_compilation_cache_dir", str(directory / host))

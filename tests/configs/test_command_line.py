@@ -3,7 +3,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import command_line
-from configs.common import ConfigError, add_duration, keep_overridden_unit, to_steps
+from configs.common import (
+    PATHS,
+    ConfigError,
+    add_duration,
+    expand_paths,
+    expanded,
+    keep_overridden_unit,
+    to_steps,
+)
 
 ALEXNET = "--config=configs/alexnet.py"
 
@@ -184,3 +192,68 @@ def test_an_override_in_another_unit_replaces_the_configs():
 def test_negative_durations_are_named():
     with pytest.raises(ConfigError, match="total_steps=-1: a number of 0 or more"):
         to_steps(duration(steps=-1), "total", batch_size=1, examples_per_epoch=1)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("def get_config(:", "line 1: invalid syntax"),
+        ("import nowhere\ndef get_config(): ...", "line 1: ModuleNotFoundError: No module named"),
+        ("def get_config():\n    return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
+        (
+            "def rate():\n    return {}['lr']\ndef get_config(variant=''):\n    rate()",
+            "line 2: KeyError: 'lr'",
+        ),
+        ("def get_config():\n    raise ValueError('two\\nlines')", "line 2: ValueError: two lines"),
+        ("def get_config():\n    raise SystemExit", "line 2: SystemExit"),
+        ("def get_config(a, b): ...", "TypeError: get_config.. missing 2 required"),
+        ("def get_config(): ...", "returns NoneType, not a ConfigDict"),
+        ("def get_config():\n    return {'seed': 1}", "returns dict, not a ConfigDict"),
+        ("get_config = 3", "defines no get_config"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict()",
+            "no field batch_norm.group, .*begin with configs.common.base_config",
+        ),
+    ],
+)
+def test_a_config_file_that_fails_is_named_with_its_line(tmp_path, text, message):
+    """Some of these ml_collections passes on as they are, others it wraps."""
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"mine.py: .*{message}") as caught:
+        parse(f"--config={path}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_directory_called_like_a_config_is_none(tmp_path):
+    (tmp_path / "a.py").mkdir()
+    with pytest.raises(ConfigError, match=r"no file .*a\.py"):
+        parse(f"--config={tmp_path / 'a.py'}")
+
+
+def test_homes_are_put_into_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my configs").mkdir()
+    (tmp_path / "my configs" / "mine.py").write_text(
+        "from configs import alexnet\ndef get_config(variant=''):\n"
+        "    return alexnet.get_config(variant)\n"
+    )
+    given = [f"--config.{field}=~/a b/é" for field in PATHS]
+    parsed = parse("--config=~/my configs/mine.py:digits", *given)
+    assert (parsed.name, parsed.variant) == ("mine", "digits")
+    expand_paths(parsed.config)
+    for field in PATHS:
+        assert command_line._get(parsed.config, field) == f"{tmp_path}/a b/é"
+    # What is not at the beginning, or has a slash before it, is a name like any other.
+    for path in ("./~", "a/~/b", "/~", ""):
+        assert expanded("--workdir", path) == path
+    for path in ("~nobody-of-this-name/x", "~nobody-of-this-name"):
+        with pytest.raises(ConfigError, match=r"--workdir=.*or \./~nobody-of-this-name for what"):
+            expanded("--workdir", path)
+
+
+def test_no_field_that_holds_a_path_is_forgotten():
+    """A path is a text without a choice of names: those that are None or called so."""
+    config = parse(f"{ALEXNET}:digits").config
+    named = {f for f in command_line.field_names(config) if f.endswith(("dir", "_from", "path"))}
+    assert named == set(PATHS)

@@ -265,7 +265,9 @@ RECIPES = {
             v: VGG | {"model.name": f"vgg_{v}", "model.batch_norm": False}
             for v in ("a", "a_lrn", "b", "b_5x5", "c", "d", "e", "d_no_fc")
         },
-        **{f"{v}_bn": VGG | {"model.name": f"vgg_{v}", "model.batch_norm": True} for v in "abde"},
+        **{
+            f"{v}_bn": VGG | {"model.name": f"vgg_{v}_bn", "model.batch_norm": True} for v in "abde"
+        },
     },
     "googlenet": {
         "": GOOGLENET | {"model.name": "googlenet"},
@@ -307,7 +309,7 @@ RECIPES = {
     "all_convolutional": {base: ALL_CNN | {"model.name": f"all_cnn_{base}"} for base in "abc"},
     "lenet5": {
         "": LENET,
-        "linear": LENET | {"model.head": "linear"},
+        "linear": LENET | {"model.name": "lenet5_linear", "model.head": "linear"},
         # examples/mnist/lenet_solver.prototxt and lenet_train_test.prototxt
         "caffe": {
             "batch_size": 64,

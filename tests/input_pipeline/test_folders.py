@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 
 import input_pipeline
-from input_pipeline import REPORTED, DataError, decode, folders, open_dataset
+from input_pipeline import (
+    REPORTED,
+    DataError,
+    decode,
+    folders,
+    open_dataset,
+    sources,
+    training_statistics,
+)
 from tests.conftest import ROOT, write_images
 
 COMPOSED, DECOMPOSED = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
@@ -47,6 +55,47 @@ def test_split_folders_in_any_spelling(tmp_path, name, train, val, test):
     else:
         assert counts(dataset) == expected
         assert f"not used: {test}/ (2 files)" in dataset.notes[0]
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    path.unlink()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "text":
+        path.write_bytes(b"\xff no archive")
+    elif how == "other":  # whole, and of something else
+        sources.save_arrays(path, mean=np.zeros(3), covariance=np.zeros(3), state=np.zeros(2))
+    elif how == "fifo":
+        os.mkfifo(path)
+    elif how == "directory":
+        path.mkdir()
+    else:
+        flipped = bytearray(content)
+        flipped[int(how)] ^= 4
+        path.write_bytes(flipped)
+
+
+@pytest.mark.parametrize(
+    "how", ["cut", "text", "other", "fifo", "directory", "10", "40", "100", "-30"]
+)
+def test_damaged_caches_are_made_again(tmp_path, how):
+    root = write_images(tmp_path / "d", {f"{s}/{c}": 3 for s in ("train", "val") for c in "ab"})
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        os.utime(folder, (1_600_000_000, 1_600_000_000))
+
+    def result():
+        train = opened(root, tmp_path).splits["train"]
+        statistics = training_statistics(train, 16, tmp_path / "cache")
+        return train.fingerprint, statistics.mean.tobytes(), statistics.covariance.tobytes()
+
+    expected = result()
+    (tmp_path / "cache" / ".DS_Store").write_bytes(b"\0")
+    kept = sorted((tmp_path / "cache").glob("*.npz"))
+    assert len(kept) == 3
+    for path in kept:
+        damage(path, how)
+    assert result() == expected
 
 
 def test_two_folders_of_one_split_are_named(tmp_path):

@@ -54,8 +54,8 @@ def test_optax_sgd_is_another_rule():
 
 
 def steps_of(config, epoch_steps=100):
-    return lambda node, name: to_steps(
-        node,
+    return lambda name: to_steps(
+        config,
         name,
         batch_size=config.batch_size,
         examples_per_epoch=epoch_steps * config.batch_size,

@@ -367,30 +367,25 @@ def test_an_update_that_overflows_is_seen_though_the_loss_is_finite(rate, finite
 
 
 def steps_of(config, examples=1000):
-    return functools.partial(to_steps, batch_size=config.batch_size, examples_per_epoch=examples)
+    return functools.partial(
+        to_steps, config, batch_size=config.batch_size, examples_per_epoch=examples
+    )
 
 
 @pytest.mark.parametrize(
     "fields, message",
     [
         ({"gradient_accumulation": 3}, r"not a multiple of 3 .*gradient_accumulation=3"),
-        ({"gradient_accumulation": 0}, "gradient_accumulation=0: choose 1"),
         ({"batch_norm.group": 48}, "batch_norm.group=48: a device computes 256 examples"),
-        ({"batch_norm.group": -1}, "batch_norm.group=-1"),
         (
             {"gradient_accumulation": 16, "batch_norm.group": 32},
             "batch_norm.group=32: with gradient_accumulation=16 a batch of 256 is computed 16",
         ),
-        ({"nonfinite": "ignore"}, "nonfinite=ignore: choose one of stop, skip"),
-        ({"optimizer.average": "mean"}, "average=mean: choose one of none, polyak, exponential"),
-        ({"optimizer.average_decay": 1.0}, "average_decay=1.0: choose one between 0 and 1"),
         ({"optimizer.frozen": "conv, fc,norm"}, "freeze every layer"),
         ({"optimizer.train_last": 30}, "train_last=30: choose 1 to"),
         ({"evaluate_every_epochs": 0.0}, "plateau_patience=5 needs evaluations"),
         ({"total_steps": 0}, "nothing to train"),
-        ({"batch_norm.recompute_examples": -5}, "recompute_examples=-5: choose 0 or more"),
-        ({"profile_steps": (5,)}, "profile_steps=.*the first and the last step"),
-        ({"profile_steps": (5, 2)}, "profile_steps="),
+        ({"profile_steps": (5, 2)}, "profile_steps=.*the first and the last step"),
         (
             {"optimizer.average": "polyak", "optimizer.average_from_steps": 600_000},
             "average_from: step 600000 is not before the end",

@@ -6,6 +6,7 @@ import pytest
 
 from training import TrainingError
 from training import workdir as workdirs
+from training.classes import _classes_of_run
 from training.clock import Clock
 from training.initial import _model_of
 from training.writers import MetricWriter, append_line, duration, picture, to_json
@@ -294,6 +295,7 @@ def test_what_is_no_checkpoint_is_none(tmp_path, name):
     (tmp_path / "checkpoints" / name).mkdir(parents=True)
     (tmp_path / "checkpoints" / "6").write_text("a file")
     (tmp_path / "damaged" / name).mkdir(parents=True)
+    assert _classes_of_run(tmp_path) is None
     assert not workdirs.has_checkpoint(tmp_path)
     assert not workdirs.damaged_in(tmp_path)
     (tmp_path / "checkpoints" / "5.replaced").mkdir()

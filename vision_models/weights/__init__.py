@@ -10,11 +10,12 @@ a network is filled whole or not at all.
 
 Our own `.safetensors` hold `<layer>/<variable>` in our layout, such as `conv1/kernel` [height,
 width, in, out] or `norm1/variance` [maps]; `normalization/mean` and
-`normalization/deviation`; and as metadata `format` ("vision_models"), `model` (name) and
-`options` (JSON).
+`normalization/deviation`; and as metadata `format` ("vision_models"), `model` (name),
+`options` (JSON), `class_names` (JSON, where they are known) and `sha256` of it all.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,25 @@ from vision_models import vgg
 from vision_models.functional import set_variables
 from vision_models.network import Network
 from vision_models.transform import is_head
-from vision_models.weights import caffe, files, pytorch
+from vision_models.weights import caffe, files, heads, pytorch, wrappers
 from vision_models.weights.convert import convert, layers_with_variables
-from vision_models.weights.types import Source, Weights, WeightsError
+from vision_models.weights.files import SUFFIXES, class_names
+from vision_models.weights.types import Source, Weights, WeightsError, some
+from vision_models.weights.values import check_normalization, read_values
 
 __all__ = [
     "PREPROCESSING",
+    "SUFFIXES",
     "Weights",
     "WeightsError",
+    "class_names",
     "fit",
     "load",
     "preprocessing",
     "save",
     "set_weights",
 ]
+
 
 # What images are like when weights expect them, RGB in 0..255: (mean, deviation).
 PREPROCESSING: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -95,15 +101,19 @@ def load(
     source = files.read(path)
     if source.format == "vision_models":
         params, statistics, normalization = files.from_ours(source)
-        made, settings = files.network_of(source)
-        ours = Weights(made, settings, params, statistics, normalization, str(path))
-        return fit(ours, name, options or {}, new_head=new_head)
+        made, settings, names = files.network_of(source)
+        check_normalization(path, normalization)
+        ours = Weights(
+            made, settings, params, statistics, normalization, str(path),
+            class_names=names, imagenet=names is None,
+        )  # fmt: skip
+        return fit(ours, name, options or {}, new_head=new_head, verify=source.verify)
 
     naming = {"pytorch": pytorch, "caffe": caffe}[source.format]
-    found = naming.recognise(source)
-    if found is None:
+    group, notes = _network_in(source, naming, name)
+    if group is None or (found := naming.recognise(source)) is None:
         raise WeightsError(
-            f"{path}: tensors of no network that is known here ({_some(source.tensors)})"
+            f"{path}: tensors of no network that is known here ({some(source.tensors)})"
         )
     found_name, found_options = found
     _check_known(path, found_name)
@@ -114,19 +124,31 @@ def load(
         wanted = {**(options or {}), **found_options}
     else:
         raise _another_network(path, found_name, name)
-    weights = _translate(path, source, naming, found_name, wanted, new_head)
+    weights = _translate(source, group, naming, found_name, wanted, new_head)
+    weights = dataclasses.replace(weights, notes=(*source.notes, *notes, *weights.notes))
     if _same(found_name, name):
         return weights
     return fit(weights, name, options or {}, new_head=new_head)
 
 
 def fit(
-    weights: Weights, name: str, options: Mapping[str, Any], *, new_head: bool = False
+    weights: Weights,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    new_head: bool = False,
+    verify: Callable[[], None] = lambda: None,
 ) -> Weights:
     """Weights in our layout, made to fit a network of ours.
 
     They are taken over whole; of a VGG network for a deeper one, as its paper has it, the
     first four convolutions and the fully connected layers.
+
+    Args:
+      weights: `params` and `statistics` are nested dicts of arrays, or of tensors in a file.
+      name, options: of the network to be filled.
+      new_head: leave out the classifiers.
+      verify: called once the shapes fit; raises WeightsError.
 
     Raises:
       WeightsError: they do not fit; the message names the variables.
@@ -159,19 +181,26 @@ def fit(
     }
     extra = [] if grows else [n for n in have if n not in need and not is_head(n, skip)]
     _check(weights.source, need, {n: v.shape for n, v in have.items()}, extra, model)
+    verify()
+    values = read_values(weights.source, {n: have[n] for n in need})
+    normalization = weights.normalization and read_values(
+        weights.source, weights.normalization, "normalization/"
+    )
     fresh = {
         path
         for path, part in layers_with_variables(model).items()
         if not any(f"{path}/{variable}" in need for variable in part.shapes)
     }
-    return Weights(
-        name,
-        dict(options),
-        _nested({n: v for n, v in params.items() if n in need}),
-        _nested({n: v for n, v in statistics.items() if n in need}),
-        weights.normalization,
-        weights.source,
-        tuple(sorted(fresh)),
+    return dataclasses.replace(
+        weights,
+        name=name,
+        options=dict(options),
+        params=_nested({n: values[n] for n in params if n in need}),
+        statistics=_nested({n: values[n] for n in statistics if n in need}),
+        normalization=normalization,
+        fresh=tuple(sorted(fresh)),
+        class_names=None if new_head else weights.class_names,
+        imagenet=weights.imagenet and _thousand(values, model),
     )
 
 
@@ -187,6 +216,7 @@ def save(
     params: Any,
     statistics: Any,
     normalization: Mapping[str, np.ndarray] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Writes a `.safetensors` file, named as this module's docstring says.
 
@@ -195,22 +225,73 @@ def save(
       name, options: of the network.
       params, statistics: nested dicts of arrays.
       normalization: `mean` and `deviation` of the images that the weights expect.
+      class_names: name of each logit's class.
 
     Raises:
       WeightsError: the file cannot be written.
     """
-    files.write_ours(Path(path), name, options, params, statistics, normalization)
+    files.write_ours(Path(path), name, options, params, statistics, normalization, class_names)
+
+
+def _network_in(
+    source: Source, naming: Any, name: str
+) -> tuple[wrappers.Group | None, tuple[str, ...]]:
+    """Where in a foreign file the network is; the source is left with its tensors alone."""
+    if source.format == "caffe":
+        return wrappers.Group("", source.tensors, {}), ()
+
+    def fits(group: wrappers.Group) -> bool:
+        found = naming.recognise(dataclasses.replace(source, tensors=group.tensors))
+        return (
+            bool(found)
+            and found[0] in vision_models.list_models()
+            and (_same(found[0], name) or _grows(found[0], name))
+        )
+
+    found = wrappers.groups(source.tensors, naming.ANCHORS)
+    if not found:
+        return None, ()
+    group, notes = wrappers.choose(found, fits)
+    source.tensors = group.tensors
+    return group, notes
 
 
 def _translate(
-    path: Path, source: Source, naming: Any, name: str, options: dict[str, Any], new_head: bool
+    source: Source,
+    group: wrappers.Group,
+    naming: Any,
+    name: str,
+    options: dict[str, Any],
+    new_head: bool,
 ) -> Weights:
     """A foreign file in our layout."""
     model = _abstract(name, options)
     skip = model.heads if new_head else ()
     parts = layers_with_variables(model)
-    prefixes = naming.layer_names(name, model, source)
-    tensors = naming.prepare(source)
+    layers = naming.layer_names(name, model, source)
+    tensors, beside, notes = naming.prepare(source), dict(group.beside), []
+
+    def key_of(layer: str, variable: str) -> str:
+        return naming.tensor_name(layers[layer], variable)
+
+    body = [
+        key_of(layer, variable)
+        for layer, part in parts.items()
+        for variable in part.shapes
+        if not is_head(f"{layer}/", model.heads)
+    ]
+    their_heads = [layers[layer] for layer in parts if is_head(f"{layer}/", model.heads)]
+    main = model.heads[0]
+    if not new_head and main in parts:
+        shape, _ = convert(parts[main], "kernel", None)
+        called = heads.renamed(layers[main], shape, body, {**beside, **tensors})
+        if called is not None:
+            notes.append(f"taken for the classifier: {called}")
+            for variable in ("weight", "bias"):
+                old = f"{called}.{variable}"
+                where = tensors if old in tensors else beside
+                tensors[f"{layers[main]}.{variable}"] = where.pop(old)
+
     need: dict[str, tuple[int, ...]] = {}
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     ours: dict[str, str] = {}
@@ -218,13 +299,21 @@ def _translate(
         if is_head(f"{layer}/", skip):
             continue
         for variable in part.shapes:
-            key = naming.tensor_name(prefixes[layer], variable)
+            key = key_of(layer, variable)
             need[key], makers[key] = convert(part, variable, tensors.get(key))
             ours[key] = f"{layer}/{variable}"
-    skipped = {prefixes[layer] for layer in parts if is_head(f"{layer}/", skip)}
-    extra = [n for n in tensors if n not in need and n.rpartition(".")[0] not in skipped]
-    _check(str(path), need, {n: v.shape for n, v in tensors.items()}, extra, model, ours)
-    made = {ours[key]: makers[key](tensors[key]) for key in need}
+    extra = [n for n in tensors if n not in need]
+    of_heads = [n for n in extra if heads.is_of_a_head(n, tensors[n].shape, body, their_heads)]
+    if new_head:
+        extra = [n for n in extra if n not in of_heads]
+        if of_heads:
+            notes.append(f"left out, the classifier of the file: {_count(of_heads)}")
+    have = {n: v.shape for n, v in tensors.items()}
+    _check(source.path, need, have, extra, model, ours, of_heads)
+    if beside:
+        notes.append(f"left out, no part of the network: {_count(list(beside))}")
+    values = read_values(source.path, {key: tensors[key] for key in need})
+    made = {ours[key]: makers[key](values[key]) for key in need}
     if source.format == "caffe":
         caffe.to_rgb(made, model)
     expected = naming.preprocessing_of(name, source)
@@ -235,9 +324,17 @@ def _translate(
         _nested({n: v for n, v in made.items() if n not in statistics}),
         _nested({n: v for n, v in made.items() if n in statistics}),
         preprocessing(expected) if expected else None,
-        str(path),
+        source.path,
         tuple(skip),
+        imagenet=_thousand(made, model),
+        notes=tuple(notes),
     )
+
+
+def _thousand(variables: Mapping[str, np.ndarray], model: Network) -> bool:
+    """Whether the classifier is there, and has as many logits as ImageNet classes."""
+    bias = variables.get(f"{model.heads[0]}/bias")
+    return bias is not None and bias.shape[-1:] == (1000,)
 
 
 def _check(
@@ -247,31 +344,42 @@ def _check(
     extra: Iterable[str],
     model: Network,
     ours: Mapping[str, str] | None = None,
+    of_heads: Collection[str] = (),
 ) -> None:
     """Raises WeightsError unless `have` gives all that is needed, in its shape, and no more."""
     wrong = [n for n in need if n in have and tuple(have[n]) != tuple(need[n])]
-    heads = [n for n in wrong if is_head((ours or {}).get(n, n), model.heads)]
-    if heads and len(heads) == len(wrong):
-        main = [n for n in heads if is_head((ours or {}).get(n, n), model.heads[:1])]
-        head = max(main or heads, key=lambda n: len(need[n]))
+    misshapen = [n for n in wrong if is_head((ours or {}).get(n, n), model.heads)]
+    if misshapen and len(misshapen) == len(wrong):
+        main = [n for n in misshapen if is_head((ours or {}).get(n, n), model.heads[:1])]
+        head = max(main or misshapen, key=lambda n: len(need[n]))
         raise WeightsError(
             f"{source}: another number of classes ({head} is {_size(have[head])} there, "
             f"{_size(need[head])} here). --config.init_head=new draws a new classifier to "
             "train; --config.model.num_classes=N keeps the file's"
         )
     missing = [n for n in need if n not in have]
+    of_ours = [n for n in missing if is_head((ours or {}).get(n, n), model.heads)]
+    main = [n for n in of_ours if is_head((ours or {}).get(n, n), model.heads[:1])]
+    strange = list(extra)
+    if main and of_ours == missing and not wrong and set(strange) <= set(of_heads):
+        matrix = max(main, key=lambda n: len(need[n]))
+        theirs = (
+            f"another classifier ({some(strange)} there, {matrix} here)"
+            if strange
+            else f"no classifier ({matrix} is missing)"
+        )
+        raise WeightsError(f"{source}: {theirs}. --config.init_head=new draws a new one to train")
     said = []
     if missing:
-        said.append(f"missing {_some(missing)}")
+        said.append(f"missing {some(missing)}")
     if wrong:
         first = wrong[0]
         said.append(
-            f"of another shape {_some(wrong)} ({first} is {_size(have[first])} there, "
+            f"of another shape {some(wrong)} ({first} is {_size(have[first])} there, "
             f"{_size(need[first])} here)"
         )
-    strange = list(extra)
     if strange:
-        said.append(f"not of this network {_some(strange)}")
+        said.append(f"not of this network {some(strange)}")
     if said:
         hint = ""
         if missing and all("aux" in n or "loss" in n for n in missing):
@@ -325,18 +433,20 @@ def _another_network(path: Path, found: str, name: str) -> WeightsError:
 
 def _same(one: str, other: str) -> bool:
     """Whether two names mean one network; options such as the number of towers aside."""
-    families = [{"alexnet", "alexnet_one_gpu", "alexnet_six_conv"}, {"vgg_a", "vgg_a_lrn"}]
-    if any({one, other} <= family for family in families):
-        return True
-    return vision_models.same_network(one, other)
+    families = [
+        {"alexnet", "alexnet_one_gpu", "alexnet_six_conv"},
+        {"lenet5", "lenet5_linear"},
+        {"vgg_a", "vgg_a_lrn", "vgg_a_bn"},
+        *({f"vgg_{letter}", f"vgg_{letter}_bn"} for letter in "bde"),
+    ]
+    one, other = vision_models.name_of(one, {}), vision_models.name_of(other, {})
+    return one == other or any({one, other} <= family for family in families)
 
 
 def _grows(source: str, target: str) -> bool:
     """Whether the target is a VGG network that starts from a trained A."""
     is_a = _same(source, "vgg_a")
-    return is_a and any(
-        vision_models.same_network(target, f"vgg_{letter}") for letter in ("b", "c", "d", "e")
-    )
+    return is_a and any(_same(target, f"vgg_{letter}") for letter in "bcde")
 
 
 def _abstract(name: str, options: Mapping[str, Any]) -> Network:
@@ -367,11 +477,8 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _some(names: Iterable[str]) -> str:
-    """A few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} ({some(names)})"
 
 
 def _size(shape: Iterable[int]) -> str:

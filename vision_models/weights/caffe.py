@@ -1,5 +1,7 @@
 """Caffe's networks: the layers of a `.caffemodel` and their names in the well-known ones."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from vision_models import resnet
 from vision_models.network import Network
 from vision_models.weights.convert import is_norm, layers_with_variables
-from vision_models.weights.types import COMMON, Source, WeightsError, vgg_by_convolutions
+from vision_models.weights.types import COMMON, Source, Tensor, WeightsError, vgg_by_convolutions
 
 # Fields of caffe.proto that are read: message -> field -> (number, type, repeated).
 # Types are protobuf's names, or that of another message here.
@@ -50,6 +52,22 @@ _SCHEMA: dict[str, dict[str, tuple[int, str, bool]]] = {
 _V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling"}
 
 
+# What a message of protobuf can be long.
+_LONGEST = 2**31
+
+
+def read(path: Path) -> Source:
+    """Reads a file that holds a NetParameter.
+
+    Raises:
+      WeightsError: no such message, or cut short.
+    """
+    size = path.stat().st_size
+    if size > _LONGEST:
+        raise WeightsError(f"{path}: {size:,} bytes, longer than any .caffemodel can be")
+    return parse(path.read_bytes(), str(path))
+
+
 def parse(data: bytes, path: str) -> Source:
     """Reads a serialised NetParameter.
 
@@ -85,15 +103,16 @@ def parse(data: bytes, path: str) -> Source:
         tensors |= _tensors(layer.name, kind, arrays)
     if not tensors:
         raise WeightsError(f"{path}: no layer with weights; is it a .caffemodel?")
-    return Source("caffe", tensors, {}, layers, path)
+    found = {name: Tensor.of(array) for name, array in tensors.items()}
+    return Source("caffe", found, path, layers=layers)
 
 
 def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
     """Network and options of a file; None if it is none that is known."""
     names = set(source.tensors)
-    if {"ip1.weight", "ip2.weight", "conv1.weight"} <= names:
+    if {"ip1.weight", "conv1.weight", "conv2.weight"} <= names:
         return "lenet_caffe", COMMON
-    if {"conv5.weight", "fc6.weight", "fc8.weight"} <= names:
+    if {"conv5.weight", "fc6.weight"} <= names:
         order = [name for name, _, _ in source.layers]
         options: dict[str, Any] = {**COMMON, "towers": 2, "inverted_dropout": True}
         if "norm1" in order and "pool1" in order:
@@ -138,7 +157,7 @@ def tensor_name(layer: str, variable: str) -> str:
     return f"{layer}.{'bias' if variable == 'bias' else 'weight'}"
 
 
-def prepare(source: Source) -> dict[str, np.ndarray]:
+def prepare(source: Source) -> dict[str, Tensor]:
     """The tensors, those of Caffe's separate BatchNorm and Scale layers together.
 
     A bias before a normalisation is moved into its mean.
@@ -150,7 +169,8 @@ def prepare(source: Source) -> dict[str, np.ndarray]:
             tensors[f"bn{layer.removeprefix('scale')}.{variable}"] = tensors.pop(name)
     bias = tensors.pop("conv1.bias", None) if "bn_conv1.running_mean" in tensors else None
     if bias is not None:
-        tensors["bn_conv1.running_mean"] = tensors["bn_conv1.running_mean"] - bias
+        mean = tensors["bn_conv1.running_mean"].read() - bias.read()
+        tensors["bn_conv1.running_mean"] = Tensor.of(mean)
     return tensors
 
 
@@ -220,8 +240,10 @@ def _array(blob: Any, layer: str, path: str) -> np.ndarray:
         if blob.HasField("shape")
         else (blob.num, blob.channels, blob.height, blob.width)
     )
-    if int(np.prod(shape)) != values.size:
-        raise WeightsError(f"{path}: {layer} has {values.size} numbers for {shape}; cut short?")
+    if math.prod(shape) != values.size or min(shape, default=0) < 0:
+        raise WeightsError(
+            f"{path}: damaged or cut short, {layer} has {values.size} numbers for {shape}"
+        )
     return values.reshape(shape)
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 from vision_models.modules import BatchNorm, Conv, Dense
 from vision_models.network import Sequential
 from vision_models.towers import TowerConv, TowerDense, TowerHead
+from vision_models.weights.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ def layers_with_variables(parts: Sequential, path: str = "") -> dict[str, Part]:
 
 
 def convert(
-    part: Part, variable: str, found: np.ndarray | None
+    part: Part, variable: str, found: Tensor | None
 ) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
     """How a layer's variable lies in PyTorch and Caffe.
 
@@ -108,9 +109,9 @@ def is_norm(part: Part) -> bool:
 
 
 def _matrix(
-    found: np.ndarray | None, outputs: int, maps: int, height: int, width: int
+    found: Tensor | None, outputs: int, maps: int, height: int, width: int
 ) -> tuple[int, ...]:
     """The shape of a matrix, as a convolution where the file has it so."""
-    if found is not None and found.ndim == 4:
+    if found is not None and len(found.shape) == 4:
         return outputs, maps, height, width
     return outputs, maps * height * width

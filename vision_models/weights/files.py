@@ -1,63 +1,119 @@
-"""Reading and writing files of weights."""
+"""Files of weights: what they are, by their content, and those of our own."""
 
+import hashlib
 import json
 import os
-import pickle
+import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vision_models.weights import caffe
-from vision_models.weights.types import Source, WeightsError
+from vision_models.weights import caffe, safetensors_files, torch_files
+from vision_models.weights.types import Source, Tensor, WeightsError
 
 PYTORCH = (".pth", ".pt", ".th", ".tar", ".bin", ".ckpt")
-# Keys under which training scripts put the state dict.
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema")
+SUFFIXES = (*PYTORCH, ".safetensors", ".caffemodel")
+# What files begin with that hold no weights in a form that is read here.
+_OTHERS = {
+    b"<": "a page of the web, or XML; a failed download?",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file itself; git lfs pull",
+    b"\x89HDF": "an HDF5 file, as Keras writes; it is not read here",
+    b"\x93NUMPY": "a NumPy array, not tensors by name",
+    b"\x1f\x8b": "compressed by gzip; unpack it first",
+    b"\xfd7zXZ": "compressed by xz; unpack it first",
+    b"BZh": "compressed by bzip2; unpack it first",
+    b"(\xb5/\xfd": "compressed by Zstandard; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"Rar!": "a RAR archive; unpack it first",
+    b"GGUF": "a GGUF file of a language model",
+}
+# torchvision and timm name a file after the SHA-256 of its content: resnet50-0676ba61.pth.
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})(?![0-9A-Za-z])")
 
 
 def read(path: Path) -> Source:
     """Reads a file of any known format; nothing in it is executed.
 
     Raises:
-      WeightsError: no such file, cut short, of no known format, or a missing extra.
+      WeightsError: no such file, cut short, damaged, or of no known format.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path}: there is no such file")
-    suffix = path.suffix.lower()
     try:
-        source = _read(path, suffix)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise WeightsError(f"{path}: {kind}, where a file of weights is expected")
+        if not status.st_size:
+            raise WeightsError(f"{path}: empty, or cut short; a failed download?")
+        with open(path, "rb") as file:
+            start = file.read(512)
+        _check_name(path)
+        return _read(path, start)
     except WeightsError:
         raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise WeightsError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
     # What a damaged file makes the libraries raise is not to be foreseen.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else ""
+        reason = str(error).splitlines()[0][:200] if str(error) else ""
         raise WeightsError(
             f"{path}: damaged, or no weights ({type(error).__name__}: {reason})"
         ) from error
-    broken = [name for name, value in source.tensors.items() if not np.isfinite(value).all()]
-    if broken:
-        raise WeightsError(f"{path}: {broken[0]} holds numbers that are not finite; not usable")
-    return source
 
 
-def _read(path: Path, suffix: str) -> Source:
-    if suffix == ".caffemodel":
-        return caffe.parse(path.read_bytes(), str(path))
-    if suffix == ".safetensors":
-        return _read_safetensors(path)
+def _read(path: Path, start: bytes) -> Source:
+    """By the content alone where that tells; a suffix says what was expected."""
+    suffix = path.suffix.lower()
+    # First: its length may look like the mark of another.
+    if safetensors_files.is_safetensors(start):
+        return safetensors_files.read(path)
+    if start.startswith(b"PK"):
+        return torch_files.read_archive(path)
+    if start.startswith(b"\x80"):
+        return torch_files.read_pickle(path)
+    other = next((what for magic, what in _OTHERS.items() if start.startswith(magic)), None)
+    if start[257:262] == b"ustar":
+        other = "a tar archive; unpack it first"
+    if other:
+        raise WeightsError(f"{path}: {other}")
+    # A message of protobuf has no mark of its own; a network's begins with its name or a layer.
+    if suffix == ".caffemodel" or start[:1] in b"\x0a\x12" or start.startswith(b"\xa2\x06"):
+        return caffe.read(path)
     if suffix in PYTORCH:
-        return Source("pytorch", _read_pytorch(path), {}, [], str(path))
+        raise WeightsError(
+            f"{path}: no PyTorch file, or cut short (it starts with {start[:2]!r}; a failed "
+            "download?)"
+        )
+    if suffix == ".safetensors":
+        raise WeightsError(f"{path}: no .safetensors file, or cut short")
     raise WeightsError(
         f"{path}: weights are read from {', '.join(PYTORCH[:3])} (PyTorch), .safetensors and "
         ".caffemodel files"
     )
 
 
+def _check_name(path: Path) -> None:
+    """Raises WeightsError if the file's name holds the hash of another content."""
+    found = _HASH_IN_NAME.findall(path.name)
+    if not found:
+        return
+    with open(path, "rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    # Digits alone may as well be a date.
+    if not actual.startswith(found[-1]) and not found[-1].isdigit():
+        raise WeightsError(
+            f"{path}: damaged or cut short, by its name its SHA-256 begins with {found[-1]}, but "
+            f"that is {actual[: len(found[-1])]}. Fetch it again (or rename it, if that is no hash)"
+        )
+
+
 def from_ours(
     source: Source,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray] | None]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor] | None]:
     """Parameters, statistics and normalisation of a file that `write_ours` made."""
     trees: dict[str, dict[str, Any]] = {"params": {}, "statistics": {}, "normalization": {}}
     for name, value in source.tensors.items():
@@ -72,19 +128,33 @@ def from_ours(
     return trees["params"], trees["statistics"], trees["normalization"] or None
 
 
-def network_of(source: Source) -> tuple[str, dict[str, Any]]:
-    """Name and options of the network of a file that `write_ours` made.
+def network_of(source: Source) -> tuple[str, dict[str, Any], tuple[str, ...] | None]:
+    """Name, options and class names of the network of a file that `write_ours` made.
 
     Raises:
       WeightsError: it does not say.
     """
     try:
-        options = json.loads(source.metadata["options"])
-        return source.metadata["model"], dict(options)
+        options = dict(json.loads(source.metadata["options"]))
+        names = json.loads(source.metadata.get("class_names", "[]"))
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("no list of names")
+        return source.metadata["model"], options, tuple(names) or None
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(
             f"{source.path}: its metadata do not say whose weights it holds"
         ) from error
+
+
+def class_names(path: Path) -> tuple[str, ...] | None:
+    """The names of classes that a file of ours holds; None if there are none, or no such file."""
+    try:
+        with open(path, "rb") as file:
+            if not safetensors_files.is_safetensors(file.read(9)):
+                return None
+        return network_of(safetensors_files.read(path))[2]
+    except (OSError, ValueError):
+        return None
 
 
 def write_ours(
@@ -94,10 +164,9 @@ def write_ours(
     params: Any,
     statistics: Any,
     normalization: Mapping[str, np.ndarray] | None,
+    class_names: Any = None,
 ) -> None:
     """Writes our `.safetensors`; see `vision_models.weights.save`."""
-    from safetensors.numpy import save_file
-
     tensors: dict[str, np.ndarray] = {}
 
     def collect(tree: Mapping[str, Any], prefix: str) -> None:
@@ -105,94 +174,18 @@ def write_ours(
             if isinstance(value, Mapping):
                 collect(value, f"{prefix}{key}/")
             else:
-                tensors[prefix + key] = np.ascontiguousarray(value)
+                tensors[prefix + key] = value
 
     collect(params, "")
     collect(statistics, "")
     collect(normalization or {}, "normalization/")
     metadata = {"format": "vision_models", "model": name, "options": json.dumps(dict(options))}
+    if class_names is not None:
+        metadata["class_names"] = json.dumps(list(class_names))
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata)
+        safetensors_files.write(temporary, tensors, metadata)
         os.replace(temporary, path)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _read_safetensors(path: Path) -> Source:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{path}: no .safetensors file, or cut short ({str(error).splitlines()[0]})"
-        ) from error
-    ours = metadata.get("format") == "vision_models"
-    if not ours:
-        tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
-    return Source("vision_models" if ours else "pytorch", tensors, metadata, [], str(path))
-
-
-def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise WeightsError(
-            f"{path}: PyTorch files need the torch extra: pip install -e '.[torch]' in the checkout"
-        ) from error
-    with open(path, "rb") as file:
-        start = file.read(2)
-    if start != b"PK" and start[:1] != b"\x80":  # an archive, or a pickle of older versions
-        raise WeightsError(
-            f"{path}: no PyTorch file, or cut short (it starts with {start!r}; a failed download?)"
-        )
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            raise WeightsError(
-                f"{path}: refused, for it holds more than tensors, and reading it could run code. "
-                "Save the state dict alone: torch.save(model.state_dict(), FILE)"
-            ) from error
-        raise WeightsError(f"{path}: no PyTorch file, or cut short") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise WeightsError(f"{path}: no PyTorch file, or cut short") from error
-    tensors = _state_dict(found, path, torch.Tensor)
-    return {
-        _plain_name(name): value.detach().to_dense().to(torch.float32).numpy()
-        for name, value in tensors.items()
-    }
-
-
-def _plain_name(name: str) -> str:
-    """Without what DataParallel and compilation put into names."""
-    name = name.removeprefix("_orig_mod.").removeprefix("module.")
-    return name.replace(".module.", ".")
-
-
-def _state_dict(found: Any, path: Path, tensor: type) -> dict[str, Any]:
-    """The dict of tensors, at the top or under one of the usual keys."""
-
-    def tensors_of(value: Any) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            return {}
-        return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, tensor)}
-
-    if isinstance(found, Mapping):
-        # Training scripts keep a number or two as tensors beside the state dict.
-        inside = [found[key] for key in (*_WRAPPERS, *found) if key in found]
-        candidates = map(tensors_of, [*inside, found])
-        best = next((tensors for tensors in candidates if len(tensors) > 1), None)
-        if best:
-            return best
-        raise WeightsError(
-            f"{path}: no tensors by name, but {', '.join(map(str, list(found)[:5]))}; save the "
-            "state dict itself: torch.save(model.state_dict(), FILE)"
-        )
-    raise WeightsError(
-        f"{path}: holds a {type(found).__name__}, not tensors by name; save model.state_dict()"
-    )

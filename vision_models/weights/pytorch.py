@@ -1,16 +1,17 @@
 """PyTorch's names: torchvision's, timm's, and the CIFAR-10 ResNets' that are in wide use."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from vision_models import resnet
 from vision_models.modules import BatchNorm, Conv, Pool
 from vision_models.network import Network
 from vision_models.weights.convert import layers_with_variables
-from vision_models.weights.types import COMMON, Source, vgg_by_convolutions
+from vision_models.weights.types import COMMON, Source, Tensor, vgg_by_convolutions
 
+# A tensor that every network of a family has, by which the place of one in a file is found.
+ANCHORS = ("features.0.weight", "inception3a.branch1.conv.weight", "layer1.0.conv1.weight")
 _VARIABLES = {"kernel": "weight", "scale": "weight", "mean": "running_mean"}
 _VARIABLES |= {"bias": "bias", "variance": "running_var"}
 
@@ -36,7 +37,7 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
         if not counts[3]:
             if len(set(counts[:3])) > 1:
                 return None
-            projections = any("downsample" in n or "shortcut" in n for n in tensors)
+            projections = any("downsample" in n for n in _shortcuts_renamed(tensors))
             shortcut = "projection" if projections else "pad"
             return f"resnet{6 * counts[0] + 2}", {"neuron": "relu", "shortcut": shortcut}
         for depth, blocks_of in resnet.DEPTHS.items():
@@ -63,9 +64,34 @@ def tensor_name(layer: str, variable: str) -> str:
     return f"{layer}.{_VARIABLES[variable]}"
 
 
-def prepare(source: Source) -> dict[str, np.ndarray]:
-    """The tensors that count: how many batches BatchNorm has seen does not."""
-    return {n: v for n, v in source.tensors.items() if not n.endswith("num_batches_tracked")}
+def prepare(source: Source) -> dict[str, Tensor]:
+    """The tensors that count, shortcuts as torchvision calls them.
+
+    How many batches BatchNorm has seen does not count.
+    """
+    counting = {n: v for n, v in source.tensors.items() if not n.endswith("num_batches_tracked")}
+    return _shortcuts_renamed(counting) if "layer1.0.conv1.weight" in counting else counting
+
+
+def _shortcuts_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """ResNet's projections under torchvision's names.
+
+    Whatever their names, `shortcut.0` or `skip.conv`, they are the one 1x1 convolution and
+    the one normalisation of a block besides conv1, bn1, conv2, ...
+    """
+    others: dict[str, dict[str, list[str]]] = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(r"(layer\d+\.\d+)\.((?!conv\d\.|bn\d\.).+)\.weight", name)
+        if match:
+            kind = "1" if len(tensor.shape) == 1 else "0" if tensor.shape[2:] == (1, 1) else ""
+            others.setdefault(match[1], {}).setdefault(kind, []).append(match[2])
+    renamed: dict[str, str] = {}
+    for block, kinds in others.items():
+        alone = all(len(layers) == 1 for layers in kinds.values())
+        if alone and "0" in kinds and kinds.keys() <= {"0", "1"}:
+            renamed |= {f"{block}.{la}": f"{block}.downsample.{k}" for k, (la,) in kinds.items()}
+    split = ((*name.rpartition("."), tensor) for name, tensor in tensors.items())
+    return {f"{renamed.get(layer, layer)}{dot}{v}": tensor for layer, dot, v, tensor in split}
 
 
 def preprocessing_of(name: str, source: Source) -> str | None:

@@ -1,7 +1,7 @@
 """What files hold, and what networks are filled with."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,54 @@ class WeightsError(ValueError):
     """Weights that cannot be used; the message says why and what to do."""
 
 
+def some(names: Iterable[str]) -> str:
+    """A few names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor that is still in its file: nothing is allocated before its shape is known to fit.
+
+    Attributes:
+      shape: as the file declares it.
+      kind: what its values are, such as `float32`, `int8` or `sparse`.
+      read: fetches the values; of floating-point kinds alone.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+    read: Callable[[], np.ndarray]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> "Tensor":
+        """One that is in memory already."""
+        return cls(array.shape, str(array.dtype), lambda: array)
+
+
 @dataclasses.dataclass
 class Source:
     """What is in a file.
 
     Attributes:
       format: `pytorch`, `caffe` or `vision_models`, for the naming of its tensors.
-      tensors: by name, float32 for the most part.
+      tensors: by name.
+      path: of the file.
       metadata: of a `.safetensors` file.
       layers: of a Caffe network, (name, type, settings) in order.
-      path: of the file.
+      notes: sentences about what else is in the file, for the log.
+      verify: reads a file of ours whole and compares it with its checksum; raises WeightsError.
     """
 
     format: str
-    tensors: dict[str, np.ndarray]
-    metadata: dict[str, str]
-    layers: list[tuple[str, str, dict[str, Any]]]
+    tensors: dict[str, Tensor]
     path: str
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    layers: list[tuple[str, str, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    verify: Callable[[], None] = lambda: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +77,23 @@ class Weights:
 
     Attributes:
       name, options: of the network, as for `vision_models.create`.
-      params, statistics: nested dicts of arrays.
+      params, statistics: nested dicts of float32 arrays.
       normalization: `mean` ([3] or [square, square, 3]) and `deviation` [3] of the images
         that they expect; None where that is not known.
       source: where they are from.
       fresh: layers that are not given, and start as they are drawn.
+      class_names: name of each logit's class; None where that is not known.
+      imagenet: the logits are, as far as can be told, the 1,000 classes of ILSVRC-2012.
+      notes: sentences about what was taken and what was left, for the log.
     """
 
     name: str
     options: dict[str, Any]
     params: dict[str, Any]
     statistics: dict[str, Any]
-    normalization: dict[str, np.ndarray] | None
+    normalization: dict[str, Any] | None
     source: str
     fresh: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    imagenet: bool = False
+    notes: tuple[str, ...] = ()

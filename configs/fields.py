@@ -1,0 +1,326 @@
+"""What each field of a config takes: the one table of kinds and ranges.
+
+The numbers, names and texts of a command line and of a config file are held against it before
+anything is opened. What depends on several fields, on the data or on the network (a crop that
+fits into its image, a batch that the mesh divides) is checked where these are known.
+
+An entry of `FIELDS` stands for a path such as `data.crop`; `*` for any name of a group of
+parameters. A network may take something else under the name of an option: `_OF_NETWORKS`.
+"""
+
+import ast
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+UNITS = ("steps", "epochs", "examples")
+
+# Steps, and what is counted in them, are int32 on the device.
+COUNT = 2**31 - 1
+# Upper bounds for what would otherwise fail after minutes, when memory is full. A batch: twice
+# the largest that ImageNet has been trained with (some 2^16). Pixels of a shorter side: 4096 are
+# 200 MB an image in float32. Maps and units: twice the widest layer of these papers; two such
+# layers are joined by 600 million weights of 3x3.
+BATCH, PIXELS, UNITS_OF_A_LAYER, CLASSES = 2**17, 4096, 8192, 2**17
+# Factors and rates beyond it leave float32 within a few steps.
+FACTOR = 1000.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What a field takes.
+
+    Attributes:
+      type: int, float, bool, str or tuple; a float takes whole numbers too.
+      says: the range in words, as the end of an error.
+      fits: whether a value of that type is in the range.
+      optional: None is fine.
+    """
+
+    type: type
+    says: str
+    fits: Callable[[Any], bool] = lambda value: True
+    optional: bool = False
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value` has the type, and is in the range."""
+        if value is None:
+            return self.optional
+        if self.type is tuple:
+            return isinstance(value, tuple | list) and self.fits(value)
+        if isinstance(value, bool) != (self.type is bool):
+            return False
+        return isinstance(value, int | float if self.type is float else self.type) and self.fits(
+            value
+        )
+
+
+def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Kind:
+    """A finite number from `low` to `high`; without these themselves where `above` or `below`."""
+
+    def fits(value: float) -> bool:
+        return (low < value if above else low <= value) and (
+            value < high if below else value <= high
+        )
+
+    lowest = f"{'above ' if above else ''}{low:.12g}"
+    highest = f"{'below ' if below else ''}{high:.12g}"
+    return Kind(float, f"{lowest} to {highest}", fits)
+
+
+def whole(low: int, high: int) -> Kind:
+    """A whole number from `low` to `high`."""
+    return Kind(int, f"{low} to {high}, whole", lambda value: low <= value <= high)
+
+
+def choice(*names: str) -> Kind:
+    """One of a few texts."""
+    return Kind(str, f"choose one of {', '.join(n or repr(n) for n in names)}", names.__contains__)
+
+
+def listing(*names: str) -> Kind:
+    """A text of some of `names` with commas between them, or of none."""
+    return Kind(
+        str,
+        f"none, or some of {', '.join(names)}, with commas",
+        lambda value: {name.strip() for name in value.split(",")} - {""} <= set(names),
+    )
+
+
+def several(kind: Kind, *lengths: int) -> Kind:
+    """A tuple of values of a kind, of one of these lengths; of any up to 1000 if none is given."""
+    said = " or ".join(map(str, lengths)) if lengths else "up to 1000"
+
+    def fits(values: Any) -> bool:
+        known = len(values) in lengths if lengths else len(values) <= 1000
+        return known and all(kind.takes(value) for value in values)
+
+    return Kind(tuple, f"{said} values, for each {kind.says}", fits)
+
+
+def optional(kind: Kind) -> Kind:
+    """The same, or None."""
+    return dataclasses.replace(kind, optional=True)
+
+
+SWITCH = Kind(bool, "true or false")
+TEXT = Kind(str, "a text")
+NAME = Kind(str, "a text of 1 to 200 characters", lambda value: 0 < len(value) <= 200)
+NEURON = choice(
+    "identity", "relu", "tanh", "scaled_tanh", "abs_tanh", "sigmoid", "leaky_relu", "elu"
+)
+POOL = choice("max", "average", "l2")
+DEVIATION = number(0, FACTOR)
+DROPOUT = number(0, 1, below=True)
+
+
+def duration(name: str, *, several_moments: bool = False) -> dict[str, Kind]:
+    """The three fields of `common.add_duration`."""
+    kinds = {
+        "steps": whole(0, COUNT),
+        "epochs": number(0, COUNT),
+        "examples": whole(0, COUNT * BATCH),
+    }
+    return {
+        f"{name}_{unit}": optional(several(kind) if several_moments else kind)
+        for unit, kind in kinds.items()
+    }
+
+
+FIELDS: dict[str, Kind] = {
+    "seed": whole(0, 2**32 - 1),
+    "batch_size": whole(1, BATCH),
+    "gradient_accumulation": whole(1, BATCH),
+    "compute_dtype": choice("float32", "bfloat16"),
+    "nonfinite": choice("stop", "skip"),
+    # data
+    "data.name": NAME,
+    "data.dir": optional(TEXT),
+    "data.cache_dir": optional(TEXT),
+    "data.validation_examples": optional(whole(1, COUNT)),
+    "data.prepared_dir": optional(TEXT),
+    "data.prepare.format": choice("raw", "jpeg"),
+    "data.prepare.quality": whole(1, 100),
+    "data.decode": choice("fast", "exact"),
+    "data.unreadable": choice("leave_out", "fail"),
+    "data.threads": optional(whole(1, 1024)),
+    "data.resize": whole(1, PIXELS),
+    "data.pad": whole(0, PIXELS),
+    "data.crop": whole(1, PIXELS),
+    "data.mean": choice("image", "image_center", "channel", "values", "none"),
+    "data.mean_values": several(number(0, 255), 3),
+    # Of pixels in 0..255. Beyond, images are black, or no numbers.
+    "data.deviation": several(number(1e-3, FACTOR), 3),
+    "data.augment.crop": choice("square", "image", "area", "center"),
+    "data.augment.scale_range": several(whole(1, PIXELS), 0, 2),
+    "data.augment.area_range": several(number(0, 1, above=True), 2),
+    "data.augment.aspect_range": several(number(0, 100, above=True), 2),
+    "data.augment.flip": SWITCH,
+    "data.augment.rotation": number(0, 180),
+    "data.augment.stretch": number(1, 2),
+    "data.augment.shear": number(0, 1),
+    "data.augment.lens": number(0, 0.5),
+    "data.augment.colour_cast": whole(0, 255),
+    "data.augment.colour_noise": choice("paper", "original", "gaussian", "none"),
+    **duration("data.augment.colour_noise_until"),
+    # The network: its options, those that make a name what it is among them.
+    "model.name": NAME,
+    "model.num_classes": optional(whole(1, CLASSES)),
+    "model.image_size": whole(1, PIXELS),
+    "model.neuron": NEURON,
+    "model.init": choice("gaussian", "xavier", "he"),
+    "model.init_std": DEVIATION,
+    "model.init_std_conv1": DEVIATION,
+    "model.init_std_conv3to5": DEVIATION,
+    "model.init_std_local": DEVIATION,
+    "model.init_bias": number(-FACTOR, FACTOR),
+    "model.dropout": DROPOUT,
+    "model.input_dropout": DROPOUT,
+    "model.auxiliary_dropout": DROPOUT,
+    "model.inverted_dropout": SWITCH,
+    "model.pool": POOL,
+    "model.pools": several(POOL, 3),
+    "model.pool_window": whole(1, 64),
+    "model.pool1_padded": SWITCH,
+    "model.pool_before_norm": SWITCH,
+    "model.kernels": several(whole(1, UNITS_OF_A_LAYER), 5),
+    "model.hidden": several(whole(1, UNITS_OF_A_LAYER), 2),
+    "model.conv6": whole(0, UNITS_OF_A_LAYER),
+    "model.local3": whole(1, UNITS_OF_A_LAYER),
+    "model.towers": whole(1, 64),
+    "model.connected": SWITCH,
+    "model.without": listing("conv3", "conv4", "conv5", "fc6", "fc7"),
+    "model.lrn": SWITCH,
+    "model.lrn_across_towers": SWITCH,
+    "model.lrn_constants.size": whole(1, UNITS_OF_A_LAYER),
+    "model.lrn_constants.k": number(0, FACTOR, above=True),  # black pixels are divided by k^beta
+    "model.lrn_constants.alpha": number(0, FACTOR),
+    "model.lrn_constants.beta": number(0, 10),
+    "model.lrn_constants.average": SWITCH,
+    "model.norm": SWITCH,
+    "model.norm1_before_neuron": SWITCH,
+    "model.spatial_norm2": SWITCH,
+    "model.batch_norm": SWITCH,
+    "model.auxiliary": SWITCH,
+    "model.head": choice("rbf", "linear"),
+    "model.shortcut": choice("projection", "pad", "none"),
+    "model.stride_in": choice("1x1", "3x3"),
+    "model.preactivation": SWITCH,
+    "model.bottleneck": SWITCH,
+    "model.depth": whole(1, 2000),
+    "model.configuration": choice("a", "b", "b_5x5", "c", "d", "e"),
+    "model.base": choice("a", "b", "c"),
+    "model.convolutions": whole(0, 64),
+    "model.stages": whole(0, 8),  # maps double in each
+    "model.hidden_layers": whole(0, 64),
+    "model.window": whole(1, 63),
+    # training
+    "optimizer.learning_rate": number(0, FACTOR),
+    "optimizer.momentum": number(0, 1),
+    "optimizer.weight_decay": number(0, FACTOR),
+    "optimizer.decay_biases": SWITCH,
+    "optimizer.drop_factor": number(0, 1),
+    "optimizer.plateau_patience": whole(0, COUNT),
+    "optimizer.plateau_drops": whole(0, COUNT),
+    **duration("optimizer.drop", several_moments=True),
+    **duration("optimizer.warmup"),
+    "optimizer.warmup_factor": number(0, FACTOR),
+    "optimizer.max_filter_rms": number(0, FACTOR),
+    "optimizer.average": choice("none", "polyak", "exponential"),
+    "optimizer.average_decay": number(0, 1, above=True, below=True),
+    **duration("optimizer.average_from"),
+    "optimizer.frozen": TEXT,
+    "optimizer.train_last": optional(whole(1, COUNT)),
+    "optimizer.groups.*.match": NAME,
+    "optimizer.groups.*.multiplier": number(0, FACTOR),
+    **duration("optimizer.groups.*.drop", several_moments=True),
+    **duration("optimizer.groups.*.freeze"),
+    "optimizer.groups.*.weight_decay": optional(number(0, FACTOR)),
+    "batch_norm.group": whole(0, BATCH),
+    "batch_norm.recompute_examples": whole(0, COUNT),
+    "loss.auxiliary_weight": number(0, FACTOR),
+    "loss.rubbish_penalty": optional(number(0, FACTOR)),
+    **duration("total"),
+    **duration("log_every"),
+    **duration("evaluate_every"),
+    **duration("checkpoint_every"),
+    "checkpoint_keep": whole(1, 1000),
+    "profile_steps": several(whole(1, COUNT), 0, 2),
+    "init_from": optional(TEXT),
+    "init_preprocessing": optional(
+        choice("config", "torchvision", "caffe", "unit", "mnist", "none")
+    ),
+    "init_head": choice("file", "new"),
+    "mesh.data": optional(whole(1, COUNT)),
+    "mesh.tower": optional(whole(1, COUNT)),
+    "evaluation.protocol": choice("center_crop", "ten_view", "nine_crop"),
+    "evaluation.split": optional(TEXT),
+    "evaluation.checkpoint": NAME,
+    "evaluation.batch_size": whole(1, BATCH),
+}
+
+# Start of a network's name -> options that are of another kind there.
+_OF_NETWORKS: dict[str, dict[str, Kind]] = {
+    "vgg": {"model.hidden": several(whole(1, UNITS_OF_A_LAYER), 0, 2)},
+    "conv": {  # convnet, conv_relu_pool_fc
+        "model.kernels": whole(1, UNITS_OF_A_LAYER),
+        "model.hidden": whole(1, UNITS_OF_A_LAYER),
+        "model.pool": choice("max", "average", "l2", ""),
+    },
+}
+
+
+def entry(path: str) -> str:
+    """The entry of `FIELDS` that would stand for a path, whether or not there is one."""
+    parts = path.split(".")
+    if parts[:2] == ["optimizer", "groups"] and len(parts) == 4:
+        parts[2] = "*"
+    return ".".join(parts)
+
+
+def kind_of(path: str, network: str = "") -> Kind | None:
+    """What a field takes; None if there is no such field.
+
+    Args:
+      path: such as `data.crop` or `optimizer.groups.biases.multiplier`.
+      network: name of the config's network.
+    """
+    for start, options in _OF_NETWORKS.items():
+        if network.startswith(start) and path in options:
+            return options[path]
+    return FIELDS.get(entry(path))
+
+
+def read(text: str, kind: Kind) -> Any:
+    """The value that a text on the command line means; the text itself where it means none."""
+    if kind.type is str:
+        return text
+    try:
+        value = {"true": True, "false": False}.get(text.lower(), ast.literal_eval(text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind.type is tuple:
+        return tuple(value) if isinstance(value, tuple | list) else (value,)
+    whole_number = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if kind.type is float and whole_number else value
+
+
+def fault(path: str, value: Any, network: str = "") -> str | None:
+    """What is wrong with the value of a field, such as `data.crop=0: 1 to 4096, whole`.
+
+    Returns:
+      None if nothing is.
+    """
+    kind = kind_of(path, network)
+    if kind is None:
+        near = difflib.get_close_matches(path, FIELDS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return f"{path}: no field that anything reads{hint}"
+    return None if kind.takes(value) else f"{path}={shown(value)}: {kind.says}"
+
+
+def shown(value: Any) -> str:
+    """A value on a line of an error, cut where it is long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"

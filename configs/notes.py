@@ -1,0 +1,245 @@
+"""Fields that have no effect as they stand, to be said where a person has overridden them.
+
+One table: the field or the group of fields (paths; `*` stands for any rest), why it has no effect
+in words, and when.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from configs.fields import UNITS, shown
+
+# The nested fields of a config, as dicts.
+Fields = Mapping[str, Any]
+
+
+class Note(NamedTuple):
+    """Fields without effect.
+
+    Attributes:
+      paths: patterns of their paths.
+      reason: what they need, or what stands in their way.
+      without_effect: (config, mode) -> whether they have none.
+    """
+
+    paths: tuple[str, ...]
+    reason: str
+    without_effect: Callable[[Fields, str], bool]
+
+
+def _given(node: Fields, duration: str) -> bool:
+    """Whether a duration, or moments, are given in any unit."""
+    return any(node.get(f"{duration}_{unit}") for unit in UNITS)
+
+
+def _drops(optimizer: Fields) -> bool:
+    nodes = (optimizer, *optimizer["groups"].values())
+    return bool(optimizer["plateau_patience"]) or any(_given(node, "drop") for node in nodes)
+
+
+def _decays(optimizer: Fields) -> bool:
+    return any(node["weight_decay"] for node in (optimizer, *optimizer["groups"].values()))
+
+
+def has_batch_norm(model: Fields) -> bool:
+    """Whether a network has BatchNorm."""
+    residual = re.match(r"(preact_)?resnet|plain", model["name"]) is not None
+    return residual or model.get("batch_norm", False) or model["name"].endswith("_bn")
+
+
+def has_bottlenecks(model: Fields) -> bool:
+    """Whether the blocks of an ImageNet ResNet have 1x1 convolutions."""
+    depth = re.search(r"\d+$", model["name"])
+    return depth is not None and int(depth[0]) >= 50
+
+
+def _left_out(model: Fields, *layers: str) -> bool:
+    return set(layers) <= {name.strip() for name in model.get("without", "").split(",")}
+
+
+NOTES = (
+    Note(
+        ("data.dir",),
+        "data.name=digits is part of scikit-learn",
+        lambda c, mode: c["data"]["name"] == "digits",
+    ),
+    Note(
+        ("data.dir",),
+        "data.prepared_dir is read in its place",
+        lambda c, mode: bool(c["data"]["prepared_dir"]) and mode != "prepare_data",
+    ),
+    Note(
+        ("data.prepare.*",),
+        "only with --mode=prepare_data or data.prepared_dir",
+        lambda c, mode: not c["data"]["prepared_dir"] and mode != "prepare_data",
+    ),
+    Note(
+        ("data.prepare.quality",),
+        "only with data.prepare.format=jpeg",
+        lambda c, mode: c["data"]["prepare"]["format"] != "jpeg",
+    ),
+    Note(
+        ("data.mean_values",),
+        "only with data.mean=values",
+        lambda c, mode: c["data"]["mean"] != "values",
+    ),
+    Note(
+        ("data.augment.area_range", "data.augment.aspect_range"),
+        "only with data.augment.crop=area",
+        lambda c, mode: c["data"]["augment"]["crop"] != "area",
+    ),
+    Note(
+        ("data.augment.colour_noise_until_*",),
+        "only with data.augment.colour_noise",
+        lambda c, mode: c["data"]["augment"]["colour_noise"] == "none",
+    ),
+    Note(
+        ("model.connected", "model.lrn_across_towers"),
+        "only with more than one tower",
+        lambda c, mode: c["model"].get("towers", 1) == 1,
+    ),
+    Note(
+        ("model.lrn_constants.*", "model.lrn_across_towers"),
+        "only with model.lrn=True",
+        lambda c, mode: not c["model"].get("lrn", True),
+    ),
+    Note(
+        ("model.pool_before_norm",),
+        "only with a normalisation (model.lrn, model.spatial_norm2)",
+        lambda c, mode: not (c["model"].get("lrn", True) or c["model"].get("spatial_norm2")),
+    ),
+    Note(
+        ("model.init_std*",),
+        "only with model.init=gaussian",
+        lambda c, mode: c["model"].get("init") != "gaussian",
+    ),
+    Note(
+        ("model.init_bias",),
+        "not with BatchNorm, which has biases of its own",
+        lambda c, mode: has_batch_norm(c["model"]),
+    ),
+    Note(
+        ("model.inverted_dropout",),
+        "only with model.dropout",
+        lambda c, mode: not c["model"].get("dropout"),
+    ),
+    Note(
+        ("model.hidden", "model.dropout", "model.inverted_dropout"),
+        "fc6 and fc7 are left out (model.without)",
+        lambda c, mode: _left_out(c["model"], "fc6", "fc7"),
+    ),
+    Note(
+        ("model.dropout",),
+        "model.hidden=() leaves no layers that have it",
+        lambda c, mode: c["model"].get("hidden") == (),
+    ),
+    Note(
+        ("model.hidden", "model.dropout"),
+        "only with model.hidden_layers",
+        lambda c, mode: c["model"].get("hidden_layers") == 0,
+    ),
+    Note(
+        ("model.kernels", "model.window"),
+        "only with model.stages and model.convolutions",
+        lambda c, mode: not c["model"].get("stages", 1) * c["model"].get("convolutions", 1),
+    ),
+    Note(
+        ("model.lrn",),
+        "not with BatchNorm in GoogLeNet",
+        lambda c, mode: c["model"]["name"].startswith("googlenet") and has_batch_norm(c["model"]),
+    ),
+    Note(
+        ("model.auxiliary_dropout",),
+        "only with model.auxiliary=True",
+        lambda c, mode: not c["model"].get("auxiliary", True),
+    ),
+    Note(
+        ("model.stride_in",),
+        "only in bottlenecks, of 50 layers and more",
+        lambda c, mode: not has_bottlenecks(c["model"]),
+    ),
+    Note(
+        ("optimizer.drop_factor",),
+        "only with optimizer.drop_* or optimizer.plateau_patience",
+        lambda c, mode: not _drops(c["optimizer"]),
+    ),
+    Note(
+        ("optimizer.plateau_drops",),
+        "only with optimizer.plateau_patience",
+        lambda c, mode: not c["optimizer"]["plateau_patience"],
+    ),
+    Note(
+        ("optimizer.warmup_factor",),
+        "only with optimizer.warmup_steps, _epochs or _examples",
+        lambda c, mode: not _given(c["optimizer"], "warmup"),
+    ),
+    Note(
+        ("optimizer.decay_biases",),
+        "only with optimizer.weight_decay",
+        lambda c, mode: not _decays(c["optimizer"]),
+    ),
+    Note(
+        ("optimizer.average_decay",),
+        "only with optimizer.average=exponential",
+        lambda c, mode: c["optimizer"]["average"] != "exponential",
+    ),
+    Note(
+        ("optimizer.average_from_*",),
+        "only with optimizer.average",
+        lambda c, mode: c["optimizer"]["average"] == "none",
+    ),
+    Note(
+        ("batch_norm.*",),
+        "this network has no BatchNorm",
+        lambda c, mode: not has_batch_norm(c["model"]),
+    ),
+    Note(
+        ("loss.auxiliary_weight",),
+        "only with auxiliary classifiers (model.auxiliary)",
+        lambda c, mode: not c["model"].get("auxiliary", False),
+    ),
+    Note(
+        ("init_head", "init_preprocessing"),
+        "only with init_from",
+        lambda c, mode: not c["init_from"],
+    ),
+)
+
+
+def not_scaled(config: Fields, written: Fields, overridden: Mapping[str, Any]) -> Iterator[str]:
+    """A line where a batch size was overridden and the rate has not moved with it.
+
+    Args:
+      config: nested, with the overrides.
+      written: the config of the file.
+      overridden: path -> value.
+    """
+    size, rate = config["batch_size"], config["optimizer"]["learning_rate"]
+    if (
+        "batch_size" in overridden
+        and "optimizer.learning_rate" not in overridden
+        and size != written["batch_size"]
+        and rate == written["optimizer"]["learning_rate"] != 0
+    ):
+        yield (
+            f"--config.batch_size={size} leaves optimizer.learning_rate={rate:g} as it is: this "
+            "config sets it by assignment (common.set_rate scales it)"
+        )
+
+
+def without_effect(config: Fields, mode: str, overridden: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each field that was overridden and has no effect.
+
+    Args:
+      config: nested, resolved.
+      mode: of main.py.
+      overridden: path -> value.
+    """
+    for path, value in overridden.items():
+        for note in NOTES:
+            matches = any(fnmatchcase(path, pattern) for pattern in note.paths)
+            if matches and note.without_effect(config, mode):
+                yield f"--config.{path}={shown(value)} has no effect: {note.reason}"
+                break

@@ -1,0 +1,156 @@
+"""Fields without effect are said, and only these."""
+
+import fnmatch
+
+import pytest
+
+import main
+import vision_models
+from configs import command_line, notes
+from tests.configs.test_configs import ALL, get_config
+from tests.conftest import ROOT
+from vision_models.functional import functional
+
+ALEXNET, RESNET, LENET = "alexnet.py", "resnet.py:50", "lenet5.py:caffe"
+
+
+def said(source, *overrides, mode="train"):
+    parsed = command_line.parse(
+        ["main.py", f"--config={ROOT / 'configs' / source}", *(f"--config.{o}" for o in overrides)],
+        main.define_flags(),
+    )
+    command_line.check(parsed)
+    main.resolve_network(parsed)
+    return main.remarks(parsed, mode)
+
+
+# Part of the entry's reason, config, override without effect, what gives it one; and what takes it
+# away, where the config as it stands does not.
+CASES = [
+    ("data.name=digits is", ALEXNET + ":digits", "data.dir=/x", ["data.name=folder"]),
+    ("data.prepared_dir is", ALEXNET, "data.dir=/x", [], ["data.prepared_dir=/y"]),
+    ("--mode=prepare_data", ALEXNET, "data.prepare.format=jpeg", ["data.prepared_dir=/y"]),
+    (
+        "only with data.prepare.format=jpeg", ALEXNET, "data.prepare.quality=80",
+        ["data.prepare.format=jpeg"], ["data.prepared_dir=/y"],
+    ),
+    ("data.mean=values", ALEXNET, "data.mean_values=(1,2,3)", ["data.mean=values"]),
+    ("crop=area", RESNET, "data.augment.area_range=(.5,1)", ["data.augment.crop=area"]),
+    (
+        "colour_noise", LENET, "data.augment.colour_noise_until_epochs=3",
+        ["data.augment.colour_noise=paper"],
+    ),
+    ("one tower", ALEXNET + ":one_gpu", "model.connected=False", ["model.towers=2"]),
+    ("model.lrn=True", ALEXNET, "model.lrn_constants.k=1", [], ["model.lrn=False"]),
+    (
+        "a normalisation", ALEXNET, "model.pool_before_norm=True", ["model.spatial_norm2=True"],
+        ["model.lrn=False"],
+    ),
+    ("init=gaussian", RESNET, "model.init_std=.02", ["model.init=gaussian"]),
+    (
+        "biases of its own", "googlenet.py", "model.init_bias=.1", [],
+        ["model.name=googlenet_bn"],
+    ),
+    ("only with model.dropout", ALEXNET, "model.inverted_dropout=True", [], ["model.dropout=0"]),
+    ("fc6 and fc7", ALEXNET, "model.hidden=(8,8)", [], ["model.without=fc7, fc6"]),
+    ("leaves no layers", "vgg.py:a", "model.dropout=.1", [], ["model.hidden=()"]),
+    ("hidden_layers", "convnet.py", "model.hidden=9", [], ["model.hidden_layers=0"]),
+    ("model.stages", "convnet.py", "model.kernels=9", [], ["model.stages=0"]),
+    ("in GoogLeNet", "googlenet.py", "model.lrn=False", [], ["model.name=googlenet_bn"]),
+    (
+        "auxiliary=True", "googlenet.py", "model.auxiliary_dropout=.1", [],
+        ["model.auxiliary=False"],
+    ),
+    ("bottlenecks", "resnet.py:34", "model.stride_in=3x3", ["model.name=resnet50"]),
+    (
+        "only with optimizer.drop_*", "cifar10.py:figure1", "optimizer.drop_factor=.5",
+        ["optimizer.drop_steps=(3,)"],
+    ),
+    (
+        "only with optimizer.plateau_patience", LENET, "optimizer.plateau_drops=2",
+        ["optimizer.plateau_patience=3"],
+    ),
+    ("warmup", RESNET, "optimizer.warmup_factor=.5", ["optimizer.warmup_examples=8"]),
+    (
+        "only with optimizer.weight_decay", "lenet5.py", "optimizer.decay_biases=True",
+        ["optimizer.weight_decay=.1"],
+    ),
+    (
+        "exponential", ALEXNET, "optimizer.average_decay=.9", ["optimizer.average=exponential"],
+    ),
+    (
+        "only with optimizer.average", ALEXNET, "optimizer.average_from_steps=9",
+        ["optimizer.average=polyak"],
+    ),
+    ("no BatchNorm", "vgg.py:a", "batch_norm.group=8", ["model.batch_norm=True"]),
+    ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
+    ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[2])
+def test_a_field_without_effect_is_said(case):
+    reason, source, override, effect, *without = case
+    besides = without[0] if without else []
+    (line,) = said(source, *besides, override)
+    field = override.partition("=")[0]
+    assert line.startswith(f"--config.{field}=") and " has no effect: " in line and reason in line
+    assert said(source, *(besides if effect else ()), *effect, override) == []
+
+
+def test_every_entry_has_a_case():
+    for note in notes.NOTES:
+        assert any(reason in note.reason for reason, *_ in CASES), note
+        for path in note.paths:
+            known = [p for p in command_line.fields.FIELDS if fnmatch.fnmatchcase(p, path)]
+            assert known, path
+
+
+@pytest.mark.parametrize("name, variant", ALL)
+def test_nothing_is_said_of_a_config_as_it_stands(name, variant):
+    assert said(f"{name}.py:{variant}".rstrip(":")) == []
+
+
+def test_preparing_takes_what_is_for_preparing():
+    override = "data.prepare.format=jpeg"
+    assert said(ALEXNET, override, mode="prepare_data") == []
+    assert said(ALEXNET, "data.prepared_dir=/x", "data.dir=/y", mode="prepare_data") == []
+
+
+SMALL = ("alexnet", "vgg_a", "vgg_a_bn", "resnet18", "plain20", "lenet5", "all_cnn_a", "convnet")
+
+
+@pytest.mark.parametrize(
+    "names", [SMALL, pytest.param(vision_models.list_models(), marks=pytest.mark.slow)]
+)
+def test_what_is_known_of_networks_is_so(names):
+    for name in names:
+        options = vision_models.default_options(name)
+        model = {"name": name, **options}
+        layers = functional(lambda rngs, name=name: vision_models.create(name, rngs=rngs))
+        assert notes.has_batch_norm(model) == layers.has_statistics, name
+        if "stride_in" in options:
+            assert notes.has_bottlenecks(model) == (options["depth"] >= 50)
+
+
+OWN = """
+from configs import alexnet
+
+
+def get_config(variant=""):
+    config = alexnet.get_config("digits")
+    config.optimizer.learning_rate = {}
+    return config
+"""
+
+
+def test_a_rate_that_does_not_follow_the_batch_size_is_said(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(OWN.format("0.25"))
+    (line,) = said(own, "batch_size=32")
+    assert "--config.batch_size=32 leaves optimizer.learning_rate=0.25 as it is" in line
+    assert said(own, "batch_size=64") == []
+    assert said(own, "batch_size=32", "optimizer.learning_rate=0.1") == []
+    for name, variant in ALL:
+        source, size = f"{name}.py:{variant}".rstrip(":"), get_config(name, variant).batch_size
+        assert said(source, f"batch_size={size * 2}") == []

@@ -1,0 +1,63 @@
+"""Classes by name: of runs, of our own files, and of weights that have no names."""
+
+import hashlib
+import types
+
+import numpy as np
+import pytest
+from flax import nnx
+
+import vision_models
+from training.classes import check_classes, imagenet_classes, known_classes, other_classes
+from training.errors import TrainingError
+from vision_models import weights
+from vision_models.functional import variables
+
+
+@pytest.fixture(scope="module")
+def synsets():
+    from input_pipeline.datasets import imagenet_synsets
+
+    return list(imagenet_synsets())
+
+
+def test_imagenets_order_is_known_by_its_digest(synsets):
+    assert imagenet_classes(synsets) is None
+    swapped = [*synsets[:5], synsets[6], synsets[5], *synsets[7:]]
+    found = imagenet_classes(swapped)
+    assert found.certain
+    assert f"label 5 is {synsets[5]!r} there and {synsets[6]!r} in this dataset" in found.text
+    others = [f"n{number:08}" for number in range(1000)]
+    assert imagenet_classes(others).certain
+    few = imagenet_classes(synsets[:10])
+    assert not few.certain and "data.name=imagenet2012" in few.text
+    own = imagenet_classes(["cat", *synsets[1:]])
+    assert not own.certain and "here with 'cat'" in own.text
+
+
+def test_spellings_of_one_name_are_one():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert other_classes(["a", composed], ["a", decomposed]) is None
+    with pytest.raises(TrainingError, match="label 0 was 'a' and is 'b' in this dataset"):
+        check_classes(["a", "b"], ["b", "a"], "run")
+    assert "1 are not here, such as 'b'" in other_classes(["a", "b"], ["a", "c"])
+
+
+def test_a_weights_file_says_its_classes_as_a_run_does(tmp_path, monkeypatch):
+    made = variables(vision_models.create("lenet_caffe", rngs=nnx.Rngs(0), num_classes=2))
+    images = {"mean": np.zeros(3, np.float32), "deviation": np.ones(3, np.float32)}
+    path = tmp_path / "w.safetensors"
+    weights.save(path, "lenet_caffe", {"num_classes": 2}, *made, images, ["b", "a"])
+    config = types.SimpleNamespace(init_from=str(path), init_head="file")
+    assert known_classes(config, tmp_path / "run", False) == ("b", "a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config.init_from = "~/w.safetensors"
+    assert known_classes(config, tmp_path / "run", False) == ("b", "a")
+    config.init_head = "new"
+    assert known_classes(config, tmp_path / "run", False) is None
+    config.init_from, config.init_head = "~nobody-of-this-name/w.pth", "file"
+    with pytest.raises(TrainingError, match=r"init_from=~nobody.*write the path in full"):
+        known_classes(config, tmp_path / "run", False)
+    for name in (hashlib.sha256().hexdigest() * 8, "\udcff", "nothing"):
+        config.init_from = name
+        assert known_classes(config, tmp_path / "run", False) is None
