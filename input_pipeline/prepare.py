@@ -27,7 +27,7 @@ from input_pipeline import augment, decode, names, order
 from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
-from input_pipeline.errors import DataError, check_utf8
+from input_pipeline.errors import DataError
 from input_pipeline.names import shown
 from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds, short
 from input_pipeline.report import progress_bar, silent
@@ -65,7 +65,6 @@ def prepare_data(
       DataError: the directory holds other things, the disk is full or too small, a shard
         does not read back as it was written, or an image must not be left out.
     """
-    check_utf8(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory):

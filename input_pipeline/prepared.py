@@ -7,7 +7,7 @@ from typing import Any
 
 from input_pipeline import sources
 from input_pipeline.datasets import REPORTED, Dataset
-from input_pipeline.errors import DataError, check_utf8
+from input_pipeline.errors import DataError
 
 ABOUT = "prepared.json"
 _OF_TFDS = ("dataset_info.json", "features.json")
@@ -56,7 +56,6 @@ def open_prepared(
         other pixels than the config asks for.
     """
     again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
-    check_utf8(directory)
     about = load_about(directory)
     if about is None:
         raise DataError(

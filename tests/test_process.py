@@ -142,6 +142,8 @@ def test_streams_that_are_asked_to_come_later_are_waited_for():
 
 
 ENDED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs of the background
 process.end_in_words({"SIGTERM": 75, "SIGHUP": 75, "SIGINT": 130})
 import time
 print("a line in the buffer")

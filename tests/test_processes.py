@@ -72,7 +72,7 @@ def test_one_that_is_killed_before_it_comes(tmp_path):
     first = start_each([], [], common=[*RUN, f"--workdir={tmp_path / 'run'}"])
     first[1].kill()
     first[1].communicate()
-    out, err = finish(first[0], code=2)
+    out, err = finish(first[0], code=1)
     assert "waiting for process 1 of 2" in out
     assert "process 1 of 2 did not come within 40 s" in err.splitlines()[-1]
     assert files(tmp_path) == []

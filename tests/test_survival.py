@@ -166,8 +166,10 @@ def test_one_of_two_processes_is_killed(tmp_path, rounds):
                 kills += 1
             else:
                 assert process.returncode in (0, 1), err
-                said = err.splitlines()[-1] if process.returncode else "lost the others"
-                assert "lost the others" in said, err
+                last = err.splitlines()[-1] if process.returncode else ""
+                # The second and third are of one that was killed while it started.
+                known = ("lost the others", "did not come within", "no process 0 answers")
+                assert process.returncode == 0 or any(said in last for said in known), err
     for process in start_two(*run, f"--workdir={broken}"):
         finish(process)
     print(f"{kills} kills")

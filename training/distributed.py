@@ -137,8 +137,8 @@ def join_processes(launch: Launch, mode: str, config: Mapping[str, Any], workdir
       workdir: of the run.
 
     Raises:
-      TrainingError: they do not come together, do not agree or do not share the workdir.
-      RunError: one has failed meanwhile.
+      TrainingError: they do not agree or do not share the workdir.
+      RunError: one has not come, or has failed meanwhile.
     """
     global _meeting
     _meeting = Meeting(launch.address, launch.count, launch.own, _when_lost)

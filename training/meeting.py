@@ -62,8 +62,8 @@ class Meeting:
           ended: exit code of a process that has failed already, and comes to say so.
 
         Raises:
-          TrainingError: nobody answers, somebody has not come, or numbers do not fit.
-          RunError: one of the others has failed.
+          TrainingError: numbers do not fit, or the address is another program's.
+          RunError: nobody answers, somebody has not come, or has failed.
         """
         deadline = time.monotonic() + patience
         if self.own == 0:
@@ -106,7 +106,7 @@ class Meeting:
             except OSError:
                 line = ""
             if not line:
-                raise RunError("process 0 ended before all processes had come")
+                raise RunError("lost the others (process 0 is gone)")
             message = json.loads(line) if line.strip() else {}
             if "fault" in message:
                 kind = RunError if message["failed"] else TrainingError
@@ -170,7 +170,8 @@ class _Host:
                     self._break_up(
                         f"{processes(missing)} of {self._count} did not come within "
                         f"{self._patience:.0f} s: started at all, with this "
-                        "--coordinator_address? Start all of them together"
+                        "--coordinator_address? Start all of them together",
+                        failed=True,
                     )
                 elif waited > _QUIET and not said:
                     said = True
@@ -202,7 +203,7 @@ class _Host:
                 "each its own --process_id"
             )
         elif ended is not None:
-            self._break_up(_failed(process, ended), failed=True)
+            self._break_up(_gone_early(_failed(process, ended)), failed=True)
         elif len(self._came) == self._count and not self._fault:
             # JAX listens at this address from now on.
             self._server.close()
@@ -216,7 +217,7 @@ class _Host:
             if self._met and reason is not None:
                 self._tell_all({"lost": reason})
             elif not self._met and reason is not None:
-                self._break_up(reason, failed=True)
+                self._break_up(_gone_early(reason), failed=True)
             if self._left | {0} >= set(range(self._count)):
                 self.gone.set()
         with contextlib.suppress(OSError):
@@ -345,7 +346,7 @@ def _connect(address: str, own: int, deadline: float) -> tuple[socket.socket, An
             )
         if now > deadline:
             who = "this machine does not answer" if own == 0 else "no process 0 answers"
-            raise TrainingError(
+            raise RunError(
                 f"--coordinator_address={address}: {who} there"
                 + (f" ({reason})" if reason else "")
                 + ". Is that the host of process 0, and was it started?"
@@ -354,6 +355,10 @@ def _connect(address: str, own: int, deadline: float) -> tuple[socket.socket, An
             said = True
             say(f"waiting for process 0 at {address}")
         time.sleep(0.3)
+
+
+def _gone_early(reason: str) -> str:
+    return f"lost the others ({reason})"
 
 
 def _failed(process: int, code: int) -> str:

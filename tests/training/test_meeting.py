@@ -95,14 +95,14 @@ def test_two_processes_0():
 def test_a_process_that_never_comes(capsys, monkeypatch):
     monkeypatch.setattr(meeting, "_QUIET", 0)
     for error in together(lambda _: None, (0, 4), (2, 4), patience=3):
-        assert isinstance(error, TrainingError)
+        assert isinstance(error, RunError)
         assert "processes 1, 3 of 4 did not come within 3 s" in str(error)
     assert "waiting for processes 1, 3 of 4" in capsys.readouterr().out
 
 
 def test_process_0_never_comes():
     (error,) = together(lambda _: None, (1, 2), patience=1)
-    assert isinstance(error, TrainingError)
+    assert isinstance(error, RunError)
     assert "no process 0 answers there" in str(error)
 
 
