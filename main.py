@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
         return USAGE_ERROR
     if not values.process_id:
         for line in remarks(arguments, values.mode):
-            print(line)
+            print(f"note: {line}", file=sys.stderr)
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:

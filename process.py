@@ -37,8 +37,9 @@ def guard_streams() -> None:
             io.BufferedWriter(_Guarded(number, "wb", closefd=False)),
             encoding=before.encoding if before is not None else "utf-8",
             errors="backslashreplace",
-            line_buffering=name == "stderr" or (before is not None and before.line_buffering),
-            write_through=before is not None and before.write_through,
+            # Unbuffered, as by python -u, is line by line here.
+            line_buffering=name == "stderr"
+            or (before is not None and (before.line_buffering or before.write_through)),
         )
         setattr(sys, name, guarded)
         setattr(sys, f"__{name}__", guarded)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 import os
 import re
 import traceback
@@ -164,7 +165,7 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
     overrides: dict[str, str] = {}
     others = []
     remaining = iter(arguments)
-    renamed = any(_names_the_network(argument) for argument in arguments)
+    renamed = _names_another_network(arguments, config)
     for argument in remaining:
         negated = _NEGATED.fullmatch(argument)
         match = negated or _OVERRIDE.fullmatch(argument)
@@ -282,9 +283,13 @@ def _is_switch(path: str, config: ConfigDict) -> bool:
     return (_type(config, path) if kind is None else kind.type) is bool
 
 
-def _names_the_network(argument: str) -> bool:
-    match = _OVERRIDE.fullmatch(argument)
-    return match is not None and match["path"] == "model.name"
+def _names_another_network(arguments: list[str], config: ConfigDict) -> bool:
+    named = config.model.name
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        match = _OVERRIDE.fullmatch(argument)
+        if match is not None and match["path"] == "model.name":
+            named = following if match["value"] is None else match["value"].removeprefix("=")
+    return bool(named != config.model.name)
 
 
 def _check_field(path: str, config: ConfigDict, renamed: bool) -> None:

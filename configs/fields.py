@@ -9,6 +9,7 @@ parameters. A network may take something else under the name of an option: `_OF_
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable
@@ -296,14 +297,18 @@ def read(text: str, kind: Kind) -> Any:
     """The value that a text on the command line means; the text itself where it means none."""
     if kind.type is str:
         return text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
-        value = {"true": True, "false": False}.get(text.lower(), ast.literal_eval(text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {"true": True, "false": False}.get(text.lower(), text)
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
     if kind.type is tuple:
         return tuple(value) if isinstance(value, tuple | list) else (value,)
     whole_number = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if kind.type is float and whole_number else value
+    with contextlib.suppress(OverflowError):  # too large for a float is out of any range
+        return float(value) if kind.type is float and whole_number else value
+    return text
 
 
 def fault(path: str, value: Any, network: str = "") -> str | None:

@@ -156,7 +156,7 @@ def open_data(
     """
     if data.prepared_dir:
         return open_prepared(
-            Path(data.prepared_dir).expanduser(),
+            Path(data.prepared_dir),
             settings_of(data),
             cache_dir,
             as_they_are=not data.augment.scale_range and data.augment.crop != "area",
@@ -191,7 +191,7 @@ def prepare_from(
     """
     if not data.prepared_dir:
         raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
-    directory, settings = Path(data.prepared_dir).expanduser(), settings_of(data)
+    directory, settings = Path(data.prepared_dir), settings_of(data)
     dataset = _open(data, cache_dir)
     about = prepare_data(dataset, directory, settings, reading, stopped)
     shards = about["shards"].values()

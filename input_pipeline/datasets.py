@@ -176,7 +176,7 @@ def _existing_directory(name: str, directory: str | None) -> Path:
                 "To try the network without it: --config=configs/alexnet.py:digits"
             )
         raise DataError(f"dataset {name} needs a directory: --config.data.dir=DIR")
-    root = Path(directory).expanduser()
+    root = Path(directory)
     if not root.exists():
         raise DataError(f"data.dir={directory}: there is no such directory")
     if not root.is_dir():

@@ -118,7 +118,9 @@ def readable() -> Iterator[None]:
     except OSError as error:
         path = "" if error.filename is None else f"{shown(error.filename)}: "
         reason = error.strerror or str(error)
-        raise DataError(f"{path}cannot be read ({reason}); repair or remove it") from error
+        raise DataError(
+            f"{path}cannot be read ({reason}); make it readable, or move it elsewhere"
+        ) from error
 
 
 def read_file(path: bytes) -> bytes:

@@ -150,11 +150,27 @@ def test_configs_networks_have_the_parameters_of_their_names():
         ("vgg.py:d", ["name=alexnet", "kernelz=8"], "kernelz: no such field; did you mean"),
         ("vgg.py:d", ["name=alexnte"], "config.model.name: no model 'alexnte'; did you mean 'ale"),
         ("vgg.py:d", ["shortcut=pad"], "shortcut: no such field"),
+        ("vgg.py:d", ["name=vgg_d", "shortcut=pad"], "shortcut: no such field"),  # its own name
+        ("vgg.py:d", ["name=alexnet", "towers={[1]}"], r"model.towers=\{\[1\]\}: 1 to 64"),
+        ("vgg.py:d", ["name=alexnet", f"init_std=1{'0' * 400}"], "model.init_std=1000"),
     ],
 )
 def test_what_contradicts_a_name_is_said(source, arguments, message):
     with pytest.raises(ConfigError, match=message):
         parse(source, *(f"--config.model.{argument}" for argument in arguments))
+
+
+def test_runs_that_named_another_network_are_continued(tmp_path):
+    """Their config.json has the options of the config's own file, and not all of the network's."""
+    saved = json.loads(get_config("resnet", "50").to_json_best_effort())
+    saved["model"]["name"] = "resnet101"
+    workdirs.save_config(tmp_path, saved, {"fingerprint": "f", "class_names": ["a"]})
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    config = parse("resnet.py:50", "--config.model.name=resnet101")
+    workdirs.check_continuation(tmp_path, json.loads(config.to_json_best_effort()))
+    other = parse("resnet.py:50", "--config.model.name=resnet152")
+    with pytest.raises(training.TrainingError, match=r"model.name \(was resnet101, now resnet152"):
+        workdirs.check_continuation(tmp_path, json.loads(other.to_json_best_effort()))
 
 
 def test_overrides_beside_a_name_are_of_its_network():

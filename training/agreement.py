@@ -15,7 +15,7 @@ import numpy as np
 from training.errors import TrainingError
 from training.initial import Initial
 from training.meeting import Meeting, processes
-from training.workdir import flatten, package_versions
+from training.workdir import flatten, is_directory, package_versions
 
 # Fields that each host may have its own of: where things lie and how many threads read them.
 # What lies there is compared, by the dataset's fingerprint and by a digest of the weights.
@@ -144,7 +144,7 @@ def prove_shared(meeting: Meeting, workdir: Path) -> None:
     whole = workdir.absolute()
     token: dict[str, Any] = {}
     if meeting.own == 0:
-        place = next(p for p in (whole, *whole.parents) if p.is_dir())
+        place = next(p for p in (whole, *whole.parents) if is_directory(p))
         written = place / f".shared-by-all-{secrets.token_hex(8)}"
         # Relative to a directory that is there, the workdir must have one name.
         token = {"name": written.name, "below": whole.relative_to(place).parts}

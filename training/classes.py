@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.workdir import REPLACED, is_directory, steps_in, user_path
+from training.workdir import REPLACED, is_directory, steps_in
 from vision_models import weights
 
 # SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, a line each.
@@ -31,7 +31,7 @@ def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | 
     if begun:
         return _classes_of_run(workdir)
     if config.init_from and config.init_head == "file":
-        source = user_path(config.init_from, "init_from")
+        source = Path(config.init_from)
         return _classes_of_run(source) if is_directory(source) else weights.class_names(source)
     return None
 

@@ -188,7 +188,8 @@ def tell_of_failure(launch: Launch, code: int) -> None:
     _meeting = Meeting(launch.address, launch.count, launch.own, lambda _: None)
     with contextlib.suppress(TrainingError, RunError):
         _meeting.gather(2 * _LINGER, ended=code)
-    _meeting.linger(2 * _LINGER)
+    if launch.count > 1:
+        _meeting.linger(2 * _LINGER)
 
 
 @contextlib.contextmanager

@@ -156,11 +156,7 @@ def evaluate_network(
         checkpoints = Checkpoints(workdir / "checkpoints")
         checkpoint = checkpoints.choose(config.evaluation.checkpoint)
         _, dataset = checkpoints.restore_json(checkpoint)
-        if dataset["class_names"] != list(class_names):
-            raise TrainingError(
-                f"{workdir}: trained on {len(dataset['class_names'])} other classes than the "
-                f"{len(class_names)} of this dataset"
-            )
+        check_classes(dataset["class_names"], class_names, str(workdir))
         model = checkpoints.restore_model(checkpoint, abstract_model(task))
         on_mesh = checkpoints.restore_normalization(checkpoint, meshes.replicated(task.mesh))
         checkpoints.close()
@@ -194,8 +190,9 @@ def evaluate_network(
             os.replace(temporary, workdir / "evaluation.json")
             append_line(workdir / "evaluations.jsonl", to_json(report))
         except OSError as error:
-            raise TrainingError(
-                f"--workdir={workdir}: cannot be written ({error.strerror})"
+            raise RunError(
+                f"--workdir={workdir}: cannot be written ({error.strerror}); the result is "
+                f"{to_json(report)}"
             ) from error
     return report
 

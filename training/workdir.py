@@ -63,18 +63,6 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
     return Path("runs") / readable
 
 
-def user_path(text: str, field: str) -> Path:
-    """A path as a user writes it: `~` is the home.
-
-    Raises:
-      TrainingError: whose home it is, is not known.
-    """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise TrainingError(f"{field}={text}: {error}; write the path in full") from error
-
-
 def is_directory(path: Path) -> bool:
     """Whether there is one; a path that the system does not take, such as a long one, is none."""
     try:
@@ -121,9 +109,11 @@ def steps_in(directory: Path, *, replaced: bool = False) -> list[int]:
 def damaged_in(workdir: Path) -> bool:
     """Whether checkpoints of a run were damaged and moved aside."""
     aside = workdir / DAMAGED
-    return aside.is_dir() and any(
-        re.fullmatch(f"({STEP})(-[0-9]+)?", path.name) for path in aside.iterdir()
-    )
+    try:
+        names = [path.name for path in aside.iterdir()] if aside.is_dir() else []
+    except OSError as error:
+        raise TrainingError(f"{aside}: cannot be read ({error.strerror})") from error
+    return any(re.fullmatch(f"({STEP})(-[0-9]+)?", name) for name in names)
 
 
 @contextlib.contextmanager
@@ -168,10 +158,12 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     """
     saved = _saved_run(workdir)
     if saved is None:
+        if has_checkpoint(workdir):
+            say(f"{workdir}: no config.json to compare with; its run is continued as it is")
         return
     saved, now = flatten(saved["config"]), flatten(config)
     for fields in (saved, now):
-        _name_the_network(fields)
+        _spell_out_the_network(fields)
     # What is observed decides when a plateau lowers the rate.
     decisive = ("evaluate_every_",) if now.get("optimizer.plateau_patience") else ()
     differing = [
@@ -188,11 +180,15 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _name_the_network(fields: dict[str, Any]) -> None:
-    """Puts the name that says most in place of one that a network had before it got its own."""
+def _spell_out_the_network(fields: dict[str, Any]) -> None:
+    """Gives a network one spelling: its own name, and every option, also those left at defaults."""
     options = {k.removeprefix("model."): v for k, v in fields.items() if k.startswith("model.")}
     with contextlib.suppress(ValueError):  # of a name that is no longer there
-        fields["model.name"] = vision_models.name_of(options.pop("name", ""), options)
+        name = vision_models.name_of(options.pop("name", ""), options)
+        fields["model.name"] = name
+        defaults = flatten({"model": vision_models.default_options(name)})
+        for field in defaults.keys() - fields.keys():
+            fields[field] = defaults[field]
 
 
 def check_dataset(workdir: Path, fingerprint: str) -> None:
@@ -238,11 +234,9 @@ def _saved_run(workdir: Path) -> dict[str, Any] | None:
     """`saved_config` of a run that can be continued or has been damaged; None for others."""
     if not (has_checkpoint(workdir) or damaged_in(workdir)):
         return None
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return saved_config(workdir)
-    except FileNotFoundError:
-        say(f"{workdir}: no config.json, so that nothing says whether its run is this one")
-        return None
+    return None
 
 
 def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
