@@ -39,7 +39,7 @@ def class_folders(directory: Path) -> dict[str, bytes]:
     """
     with os.scandir(os.fsencode(directory)) as entries:
         found = sorted(e.name for e in entries if e.is_dir())
-    return {shown(name): name for name in found if not names.is_clutter(shown(name))}
+    return {shown(name): name for name in found if not names.is_clutter(shown(name), folder=True)}
 
 
 def holds_images(directory: Path) -> bool:
@@ -194,11 +194,13 @@ def _index(
     left: _Left = {}
     title = f"index of {shown(directory)}"
     for folder, raw in progress_bar(folders.items(), desc=title, unit=" folders", delay=1.0):
-        before = dict(left)
-        images = _list(top, raw, left)
+        here: _Left = {}
+        images = _list(top, raw, here)
         if not images:
-            here = {kind: what for kind, what in left.items() if what != before.get(kind)}
             _refuse_empty(directory, folder, here)
+        for kind, (count, first) in here.items():
+            so_far, earliest = left.get(kind, (0, first))
+            left[kind] = (so_far + count, earliest)
         found.append(
             (
                 np.array([raw + b"/" + name for name, _ in images]),
@@ -258,7 +260,7 @@ def _list(top: bytes, folder: bytes, left: _Left) -> list[tuple[bytes, int]]:
             name = shown(entry.name)
             is_image = _named_as_image(name)
             if entry.is_dir():
-                if folder and not names.is_clutter(name):
+                if folder and not names.is_clutter(name, folder=True):
                     count = _count_images(entry.path)
                     if count or is_image:
                         leave(_DEEPER, entry.name, count)
@@ -287,8 +289,11 @@ def _named_as_image(name: str) -> bool:
 def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
     if not entry.is_file():
         return False
-    with open(entry.path, "rb", buffering=0, opener=_without_waiting) as file:
-        return names.begins_as_image(file.read(12) or b"")
+    try:
+        with open(entry.path, "rb", buffering=0, opener=_without_waiting) as file:
+            return names.begins_as_image(file.read(12) or b"")
+    except OSError:  # counted with those that are none
+        return False
 
 
 def _count_images(directory: bytes) -> int:

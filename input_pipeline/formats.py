@@ -108,7 +108,7 @@ def _eight_bits(image: Image.Image, transparent: Any) -> Image.Image:
 
 def _check_png(encoded: bytes) -> str | None:
     """Compares the checksums of all chunks that matter to pixels, up to the last."""
-    at, data = 8, b""
+    at, parts = 8, []
     while at + 12 <= len(encoded):
         length, kind = int.from_bytes(encoded[at : at + 4]), encoded[at + 4 : at + 8]
         end = at + 12 + length
@@ -121,9 +121,10 @@ def _check_png(encoded: bytes) -> str | None:
             if zlib.crc32(memoryview(encoded)[at + 4 : end - 4]) != checksum:
                 raise UnreadableError(f"damaged (checksum of {kind.decode()})")
             if kind == b"IDAT":
-                data += encoded[at + 8 : end - 4]
+                parts.append((at + 8, end - 4))
         at = end
     stream = zlib.decompressobj()
+    data = b"".join(encoded[begin:end] for begin, end in parts)
     try:
         while data and not stream.eof:
             stream.decompress(data, 1 << 20)

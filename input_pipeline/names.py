@@ -26,6 +26,7 @@ _CLUTTER = {
     "#recycle", "#snapshot", "lost+found", "$recycle.bin", "recycler", "found.000",
     "system volume information", "network trash folder", "temporary items", "__pycache__",
 }  # fmt: skip
+_PARTS = ("train", "valid", "val", "test", "dev", "eval", "unlabel")
 _ARCHIVES = (
     ".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar",
 )  # fmt: skip
@@ -61,10 +62,17 @@ def split_of(name: str) -> str | None:
     return _SPLIT_OF.get(re.sub(r"[-_ ]?set$", "", name.strip().casefold()))
 
 
-def is_clutter(name: str) -> bool:
-    """Whether it is hidden, an archive, a backup, or a file system's own."""
+def sounds_like_a_split(name: str) -> bool:
+    """Whether a name begins or ends as one of a split does, as test1 and images_val do."""
     low = name.casefold()
-    return low.startswith(".") or low in _CLUTTER or low.endswith(("~", *_ARCHIVES))
+    return low.startswith(_PARTS) or low.endswith(_PARTS)
+
+
+def is_clutter(name: str, *, folder: bool = False) -> bool:
+    """Whether it is hidden or a file system's own; of files, also an archive or a backup."""
+    low = name.casefold()
+    own = low.startswith(".") or low in _CLUTTER
+    return own or (not folder and low.endswith(("~", *_ARCHIVES)))
 
 
 def suffix(name: str) -> str:

@@ -81,11 +81,11 @@ def open_prepared(
         if not path.exists() or (size is not None and path.stat().st_size != size):
             raise DataError(f"{path}: missing or cut short; {again}, which mends it")
     differing = [
-        f"{field} is {made[field]}, and {wanted[field]} is needed"
+        f"{field} is {made.get(field)}, and {wanted[field]} is needed"
         for field in ("name", "validation_examples", "size", "image", "decode")
-        if made[field] != wanted[field]
+        if made.get(field) != wanted[field]
         # The whole image has the square in it, exact pixels are better than asked for.
-        and (field, made[field]) not in (("image", "whole"), ("decode", "exact"))
+        and (field, made.get(field)) not in (("image", "whole"), ("decode", "exact"))
     ]
     if differing:
         raise DataError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.workdir import REPLACED, is_directory, steps_in
+from training.workdir import REPLACED, is_directory, steps_in, user_path
 from vision_models import weights
 
 # SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, a line each.
@@ -31,7 +31,7 @@ def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | 
     if begun:
         return _classes_of_run(workdir)
     if config.init_from and config.init_head == "file":
-        source = Path(config.init_from)
+        source = user_path(config.init_from, "init_from")
         return _classes_of_run(source) if is_directory(source) else weights.class_names(source)
     return None
 
@@ -64,8 +64,9 @@ def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
             f"{ours[label]!r} and is {theirs[label]!r} in this dataset. Use the dataset it was "
             "trained on, or the images themselves with data.name=folder, which keeps the order"
         )
-    missing = [name for name in ours if name not in theirs]
-    strange = [name for name in theirs if name not in ours]
+    known_here, known_there = set(ours), set(theirs)
+    missing = [name for name in ours if name not in known_there]
+    strange = [name for name in theirs if name not in known_here]
     return (
         f"trained on {len(ours)} other classes than the {len(theirs)} of this dataset ("
         + "; ".join(

@@ -14,7 +14,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.classes import imagenet_classes, other_classes
 from training.errors import TrainingError
-from training.workdir import has_checkpoint, is_directory, saved_config
+from training.workdir import has_checkpoint, is_directory, saved_config, user_path
 from training.writers import say
 from vision_models import weights
 from vision_models.weights import WeightsError
@@ -67,7 +67,7 @@ def initial_weights(
     new_head = config.init_head == "new"
     if not source:
         return None
-    path = Path(source)
+    path = user_path(source, "init_from")
     try:
         if is_directory(path):
             loaded = weights.fit(_from_run(path), name, options, new_head=new_head)

@@ -63,6 +63,18 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
     return Path("runs") / readable
 
 
+def user_path(text: str, field: str) -> Path:
+    """A path as a user writes it: `~` is the home, and `./~` what is called so.
+
+    Raises:
+      TrainingError: whose home it is, is not known.
+    """
+    whole = os.path.expanduser(text)  # noqa: PTH111 (pathlib's takes ./~ for a home)
+    if whole.startswith("~"):
+        raise TrainingError(f"{field}={text}: no home directory; write the path in full")
+    return Path(whole)
+
+
 def is_directory(path: Path) -> bool:
     """Whether there is one; a path that the system does not take, such as a long one, is none."""
     try:

@@ -119,13 +119,15 @@ def test_what_lies_beside_the_splits_is_named_and_counted(tmp_path):
 
 def test_a_class_of_railways(tmp_path):
     """Folders of images are classes, though one is called as a split is."""
-    root = write_images(tmp_path / "d", {"train": 4, "bus": 4})
+    root = write_images(tmp_path / "d", {"train": 4, "bus": 4, "foo.gz": 4})
     dataset = opened(root, tmp_path)
-    assert dataset.class_names == ("bus", "train")
+    assert dataset.class_names == ("bus", "foo.gz", "train")
     assert "train taken for classes, not for splits" in dataset.notes[0]
     flat = write_images(tmp_path / "flat", {"train": 4, "test": 4})
-    with pytest.raises(DataError, match="flat/train: 0 class folders, at least two are needed"):
-        opened(flat, tmp_path)
+    for more in ({}, {"test1": 4}, {"images": 4}):
+        write_images(flat, more)
+        with pytest.raises(DataError, match="flat/train: 0 class folders, at least two are needed"):
+            opened(flat, tmp_path)
 
 
 def test_a_tree_one_folder_too_high(tmp_path):

@@ -169,6 +169,11 @@ def prepare(source: Source) -> dict[str, Tensor]:
             tensors[f"bn{layer.removeprefix('scale')}.{variable}"] = tensors.pop(name)
     bias = tensors.pop("conv1.bias", None) if "bn_conv1.running_mean" in tensors else None
     if bias is not None:
+        if bias.shape != tensors["bn_conv1.running_mean"].shape:
+            raise WeightsError(
+                f"{source.path}: conv1.bias is {bias.shape}, and the mean of its normalisation "
+                f"{tensors['bn_conv1.running_mean'].shape}"
+            )
         mean = tensors["bn_conv1.running_mean"].read() - bias.read()
         tensors["bn_conv1.running_mean"] = Tensor.of(mean)
     return tensors

@@ -99,7 +99,7 @@ def _read(path: Path, start: bytes) -> Source:
 def _check_name(path: Path) -> None:
     """Raises WeightsError if the file's name holds the hash of another content."""
     found = _HASH_IN_NAME.findall(path.name)
-    if not found:
+    if not found or len(found[-1]) == 40:  # the length of a commit of Git
         return
     with open(path, "rb") as file:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
@@ -124,6 +124,10 @@ def from_ours(
             node = trees["statistics" if leaf in ("mean", "variance") else "params"]
             for parent in parents:
                 node = node.setdefault(parent, {})
+                if not isinstance(node, dict):
+                    break
+        if not isinstance(node, dict) or leaf in node:
+            raise WeightsError(f"{source.path}: {name} lies below another tensor, or above one")
         node[leaf] = value
     return trees["params"], trees["statistics"], trees["normalization"] or None
 
@@ -140,7 +144,7 @@ def network_of(source: Source) -> tuple[str, dict[str, Any], tuple[str, ...] | N
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError("no list of names")
         return source.metadata["model"], options, tuple(names) or None
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{source.path}: its metadata do not say whose weights it holds"
         ) from error
@@ -149,6 +153,8 @@ def network_of(source: Source) -> tuple[str, dict[str, Any], tuple[str, ...] | N
 def class_names(path: Path) -> tuple[str, ...] | None:
     """The names of classes that a file of ours holds; None if there are none, or no such file."""
     try:
+        if not path.is_file():  # opening a FIFO would wait
+            return None
         with open(path, "rb") as file:
             if not safetensors_files.is_safetensors(file.read(9)):
                 return None
