@@ -217,7 +217,8 @@ FIELDS: dict[str, Kind] = {
     "model.hidden_layers": whole(0, 64),
     "model.window": whole(1, 63),
     # training
-    "optimizer.learning_rate": number(0, FACTOR),
+    # Any that is finite when it is squared: warmup_factor may make a small one of it.
+    "optimizer.learning_rate": number(0, 1e18),
     "optimizer.momentum": number(0, 1),
     "optimizer.weight_decay": number(0, FACTOR),
     "optimizer.decay_biases": SWITCH,

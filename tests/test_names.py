@@ -251,6 +251,7 @@ def test_a_run_whose_name_was_overruled_is_told_from_one_of_that_name(tmp_path):
         workdirs.check_continuation(tmp_path, {"model": now})
 
 
+@pytest.mark.slow
 def test_weights_under_the_names_of_before_still_fit(tmp_path):
     small = {"hidden": (8, 8), "num_classes": 5, "image_size": 32}
     for before, now, option in (

@@ -66,9 +66,8 @@ def interrupt(processes, workdir, rng, number):
     rng.choice(processes).send_signal(number)
 
 
-@pytest.mark.parametrize(
-    "rounds, steps", [(2, 150), pytest.param(50, 1000, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds, steps", [(2, 150), (50, 1000)])
 def test_killed_at_random_moments(tmp_path, rounds, steps):
     """SIGKILL, during writes of checkpoints too."""
     rng = seeded()

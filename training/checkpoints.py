@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,11 @@ class Checkpoints:
     def _clear(self) -> None:
         for left in self.directory.glob(f"*{_UNFINISHED}*"):
             if re.fullmatch(f"({STEP}){re.escape(_UNFINISHED)}(-[0-9]+)?", left.name):
-                shutil.rmtree(left, ignore_errors=True)
+                for _ in range(50):  # threads that write there may still be at it
+                    shutil.rmtree(left, ignore_errors=True)
+                    if not left.exists():
+                        break
+                    time.sleep(0.1)
         for old in self.directory.glob(f"*{REPLACED}"):
             step = old.name.removesuffix(REPLACED)
             if not re.fullmatch(STEP, step):

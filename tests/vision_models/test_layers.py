@@ -124,7 +124,8 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
 @pytest.mark.parametrize(
     "window, stride, padding",
     [
-        *((*sizes, NO_PADDING) for sizes in [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3), (16, 4)]),
+        *((*sizes, NO_PADDING) for sizes in [(3, 2), (3, 1), (2, 2), (2, 3), (5, 3)]),
+        pytest.param(16, 4, NO_PADDING, marks=pytest.mark.slow),
         *((3, stride, ((1, 1), (1, 1))) for stride in (1, 2, 3)),
         *((5, stride, ((4, 1), (0, 3))) for stride in (1, 2, 3)),
         (3, 2, ((0, 2), (1, 0))),

@@ -420,6 +420,7 @@ def test_gradients_reach_every_parameter(name):
     assert all(jax.tree.leaves(changed))
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_count_in_training_only():
     network = functional(lambda rngs: vision_models.create("googlenet", num_classes=3, rngs=rngs))
     params, statistics = jax.jit(network.init)(jax.random.key(0))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import mmap
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ _KINDS: dict[str, tuple[str, Any]] = {
     "BOOL": ("bool", np.bool_),
 }
 _LONGEST_HEADER = 100_000_000
+_SHA256 = re.compile("[0-9a-f]{64}")
 _CHECKSUM = "sha256"  # a key of the metadata of our own files
 
 
@@ -74,7 +76,11 @@ def read(path: Path) -> Source:
         # Another program that casts the numbers of a file of ours may leave its metadata.
         as_written = all(tensor.kind == "float32" for tensor in tensors.values())
         expected = metadata.get(_CHECKSUM)
-        if expected is not None and as_written and checksum(tensors, metadata) != expected:
+        # Files from before there were checksums have none, under no other name either.
+        renamed = expected is None and any(map(_SHA256.fullmatch, metadata.values()))
+        if renamed or (
+            expected is not None and as_written and checksum(tensors, metadata) != expected
+        ):
             raise WeightsError(
                 f"{path}: damaged, or changed since it was saved (by the checksum in its "
                 "metadata); copy or export it again"
