@@ -111,8 +111,17 @@ def _about_classes(initial: Initial, names: Sequence[str] | None) -> list[str]:
     if initial.class_names is not None:
         text = other_classes(initial.class_names, names)
         return [] if text is None else [text]
-    differing = imagenet_classes(names) if initial.imagenet else None
-    return [] if differing is None else [differing.text]
+    if initial.imagenet:
+        differing = imagenet_classes(names)
+        return [] if differing is None else [differing.text]
+    as_text = sorted(names)
+    if initial.fresh or as_text == list(names) or not all(name.isdigit() for name in names):
+        return []
+    return [
+        f"without names of classes; labels here follow the numbers of the folders, and where "
+        f"they follow these as text ({', '.join(as_text[:3])}, ...), as in other programs, "
+        "they mean other classes"
+    ]
 
 
 def printable(text: str) -> str:

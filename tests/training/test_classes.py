@@ -10,6 +10,7 @@ from flax import nnx
 import vision_models
 from training.classes import check_classes, imagenet_classes, known_classes, other_classes
 from training.errors import TrainingError
+from training.initial import Initial, _about_classes
 from vision_models import weights
 from vision_models.functional import variables
 
@@ -33,6 +34,21 @@ def test_imagenets_order_is_known_by_its_digest(synsets):
     assert not few.certain and "data.name=imagenet2012" in few.text
     own = imagenet_classes(["cat", *synsets[1:]])
     assert not own.certain and "here with 'cat'" in own.text
+
+
+@pytest.mark.parametrize(
+    "names, fresh, said",
+    [
+        ([str(n) for n in range(11)], (), ["without names of classes; labels here follow"]),
+        ([str(n) for n in range(11)], ("fc",), []),
+        ([str(n) for n in range(10)], (), []),  # either way
+        (["a", "c", "b"], (), []),
+    ],
+)
+def test_weights_without_names_on_folders_that_are_numbers(names, fresh, said):
+    initial = Initial({}, {}, fresh, None, "w.pth")
+    found = _about_classes(initial, names)
+    assert [text[:44] for text in found] == said
 
 
 def test_spellings_of_one_name_are_one():
