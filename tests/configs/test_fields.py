@@ -91,7 +91,7 @@ def test_choices_are_those_of_the_packages(field, known):
     "override, message",
     [
         ("optimizer.momentum=-1", "--config.optimizer.momentum=-1.0: 0 to 1"),
-        ("optimizer.learning_rate=nan", "--config.optimizer.learning_rate=nan: 0 to 1000"),
+        ("optimizer.learning_rate=nan", "--config.optimizer.learning_rate=nan: 0 to 1e+18"),
         ("optimizer.average_decay=1", "average_decay=1.0: above 0 to below 1"),
         ("optimizer.plateau_patience=-1", "optimizer.plateau_patience=-1: 0 to 2147483647, whole"),
         ("optimizer.groups.biases.multiplier=inf", "groups.biases.multiplier=inf: 0 to 1000"),
