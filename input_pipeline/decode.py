@@ -18,7 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from input_pipeline import formats, jpeg, kernels
-from input_pipeline.errors import UnreadableError
+from input_pipeline.errors import UnreadableError, first_line
 
 # Pillow warns of large images, odd palettes and damaged EXIF; here these are repaired, or
 # refused with a reason. (For all threads at once: Python cannot do it for one.)
@@ -147,7 +147,7 @@ def _open(encoded: bytes) -> Image.Image:
                 raise UnreadableError(f"not an image ({reason})") from None
         raise UnreadableError(f"not an image (none of {', '.join(FORMATS)})") from None
     except Exception as error:
-        raise UnreadableError(f"not an image ({_first_line(error)})") from None
+        raise UnreadableError(f"not an image ({first_line(error)})") from None
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableError(f"{image.width} x {image.height}, more than {MAX_PIXELS:,} pixels")
     if not image.width * image.height:
@@ -207,7 +207,7 @@ def _slowly(encoded: bytes, repaired: Repair) -> np.ndarray:
     except UnreadableError:
         raise
     except Exception as error:  # Pillow fails on damaged files in many ways
-        raise UnreadableError(f"damaged ({_first_line(error)})") from None
+        raise UnreadableError(f"damaged ({first_line(error)})") from None
     if mended is not None:
         repaired(mended)
     return pixels
@@ -254,7 +254,3 @@ def _shown(image: np.ndarray, ratio: int, view: View, out: np.ndarray | None) ->
             out,
         )
     return out
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

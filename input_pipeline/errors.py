@@ -13,3 +13,8 @@ class DataError(ValueError):
 
 class UnreadableError(ValueError):
     """An image from which nothing can be made; the message is the reason."""
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of a library says, in a line: its first, or its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -47,14 +47,12 @@ class Frame(NamedTuple):
 
     Attributes:
       marker: of the frame, 0xC0 and so on: the kind of coding.
-      bits: of a value.
       height, width: as stored, before a camera's orientation is followed.
       components: identifiers of its components, 1 to 4 of them.
       rows: pixel rows of a row of blocks, all components together.
     """
 
     marker: int
-    bits: int
     height: int
     width: int
     components: tuple[int, ...]
@@ -98,7 +96,6 @@ def frame_at(encoded: bytes, at: int) -> Frame:
     parts = encoded[at + 10 : at + 10 + 3 * count]
     return Frame(
         encoded[at + 1],
-        encoded[at + 4],
         int.from_bytes(encoded[at + 5 : at + 7]),
         int.from_bytes(encoded[at + 7 : at + 9]),
         tuple(parts[::3]),

@@ -27,9 +27,9 @@ from input_pipeline import augment, decode, names, order
 from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import shown
-from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds, short
+from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
@@ -416,7 +416,7 @@ def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
 
 def _explained(directory: Path, error: Exception) -> DataError:
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
-    reason = "the disk is full" if full else short(error)
+    reason = "the disk is full" if full else first_line(error)
     return DataError(
         f"{directory}: cannot be written ({reason}). What was done before is kept: run the same "
         "command again, and it goes on"

@@ -7,7 +7,7 @@ from typing import Any
 
 from input_pipeline import sources
 from input_pipeline.datasets import REPORTED, Dataset
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, first_line
 
 ABOUT = "prepared.json"
 _OF_TFDS = ("dataset_info.json", "features.json")
@@ -96,7 +96,7 @@ def open_prepared(
         builder = _builder(directory)
     except Exception as error:  # TFDS fails in many ways on files that are damaged
         raise DataError(
-            f"{directory}: {' or '.join(_OF_TFDS)} is damaged ({short(error)}); {again}, "
+            f"{directory}: {' or '.join(_OF_TFDS)} is damaged ({first_line(error)}); {again}, "
             "which mends it and keeps the shards"
         ) from error
     same = made["format"] == "raw" and not about["left_out"] and made["decode"] == wanted["decode"]
@@ -151,12 +151,7 @@ def load_about(directory: Path) -> dict[str, Any] | None:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, AttributeError) as error:
         raise DataError(
-            f"{path}: damaged ({short(error)}). The shards beside it may be good, but it "
+            f"{path}: damaged ({first_line(error)}). The shards beside it may be good, but it "
             "alone says of what they are: put it back from a copy, or prepare the dataset in "
             "another directory"
         ) from error
-
-
-def short(error: Exception) -> str:
-    """The first line of what it says, or its kind."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

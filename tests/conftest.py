@@ -41,6 +41,21 @@ def shared_data() -> Path:
     return directory
 
 
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a command line in this process: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments):
+        import main  # where JAX is not needed, it is not imported
+
+        code = main.main(["main.py", *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
 def write_images(
     root: Path, counts: dict[str, int], seed: int = 0, size: tuple[int, int] | None = None
 ) -> Path:

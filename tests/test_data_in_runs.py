@@ -8,7 +8,7 @@ import pytest
 
 import main
 from input_pipeline import names
-from tests.conftest import ROOT, write_images
+from tests.conftest import write_images
 from tests.runs import finish, lines, restored, start
 
 # The two-tower network with few kernels: mean image and colour noise, as in the paper.
@@ -21,19 +21,6 @@ TINY = [
     "--config.data.name=folder",
     "--config.log_every_steps=2",
 ]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a command line in this process: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(ROOT)
-
-    def run(*arguments):
-        code = main.main(["main.py", *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

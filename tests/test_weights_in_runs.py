@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import main
 import vision_models
 from tests.conftest import ROOT, write_images
 from vision_models import weights
@@ -22,19 +21,6 @@ DIGITS = [
     "--config.mesh.data=1",
     "--config.evaluation.split=validation",
 ]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a command line in this process: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(ROOT)
-
-    def run(*arguments):
-        code = main.main(["main.py", *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def last_json(out):

@@ -1,13 +1,10 @@
-"""Every config: its paper's numbers, a step on tiny input, and no field that nothing reads."""
+"""Every config: its paper's numbers."""
 
 import importlib
 
 import pytest
-from ml_collections import ConfigDict
 
-import main
 import vision_models
-from configs import command_line, notes
 from configs.common import ConfigError
 from tests.conftest import ROOT
 
@@ -382,129 +379,3 @@ def test_the_rate_follows_the_batch_size():
     config.batch_size = 32
     assert config.optimizer.learning_rate == pytest.approx(0.0125)
     assert config.evaluation.batch_size == 32
-
-
-class Recorder:
-    """A config that remembers which of its fields were read."""
-
-    def __init__(self, config, read, prefix=""):
-        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
-
-    def __getitem__(self, name):
-        value = self._config[name]
-        if isinstance(value, ConfigDict):
-            return Recorder(value, self._read, f"{self._prefix}{name}.")
-        self._read.add(self._prefix + name)
-        return value
-
-    def __getattr__(self, name):
-        if name in self._config:
-            return self[name]
-        return getattr(self._config, name)
-
-    def keys(self):
-        return self._config.keys()
-
-    def items(self):
-        return [(name, self[name]) for name in self._config]
-
-    def __iter__(self):
-        return iter(self._config)
-
-
-# Small enough for seconds; what a network cannot do without stays.
-TINY = {
-    "alexnet": {
-        "data.resize": 68,
-        "data.crop": 64,
-        "model.kernels": (8, 8, 8, 8, 8),
-        "model.hidden": (16, 16),
-        "model.conv6": 8,
-    },
-    "zfnet": {
-        "data.resize": 68,
-        "data.crop": 64,
-        "model.kernels": (8, 8, 8, 8, 8),
-        "model.hidden": (16, 16),
-    },
-    "vgg": {"data.resize": 36, "data.crop": 32, "model.hidden": (16, 16)},
-    "googlenet": {"data.resize": 84, "data.crop": 80},
-    "resnet": {"data.resize": 36, "data.crop": 32},
-    "convnet": {"model.kernels": 4, "model.hidden": 8},
-}
-# One of nearly every set of fields; the others take longer and are marked slow.
-QUICK = [
-    ("alexnet", ""),
-    ("alexnet", "original"),
-    ("alexnet", "owt"),
-    ("zfnet", ""),
-    ("vgg", "a"),
-    ("resnet", "18"),
-    ("cifar10", "resnet20"),
-    ("cifar10", "18pct"),
-    ("cifar10", "figure1"),
-    ("all_convolutional", "c"),
-    ("lenet5", ""),
-    ("lenet5", "caffe"),
-    ("convnet", ""),
-]
-
-
-def fields(name, variant):
-    return set(command_line.field_names(get_config(name, variant)))
-
-
-@pytest.mark.parametrize(
-    "name, variant",
-    [
-        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow, id=":".join(case))
-        for case in ALL
-    ],
-)
-def test_a_tiny_run_reads_every_field(
-    name, variant, imagenet_folder, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(ROOT)
-    arguments = [
-        f"--config=configs/{name}.py:{variant}".rstrip(":"),
-        f"--config.data.cache_dir={tmp_path}",
-        "--config.batch_size=4",
-        "--config.evaluation.batch_size=60",
-        "--config.total_steps=2",
-        "--config.log_every_steps=1",
-        "--config.mesh.data=1",
-        *(
-            f"--config.{field}={value}"
-            for field, value in TINY.get(name, {}).items()
-            if field in fields(name, variant)
-        ),
-    ]
-    if get_config(name, variant).data.name == "imagenet2012":
-        arguments.append(f"--config.data.dir={imagenet_folder}")
-    else:
-        arguments.append("--config.data.name=digits")
-    read: set[str] = set()
-    for mode in ("train", "evaluate"):
-        values = main.define_flags()
-        flag = [f"--workdir={tmp_path / 'run'}", f"--mode={mode}"]
-        parsed = command_line.parse(["main.py", *arguments, *flag], values)
-        object.__setattr__(parsed, "config", Recorder(parsed.config, read))
-        assert main.run(parsed, values) == 0, capsys.readouterr().err
-    config = get_config(name, variant).to_dict()
-    unread = fields(name, variant) - read
-    assert {field for field in unread if notes.reason(field, config, "train") is None} == set()
-
-
-def test_the_quick_runs_have_nearly_every_set_of_fields():
-    quick = {frozenset(fields(*case)) for case in QUICK}
-    others = {case for case in ALL if frozenset(fields(*case)) not in quick}
-    # These add a field or two of the network, or groups of the optimiser as others do; or
-    # leave some out.
-    assert others <= {
-        *(("alexnet", variant) for variant in ("six_conv", "caffe", "caffenet")),
-        ("vgg", "d_no_fc"),
-        *(("googlenet", variant) for variant in ("", "bn")),
-        *(("resnet", f"plain{depth}") for depth in (18, 34)),
-        *(("cifar10", f"plain{depth}") for depth in (20, 32, 44, 56, 110)),
-        *(("cifar10", variant) for variant in ("13pct", "11pct")),
-    }
