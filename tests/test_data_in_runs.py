@@ -32,6 +32,7 @@ def tree(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_an_older_run_keeps_the_order_of_its_classes(call, tree, tmp_path, monkeypatch):
     """Before, numbers were sorted as text: continued, the same bits as if nothing had changed."""
 

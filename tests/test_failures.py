@@ -35,6 +35,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(small_disk, whole):
     """The run stops, its last checkpoint is sound; with more room it goes on from there."""
     place, remount = small_disk
@@ -51,7 +52,7 @@ def test_a_disk_that_fills_up(small_disk, whole):
     assert_same_run(place / "run", whole)
 
 
-@pytest.mark.parametrize("limit", ["disk", "file"])
+@pytest.mark.parametrize("limit", ["disk", pytest.param("file", marks=pytest.mark.slow)])
 def test_a_first_checkpoint_that_has_no_room_is_one_line(small_disk, limit):
     """Nothing was there to foresee it by: its writes fail, one after another."""
     place, remount = small_disk

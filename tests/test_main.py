@@ -271,6 +271,7 @@ def test_networks_and_training_need_neither_tensorflow_nor_ml_collections():
     assert answer.stdout == "imported\n", answer.stderr
 
 
+@pytest.mark.slow
 def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     workdir = tmp_path / "run"
     code, err = call(

@@ -275,6 +275,7 @@ def test_every_definition_is_of_fields(tmp_path):
             assert fields.fault(f"model.{option}", value, name) is None
 
 
+@pytest.mark.slow
 def test_every_mode_has_the_named_network(tmp_path, capsys):
     run = [
         "--config=configs/cifar10.py:resnet20", "--config.model.name=cifar10_11pct",

@@ -126,6 +126,7 @@ def test_strange_files_in_whatever_is_read_back_change_nothing(tmp_path, call):
     }
 
 
+@pytest.mark.slow
 def test_a_run_without_a_home(tmp_path):
     """As in a container that runs under a number nobody gave a name."""
     nameless = ["unshare", "-U", "--map-user=54321", "env", "-u", "HOME", "-u", "XDG_CACHE_HOME"]

@@ -137,7 +137,8 @@ def test_stopped_after_the_last_update(tmp_path):
     assert stopped >= 3
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [1, 10])
 def test_one_of_two_processes_is_killed(tmp_path, rounds):
     """The other ends with a word of why; started again, both go on.
 

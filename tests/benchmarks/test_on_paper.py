@@ -56,6 +56,7 @@ def both_ways(*groups):
     return frozenset(map(frozenset, groups))
 
 
+@pytest.mark.slow
 def test_bytes_between_the_towers_are_those_of_the_paper():
     """Half of pool2, pool5 and fc6 to the other tower, their gradients back, and the scores."""
     rows = rows_of("benchmarks.two_towers", "--batch=16")

@@ -142,14 +142,14 @@ def one_of_each():
     return sorted(set(found.values()))
 
 
-# A quarter of the fields; the others take as long each.
+# An eighth of the fields; the others take as long each.
 @pytest.mark.parametrize(
-    "number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2, 3))]
+    "number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 8))]
 )
 def test_hostile_values_are_named_or_can_be_used(number):
     """In every field: an error that names it, or a config whose durations are steps."""
     taken = 0
-    for source, path in one_of_each()[number::4]:
+    for source, path in one_of_each()[number::8]:
         for value in HOSTILE:
             try:
                 config = parse(source, f"--config.{path}={value}")
@@ -160,7 +160,7 @@ def test_hostile_values_are_named_or_can_be_used(number):
                 continue
             taken += 1
             assert_usable(config, path, value_of(config, path))
-    assert taken > 100
+    assert taken > 50
 
 
 def assert_usable(config, path, value):

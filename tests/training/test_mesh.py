@@ -77,7 +77,11 @@ def losses(mesh_shape, steps=20):
     return np.array(values), jax.device_get(state)
 
 
-@pytest.mark.parametrize("mesh_shape", [(1, 2), (2, 2), (2, 1), (4, 1)], ids=str)
+@pytest.mark.parametrize(
+    "mesh_shape",
+    [(2, 2), (4, 1), *(pytest.param(m, marks=pytest.mark.slow) for m in [(1, 2), (2, 1)])],
+    ids=str,
+)
 def test_every_mesh_trains_alike(mesh_shape):
     """Twenty steps, dropout included: the same losses, and the same parameters after them."""
     ours, state = losses(mesh_shape)
@@ -129,7 +133,7 @@ def float64_run(name, data):
         return values, jax.device_get(state)
 
 
-@pytest.mark.parametrize("data", [2, 4])
+@pytest.mark.parametrize("data", [pytest.param(2, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("name", SMALL)
 def test_batches_are_shared_out_exactly(name, data):
     """The same losses, parameters and statistics: no device has statistics of its own."""

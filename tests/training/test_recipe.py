@@ -105,7 +105,7 @@ def assert_close(ours, expected, **tolerance):
 
 @pytest.mark.parametrize(
     "parts, data, tower",
-    [pytest.param(2, 1, 1, marks=pytest.mark.slow), (4, 2, 1), (2, 2, 2)],
+    [*(pytest.param(*case, marks=pytest.mark.slow) for case in [(2, 1, 1), (4, 2, 1)]), (2, 2, 2)],
 )
 def test_accumulation_equals_the_large_batch(parts, data, tower):
     """Dropout masks included, which go with the place in the whole batch."""
@@ -119,6 +119,7 @@ def test_accumulation_equals_the_large_batch(parts, data, tower):
     assert min(layer["kernel"] for layer in moved.values()) > 1e-3
 
 
+@pytest.mark.slow
 def test_parts_have_statistics_of_their_own():
     """As groups have that are computed at once; or of groups within them."""
     groups = Run(statistics_group=4).steps(3)
@@ -297,6 +298,7 @@ def test_averages_of_what_is_frozen_keep_every_bit():
             assert np.array_equal(old, new) == (name in frozen), name
 
 
+@pytest.mark.slow
 def test_a_state_with_averages_is_restored_onto_another_mesh(tmp_path):
     """From one device onto four, every bit, and what four compute next is what one does."""
     fields = {"average": Average("polyak"), "statistics_group": 2}

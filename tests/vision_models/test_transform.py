@@ -38,7 +38,7 @@ def activations(name):
 # Network; side of the maps that reach fc6; the cell of them whose field lies inside a crop of
 # 224 pixels. The fields of all other cells reach over the crop's borders, where the crop has
 # zeros (padding) and the larger image its pixels: the scores of crops differ by that.
-CASES = [("alexnet", 6, 2), ("vgg_d", 7, 3)]
+CASES = [("alexnet", 6, 2), pytest.param("vgg_d", 7, 3, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("name, side, inside", CASES)

@@ -12,7 +12,10 @@ from vision_models.functional import variables
 from vision_models.weights import WeightsError
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet20", "lenet5", "cifar10_11pct"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("alexnet", marks=pytest.mark.slow), "resnet20", "lenet5", "cifar10_11pct"],
+)
 def test_safetensors_there_and_back(name, tmp_path):
     options = {"num_classes": 10}
     if name == "alexnet":
