@@ -477,4 +477,4 @@ def test_options_travel_as_json():
 )
 def test_wrong_options_are_named(name, options, message):
     with pytest.raises(ValueError, match=message):
-        vision_models.create(name, rngs=nnx.Rngs(0), **options)
+        nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
