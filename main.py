@@ -147,21 +147,21 @@ def tell_others(argv: list[str]) -> None:
         return
     if not values.distributed:
         return
-    import training
+    import devices
 
-    with contextlib.suppress(training.TrainingError, KeyboardInterrupt):
-        launch = training.launch_from(*(values[name].value for name in LAUNCH))
-        training.tell_of_failure(launch, USAGE_ERROR)
+    with contextlib.suppress(devices.DeviceError, KeyboardInterrupt):
+        launch = devices.launch_from(*(values[name].value for name in LAUNCH))
+        devices.tell_of_failure(launch, USAGE_ERROR)
 
 
 def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     """Like `run`; if it fails as one of several processes, those do not wait for this one."""
     if not values.distributed:
         return run(arguments, values)
-    import training
+    import devices
 
     try:
-        with training.ending_with_the_others():
+        with devices.ending_with_the_others():
             code = run(arguments, values)
     except KeyboardInterrupt:
         code = interrupted()
@@ -169,9 +169,9 @@ def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValue
         traceback.print_exc()
         code = FAILED
     if code in (DONE, STOPPED):
-        training.finish(code)
+        devices.finish(code)
     else:
-        training.leave(code)
+        devices.leave(code)
     return code
 
 
@@ -184,6 +184,7 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
 
     import jax
 
+    import devices
     import training
     from training import workdir as workdirs
 
@@ -194,9 +195,10 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
     )
     try:
         if values.distributed:
-            launch = training.launch_from(*(values[name].value for name in LAUNCH))
-            training.join_processes(launch, values.mode, plain(config), workdir)
-        training.check_platform()
+            launch = devices.launch_from(*(values[name].value for name in LAUNCH))
+            facts = training.facts_of_launch(values.mode, plain(config))
+            devices.join_processes(launch, facts, workdir)
+        devices.check_platform()
         workdirs.check_continuation(workdir, plain(config))
         begun = workdirs.has_checkpoint(workdir)
         if values.mode != "train" and not begun and not config.init_from:
@@ -210,9 +212,9 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
             print(training.export(config, workdir))
             return DONE
         return with_data(values.mode, config, workdir, begun)
-    except (ConfigError, training.TrainingError) as error:
+    except (ConfigError, devices.DeviceError, training.TrainingError) as error:
         return fail(error)
-    except training.RunError as error:
+    except (devices.LostProcessError, training.RunError) as error:
         return fail(error, FAILED)
     except jax.errors.JaxRuntimeError as error:
         if not str(error).startswith("RESOURCE_EXHAUSTED"):
@@ -229,9 +231,10 @@ def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
 
 def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
     """Training and evaluation; `begun` if the workdir holds a checkpoint."""
+    import devices
     import input_pipeline
     import training
-    from vision_models.xla import keep_compiled, keep_memory
+    from devices.xla import keep_compiled, keep_memory
 
     try:
         input_pipeline.check_fields(config.data)
@@ -253,7 +256,7 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
         initial = None
         if not begun:
             initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
-        training.agree_on_inputs(dataset.fingerprint, initial, begun)
+        devices.agree_on_inputs(training.facts_of_inputs(dataset.fingerprint, initial, begun))
         listed = workdir / f"images{process_suffix()}.jsonl"
         reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
         run_mode = {"train": train, "evaluate": evaluate}[mode]
@@ -309,6 +312,7 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     """Trains, going on from what the workdir holds."""
     import jax
 
+    import devices
     import training
     from training import workdir as workdirs
 
@@ -321,7 +325,7 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
     schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
     noise = steps("data.augment.colour_noise_until")
-    share = training.process_share(task.mesh)
+    share = devices.process_share(task.mesh)
     chief = jax.process_index() == 0
     with workdirs.locked(workdir) if chief else contextlib.nullcontext():
         inputs = training_inputs(config, dataset, reading, task, initial, noise, share)
@@ -394,10 +398,10 @@ def evaluate(
 
 def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task: Any) -> Any:
     """One pass over a split, in batches that the mesh divides."""
+    import devices
     import input_pipeline
-    import training
 
-    part, parts = training.process_share(task.mesh)
+    part, parts = devices.process_share(task.mesh)
     return input_pipeline.evaluation_stream(
         dataset,
         split,

@@ -8,7 +8,7 @@ normalisation, pools, convolutions in groups or of few maps, sums over maps. `ou
 `vision_models` computes, `xla` the same written the short way (windows, groups, JAX's own
 derivatives, XLA's default choices), and PyTorch's two sides are eager and compiled. All get
 channels-last maps in memory, and make the output and the gradients of the maps and of the
-parameters. Both of JAX's keep their memory between calls (`vision_models.xla.keep_memory`).
+parameters. Both of JAX's keep their memory between calls (`devices.xla.keep_memory`).
 """
 
 import dataclasses
@@ -111,9 +111,9 @@ def ours(case: Case) -> sides.Made:
     """As the networks compute it."""
     import jax.numpy as jnp
 
+    from devices.xla import compiler_options, keep_memory
     from vision_models import layers, pooling
     from vision_models.convolution import convolve
-    from vision_models.xla import compiler_options, keep_memory
 
     keep_memory()
     layer = LAYERS[case.name]
@@ -141,7 +141,7 @@ def plainly(case: Case) -> sides.Made:
     from flax import nnx
     from jax import lax
 
-    from vision_models.xla import keep_memory
+    from devices.xla import keep_memory
 
     keep_memory()
     layer = LAYERS[case.name]

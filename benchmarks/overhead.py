@@ -24,7 +24,7 @@ import numpy as np
 
 import training
 from benchmarks import report
-from training import mesh as meshes
+from devices import mesh as meshes
 from training.optimizer import Rate
 from training.recipe import Recipe
 from training.step import init_state, make_optimizer, make_train_step

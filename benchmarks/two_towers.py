@@ -64,8 +64,8 @@ def compiled(data: int, tower: int, batch: int) -> Program:
     import jax
     import numpy as np
 
-    from evaluation import parallel
-    from training import mesh as meshes
+    from devices import mesh as meshes
+    from devices.collectives import split
     from training.optimizer import Rate
     from training.recipe import Recipe
     from training.step import abstract_state, make_optimizer, make_train_step
@@ -78,7 +78,7 @@ def compiled(data: int, tower: int, batch: int) -> Program:
         SimpleNamespace(momentum=0.9, weight_decay=5e-4, decay_biases=True, groups={}), network
     )
     state = abstract_state(network, optimizer, recipe, mesh)
-    rows = jax.sharding.NamedSharding(mesh, parallel.split(mesh, "data"))
+    rows = jax.sharding.NamedSharding(mesh, split(mesh, "data"))
     images = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows)
         for name, array in workload.training_batch(case).items()

@@ -104,11 +104,11 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     """(one training step, a wait for all that were begun), on one device of each process."""
     import jax
 
-    from training import mesh as meshes
+    from devices import mesh as meshes
+    from devices.xla import keep_memory
     from training.optimizer import Rate
     from training.recipe import Recipe
     from training.step import init_state, make_optimizer, make_train_step
-    from vision_models.xla import keep_memory
 
     keep_memory()
     network = pure_network(case)
@@ -188,7 +188,7 @@ def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     import jax
     import jax.numpy as jnp
 
-    from vision_models.xla import compiler_options, keep_memory
+    from devices.xla import compiler_options, keep_memory
 
     keep_memory()
     network = pure_network(case)
@@ -267,7 +267,7 @@ def images_per_second(name: str, batch: int | None) -> tuple[float, int]:
     """(of the training step on this machine's first device, at which batch)."""
     import jax
 
-    from vision_models.xla import keep_memory
+    from devices.xla import keep_memory
 
     keep_memory()
     on_cpu = jax.default_backend() == "cpu"

@@ -10,8 +10,9 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
-from evaluation import inputs, metrics, parallel
-from vision_models.xla import compiler_options
+from devices import collectives
+from devices.xla import compiler_options
+from evaluation import inputs, metrics
 
 Totals = dict[str, Array]
 Step = Callable[[Any, Any, dict[str, Array], dict[str, Array]], Totals]
@@ -47,7 +48,7 @@ class Evaluator:
         ) -> Totals:
             log_p = self.log_probabilities(params, statistics, normalization, batch["image"])
             sums = metrics.totals(log_p, batch["label"], batch["mask"])
-            return parallel.total(sums, self.mesh, "data")
+            return collectives.total(sums, self.mesh, "data")
 
         replicated = PartitionSpec()
         sharded = jax.shard_map(
@@ -57,7 +58,7 @@ class Evaluator:
                 self.param_specs,
                 replicated,
                 replicated,
-                parallel.split(self.mesh, "data"),
+                collectives.split(self.mesh, "data"),
             ),
             out_specs=replicated,
         )

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 import vision_models
-from training import mesh as meshes
+from devices import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.initial import initial_weights

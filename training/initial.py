@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training import mesh as meshes
+from devices import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.classes import imagenet_classes, other_classes
 from training.errors import TrainingError

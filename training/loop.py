@@ -16,8 +16,8 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from devices import mesh as meshes
 from evaluation import evaluate, inputs, metrics
-from training import mesh as meshes
 from training import writers
 from training.checkpoints import Checkpoints
 from training.clock import Clock, peak_flops

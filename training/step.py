@@ -10,13 +10,14 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from evaluation import inputs, metrics, parallel
+from devices import collectives
+from devices.mesh import abstract_arrays, param_specs, shardings
+from devices.xla import compiler_options, options_to_run_once
+from evaluation import inputs, metrics
 from training import optimizer as optimizers
-from training.mesh import abstract_arrays, param_specs, shardings
 from training.recipe import Recipe
 from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
-from vision_models.xla import compiler_options, options_to_run_once
 
 # params; statistics, BatchNorm's; optimizer; step, the updates made (int32); skipped, how many
 # of them were left out; skipped_in_row, how many of the last; learning_rate, of the last;
@@ -146,7 +147,7 @@ def make_train_step(
         params: Any, statistics: Any, batch: Batch, normalization: inputs.Normalization, key: Array
     ) -> tuple[Any, Any, Any]:
         """Of the mean loss; the statistics after it, and what happened. On one device."""
-        places = parallel.rows(len(batch["label"]), mesh, "data")
+        places = collectives.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 
         def of_part(
@@ -180,21 +181,23 @@ def make_train_step(
             return grads, moves, sums
 
         # Each device's own gradients, summed over `data` once, after all parts.
-        own = parallel.own(params, mesh, "data")
+        own = collectives.own(params, mesh, "data")
         if recipe.parts == 1:
             grads, moves, sums = of_part(own, statistics, batch, keys)
         else:
-            like = parallel.own(statistics, mesh, "data") if recipe.statistics_group else statistics
+            like = (
+                collectives.own(statistics, mesh, "data") if recipe.statistics_group else statistics
+            )
             grads, moves, sums = _over_parts(
                 functools.partial(of_part, own, statistics),
                 recipe.parts,
                 (batch, keys),
-                (own, like, parallel.own(empty_interval(), mesh, "data")),
+                (own, like, collectives.own(empty_interval(), mesh, "data")),
             )
             moves = jax.tree.map(lambda move: move / recipe.parts, moves)
         grads = jax.tree.map(
             lambda grad, param, still: (
-                jnp.zeros_like(param) if still else parallel.total(grad, mesh, "data")
+                jnp.zeros_like(param) if still else collectives.total(grad, mesh, "data")
             ),
             grads,
             params,
@@ -203,20 +206,20 @@ def make_train_step(
         if recipe.statistics_group and data_axis is not None:
             moves = lax.pmean(moves, data_axis)
         after = jax.tree.map(jnp.add, statistics, moves)
-        return grads, after, parallel.total(sums, mesh, "data")
+        return grads, after, collectives.total(sums, mesh, "data")
 
     def all_finite(params: Any) -> Array:
         """Of all towers; on one device."""
         faults = {False: jnp.zeros(()), True: jnp.zeros(())}
         for param, split in zip(*map(jax.tree.leaves, (params, network.per_tower)), strict=True):
             faults[split] += jnp.any(~jnp.isfinite(param))
-        return faults[False] + parallel.total(faults[True], mesh, "tower") == 0
+        return faults[False] + collectives.total(faults[True], mesh, "tower") == 0
 
     replicated = PartitionSpec()
     sharded_gradients = jax.shard_map(
         gradients,
         mesh=mesh,
-        in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
+        in_specs=(specs, replicated, collectives.split(mesh, "data"), replicated, replicated),
         out_specs=(specs, replicated, replicated),
     )
     sharded_all_finite = jax.shard_map(
@@ -324,7 +327,7 @@ def make_pooling_step(
     dropout_key = jax.random.fold_in(jax.random.key(recipe.seed), 2)
 
     def pool(params: Any, statistics: Any, batch: Batch, normalization: Any, share: Array) -> Any:
-        places = parallel.rows(len(batch["label"]), mesh, "data")
+        places = collectives.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(dropout_key, places)
         images = inputs.training_input(
             batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
@@ -338,7 +341,7 @@ def make_pooling_step(
         jax.shard_map(
             pool,
             mesh=mesh,
-            in_specs=(specs, replicated, parallel.split(mesh, "data"), replicated, replicated),
+            in_specs=(specs, replicated, collectives.split(mesh, "data"), replicated, replicated),
             out_specs=replicated,
         ),
         compiler_options=compiler_options(),

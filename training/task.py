@@ -13,8 +13,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 import vision_models
+from devices import mesh as meshes
 from evaluation import Evaluator, evaluate, views
-from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.classes import check_classes, imagenet_classes
 from training.errors import RunError, TrainingError

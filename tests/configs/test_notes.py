@@ -7,12 +7,12 @@ import pytest
 import main
 import vision_models
 from configs import command_line, notes
+from devices.mesh import make_mesh
 from input_pipeline import normalization
 from input_pipeline.prepared import settings_of
 from tests.configs.test_configs import ALL, get_config
 from tests.configs.test_tiny_runs import Recorder
 from tests.conftest import ROOT
-from training.mesh import make_mesh
 from training.optimizer import Average
 from training.recipe import recipe_from_config
 from vision_models.functional import functional

@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 import vision_models
+from devices import mesh as meshes
 from evaluation import Evaluator, evaluate, inputs, views
 from input_pipeline import Reading, augment, open_dataset
 from input_pipeline.batches import evaluation_batches
-from training import mesh as meshes
 from vision_models.functional import functional
 
 RESIZE, CROP = 72, 64

@@ -8,8 +8,8 @@ from flax import nnx
 
 import vision_models
 from benchmarks.collectives import collectives
+from devices import mesh as meshes
 from training import TrainingError
-from training import mesh as meshes
 from training.optimizer import Rate
 from training.recipe import Recipe, check_batch_size
 from training.step import abstract_state, init_state, make_optimizer, make_train_step
@@ -318,43 +318,6 @@ def test_one_device_needs_no_collectives():
     _, mesh, step, state, mean = build((1, 1))
     batch = meshes.batch_placer(mesh)(batch_at(0))
     assert collectives(step.lower(state, batch, mean).compile().as_text(), 1) == []
-
-
-@pytest.mark.parametrize(
-    "towers, devices, asked, expected",
-    [
-        (2, 1, {}, (1, 1)),
-        (2, 2, {}, (1, 2)),
-        (2, 4, {}, (2, 2)),
-        (2, 3, {}, (3, 1)),
-        (2, 4, {"tower": 1}, (4, 1)),
-        (2, 4, {"data": 1}, (1, 2)),
-        (2, 4, {"data": 4}, (4, 1)),
-        (2, 4, {"data": 3}, (3, 1)),
-        (1, 4, {}, (4, 1)),
-    ],
-)
-def test_default_meshes(towers, devices, asked, expected):
-    mesh = meshes.make_mesh(towers, devices=jax.devices()[:devices], **asked)
-    assert (mesh.shape["data"], mesh.shape["tower"]) == expected
-
-
-@pytest.mark.parametrize(
-    "towers, asked, message",
-    [
-        (
-            2,
-            {"data": 3, "tower": 2},
-            r"needs 6 devices \(mesh.data=3 x mesh.tower=2\).*there are 4",
-        ),
-        (1, {"tower": 2}, "mesh.tower=2: a network of 1 tower cannot be split over 2"),
-        (2, {"tower": 0}, "mesh.tower=0"),
-        (2, {"data": 0}, "mesh.data=0"),
-    ],
-)
-def test_impossible_meshes_are_named(towers, asked, message):
-    with pytest.raises(TrainingError, match=message):
-        meshes.make_mesh(towers, **asked)
 
 
 def test_a_batch_that_does_not_divide_is_named():

@@ -11,8 +11,8 @@ from flax import nnx
 import vision_models
 from configs import alexnet, resnet
 from configs.common import to_steps
+from devices import mesh as meshes
 from training import TrainingError
-from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.initial import Initial, start_from
 from training.loop import schedule_from_config

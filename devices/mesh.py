@@ -10,15 +10,15 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from evaluation import parallel
-from training.errors import TrainingError
+from devices import collectives
+from devices.errors import DeviceError
 
 
 def check_platform() -> None:
     """Looks for the accelerators that JAX_PLATFORMS names, if it names any.
 
     Raises:
-      TrainingError: there are none.
+      DeviceError: there are none.
     """
     asked = jax.config.values["jax_platforms"]
     if asked in (None, "", "cpu"):
@@ -27,7 +27,7 @@ def check_platform() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where no plugin is installed
         reason = str(error).splitlines()[0].split(" (set JAX_PLATFORMS")[0] if str(error) else ""
-        raise TrainingError(
+        raise DeviceError(
             f"JAX_PLATFORMS={asked}: no such devices here{f' ({reason[:200]})' * bool(reason)}.\n"
             "Unset it to use what there is; accelerators need pip install -e '.[cuda]' or '.[tpu]'"
         ) from error
@@ -50,7 +50,7 @@ def make_mesh(
       devices: by default all devices of all processes.
 
     Raises:
-      TrainingError: more devices asked for than there are, or towers that cannot be
+      DeviceError: more devices asked for than there are, or towers that cannot be
         split so.
     """
     devices = jax.devices() if devices is None else devices
@@ -59,19 +59,19 @@ def make_mesh(
         fits = count % 2 == 0 if data is None else 2 * data <= count
         tower = 2 if towers == 2 and fits else 1
     if tower < 1 or towers % tower:
-        raise TrainingError(
+        raise DeviceError(
             f"mesh.tower={tower}: a network of {towers} tower{'s' * (towers > 1)} cannot be split "
             f"over {tower} devices; mesh.tower=1 keeps it whole"
         )
     if data is None:
         data = max(count // tower, 1)
     if data < 1 or data * tower > count:
-        raise TrainingError(
+        raise DeviceError(
             f"the mesh needs {data * tower} devices (mesh.data={data} x mesh.tower={tower}), but "
             f"there {'is' if count == 1 else 'are'} {count}; lower mesh.data or mesh.tower"
         )
     if jax.process_count() > 1 and data * tower < count:
-        raise TrainingError(
+        raise DeviceError(
             f"mesh.data={data} x mesh.tower={tower} leaves out some of the {count} devices of "
             f"{jax.process_count()} processes; several processes use all of theirs"
         )
@@ -90,13 +90,13 @@ def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
       process: by default this one.
 
     Raises:
-      TrainingError: its rows of the mesh are not a whole part of it.
+      DeviceError: its rows of the mesh are not a whole part of it.
     """
     process = jax.process_index() if process is None else process
     data = mesh.shape["data"]
     rows = [i for i, row in enumerate(mesh.devices) if any(d.process_index == process for d in row)]
     if not rows or data % len(rows) or rows != list(range(rows[0], rows[0] + len(rows))):
-        raise TrainingError(
+        raise DeviceError(
             f"mesh.data={data} x mesh.tower={mesh.shape['tower']}: process {process} holds rows "
             f"{rows} of the mesh, which is no equal part of it; choose another mesh"
         )
@@ -107,10 +107,10 @@ def param_specs(per_tower: Any, mesh: Mesh) -> Any:
     """Partition specs of parameters: their leading axis over `tower` where they have one per tower.
 
     Args:
-      per_tower: `PureNetwork.per_tower`.
+      per_tower: a tree like the parameters, True where one has a leading axis of towers.
       mesh: with an axis of size 1 nothing is split.
     """
-    split = parallel.split(mesh, "tower")
+    split = collectives.split(mesh, "tower")
     return jax.tree.map(lambda leaf: split if leaf else PartitionSpec(), per_tower)
 
 

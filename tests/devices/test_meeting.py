@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from devices import DeviceError, LostProcessError, agreement, launch_from, meeting
+from devices.meeting import Meeting
 from tests.runs import free_port
-from training import RunError, TrainingError, agreement, launch_from, meeting
-from training.meeting import Meeting
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def together(work, *numbers, patience=30):
         try:
             others.gather(patience)
             return work(others)
-        except (TrainingError, RunError) as error:
+        except (DeviceError, LostProcessError) as error:
             return error
 
     with ThreadPoolExecutor(len(numbers)) as pool:
@@ -74,13 +74,13 @@ def test_a_launch_of_one():
 
 def test_numbers_of_processes_that_differ():
     for error in together(lambda _: None, (0, 2), (1, 3)):
-        assert isinstance(error, TrainingError)
+        assert isinstance(error, DeviceError)
         assert "num_processes: 2 at process 0, 3 at process 1" in str(error)
 
 
 def test_the_same_number_twice():
     for error in together(lambda _: None, (0, 3), (1, 3), (1, 3)):
-        assert isinstance(error, TrainingError)
+        assert isinstance(error, DeviceError)
         assert "two processes came as process 1, from 127.0.0.1 and 127.0.0.1" in str(error)
 
 
@@ -95,14 +95,14 @@ def test_two_processes_0():
 def test_a_process_that_never_comes(capsys, monkeypatch):
     monkeypatch.setattr(meeting, "_QUIET", 0)
     for error in together(lambda _: None, (0, 4), (2, 4), patience=3):
-        assert isinstance(error, RunError)
+        assert isinstance(error, LostProcessError)
         assert "processes 1, 3 of 4 did not come within 3 s" in str(error)
     assert "waiting for processes 1, 3 of 4" in capsys.readouterr().out
 
 
 def test_process_0_never_comes():
     (error,) = together(lambda _: None, (1, 2), patience=1)
-    assert isinstance(error, RunError)
+    assert isinstance(error, LostProcessError)
     assert "no process 0 answers there" in str(error)
 
 
@@ -122,7 +122,7 @@ def test_another_program_answers(greets):
 
         served = pool.submit(serve)
         others = Meeting(f"127.0.0.1:{server.getsockname()[1]}", 2, 1, Lost())
-        with pytest.raises(TrainingError, match="what answers there is no process 0"):
+        with pytest.raises(DeviceError, match="what answers there is no process 0"):
             others.gather(30)
         ended.set()
         served.result()
@@ -154,9 +154,9 @@ def test_a_process_that_failed_before_it_came():
         pair = [Meeting(address, 2, own, Lost()) for own in range(2)]
         with ThreadPoolExecutor(2) as pool:
             telling = pool.submit(pair[failed].gather, 30, 2)
-            with pytest.raises(RunError, match=f"process {failed} has ended with code 2"):
+            with pytest.raises(LostProcessError, match=f"process {failed} has ended with code 2"):
                 pair[1 - failed].gather(30)
-            with pytest.raises(RunError):
+            with pytest.raises(LostProcessError):
                 telling.result()
 
 
@@ -291,7 +291,7 @@ def no_cluster(monkeypatch):
 
 @pytest.mark.parametrize("given, said", LAUNCHES.values(), ids=LAUNCHES)
 def test_a_launch_that_cannot_be(no_cluster, given, said):
-    with pytest.raises(TrainingError) as raised:
+    with pytest.raises(DeviceError) as raised:
         launch_from(*given)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -301,7 +301,7 @@ def test_a_launch_by_variables(no_cluster, monkeypatch):
     """A flag counts before its variable; half of them are not enough, and are named."""
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "[::1]:9911")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
-    with pytest.raises(TrainingError, match=r"JAX_PROCESS_ID is missing .*JAX_NUM_PROCESSES=4"):
+    with pytest.raises(DeviceError, match=r"JAX_PROCESS_ID is missing .*JAX_NUM_PROCESSES=4"):
         launch_from(None, None, None)
     monkeypatch.setenv("JAX_PROCESS_ID", "3")
     launch = launch_from(None, None, 2)
@@ -313,7 +313,7 @@ def test_a_launch_by_variables(no_cluster, monkeypatch):
         ("JAX_NUM_PROCESSES", "two"),
         ("JAX_LOCAL_DEVICE_IDS", "0,x"),
     ):
-        with monkeypatch.context() as one, pytest.raises(TrainingError, match=f"{name}={value}"):
+        with monkeypatch.context() as one, pytest.raises(DeviceError, match=f"{name}={value}"):
             one.setenv(name, value)
             launch_from(None, None, None)
 

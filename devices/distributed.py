@@ -8,17 +8,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax._src import clusters
 
-from training import agreement
-from training.errors import RunError, TrainingError
-from training.initial import Initial
-from training.meeting import Meeting, split_address
+from devices import agreement
+from devices.errors import DeviceError, LostProcessError
+from devices.meeting import Meeting, split_address
 
 # Seconds for all processes to come: of people who start them one by one, and of a cluster that
 # starts machines for them.
@@ -72,7 +71,7 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
       own: number of this process, from 0.
 
     Raises:
-      TrainingError: something is missing or out of range; the message names the flag or the
+      DeviceError: something is missing or out of range; the message names the flag or the
         variable.
     """
     named, given = list(_FLAGS), list[Any]((address, count, own))
@@ -81,10 +80,10 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
         if given[i] is None and text is not None:
             named[i], given[i] = variable, text
             if i > 0 and not (text.isascii() and text.isdigit()):
-                raise TrainingError(f"{variable}={text}: a number is needed")
+                raise DeviceError(f"{variable}={text}: a number is needed")
     devices, by_hand = os.environ.get("JAX_LOCAL_DEVICE_IDS"), given[0] is not None
     if devices and not all(number.strip().isdigit() for number in devices.split(",")):
-        raise TrainingError(f"JAX_LOCAL_DEVICE_IDS={devices}: numbers are needed, such as 0,1")
+        raise DeviceError(f"JAX_LOCAL_DEVICE_IDS={devices}: numbers are needed, such as 0,1")
     found: list[Any]
     try:
         *found, local = clusters.ClusterEnv.auto_detect_unset_distributed_params(
@@ -96,13 +95,13 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
             _BY_CLUSTER,
         )
     except (ValueError, RuntimeError, LookupError) as error:
-        raise TrainingError(
+        raise DeviceError(
             f"--distributed: the cluster does not tell ({error}); give {', '.join(_FLAGS)}"
         ) from error
     missing = [i for i in range(3) if found[i] is None]
     if missing:
         told = [f"{named[i]}={given[i]}" for i in range(3) if given[i] is not None]
-        raise TrainingError(
+        raise DeviceError(
             f"--distributed: {', '.join(_FLAGS[i] for i in missing)} or the variable"
             f"{'s' * (len(missing) > 1)} {', '.join(_VARIABLES[i] for i in missing)} "
             f"{'are' if len(missing) > 1 else 'is'} missing where the cluster does not tell"
@@ -111,13 +110,13 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
     try:
         split_address(found[0])
     except ValueError as error:
-        raise TrainingError(
+        raise DeviceError(
             f"{named[0]}={found[0]}: {error}; host:port of process 0 is needed, such as host0:9911"
         ) from error
     if found[1] < 1:
-        raise TrainingError(f"{named[1]}={found[1]}: at least 1 is needed")
+        raise DeviceError(f"{named[1]}={found[1]}: at least 1 is needed")
     if not 0 <= found[2] < found[1]:
-        raise TrainingError(
+        raise DeviceError(
             f"{named[2]}={found[2]}: of {found[1]} processes ({named[1]}) the numbers are 0 to "
             f"{found[1] - 1}"
         )
@@ -125,25 +124,24 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
     return Launch(address, count, own, local, _BY_HAND if by_hand else _BY_CLUSTER)
 
 
-def join_processes(launch: Launch, mode: str, config: Mapping[str, Any], workdir: Path) -> None:
+def join_processes(launch: Launch, facts: dict[str, Any], workdir: Path) -> None:
     """Joins the processes of a launch, if all were started for the same run.
 
     Before anything else touches a device, and before anything is written.
 
     Args:
       launch: from `launch_from`.
-      mode: of main.
-      config: resolved, as plain nested dicts.
+      facts: what must be the same in all, by what it is called on the screen.
       workdir: of the run.
 
     Raises:
-      TrainingError: they do not agree or do not share the workdir.
-      RunError: one has not come, or has failed meanwhile.
+      DeviceError: they do not agree or do not share the workdir.
+      LostProcessError: one has not come, or has failed meanwhile.
     """
     global _meeting
     _meeting = Meeting(launch.address, launch.count, launch.own, _when_lost)
     _meeting.gather(launch.patience)
-    agreement.agree(_meeting, "launch", agreement.facts_of_launch(mode, config))
+    agreement.agree(_meeting, "launch", facts)
     agreement.prove_shared(_meeting, workdir)
     _end_instead_of_aborting()
     # JAX's own way of noticing SIGTERM would take the signal before the loop looks for it.
@@ -159,22 +157,19 @@ def join_processes(launch: Launch, mode: str, config: Mapping[str, Any], workdir
             shutdown_timeout_seconds=_JAX_ENDS,
         )
     except (ValueError, RuntimeError) as error:
-        raise RunError(f"--distributed: {str(error).splitlines()[0]}") from error
+        raise LostProcessError(f"--distributed: {str(error).splitlines()[0]}") from error
 
 
-def agree_on_inputs(fingerprint: str, initial: Initial | None, begun: bool) -> None:
+def agree_on_inputs(facts: dict[str, Any]) -> None:
     """Goes on if all processes have the same data and weights; alone, at once.
 
     Args:
-      fingerprint: of the dataset.
-      initial: weights to start from.
-      begun: the workdir holds a checkpoint.
+      facts: as in `join_processes`.
 
     Raises:
-      TrainingError: they have not; every process names what differs.
+      DeviceError: they have not; every process names what differs.
     """
     if _meeting is not None:
-        facts = agreement.facts_of_inputs(fingerprint, initial, begun)
         agreement.agree(_meeting, "inputs", facts)
 
 
@@ -186,7 +181,7 @@ def tell_of_failure(launch: Launch, code: int) -> None:
     global _meeting
     _silence()
     _meeting = Meeting(launch.address, launch.count, launch.own, lambda _: None)
-    with contextlib.suppress(TrainingError, RunError):
+    with contextlib.suppress(DeviceError, LostProcessError):
         _meeting.gather(2 * _LINGER, ended=code)
     if launch.count > 1:
         _meeting.linger(2 * _LINGER)

@@ -7,7 +7,8 @@ import pytest
 
 import main
 from configs import command_line
-from training import agreement
+from devices import agreement
+from training import facts as run_facts
 from training.initial import Initial
 
 
@@ -16,7 +17,7 @@ def facts(*overrides, mode="train", config="configs/alexnet.py:digits"):
         ["main.py", f"--config={config}", *(f"--config.{o}" for o in overrides)],
         main.define_flags(),
     )
-    return agreement.facts_of_launch(mode, main.plain(arguments.config))
+    return run_facts.facts_of_launch(mode, main.plain(arguments.config))
 
 
 def said(first, second):
@@ -83,25 +84,19 @@ def test_what_is_no_field_is_compared_too():
     assert said(here, without) == ["seed"]
 
 
-def test_values_are_shown_with_their_processes():
-    brought = [{"seed": 0}, {"seed": 1}, {"seed": 0}, {"seed": 1}, {"seed": None}]
-    (line,) = agreement.differences(brought, own=1)
-    assert line == "seed: 1 here, 0 at processes 0, 2, None at process 4"
-
-
 def test_the_digest_of_the_code(tmp_path):
     """Every module that makes a run is in it; strange files are not."""
     for room in ("training", "configs"):
         (tmp_path / room).mkdir()
     (tmp_path / "training" / "loop.py").write_text("a = 1")
-    before = agreement.code_digest(tmp_path)
+    before = run_facts.code_digest(tmp_path)
     (tmp_path / "training" / ".DS_Store").write_text("?")
     (tmp_path / "notes.py").write_text("")
-    assert agreement.code_digest(tmp_path) == before
+    assert run_facts.code_digest(tmp_path) == before
     (tmp_path / "configs" / "own.py").write_text("")
-    added = agreement.code_digest(tmp_path)
+    added = run_facts.code_digest(tmp_path)
     (tmp_path / "training" / "loop.py").write_text("a = 2")
-    assert len({before, added, agreement.code_digest(tmp_path)}) == 3
+    assert len({before, added, run_facts.code_digest(tmp_path)}) == 3
 
 
 def weights(value=1.0, mean=None, name="kernel"):
@@ -112,14 +107,14 @@ def weights(value=1.0, mean=None, name="kernel"):
 
 def test_other_weights_and_data_are_told_apart():
     """By their values, not by the file's name."""
-    same = agreement.facts_of_inputs("ab", weights(), False)
-    assert said(same, agreement.facts_of_inputs("ab", weights(), False)) == []
+    same = run_facts.facts_of_inputs("ab", weights(), False)
+    assert said(same, run_facts.facts_of_inputs("ab", weights(), False)) == []
     of_weights = ["the weights of init_from"]
     for other in (weights(np.nextafter(1, 2, dtype=np.float32)), weights(mean=1), None):
-        assert said(same, agreement.facts_of_inputs("ab", other, False)) == of_weights
-    assert said(same, agreement.facts_of_inputs("ab", weights(name="scale"), False)) == of_weights
+        assert said(same, run_facts.facts_of_inputs("ab", other, False)) == of_weights
+    assert said(same, run_facts.facts_of_inputs("ab", weights(name="scale"), False)) == of_weights
     of_data = ["the dataset's files, labels or splits"]
-    assert said(same, agreement.facts_of_inputs("cd", weights(), False)) == of_data
-    assert said(same, agreement.facts_of_inputs("ab", weights(), True)) == [
+    assert said(same, run_facts.facts_of_inputs("cd", weights(), False)) == of_data
+    assert said(same, run_facts.facts_of_inputs("ab", weights(), True)) == [
         "a checkpoint in --workdir"
     ]

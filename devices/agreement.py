@@ -1,93 +1,20 @@
-"""What the processes of a run must have in common, compared before anything is computed."""
+"""What the processes of a launch must have in common, compared before anything is computed."""
 
 import contextlib
-import hashlib
 import json
 import secrets
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
+from devices.errors import DeviceError
+from devices.meeting import Meeting, processes
 
-from training.errors import TrainingError
-from training.initial import Initial
-from training.meeting import Meeting, processes
-from training.workdir import flatten, is_directory, package_versions
-
-# Fields that each host may have its own of: where things lie and how many threads read them.
-# What lies there is compared, by the dataset's fingerprint and by a digest of the weights.
-_OF_THE_HOST = ("data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "init_from")
-# Of JAX: what changes the numbers of a program.
-_SETTINGS = (
-    "jax_enable_x64",
-    "jax_default_matmul_precision",
-    "jax_default_prng_impl",
-    "jax_threefry_partitionable",
-    "jax_platforms",
-)
-_ROOMS = ("configs", "evaluation", "input_pipeline", "training", "vision_models")
-_FILES = ("main.py", "process.py")
 # Differences that are spelled out, and characters of a value.
 _SHOWN, _WIDTH = 5, 60
 # Seconds in which a file written by one host must be seen by all; NFS remembers for some what
 # was not there.
 _SEEN_WITHIN = 15
-
-
-def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known before data or devices are touched, by what it is called on the screen.
-
-    Args:
-      mode: of main.
-      config: resolved, as plain nested dicts.
-    """
-    facts: dict[str, Any] = {"--mode": mode}
-    facts |= {k: v for k, v in flatten(config).items() if k not in _OF_THE_HOST}
-    facts |= {f"version of {k}": v for k, v in package_versions().items()}
-    facts |= {name.upper(): jax.config.values.get(name) for name in _SETTINGS}
-    # The files, and not git's word: a copy without git, or other documents, make no other run.
-    facts["our code"] = code_digest(Path(__file__).parent.parent)
-    return facts
-
-
-def facts_of_inputs(fingerprint: str, initial: Initial | None, begun: bool) -> dict[str, Any]:
-    """What is known once data and weights have been opened.
-
-    Args:
-      fingerprint: of the dataset.
-      initial: weights to start from.
-      begun: the workdir holds a checkpoint.
-    """
-    return {
-        "the dataset's files, labels or splits": fingerprint[:12],
-        "the weights of init_from": None if initial is None else weights_digest(initial),
-        "a checkpoint in --workdir": begun,
-    }
-
-
-def code_digest(root: Path) -> str:
-    """Of the Python files that make a run, by name and content."""
-    files = [p for room in _ROOMS for p in (root / room).rglob("*.py")]
-    files += [root / name for name in _FILES]
-    digest = hashlib.sha256()
-    for path in sorted(p for p in files if p.is_file()):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
-
-
-def weights_digest(initial: Initial) -> str:
-    """Of every tensor and of the normalisation that goes with them."""
-    digest = hashlib.sha256()
-    arrays = (initial.params, initial.statistics, initial.normalization)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:12]
 
 
 def differences(brought: list[dict[str, Any]], own: int) -> list[str]:
@@ -121,12 +48,12 @@ def agree(meeting: Meeting, name: str, facts: dict[str, Any]) -> None:
     """Goes on if all processes bring the same facts to this exchange.
 
     Raises:
-      TrainingError: they do not; every process raises it, and names what differs.
+      DeviceError: they do not; every process raises it, and names what differs.
     """
     found = differences(meeting.exchange(name, facts), meeting.own)
     if found:
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise TrainingError(
+        raise DeviceError(
             f"the {meeting.count} processes do not agree: {'; '.join(found[:_SHOWN])}{more}. Start "
             "all of them with the same command, code and data"
         )
@@ -139,12 +66,12 @@ def prove_shared(meeting: Meeting, workdir: Path) -> None:
     directory above; it is removed. Names of the workdir may differ from host to host.
 
     Raises:
-      TrainingError: it is not shared, or cannot be written; in every process.
+      DeviceError: it is not shared, or cannot be written; in every process.
     """
     whole = workdir.absolute()
     token: dict[str, Any] = {}
     if meeting.own == 0:
-        place = next(p for p in (whole, *whole.parents) if is_directory(p))
+        place = next(p for p in (whole, *whole.parents) if p.is_dir())
         written = place / f".shared-by-all-{secrets.token_hex(8)}"
         # Relative to a directory that is there, the workdir must have one name.
         token = {"name": written.name, "below": whole.relative_to(place).parts}
@@ -155,7 +82,7 @@ def prove_shared(meeting: Meeting, workdir: Path) -> None:
     try:
         token = meeting.exchange("token", token)[0]
         if "fault" in token:
-            raise TrainingError(f"--workdir={workdir}: cannot be written ({token['fault']})")
+            raise DeviceError(f"--workdir={workdir}: cannot be written ({token['fault']})")
         upper, below = _split(whole, len(token["below"]))
         seen = below == token["below"] and _appears(upper / token["name"], token["name"])
         reports = meeting.exchange("token seen", {"seen": seen, "workdir": str(workdir)})
@@ -167,7 +94,7 @@ def prove_shared(meeting: Meeting, workdir: Path) -> None:
     if blind:
         here, there = reports[0]["workdir"], reports[blind[0]]["workdir"]
         also = f" at process 0, {there} at process {blind[0]}" if there != here else ""
-        raise TrainingError(
+        raise DeviceError(
             f"--workdir={here}{also}: not one directory that all processes share; "
             f"{processes(blind)} did not see there what process 0 wrote. Name a directory on a "
             "file system that all hosts have"

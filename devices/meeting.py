@@ -22,8 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from training.errors import RunError, TrainingError
-from training.writers import say
+from devices.errors import DeviceError, LostProcessError
 
 # Seconds without a sign of life after which a process counts as lost, and between two signs.
 SILENCE, _SIGN = 40, 5
@@ -62,8 +61,8 @@ class Meeting:
           ended: exit code of a process that has failed already, and comes to say so.
 
         Raises:
-          TrainingError: numbers do not fit, or the address is another program's.
-          RunError: nobody answers, somebody has not come, or has failed.
+          DeviceError: numbers do not fit, or the address is another program's.
+          LostProcessError: nobody answers, somebody has not come, or has failed.
         """
         deadline = time.monotonic() + patience
         if self.own == 0:
@@ -106,13 +105,15 @@ class Meeting:
             except OSError:
                 line = ""
             if not line:
-                raise RunError("lost the others (process 0 is gone)")
+                raise LostProcessError("lost the others (process 0 is gone)")
             message = json.loads(line) if line.strip() else {}
             if "fault" in message:
-                kind = RunError if message["failed"] else TrainingError
+                kind = LostProcessError if message["failed"] else DeviceError
                 raise kind(message["fault"])
             if "waiting_for" in message:
-                say(f"waiting for {processes(message['waiting_for'])} of {self.count}")
+                print(
+                    f"waiting for {processes(message['waiting_for'])} of {self.count}", flush=True
+                )
             if "met" in message:
                 return
 
@@ -294,7 +295,7 @@ def _listen(address: str) -> socket.socket:
         try:
             host, port = split_address(chosen)
         except ValueError as error:
-            raise TrainingError(f"JAX_COORDINATOR_BIND_ADDRESS={chosen}: {error}") from error
+            raise DeviceError(f"JAX_COORDINATOR_BIND_ADDRESS={chosen}: {error}") from error
     both = host in ("", "::") and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
     deadline = time.monotonic() + _LEAVING
@@ -308,7 +309,7 @@ def _listen(address: str) -> socket.socket:
             if time.monotonic() > deadline:
                 number = error.errno or 0  # that of a name that is not known is negative
                 reason = os.strerror(number) if number > 0 else error.strerror
-                raise TrainingError(
+                raise DeviceError(
                     f"--coordinator_address={address}: process 0 cannot listen there "
                     f"({reason}). Is there another process 0, or another "
                     "program? Choose another port"
@@ -340,20 +341,20 @@ def _connect(address: str, own: int, deadline: float) -> tuple[socket.socket, An
         now = time.monotonic()
         strange_since = (strange_since or now) if strange else None
         if strange_since and now > strange_since + _LEAVING:
-            raise TrainingError(
+            raise DeviceError(
                 f"--coordinator_address={address}: what answers there is no process 0 that waits "
                 "for others; another run, or another program? Choose another port"
             )
         if now > deadline:
             who = "this machine does not answer" if own == 0 else "no process 0 answers"
-            raise RunError(
+            raise LostProcessError(
                 f"--coordinator_address={address}: {who} there"
                 + (f" ({reason})" if reason else "")
                 + ". Is that the host of process 0, and was it started?"
             )
         if now > waits_since + _QUIET and not said:
             said = True
-            say(f"waiting for process 0 at {address}")
+            print(f"waiting for process 0 at {address}", flush=True)
         time.sleep(0.3)
 
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from devices.xla import compiler_options, options_to_run_once
 from tests.conftest import ROOT
-from vision_models.xla import compiler_options, options_to_run_once
 
 # Page faults of a call that needs 64 MiB for a while. Now and then a small array that came to lie
 # in the midst of the memory for it makes a call take new memory, less and less often.
@@ -15,7 +15,7 @@ FAULTS = """
 import ctypes, resource, sys
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KiB
 import jax, jax.numpy as jnp
-from vision_models.xla import keep_memory
+from devices.xla import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 work = jax.jit(lambda x: x @ x.T @ x)
