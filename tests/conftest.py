@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -24,6 +25,13 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What nohup, or a shell that runs this in the background, has the tests ignore, the processes that
+# they start would ignore as well.
+_HEARD = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+for _name, _handler in _HEARD.items():
+    if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), _handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 functional_torch = torch.nn.functional
+save_file = pytest.importorskip("safetensors.torch").save_file  # imports torch
 RESNET = {"pool1_padded": True}
 V15 = {"stride_in": "3x3", "pool1_padded": True}
 

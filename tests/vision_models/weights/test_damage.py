@@ -12,13 +12,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
 from tests.vision_models.weights.making import (
     assert_same,
     caffemodel,
     field,
     resnet20,
+    save_file,
     torch,
     varint,
 )

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
 from tests.vision_models.weights.making import (
     RESNET,
     assert_same,
     caffemodel,
     resnet20,
+    save_file,
     saved,
     torch,
     torch_network,
