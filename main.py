@@ -4,10 +4,12 @@
     python main.py --config=configs/alexnet.py --config.data.dir=DIR
     python main.py --config=configs/alexnet.py --config.data.dir=DIR --mode=evaluate
     python main.py --config=configs/vgg.py:d --mode=summary
+    python main.py --mode=predict --run=runs/alexnet --images=photo.jpg
 
 Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of
 the network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the
-dataset at the config's size in --config.data.prepared_dir, quick to read from then on.
+dataset at the config's size in --config.data.prepared_dir, quick to read from then on; predict,
+five guesses for each of --images by the network of --run, a workdir or a file of weights.
 
 Any field of a config is overridden by --config.field=value, for example
 --config.model.dropout=0 or --config.total_epochs=30.
@@ -27,33 +29,39 @@ if __name__ == "__main__":  # before anything that takes time is imported
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
-import json
 import sys
 import traceback
-from pathlib import Path
-from typing import Any
 
 from absl import flags
 
+import modes
 from configs import command_line, notes
-from configs.common import ConfigError, expand_paths, expanded, to_steps
+from configs.common import ConfigError, expand_paths, expanded
 
 # JAX, TensorFlow and the packages that need them are imported where they are used:
 # --help and a misspelt override answer at once.
 
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
-MODES = ("train", "evaluate", "summary", "export", "prepare_data")
+MODES = ("train", "evaluate", "summary", "export", "prepare_data", "predict")
+TEXTS = {
+    "workdir": "Where the run lives; by default runs/<config>...",
+    "run": "With --mode=predict: the workdir of a run, or a file of weights.",
+    "images": "With --mode=predict: files and directories, with commas between them.",
+    "network": "With --mode=predict: the network of a weights file that does not say it.",
+    "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
+    "out": "With --mode=predict: where predictions.jsonl goes; by default the current directory.",
+    "coordinator_address": "host:port of process 0.",
+}
+PATHS = ("workdir", "run", "out")
 
 
 def define_flags() -> flags.FlagValues:
     """The flags besides --config and its overrides."""
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "workdir", None, "Where the run lives; by default runs/<config>...", flag_values=values
-    )
+    for name, said in TEXTS.items():
+        flags.DEFINE_string(name, None, said, flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
-    flags.DEFINE_string("coordinator_address", None, "host:port of process 0.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process.", flag_values=values)
     return values
@@ -68,49 +76,46 @@ def main(argv: list[str]) -> int:
         print(values.get_help())
         return DONE
     try:
-        arguments = command_line.parse(argv, values)
-        command_line.check(arguments)
-        expand_paths(arguments.config)
-        values.workdir = values.workdir and expanded("--workdir", values.workdir)
+        arguments = command_line.parse(argv, values, without_config=("predict",))
+        for name in PATHS:
+            if values[name].value:
+                values[name].value = expanded(f"--{name}", str(values[name].value))
         check_launch(values)
-        resolve_network(arguments)
+        if arguments is not None:
+            command_line.check(arguments)
+            expand_paths(arguments.config)
+            resolve(arguments)
     except ConfigError as error:
         fail(error)
         tell_others(argv)
         return USAGE_ERROR
-    if not values.process_id:
-        for line in remarks(arguments, values.mode):
-            print(f"note: {line}", file=sys.stderr)
+    if arguments is not None and not values.process_id:
+        config, written = arguments.config.to_dict(), arguments.written.to_dict()
+        for note in notes.remarks(config, written, values.mode, arguments.overrides):
+            print(f"note: {note}", file=sys.stderr)
     try:
         return run_with_others(arguments, values)
     except KeyboardInterrupt:
         return interrupted()
 
 
-def resolve_network(arguments: command_line.CommandLine) -> None:
-    """Makes the options of the config's network those that its name stands for.
+def resolve(arguments: command_line.CommandLine) -> None:
+    """Gives the config's network the options that its name stands for, and looks at names.
 
     Raises:
-      ConfigError: a name or an option that contradicts it.
+      ConfigError: a name, or an option that contradicts it.
     """
+    import evaluation
     import training
 
     model = arguments.config.model.to_dict()
     try:
+        evaluation.check_protocol(arguments.config.evaluation.protocol)
         fields = training.model_fields(model, arguments.overrides, arguments.written.model.name)
-    except training.TrainingError as error:
+    except (training.TrainingError, evaluation.EvaluationError) as error:
         raise ConfigError(str(error)) from error
     if arguments.renamed:
         command_line.set_model(arguments.config, fields)
-
-
-def remarks(arguments: command_line.CommandLine, mode: str) -> list[str]:
-    """What a person who wrote this command line may not expect, a line each."""
-    config, written = arguments.config.to_dict(), arguments.written.to_dict()
-    return [
-        *notes.not_scaled(config, written, arguments.overrides),
-        *notes.without_effect(config, mode, arguments.overrides),
-    ]
 
 
 def interrupted() -> int:
@@ -133,7 +138,7 @@ def check_launch(values: flags.FlagValues) -> None:
             f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
             "--distributed, or leave it out"
         )
-    if values.distributed and values.mode in ("summary", "prepare_data"):
+    if values.distributed and values.mode in ("summary", "prepare_data", "predict"):
         raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
 
 
@@ -154,7 +159,7 @@ def tell_others(argv: list[str]) -> None:
         devices.tell_of_failure(launch, USAGE_ERROR)
 
 
-def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
+def run_with_others(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
     """Like `run`; if it fails as one of several processes, those do not wait for this one."""
     if not values.distributed:
         return run(arguments, values)
@@ -175,297 +180,21 @@ def run_with_others(arguments: command_line.CommandLine, values: flags.FlagValue
     return code
 
 
-def run(arguments: command_line.CommandLine, values: flags.FlagValues) -> int:
-    """Opens the data, builds the network and dispatches to the mode."""
-    if values.mode == "summary":
-        return summary(arguments.config)
-    if values.mode == "prepare_data":
-        return prepare_data(arguments.config)
-
-    import jax
-
-    import devices
-    import training
-    from training import workdir as workdirs
-
-    config = arguments.config
-    workdir = Path(
-        values.workdir
-        or workdirs.default_workdir(arguments.name, arguments.variant, arguments.overrides)
-    )
+def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
+    """Runs the mode; an error that says how the process ends does so in words."""
     try:
-        if values.distributed:
-            launch = devices.launch_from(*(values[name].value for name in LAUNCH))
-            facts = training.facts_of_launch(values.mode, plain(config))
-            devices.join_processes(launch, facts, workdir)
-        devices.check_platform()
-        workdirs.check_continuation(workdir, plain(config))
-        begun = workdirs.has_checkpoint(workdir)
-        if values.mode != "train" and not begun and not config.init_from:
-            raise training.TrainingError(
-                f"{workdir}: no checkpoint to {values.mode}; train first, name the run with "
-                "--workdir, or weights with --config.init_from"
-            )
-        if begun and config.init_from:
-            print(f"{workdir} holds a checkpoint: it counts, and not {config.init_from}")
-        if values.mode == "export":
-            print(training.export(config, workdir))
-            return DONE
-        return with_data(values.mode, config, workdir, begun)
-    except (ConfigError, devices.DeviceError, training.TrainingError) as error:
-        return fail(error)
-    except (devices.LostProcessError, training.RunError) as error:
-        return fail(error, FAILED)
-    except jax.errors.JaxRuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if values.mode == "predict":
+            return modes.predict(values, arguments and arguments.config)
+        assert arguments is not None, "every other mode has a config"
+        if values.mode in ("summary", "prepare_data"):
+            return getattr(modes, values.mode)(arguments.config)
+        return modes.in_workdir(arguments, values)
+    except Exception as error:
+        error = modes.out_of_memory(error) or error
+        code = getattr(error, "exit_code", None)
+        if code is None:
             raise
-        return fail(
-            training.RunError(
-                f"the device's memory is full ({str(error).splitlines()[0][:200]}); choose a "
-                "smaller --config.batch_size, compute it in parts (--config.gradient_accumulation"
-                "=4), or use more devices"
-            ),
-            FAILED,
-        )
-
-
-def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
-    """Training and evaluation; `begun` if the workdir holds a checkpoint."""
-    import devices
-    import input_pipeline
-    import training
-    from devices.xla import keep_compiled, keep_memory
-
-    try:
-        input_pipeline.check_fields(config.data)
-        keep_compiled(cache_dir(config) / "compiled")
-        only = None
-        if mode == "evaluate":
-            only = config.evaluation.split or input_pipeline.REPORTED
-        dataset = input_pipeline.open_data(
-            config.data,
-            cache_dir(config),
-            only=only,
-            class_names=training.known_classes(config, workdir, begun),
-        )
-        if mode == "train":
-            for split in ("train", "validation"):
-                dataset.examples(split)
-        keep_memory()
-        task = training.prepare(config, len(dataset.class_names))
-        initial = None
-        if not begun:
-            initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
-        devices.agree_on_inputs(training.facts_of_inputs(dataset.fingerprint, initial, begun))
-        listed = workdir / f"images{process_suffix()}.jsonl"
-        reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
-        run_mode = {"train": train, "evaluate": evaluate}[mode]
-        return run_mode(config, workdir, dataset, reading, task, initial)
-    except input_pipeline.DataError as error:
-        return fail(error)
-
-
-def summary(config: Any) -> int:
-    """Prints the layers of a config's network; needs no data and allocates no weights."""
-    import training
-
-    try:
-        print(training.summary(config))
-    except training.TrainingError as error:
-        return fail(error)
-    return DONE
-
-
-def prepare_data(config: Any) -> int:
-    """Writes the dataset at the config's size; stopped, it goes on when it is called again."""
-    import signal
-
-    import input_pipeline
-
-    noted = []
-
-    def stop(number: int, frame: Any) -> None:
-        # Noted as well: libraries lose an exception that is raised inside their callbacks.
-        noted.append(number)
-        raise KeyboardInterrupt
-
-    for number in map(process.named, ("SIGINT", "SIGTERM", "SIGHUP")):
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
-    try:
-        input_pipeline.check_fields(config.data)
-        reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))
-        print(
-            input_pipeline.prepare_from(
-                config.data, cache_dir(config), reading, stopped=lambda: bool(noted)
-            )
-        )
-    except input_pipeline.DataError as error:
-        return fail(error)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return STOPPED
-    return DONE
-
-
-def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, initial: Any) -> int:
-    """Trains, going on from what the workdir holds."""
-    import jax
-
-    import devices
-    import training
-    from training import workdir as workdirs
-
-    workdirs.check_dataset(workdir, dataset.fingerprint)
-    examples = dataset.examples("train").count
-
-    def steps(name: str) -> Any:
-        return to_steps(config, name, batch_size=config.batch_size, examples_per_epoch=examples)
-
-    recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
-    schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
-    noise = steps("data.augment.colour_noise_until")
-    share = devices.process_share(task.mesh)
-    chief = jax.process_index() == 0
-    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
-        inputs = training_inputs(config, dataset, reading, task, initial, noise, share)
-        if chief:
-            workdirs.save_config(workdir, plain(config), inputs.dataset)
-        finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
-    return DONE if finished else STOPPED
-
-
-def training_inputs(
-    config: Any,
-    dataset: Any,
-    reading: Any,
-    task: Any,
-    initial: Any,
-    noise: int | None,
-    share: tuple[int, int],
-) -> Any:
-    """What training reads; `noise` in steps, `share` (part, parts) of this process."""
-    import input_pipeline
-    import training
-
-    examples = dataset.examples("train")
-    statistics = training_statistics(config, dataset, reading, initial)
-    return training.Inputs(
-        training=lambda start: input_pipeline.training_stream(
-            dataset,
-            statistics,
-            config.data,
-            reading,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            colour_noise_steps=noise,
-            start_step=start,
-            process_index=share[0],
-            process_count=share[1],
-        ),
-        validation=lambda: evaluation_stream(config, dataset, "validation", reading, task),
-        example_name=examples.name,
-        normalization=normalization(config, statistics, initial),
-        dataset={
-            "class_names": list(dataset.class_names),
-            "fingerprint": dataset.fingerprint,
-            "train_examples": examples.count,
-        },
-    )
-
-
-def evaluate(
-    config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, initial: Any
-) -> int:
-    """Evaluates a checkpoint, or weights; writes evaluation.json and prints it."""
-    import jax
-
-    import training
-
-    split = config.evaluation.split or dataset.evaluation_split
-    batches = evaluation_stream(config, dataset, split, reading, task)
-    images = None
-    if initial is not None:
-        statistics = training_statistics(config, None, reading, initial)
-        images = normalization(config, statistics, initial)
-    result = training.evaluate_network(
-        config, task, batches, split, workdir, dataset.class_names, initial, images
-    )
-    if jax.process_index() == 0:
-        print(json.dumps(result))
-    return DONE
-
-
-def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task: Any) -> Any:
-    """One pass over a split, in batches that the mesh divides."""
-    import devices
-    import input_pipeline
-
-    part, parts = devices.process_share(task.mesh)
-    return input_pipeline.evaluation_stream(
-        dataset,
-        split,
-        config.data,
-        reading,
-        batch_size=task.padded_batch_size(config.evaluation.batch_size),
-        process_index=part,
-        process_count=parts,
-    )
-
-
-def training_statistics(config: Any, dataset: Any, reading: Any, initial: Any) -> Any:
-    """Mean image and colours of the training set; None where neither is needed.
-
-    `dataset` is None in evaluation, which has no colour noise and opens the training set only
-    for a mean that nothing else gives.
-    """
-    import input_pipeline
-
-    given = initial is not None and initial.normalization is not None
-    colours = dataset is not None
-    if not input_pipeline.needs_statistics(config.data, mean=not given, colours=colours):
-        return None
-    if dataset is None:
-        try:
-            dataset = input_pipeline.open_data(config.data, cache_dir(config), only="train")
-        except input_pipeline.DataError as error:
-            raise input_pipeline.DataError(
-                f"data.mean={config.data.mean} is computed from the training set: {error}\nTo do "
-                "without: --config.init_preprocessing, or --config.data.mean=values or none"
-            ) from error
-    return input_pipeline.training_statistics(
-        dataset.examples("train"), config.data.resize, cache_dir(config), reading
-    )
-
-
-def normalization(config: Any, statistics: Any, initial: Any) -> Any:
-    """What images are normalised with: what initial weights expect, or else the config's."""
-    import input_pipeline
-    import training
-
-    if initial is not None and initial.normalization is not None:
-        return training.normalization_for(initial, config.data.resize + 2 * config.data.pad)
-    return input_pipeline.normalization(config.data, statistics)
-
-
-def process_suffix() -> str:
-    """Tells the files of several processes apart; empty for the first."""
-    import jax
-
-    return f"-{jax.process_index()}" if jax.process_index() else ""
-
-
-def cache_dir(config: Any) -> Path:
-    """Where the mean image and indices are kept."""
-    import input_pipeline
-
-    chosen = config.data.cache_dir
-    return Path(chosen) if chosen else input_pipeline.default_cache_dir()
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """The config as nested dicts of JSON values."""
-    return json.loads(config.to_json_best_effort())
+        return fail(error, code)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -25,9 +24,10 @@ import numpy as np
 import training
 from benchmarks import report
 from devices import mesh as meshes
-from training.optimizer import Rate
+from evaluation.inputs import Preprocessing
+from training.optimizer import Momentum, Rate
 from training.recipe import Recipe
-from training.step import init_state, make_optimizer, make_train_step
+from training.step import init_state, make_train_step
 
 
 def main() -> None:
@@ -38,20 +38,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60.0, help="between checkpoints")
     arguments = parser.parse_args()
-    config = config_of(arguments.network, arguments.batch)
-    task = training.prepare(config, 1000)
-    recipe = Recipe(rates=(Rate("", 1e-6),), batch_size=arguments.batch)
-    batch = batch_of(arguments.batch, config.data.crop)
+    images = Preprocessing(resize=256, crop=224, aligned_mean=True)
+    options = {"num_classes": 1000}
+    task = training.make_task(arguments.network, options, images, data=1, tower=1)
+    momentum = Momentum(0.9, weight_decay=0.0005)
+    recipe = Recipe(rates=(Rate("", 1e-6),), batch_size=arguments.batch, momentum=momentum)
+    batch = batch_of(arguments.batch, images.crop)
     normalization = {
-        "mean": np.full((config.data.resize, config.data.resize, 3), 110, np.float32),
+        "mean": np.full((images.square, images.square, 3), 110, np.float32),
         "deviation": np.ones(3, np.float32),
     }
-    trial = bare(config, task, recipe, batch, normalization, 4)
+    trial = bare(task, recipe, batch, normalization, 4)
     steps = max(math.ceil(arguments.seconds / trial), 20)
     both = report.alternate(
         [
-            lambda: whole(config, task, recipe, batch, normalization, steps),
-            lambda: bare(config, task, recipe, batch, normalization, steps),
+            lambda: whole(task, recipe, batch, normalization, steps),
+            lambda: bare(task, recipe, batch, normalization, steps),
         ],
         2 if arguments.quick else 5,
     )
@@ -68,29 +70,6 @@ def main() -> None:
     )  # fmt: skip
 
 
-def config_of(network: str, batch_size: int) -> Any:
-    """What `training` reads of a config."""
-    return SimpleNamespace(
-        seed=0,
-        batch_size=batch_size,
-        compute_dtype="float32",
-        checkpoint_keep=2,
-        data=SimpleNamespace(resize=256, pad=0, crop=224, mean="image"),
-        model={"name": network, "num_classes": 1000},
-        mesh=SimpleNamespace(data=1, tower=1),
-        optimizer=SimpleNamespace(
-            momentum=0.9,
-            weight_decay=0.0005,
-            decay_biases=False,
-            groups={},
-            drop_factor=0.1,
-            plateau_patience=0,
-            plateau_drops=0,
-        ),
-        evaluation=SimpleNamespace(batch_size=batch_size, protocol="center_crop"),
-    )
-
-
 def batch_of(size: int, crop: int) -> dict[str, np.ndarray]:
     """A training batch of noise."""
     rng = np.random.default_rng(0)
@@ -105,13 +84,10 @@ def batch_of(size: int, crop: int) -> dict[str, np.ndarray]:
     }
 
 
-def bare(
-    config: Any, task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int
-) -> float:
+def bare(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int) -> float:
     """Seconds a step of the compiled step alone."""
-    optimizer = make_optimizer(config.optimizer, task.network)
-    step = make_train_step(task.network, optimizer, recipe, task.mesh)
-    state = init_state(task.network, optimizer, recipe, task.mesh)
+    step = make_train_step(task.network, recipe, task.mesh)
+    state = init_state(task.network, recipe, task.mesh)
     on_mesh = {k: meshes.replicate(task.mesh, v) for k, v in normalization.items()}
     place = meshes.batch_placer(task.mesh)
     outcome: Any = None
@@ -125,9 +101,7 @@ def bare(
     return (time.perf_counter() - start) / steps
 
 
-def whole(
-    config: Any, task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int
-) -> float:
+def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int) -> float:
     """Seconds a step of a run, with a checkpoint half way."""
     started: list[float] = []
 
@@ -146,14 +120,14 @@ def whole(
             rows = {"image": np.zeros((recipe.batch_size, 256, 256, 3), np.uint8)}
             yield rows | {
                 "label": batch["label"],
+                "index": np.arange(recipe.batch_size),
                 "mask": np.ones(recipe.batch_size, np.float32),
             }
 
         training.train(
-            config,
             task,
-            training.Schedule(steps + 1, 10, None, steps // 2 + 1),
             recipe,
+            training.Schedule(steps + 1, 10, None, steps // 2 + 1, checkpoint_keep=2),
             training.Inputs(
                 training=stream,  # type: ignore[arg-type]
                 validation=validation,  # type: ignore[arg-type]

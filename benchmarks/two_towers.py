@@ -10,7 +10,6 @@ part of the peak that computing reaches. `docs/two_towers.md` says what to make 
 
 import argparse
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 from benchmarks import collectives, machines, report, workload
@@ -66,18 +65,16 @@ def compiled(data: int, tower: int, batch: int) -> Program:
 
     from devices import mesh as meshes
     from devices.collectives import split
-    from training.optimizer import Rate
+    from training.optimizer import Momentum, Rate
     from training.recipe import Recipe
-    from training.step import abstract_state, make_optimizer, make_train_step
+    from training.step import abstract_state, make_train_step
 
     case = workload.Case("ours", NETWORK, batch, "float32", 0)
     network = workload.pure_network(case)
     mesh = meshes.make_mesh(network.towers, data=data, tower=tower)
-    recipe = Recipe(rates=(Rate("", 0.01),), batch_size=batch)
-    optimizer = make_optimizer(
-        SimpleNamespace(momentum=0.9, weight_decay=5e-4, decay_biases=True, groups={}), network
-    )
-    state = abstract_state(network, optimizer, recipe, mesh)
+    momentum = Momentum(0.9, 5e-4, decay_biases=True)
+    recipe = Recipe(rates=(Rate("", 0.01),), batch_size=batch, momentum=momentum)
+    state = abstract_state(network, recipe, mesh)
     rows = jax.sharding.NamedSharding(mesh, split(mesh, "data"))
     images = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows)
@@ -88,7 +85,7 @@ def compiled(data: int, tower: int, batch: int) -> Program:
         "mean": jax.ShapeDtypeStruct((case.crop, case.crop, 3), np.float32, sharding=whole),
         "deviation": jax.ShapeDtypeStruct((3,), np.float32, sharding=whole),
     }
-    step: Any = make_train_step(network, optimizer, recipe, mesh)
+    step: Any = make_train_step(network, recipe, mesh)
     program = step.lower(state, images, normalization).compile()
     sizes = program.memory_analysis()
     exchanges = collectives.collectives(program.as_text(), data * tower)

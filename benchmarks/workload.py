@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,9 +105,9 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
 
     from devices import mesh as meshes
     from devices.xla import keep_memory
-    from training.optimizer import Rate
+    from training.optimizer import Momentum, Rate
     from training.recipe import Recipe
-    from training.step import init_state, make_optimizer, make_train_step
+    from training.step import init_state, make_train_step
 
     keep_memory()
     network = pure_network(case)
@@ -118,18 +117,16 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
         rates=(Rate("", 1e-6),),
         batch_size=case.batch * processes,
         dtype=case.dtype,
+        momentum=Momentum(0.9, 5e-4, decay_biases=True),
         auxiliary_weight=ASIDE,
     )
-    optimizer = make_optimizer(
-        SimpleNamespace(momentum=0.9, weight_decay=5e-4, decay_biases=True, groups={}), network
-    )
-    step = make_train_step(network, optimizer, recipe, mesh)
+    step = make_train_step(network, recipe, mesh)
     batch = meshes.batch_placer(mesh)(training_batch(case))
     images = {
         "mean": meshes.replicate(mesh, np.full((case.crop, case.crop, 3), 110, np.float32)),
         "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
     }
-    state = init_state(network, optimizer, recipe, mesh)
+    state = init_state(network, recipe, mesh)
 
     def work() -> None:
         nonlocal state

@@ -54,7 +54,9 @@ class CommandLine:
         return self.config.model.name != self.written.model.name
 
 
-def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
+def parse(
+    argv: Sequence[str], flag_values: flags.FlagValues, without_config: Sequence[str] = ()
+) -> CommandLine | None:
     """Parses a command line whose flag --config names a config file.
 
     Overrides may stand before or after --config. Other flags are those already
@@ -63,12 +65,24 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
     Args:
       argv: with the program's name first.
       flag_values: defines no flag `config` yet.
+      without_config: values of the flag `mode` with which --config may be left out.
+
+    Returns:
+      None where it is left out.
 
     Raises:
       ConfigError: anything that is wrong, in one or two lines.
     """
     program, *arguments = argv
     source, arguments = _take_config(arguments)
+    if source is None:
+        _parse_flags(argv, flag_values)
+        if flag_values.mode in without_config:
+            return None
+        raise ConfigError(
+            "no --config; for example --config=configs/alexnet.py:digits, which needs no data of "
+            "yours"
+        )
     source = expanded("--config", source)
     path, _, variant = source.partition(":")
     config = _load(source)
@@ -79,15 +93,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
         "config", lock_config=True, flag_values=flag_values, sys_argv=arguments
     )
     try:
-        rest = flag_values(arguments)
+        _parse_flags(arguments, flag_values)
     except flags.IllegalFlagValueError as error:
         raise ConfigError(_wrong_value(str(error), config)) from error
-    except flags.Error as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    if rest[1:]:
-        raise ConfigError(
-            f"{rest[1]!r} is not understood; overrides are written --config.field=value"
-        )
     config = flag_values["config"].value
     unchanged = _load(source)
     keep_overridden_unit(config, overrides)
@@ -99,6 +107,19 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> CommandLine:
             takes = f"texts, such as {before}" if kind else "numbers, such as '(1, 2)'"
             raise ConfigError(f"--config.{field}={fields.shown(value)}: {field} takes {takes}")
     return CommandLine(config, Path(path).stem, variant, values | options, source, unchanged)
+
+
+def _parse_flags(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
+    try:
+        rest = flag_values(arguments)
+    except flags.IllegalFlagValueError:
+        raise
+    except flags.Error as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    if rest[1:]:
+        raise ConfigError(
+            f"{rest[1]!r} is not understood; overrides are written --config.field=value"
+        )
 
 
 def check(parsed: CommandLine) -> None:
@@ -136,7 +157,7 @@ def field_names(config: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
+def _take_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     """The value of --config, the last if there are several, and the arguments without it."""
     source, rest = None, []
     remaining = iter(arguments)
@@ -146,12 +167,7 @@ def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
             source = value if equals else next(remaining, "")
         else:
             rest.append(argument)
-    if not source:
-        raise ConfigError(
-            "no --config; for example --config=configs/alexnet.py:digits, which needs no data of "
-            "yours"
-        )
-    return source, rest
+    return source or None, rest
 
 
 def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str, str], list[str]]:

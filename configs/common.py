@@ -13,6 +13,8 @@ from configs.fields import COUNT, UNITS
 class ConfigError(ValueError):
     """A config that cannot be used as it is; the message names the field and the way out."""
 
+    exit_code = 2
+
 
 # Fields that hold the path of a file or directory.
 PATHS = ("init_from", "data.dir", "data.cache_dir", "data.prepared_dir")

@@ -256,7 +256,7 @@ FIELDS: dict[str, Kind] = {
     "init_head": choice("file", "new"),
     "mesh.data": optional(whole(1, COUNT)),
     "mesh.tower": optional(whole(1, COUNT)),
-    "evaluation.protocol": choice("center_crop", "ten_view", "nine_crop"),
+    "evaluation.protocol": NAME,
     "evaluation.split": optional(TEXT),
     "evaluation.checkpoint": NAME,
     "evaluation.batch_size": whole(1, BATCH),

@@ -208,6 +208,21 @@ NOTES = (
 )
 
 
+def remarks(config: Fields, written: Fields, mode: str, overridden: Mapping[str, Any]) -> list[str]:
+    """What a person who wrote a command line may not expect, a line each.
+
+    Args:
+      config: as it is run.
+      written: as its file says.
+      mode: of main.
+      overridden: paths and values of the overrides.
+    """
+    return [
+        *not_scaled(config, written, overridden),
+        *without_effect(config, mode, overridden),
+    ]
+
+
 def not_scaled(config: Fields, written: Fields, overridden: Mapping[str, Any]) -> Iterator[str]:
     """A line where a batch size was overridden and the rate has not moved with it.
 

@@ -166,6 +166,32 @@ def fetch(array: Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
+def local_rows(array: Array) -> np.ndarray:
+    """Of an array that is split over `data`, the rows that this process feeds."""
+    if array.is_fully_addressable:
+        return jax.device_get(array)
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([jax.device_get(shards[start]) for start in sorted(shards)])
+
+
+def gather_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rows of all processes, those of the first process first; every process calls this.
+
+    Args:
+      *arrays: int32 or float32, all with as many rows; each process may have another number.
+    """
+    if jax.process_count() == 1:
+        return arrays
+    counts = multihost_utils.process_allgather(np.array(len(arrays[0]), np.int32)).reshape(-1)
+    gathered = []
+    for array in arrays:
+        missing = int(counts.max()) - len(array)
+        padded = np.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
+        rows = np.asarray(multihost_utils.process_allgather(padded))
+        gathered.append(np.concatenate([own[:n] for own, n in zip(rows, counts, strict=True)]))
+    return tuple(gathered)
+
+
 def put(array: np.ndarray, sharding: jax.sharding.Sharding) -> Array:
     """An array that every process has, laid out on the devices."""
     with _on_purpose():

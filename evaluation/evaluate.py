@@ -1,6 +1,5 @@
 """Evaluation of a network over a split: every example once, at any batch size and mesh."""
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,72 +10,64 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from devices import collectives
+from devices.mesh import local_rows
 from devices.xla import compiler_options
-from evaluation import inputs, metrics
+from evaluation import inputs
+from evaluation.inputs import Preprocessing
+from evaluation.protocols.protocol import Protocol
+from evaluation.scores import Scores
 
-Totals = dict[str, Array]
-Step = Callable[[Any, Any, dict[str, Array], dict[str, Array]], Totals]
+Step = Callable[[Any, Any, dict[str, Array], Array], Array]
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """How to evaluate a network.
+def make_step(
+    protocol: Protocol,
+    apply: Callable[[Any, Any, Array], Array],
+    mesh: Mesh,
+    param_specs: Any,
+    preprocessing: Preprocessing,
+    dtype: str,
+) -> Step:
+    """Compiles (parameters, statistics, normalization, images) -> scores.
 
-    Attributes:
+    Images are uint8 [B, square, square, 3], split over `data`; scores float32 [B, classes], the
+    log of the softmax averaged over the views, split likewise.
+
+    Args:
+      protocol: which views.
       apply: (parameters, statistics, images) -> logits.
       mesh: has an axis `data`, over which batches are split.
       param_specs: how parameters lie on the mesh.
-      views: int32 [views, 3] of `protocols.views`.
-      crop: pixels of a view.
-      aligned: see `inputs.view_input`.
+      preprocessing: of the network's images.
       dtype: of the computation.
     """
 
-    apply: Callable[[Any, Any, Array], Array]
-    mesh: Mesh
-    param_specs: Any
-    views: np.ndarray
-    crop: int
-    aligned: bool
-    dtype: str
-
-    def make_step(self) -> Step:
-        """Compiles (parameters, statistics, normalization, batch) -> `metrics.totals`."""
-
-        def local(
-            params: Any, statistics: Any, normalization: dict[str, Array], batch: dict[str, Array]
-        ) -> Totals:
-            log_p = self.log_probabilities(params, statistics, normalization, batch["image"])
-            sums = metrics.totals(log_p, batch["label"], batch["mask"])
-            return collectives.total(sums, self.mesh, "data")
-
-        replicated = PartitionSpec()
-        sharded = jax.shard_map(
-            local,
-            mesh=self.mesh,
-            in_specs=(
-                self.param_specs,
-                replicated,
-                replicated,
-                collectives.split(self.mesh, "data"),
-            ),
-            out_specs=replicated,
-        )
-        return jax.jit(sharded, compiler_options=compiler_options())
-
-    def log_probabilities(
-        self, params: Any, statistics: Any, normalization: dict[str, Array], images: Array
+    def local(
+        params: Any, statistics: Any, normalization: dict[str, Array], images: Array
     ) -> Array:
-        """Log of the softmax averaged over the views: uint8 [B, R, R, 3] -> [B, classes]."""
-
-        def view_log_p(view: Array) -> Array:
+        def of_view(view: Array) -> Array:
             seen = inputs.view_input(
-                images, normalization, view, size=self.crop, aligned=self.aligned, dtype=self.dtype
+                images,
+                normalization,
+                view,
+                size=preprocessing.crop,
+                aligned=preprocessing.aligned_mean,
+                dtype=dtype,
             )
-            return jax.nn.log_softmax(self.apply(params, statistics, seen))
+            return jax.nn.log_softmax(apply(params, statistics, seen))
 
-        each = lax.map(view_log_p, jnp.asarray(self.views))  # one view at a time: less memory
-        return jax.nn.logsumexp(each, axis=0) - jnp.log(len(self.views))
+        # One view at a time: less memory.
+        per_view = lax.map(of_view, jnp.asarray(protocol.views))
+        return jax.nn.logsumexp(per_view, axis=0) - jnp.log(len(protocol.views))
+
+    replicated, rows = PartitionSpec(), collectives.split(mesh, "data")
+    sharded = jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(param_specs, replicated, replicated, rows),
+        out_specs=rows,
+    )
+    return jax.jit(sharded, compiler_options=compiler_options())
 
 
 def evaluate(
@@ -87,24 +78,41 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     place: Callable[[dict[str, np.ndarray]], dict[str, Array]],
     should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
+) -> Scores | None:
     """Runs a compiled evaluation step over a split.
 
     Args:
-      step: from `Evaluator.make_step`.
+      step: from `make_step`.
       params, statistics, normalization: on the mesh.
-      batches: `image`, `label` and `mask`, padded to a fixed size.
+      batches: `image`, `label`, `index` and `mask` (0 for padding and what could not be read),
+        of a fixed size.
       place: puts a batch on the mesh.
       should_stop: asked before each batch.
 
     Returns:
-      `examples`, `loss`, `top1_error`, `top5_error` (fractions of 1); None if stopped.
+      The scores of this process's share; None if stopped.
     """
-    totals: Totals | None = None
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def fetch(batch: dict[str, np.ndarray], scores: Array) -> None:
+        there = batch["mask"] > 0
+        parts.append(
+            (
+                batch["index"][there].astype(np.int32),
+                local_rows(scores)[there],
+                batch["label"][there],
+            )
+        )
+
+    running: tuple[dict[str, np.ndarray], Array] | None = None
     for batch in batches:
         if should_stop():
             return None
-        sums = step(params, statistics, normalization, place(batch))
-        totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-    assert totals is not None, "a split has at least one example"
-    return metrics.averages(totals)
+        scores = step(params, statistics, normalization, place({"image": batch["image"]})["image"])
+        if running is not None:  # the devices are at the next one meanwhile
+            fetch(*running)
+        running = batch, scores
+    assert running is not None, "a split has at least one example"
+    fetch(*running)
+    index, found, label = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Scores(index, found, label)

@@ -5,11 +5,35 @@ Images travel as uint8. Normalisation is a dict of float32 arrays: `mean` [squar
 of it that lies under the crop), and `deviation` [3], by which colours are divided.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 Normalization = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a network's images come about.
+
+    Attributes:
+      resize: pixels of the shorter side; the central square is taken of it.
+      crop: pixels of a crop's side.
+      pad: zeros around the square, in pixels on each side.
+      aligned_mean: the part of the mean under each crop is subtracted; else its central part.
+    """
+
+    resize: int
+    crop: int
+    pad: int = 0
+    aligned_mean: bool = False
+
+    @property
+    def square(self) -> int:
+        """Pixels of the square that crops are taken from."""
+        return self.resize + 2 * self.pad
 
 
 def window(image: Array, y: Array | int, x: Array | int, size: int) -> Array:

@@ -1,10 +1,15 @@
 """Losses and errors, per example."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from devices.mesh import gather_rows
+from evaluation.scores import Scores
 
 
 def cross_entropy(log_probabilities: Array, labels: Array) -> Array:
@@ -44,26 +49,40 @@ def misses(scores: Array, labels: Array, k: int) -> Array:
     return 1.0 - hit.astype(jnp.float32)
 
 
-def totals(log_probabilities: Array, labels: Array, mask: Array | None = None) -> dict[str, Array]:
+def top1_error(log_probabilities: Array, labels: Array) -> Array:
+    """Whether the best guess is wrong: [B, classes], int32 [B] -> [B]."""
+    return misses(log_probabilities, labels, 1)
+
+
+def top5_error(log_probabilities: Array, labels: Array) -> Array:
+    """Whether the five best guesses are wrong: [B, classes], int32 [B] -> [B]."""
+    return misses(log_probabilities, labels, 5)
+
+
+# What is measured of each example, by its name in files and on the screen. A new metric is a
+# function of log-probabilities [B, classes] and labels [B], and a line here.
+METRICS: dict[str, Callable[[Array, Array], Array]] = {
+    "loss": cross_entropy,
+    "top1_error": top1_error,
+    "top5_error": top5_error,
+}
+# What is summed up to average them.
+SUMS = ("examples", *METRICS)
+
+
+def totals(log_probabilities: Array, labels: Array) -> dict[str, Array]:
     """Sums over a batch, to be added up and divided by `examples`.
 
     Args:
       log_probabilities: float32 [B, classes].
       labels: int32 [B].
-      mask: float32 [B], 0 for padding; None counts all.
 
     Returns:
-      Scalars `examples`, `loss`, `top1_error` and `top5_error`, float32.
+      Scalars of `SUMS`, float32.
     """
-    mask = jnp.ones(labels.shape, jnp.float32) if mask is None else mask
-    # Where, not a product: padding must not turn an infinite loss into NaN.
-    loss = jnp.where(mask > 0, cross_entropy(log_probabilities, labels), 0.0)
-    return {
-        "examples": jnp.sum(mask),
-        "loss": jnp.sum(loss),
-        "top1_error": jnp.sum(mask * misses(log_probabilities, labels, 1)),
-        "top5_error": jnp.sum(mask * misses(log_probabilities, labels, 5)),
-    }
+    examples = jnp.sum(jnp.ones(labels.shape, jnp.float32))
+    sums = {name: jnp.sum(of(log_probabilities, labels)) for name, of in METRICS.items()}
+    return {"examples": examples, **sums}
 
 
 def averages(sums: dict[str, Array]) -> dict[str, float]:
@@ -72,3 +91,41 @@ def averages(sums: dict[str, Array]) -> dict[str, float]:
     count = round(fetched.pop("examples"))
     means = {name: value / count if count else math.nan for name, value in fetched.items()}
     return {"examples": count, **means}
+
+
+def means(scores: Scores) -> dict[str, float]:
+    """Means over the examples of a split; every process of a launch calls this.
+
+    Each example counts once, although processes that hold other towers of the same images have
+    the same scores; the result does not depend on the number of processes.
+
+    Returns:
+      `examples`, an integer, and the means of `METRICS` (errors are fractions of 1); NaN over
+      no examples.
+    """
+    values = [np.zeros((len(METRICS), 0), np.float32)]
+    for begin in range(0, len(scores.index), _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        values.append(_padded_metrics(scores.scores[part], scores.label[part]))
+    index, per_example = gather_rows(scores.index, np.concatenate(values, axis=1).T)
+    _, first = np.unique(index, return_index=True)
+    count = len(first)
+    whole = per_example[first].astype(np.float64)
+    found = whole.mean(axis=0) if count else np.full(len(METRICS), math.nan)
+    return {"examples": count, **dict(zip(METRICS, map(float, found), strict=True))}
+
+
+# Examples whose metrics are computed in one program.
+_AT_ONCE = 4096
+
+
+def _padded_metrics(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """float32 [metrics, b] of b examples; one program for any number of them."""
+    missing = _AT_ONCE - len(labels)
+    padded = np.pad(log_probabilities, [(0, missing), (0, 0)]), np.pad(labels, (0, missing))
+    return np.asarray(_all_metrics(*map(jnp.asarray, padded)))[:, : len(labels)]
+
+
+@jax.jit
+def _all_metrics(log_probabilities: Array, labels: Array) -> Array:
+    return jnp.stack([of(log_probabilities, labels) for of in METRICS.values()])

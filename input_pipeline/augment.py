@@ -8,6 +8,7 @@ uint8: colours are shifted on the device, together with the subtraction of the m
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,20 @@ class Crops:
     def distorts(self) -> bool:
         """Whether pixels are read at other places than a rectangle's."""
         return bool(self.rotation or self.shear or self.lens or self.stretch != 1.0)
+
+
+def crops_of(data: Any) -> Crops:
+    """How training crops are taken, from the fields `data` of a config.
+
+    `resize`, `crop` and `pad` are fields of `data`, `kind` is `data.augment.crop`, and every
+    other attribute of `Crops` is the field of its name in `data.augment`.
+    """
+    values = {"resize": data.resize, "crop": data.crop, "pad": data.pad, "kind": data.augment.crop}
+    for field in dataclasses.fields(Crops):
+        if field.name not in values:
+            value = data.augment[field.name]
+            values[field.name] = tuple(value) if isinstance(value, tuple | list) else value
+    return Crops(**values)
 
 
 def central_square(size: int, pad: int = 0) -> Crops:

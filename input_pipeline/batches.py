@@ -145,6 +145,7 @@ def evaluation_batches(
     reading: Reading,
     process_index: int = 0,
     process_count: int = 1,
+    start: int = 0,
 ) -> Generator[Batch, None, None]:
     """Every example once, in order; the last batch is padded and the padding masked.
 
@@ -155,10 +156,11 @@ def evaluation_batches(
       batch_size: examples in a batch over all processes.
       reading: how images are read.
       process_index, process_count: as in `training_batches`.
+      start: the first batch; beginning anywhere costs the same.
 
     Yields:
-      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `mask` float32 [b], 1 for an
-      example and 0 for padding and for what is left out, b the share of this process.
+      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `mask` float32 [b],
+      1 for an example and 0 for padding and for what is left out, b the share of this process.
 
     Raises:
       DataError: an image cannot be read and must not be left out, or none of them can; the
@@ -170,6 +172,7 @@ def evaluation_batches(
     def fill(positions: np.ndarray, out: Batch) -> None:
         steps, rows = np.divmod(positions, share)
         out["label"][:] = 0
+        out["index"][:] = -1
         out["mask"][:] = 0
         for row, index in enumerate(steps * batch_size + process_index * share + rows):
             taken = None
@@ -178,18 +181,19 @@ def evaluation_batches(
             if taken is None:
                 out["image"][row] = 0
             else:
-                out["label"][row], out["mask"][row] = taken[0], 1
+                out["label"][row], out["index"][row], out["mask"][row] = taken[0], index, 1
 
     specs = {
         "image": tf.TensorSpec([share, crops.crop, crops.crop, 3], tf.uint8),
         "label": tf.TensorSpec([share], tf.int32),
+        "index": tf.TensorSpec([share], tf.int64),
         "mask": tf.TensorSpec([share], tf.float32),
     }
     steps, read = -(-examples.count // batch_size), 0
-    for batch in _parallel(fill, specs, reading.parallel, stop=steps):
+    for batch in _parallel(fill, specs, reading.parallel, start=start, stop=steps):
         read += int(batch["mask"].sum())
         yield batch
-    if not read and process_count == 1:
+    if not read and process_count == 1 and not start:
         raise DataError(
             f"none of the {examples.count} images, {examples.name(0)} the first, can be read"
         )

@@ -4,6 +4,8 @@
 class DataError(ValueError):
     """Data that is missing, damaged or not laid out as expected; the message says the way out."""
 
+    exit_code = 2
+
     def __init__(self, message: str):
         r"""Takes a message whose paths may hold bytes that are no UTF-8; they become \xe9."""
         super().__init__(

@@ -45,7 +45,7 @@ def class_folders(directory: Path) -> dict[str, bytes]:
 def holds_images(directory: Path) -> bool:
     """Whether any file directly in it has an image's suffix."""
     with os.scandir(os.fsencode(directory)) as entries:
-        return any(_named_as_image(shown(e.name)) for e in entries)
+        return any(named_as_image(shown(e.name)) for e in entries)
 
 
 def count_files(directory: Path | bytes) -> str:
@@ -258,7 +258,7 @@ def _list(top: bytes, folder: bytes, left: _Left) -> list[tuple[bytes, int]]:
     with os.scandir(top + b"/" + folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = shown(entry.name)
-            is_image = _named_as_image(name)
+            is_image = named_as_image(name)
             if entry.is_dir():
                 if folder and not names.is_clutter(name, folder=True):
                     count = _count_images(entry.path)
@@ -282,7 +282,8 @@ def _list(top: bytes, folder: bytes, left: _Left) -> list[tuple[bytes, int]]:
     return found
 
 
-def _named_as_image(name: str) -> bool:
+def named_as_image(name: str) -> bool:
+    """Whether a file's name ends as those of images do."""
     return name.lower().endswith(names.IMAGE_SUFFIXES)
 
 
@@ -298,7 +299,7 @@ def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
 
 def _count_images(directory: bytes) -> int:
     walk = os.walk(directory)
-    return sum(_named_as_image(shown(name)) for _, _, files in walk for name in files)
+    return sum(named_as_image(shown(name)) for _, _, files in walk for name in files)
 
 
 def _said(left: _Left) -> str:

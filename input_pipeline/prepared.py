@@ -108,7 +108,7 @@ def open_prepared(
             of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
             fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
         examples = sources.from_tfds(builder, split, cache_dir)
-        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
+        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint, side=made["size"])
     class_names = about.get("class_names") or builder.info.features["label"].names
     absent = dict.fromkeys(("train", "validation", "test"), f"{directory} has none")
     return Dataset(made["name"], splits, tuple(class_names), absent)

@@ -32,6 +32,7 @@ class Examples:
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
       notes: sentences on what lies beside them and is not used.
+      side: pixels of the images' shorter side, where that was made the same for all.
     """
 
     count: int
@@ -39,6 +40,7 @@ class Examples:
     name: Callable[[int], str]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    side: int | None = None
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:

@@ -1,40 +1,54 @@
-"""Optimiser and schedules, train state and step, loop, checkpoints, writers."""
+"""Optimiser and schedules, train state and step, loop, checkpoints, writers, trained networks."""
 
 from training.classes import known_classes
 from training.errors import RunError, TrainingError
+from training.evaluating import check_trained, evaluate_trained
 from training.export import export, summary
 from training.facts import facts_of_inputs, facts_of_launch
-from training.initial import Initial, initial_weights, normalization_for
-from training.loop import Inputs, Schedule, schedule_from_config, train
-from training.network import model_fields
-from training.recipe import Recipe, recipe_from_config
-from training.task import (
-    Task,
-    evaluate_network,
+from training.from_config import (
     model_options,
-    prepare,
+    preprocessing_from_config,
+    recipe_from_config,
+    schedule_from_config,
+    task_from_config,
 )
+from training.initial import initial_from_config, normalization_for, with_normalization
+from training.loop import Inputs, train, validation_protocol
+from training.network import model_fields
+from training.prediction import class_names_of, predictions_file, predictor
+from training.recipe import Recipe
+from training.schedule import Schedule
+from training.task import Task, make_task
+from training.trained import Trained
 
 __all__ = [
-    "Initial",
     "Inputs",
     "Recipe",
     "RunError",
     "Schedule",
     "Task",
+    "Trained",
     "TrainingError",
-    "evaluate_network",
+    "check_trained",
+    "class_names_of",
+    "evaluate_trained",
     "export",
     "facts_of_inputs",
     "facts_of_launch",
-    "initial_weights",
+    "initial_from_config",
     "known_classes",
+    "make_task",
     "model_fields",
     "model_options",
     "normalization_for",
-    "prepare",
+    "predictions_file",
+    "predictor",
+    "preprocessing_from_config",
     "recipe_from_config",
     "schedule_from_config",
     "summary",
+    "task_from_config",
     "train",
+    "validation_protocol",
+    "with_normalization",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from training.initial import Initial
+from training.trained import Trained
 from training.workdir import flatten, package_versions
 
 # Fields that each host may have its own of: where things lie and how many threads read them.
@@ -23,7 +23,7 @@ _SETTINGS = (
     "jax_platforms",
 )
 _ROOMS = ("configs", "devices", "evaluation", "input_pipeline", "training", "vision_models")
-_FILES = ("main.py", "process.py")
+_FILES = ("main.py", "modes.py", "process.py")
 
 
 def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def facts_of_inputs(fingerprint: str, initial: Initial | None, begun: bool) -> dict[str, Any]:
+def facts_of_inputs(fingerprint: str, initial: Trained | None, begun: bool) -> dict[str, Any]:
     """What is known once data and weights have been opened.
 
     Args:
@@ -68,7 +68,7 @@ def code_digest(root: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def weights_digest(initial: Initial) -> str:
+def weights_digest(initial: Trained) -> str:
     """Of every tensor and of the normalisation that goes with them."""
     digest = hashlib.sha256()
     arrays = (initial.params, initial.statistics, initial.normalization)

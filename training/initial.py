@@ -1,9 +1,8 @@
-"""What a network starts from: weights of a file, or of another run."""
+"""What a network starts from: `init_from`, a weights file or another run."""
 
 import dataclasses
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,44 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from devices import mesh as meshes
-from training.checkpoints import Checkpoints
 from training.classes import imagenet_classes, other_classes
 from training.errors import TrainingError
-from training.workdir import has_checkpoint, is_directory, saved_config, user_path
+from training.step import State
+from training.task import Task, put_model
+from training.trained import Trained
+from training.workdir import user_path
 from training.writers import say
 from vision_models import weights
 from vision_models.weights import WeightsError
 
-State = dict[str, Any]
 
-
-@dataclasses.dataclass(frozen=True)
-class Initial:
-    """Weights from elsewhere, as the network has them.
-
-    Attributes:
-      params, statistics: nested dicts of NumPy arrays; without those that start fresh.
-      fresh: layers that the source does not give, such as a new head.
-      normalization: `mean` [3] or [square, square, 3] and `deviation` [3] of the images
-        that the weights expect; None where they are to be the config's own.
-      source: file or run, for the log.
-      class_names: name of each logit's class; None where that is not known.
-      imagenet: see `weights.Weights`.
-    """
-
-    params: dict[str, Any]
-    statistics: dict[str, Any]
-    fresh: tuple[str, ...]
-    normalization: dict[str, np.ndarray] | None
-    source: str
-    class_names: tuple[str, ...] | None = None
-    imagenet: bool = False
-
-
-def initial_weights(
+def initial_from_config(
     config: Any, name: str, options: dict[str, Any], class_names: Sequence[str] | None = None
-) -> Initial | None:
-    """Reads what a config's `init_from` names: a weights file, or the newest checkpoint of a run.
+) -> Trained | None:
+    """Opens what a config's `init_from` names: a weights file, or the newest checkpoint of a run.
 
     Args:
       config: `init_from`; `init_preprocessing`, one of `weights.PREPROCESSING`, `config`
@@ -58,53 +34,56 @@ def initial_weights(
       class_names: of the dataset; where the weights are for others, that is said.
 
     Returns:
-      None without `init_from`.
+      None without `init_from`. `normalization` is None where it is to be the config's own.
 
     Raises:
       TrainingError: nothing that fits; the message says what to do.
     """
-    source, preprocessing = config.init_from, config.init_preprocessing
-    new_head = config.init_head == "new"
+    source = config.init_from
     if not source:
         return None
     path = user_path(source, "init_from")
     try:
-        if is_directory(path):
-            loaded = weights.fit(_from_run(path), name, options, new_head=new_head)
-        else:
-            loaded = weights.load(path, name, options, new_head=new_head)
-        normalization = loaded.normalization
-        if preprocessing == "config":
-            normalization = None
-        elif preprocessing is not None:
-            normalization = weights.preprocessing(preprocessing)
-        elif normalization is None:
-            raise WeightsError(
-                f"{source} does not say what preprocessing it expects; choose "
-                f"--config.init_preprocessing=config or one of {', '.join(weights.PREPROCESSING)}"
-            )
-    except WeightsError as error:
+        trained = Trained.open(path, name, options, new_head=config.init_head == "new")
+        trained = with_normalization(trained, config.init_preprocessing)
+    except TrainingError as error:
         raise TrainingError(f"init_from: {printable(str(error))}") from error
-    fresh = f"; {', '.join(loaded.fresh)} start fresh" if loaded.fresh else ""
-    source = printable(source)
-    say(f"weights from {source}{fresh}")
-    for note in loaded.notes:
-        say(f"weights from {source}: {printable(note)}")
-    initial = Initial(
-        loaded.params,
-        loaded.statistics,
-        loaded.fresh,
-        normalization,
-        source,
-        loaded.class_names,
-        loaded.imagenet,
-    )
-    for text in _about_classes(initial, class_names):
-        say(f"weights from {source}: {printable(text)}")
-    return initial
+    trained = dataclasses.replace(trained, source=printable(source))
+    fresh = f"; {', '.join(trained.fresh)} start fresh" if trained.fresh else ""
+    say(f"weights from {trained.source}{fresh}")
+    for text in (*trained.notes, *_about_classes(trained, class_names)):
+        say(f"weights from {trained.source}: {printable(text)}")
+    return trained
 
 
-def _about_classes(initial: Initial, names: Sequence[str] | None) -> list[str]:
+def with_normalization(trained: Trained, chosen: str | None) -> Trained:
+    """With the normalisation that is asked for.
+
+    Args:
+      trained: with its source's own, if that says any.
+      chosen: one of `weights.PREPROCESSING`; `config` for none, so that a config's own counts;
+        None for the source's.
+
+    Raises:
+      TrainingError: no such name, or the source says none.
+    """
+    if chosen == "config":
+        return dataclasses.replace(trained, normalization=None)
+    if chosen is not None:
+        try:
+            normalization = weights.preprocessing(chosen)
+        except WeightsError as error:
+            raise TrainingError(str(error)) from error
+        return dataclasses.replace(trained, normalization=normalization)
+    if trained.normalization is None:
+        raise TrainingError(
+            f"{trained.source} does not say what preprocessing it expects; choose "
+            f"--config.init_preprocessing=config or one of {', '.join(weights.PREPROCESSING)}"
+        )
+    return trained
+
+
+def _about_classes(initial: Trained, names: Sequence[str] | None) -> list[str]:
     """What is to be said where a dataset may have other classes than the weights."""
     if names is None:
         return []
@@ -129,13 +108,13 @@ def printable(text: str) -> str:
     return re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
 
 
-def normalization_for(initial: Initial, square: int) -> dict[str, np.ndarray] | None:
+def normalization_for(initial: Trained | None, square: int) -> dict[str, np.ndarray] | None:
     """The normalisation that weights expect, for images of `square` pixels.
 
     Raises:
       TrainingError: it has a mean image of another size.
     """
-    if initial.normalization is None:
+    if initial is None or initial.normalization is None:
         return None
     mean = initial.normalization["mean"]
     if mean.ndim == 3 and mean.shape[0] != square:
@@ -149,7 +128,7 @@ def normalization_for(initial: Initial, square: int) -> dict[str, np.ndarray] | 
     }
 
 
-def start_from(state: State, initial: Initial) -> State:
+def start_from(state: State, initial: Trained) -> State:
     """A fresh train state with its weights replaced, each in its place on the mesh."""
 
     def replace(kept: Any, found: Any) -> Any:
@@ -167,44 +146,15 @@ def start_from(state: State, initial: Initial) -> State:
     return begun
 
 
-def _from_run(workdir: Path) -> weights.Weights:
-    """The newest checkpoint of a run, in host memory."""
-    try:
-        inside = sorted(p.name for p in workdir.iterdir() if p.suffix in weights.SUFFIXES)
-        begun = has_checkpoint(workdir)
-    except OSError as error:
-        raise TrainingError(f"init_from={workdir}: cannot be read ({error.strerror})") from error
-    if not begun:
-        hint = f"; name a file in it, such as {inside[0]}" if inside else ""
+def put_complete(initial: Trained, task: Task) -> dict[str, Any]:
+    """Weights on the mesh, to be used as they are.
+
+    Raises:
+      TrainingError: they leave something to be drawn and trained.
+    """
+    if initial.fresh:
         raise TrainingError(
-            f"init_from={workdir}: a directory that is no weights file, and no run with a "
-            f"checkpoint{hint}"
+            f"{initial.source}: {', '.join(initial.fresh)} would start from random numbers; train "
+            "first (--mode=train)"
         )
-    name, options = _model_of(workdir)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    step = checkpoints.choose("latest")
-    everywhere = meshes.replicated(meshes.make_mesh(1))
-    model = jax.device_get(checkpoints.restore_model_as_saved(step, everywhere))
-    normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
-    _, dataset = checkpoints.restore_json(step)
-    checkpoints.close()
-    return weights.Weights(
-        name,
-        options,
-        model["params"],
-        model.get("statistics", {}),
-        normalization,
-        str(workdir),
-        class_names=tuple(dataset["class_names"]),
-    )
-
-
-def _model_of(workdir: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        model = dict(saved_config(workdir)["config"]["model"])
-        return model.pop("name"), model
-    except (FileNotFoundError, LookupError, ValueError, TypeError) as error:
-        reason = str(error) if isinstance(error, TrainingError) else "it names no network"
-        raise TrainingError(
-            f"init_from={workdir}: its config.json is needed to know the network ({reason})"
-        ) from error
+    return put_model(task, initial.params, initial.statistics)

@@ -2,119 +2,49 @@
 
 import contextlib
 import dataclasses
-import json
-import math
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from devices import mesh as meshes
-from evaluation import evaluate, inputs, metrics
+from evaluation import evaluate, make_step, metrics
+from evaluation.protocols import Protocol, center_crop
 from training import writers
 from training.checkpoints import Checkpoints
 from training.clock import Clock, peak_flops
-from training.errors import RunError, TrainingError
-from training.initial import Initial, start_from
+from training.faults import Update, explained, finished
+from training.initial import start_from
+from training.log import RunLog
 from training.optimizer import Plateau
 from training.profiler import Profiler
 from training.recipe import Recipe
+from training.schedule import Schedule, due
 from training.signals import StopRequest
 from training.step import (
-    SUMS,
     State,
     abstract_state,
+    empty_interval,
     init_state,
-    make_optimizer,
     make_pooling_step,
     make_train_step,
     model_of,
 )
-from training.task import Task, evaluator, training_flops
-from vision_models.functional import PureNetwork
+from training.task import Task, training_flops
+from training.trained import Trained
 
 # Asking the other processes makes the devices wait; a stop can wait for some steps.
 _STEPS_BETWEEN_AGREEMENTS = 10
-# Updates left out in a row, after which the parameters are not worth going on with.
-_TOO_MANY_SKIPPED = 100
 
 NumpyBatch = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """When things happen, in steps; None or 0 is never.
-
-    Attributes:
-      total: updates in all.
-      log_every, evaluate_every, checkpoint_every: between lines, evaluations, checkpoints;
-        all three come at the end as well.
-      profile: first and last step that are traced, or empty.
-      recompute: batches over which BatchNorm's statistics are computed anew at the end.
-    """
-
-    total: int
-    log_every: int | None
-    evaluate_every: int | None
-    checkpoint_every: int | None
-    profile: tuple[int, ...] = ()
-    recompute: int = 0
-
-
-def schedule_from_config(
-    config: Any, to_steps: Callable[[str], Any], has_statistics: bool
-) -> Schedule:
-    """The schedule of a config.
-
-    Args:
-      config: `total_*`, `log_every_*`, `evaluate_every_*`, `checkpoint_every_*`,
-        `profile_steps`, `batch_norm.recompute_examples`, `batch_size`, `optimizer`.
-      to_steps: (node, name of a duration in it) -> steps.
-      has_statistics: the network has BatchNorm.
-
-    Raises:
-      TrainingError: nothing to train, or fields that contradict one another.
-    """
-    optimizer, recompute = config.optimizer, config.batch_norm.recompute_examples
-    total = to_steps("total")
-    if not total:
-        raise TrainingError("nothing to train: set --config.total_epochs or --config.total_steps")
-    schedule = Schedule(
-        total=total,
-        log_every=to_steps("log_every"),
-        evaluate_every=to_steps("evaluate_every"),
-        checkpoint_every=to_steps("checkpoint_every"),
-        profile=tuple(config.profile_steps),
-        # A run of a few steps does not end in hours of this.
-        recompute=min(-(-recompute // config.batch_size), total),
-    )
-    if optimizer.plateau_patience and not schedule.evaluate_every:
-        raise TrainingError(
-            f"optimizer.plateau_patience={optimizer.plateau_patience} needs evaluations: set "
-            "evaluate_every_epochs, or plateau_patience=0 and the moments of drop_epochs"
-        )
-    if recompute and not has_statistics:
-        raise TrainingError(
-            f"batch_norm.recompute_examples={recompute}: this network has no BatchNorm; choose 0"
-        )
-    start = to_steps("optimizer.average_from") or 0
-    if optimizer.average != "none" and start >= schedule.total:
-        raise TrainingError(
-            f"optimizer.average_from: step {start} is not before the end, step {schedule.total}"
-        )
-    profile = schedule.profile
-    if profile and profile[0] > profile[1]:
-        raise TrainingError(
-            f"profile_steps={profile}: give the first and the last step, such as (10,20)"
-        )
-    return schedule
+Model = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,23 +66,34 @@ class Inputs:
     dataset: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What the loop remembers between evaluations, kept with each checkpoint.
+
+    Attributes:
+      plateau: of the validation error.
+      evaluated: the last step that was evaluated.
+    """
+
+    plateau: Plateau
+    evaluated: int = 0
+
+
 def train(
-    config: Any,
     task: Task,
-    schedule: Schedule,
     recipe: Recipe,
-    data: Inputs,
+    schedule: Schedule,
+    inputs: Inputs,
     workdir: Path,
-    initial: Initial | None = None,
+    initial: Trained | None = None,
 ) -> bool:
     """Trains to the end of the schedule, from the newest sound checkpoint if there is one.
 
     Args:
-      config: `checkpoint_keep`, `compute_dtype`, `data` and `optimizer` are read.
-      task: network and mesh.
-      schedule: when things happen.
+      task: network, images and mesh.
       recipe: what a step does.
-      data: training stream, validation split, normalisation.
+      schedule: when things happen.
+      inputs: training stream, validation split, normalisation.
       workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
       initial: what the network starts from, if there is no checkpoint.
 
@@ -164,226 +105,168 @@ def train(
       RunError: a loss or gradient that is not finite, or a checkpoint or a line of the log
         that cannot be written; the checkpoints before are intact.
     """
-    network, mesh = task.network, task.mesh
-    optimizer = make_optimizer(config.optimizer, network)
-    train_step = make_train_step(network, optimizer, recipe, mesh)
-    evaluation_step = evaluator(config, task, "center_crop").make_step()
-    place = meshes.batch_placer(mesh)
-    plateau = Plateau(
-        config.optimizer.drop_factor,
-        config.optimizer.plateau_patience,
-        config.optimizer.plateau_drops,
-    )
-    evaluated = 0  # the last step that was evaluated
-
-    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint_keep)
-    checkpoints.clear_unfinished()
-    step = checkpoints.latest_sound() or 0
-    if not step:
-        state = init_state(network, optimizer, recipe, mesh)
-        normalization = {k: meshes.replicate(mesh, v) for k, v in data.normalization.items()}
-        if initial is not None:
-            state = start_from(state, initial)
-    else:
-        abstract = abstract_state(network, optimizer, recipe, mesh)
-        state = checkpoints.restore_state(step, abstract)
-        normalization = checkpoints.restore_normalization(step, meshes.replicated(mesh))
-        progress, _ = checkpoints.restore_json(step)
-        plateau = Plateau(**progress["plateau"])
-        evaluated = progress["evaluated"]
-        writers.say(f"continuing {workdir} from step {step}")
-
-    chief, alone = jax.process_index() == 0, jax.process_count() == 1
-    epoch_steps = data.dataset["train_examples"] / recipe.batch_size
-    clock = Clock(recipe.batch_size, training_flops(task), peak_flops(mesh))
-    begun = time.perf_counter()
+    train_step = make_train_step(task.network, recipe, task.mesh)
+    validate = _validator(task, inputs)
+    place = meshes.batch_placer(task.mesh)
+    checkpoints = Checkpoints(workdir / "checkpoints", schedule.checkpoint_keep)
+    step, state, normalization, progress = _begin(task, recipe, inputs, checkpoints, initial)
+    explain = functools.partial(
+        explained, recipe=recipe, checkpoints=checkpoints, workdir=workdir,
+        example_name=inputs.example_name,
+    )  # fmt: skip
+    clock = Clock(recipe.batch_size, training_flops(task), peak_flops(task.mesh))
+    alone, first = jax.process_count() == 1, step
     with contextlib.ExitStack() as stack:
         # It waits for the other processes: not where this one has failed.
         stack.push(lambda kind, *_: checkpoints.close() if alone or kind is None else None)
-        writer = writers.MetricWriter(workdir, step, evaluated) if chief else None
-        if writer is not None:
-            stack.callback(writer.close)
+        epoch_steps = inputs.dataset["train_examples"] / recipe.batch_size
+        log = RunLog(workdir, step, progress.evaluated, schedule.total, epoch_steps)
+        stack.callback(log.close)
         profiler = stack.enter_context(Profiler(workdir / "profile", schedule.profile))
-        stream = stack.enter_context(contextlib.closing(data.training(step)))
+        stream = stack.enter_context(contextlib.closing(inputs.training(step)))
         stop = stack.enter_context(StopRequest())
 
         def asked_to_stop() -> bool:
             return alone and stop.requested
 
-        def report(line: str, values: dict[str, Any]) -> None:
-            if writer is not None:
-                writer.write(values)
-                writers.say(line)
-
-        # Everything that is due after `step` updates, then one more update. What was
-        # done before an interruption is not done again: an empty interval is not
-        # logged, and `evaluated` remembers the last evaluation.
-        running: _Running | None = None  # the update that the devices are at
-        skipped_in_row, first = 0, step
+        running: Update | None = None  # the update that the devices are at
+        skipped_in_row = 0
 
         def wait_for_update() -> None:
             nonlocal running, skipped_in_row
             if running is not None:
-                skipped_in_row = running.check(checkpoints, workdir, recipe, data)
-                running = None
+                skipped_in_row, running = finished(running, recipe, explain), None
                 clock.tick()
 
+        # Everything that is due after `step` updates, then one more update. What was
+        # done before an interruption is not done again: an empty interval is not
+        # logged, and `evaluated` remembers the last evaluation.
         while True:
-            last = step >= schedule.total
-            stopping = _agreed(stop, step)
-            log = step and (last or _due(step, schedule.log_every))
-            validate = last or _due(step, schedule.evaluate_every)
-            validate = validate and evaluated < step and not stopping
-            save = step and (last or stopping or _due(step, schedule.checkpoint_every))
+            # 1. What is due.
+            last, stopping = step >= schedule.total, _agreed(stop, step)
+            line_due = step > 0 and (last or due(step, schedule.log_every))
+            validation_due = progress.evaluated < step and not stopping
+            validation_due &= last or due(step, schedule.evaluate_every)
+            checkpoint_due = step > 0 and (last or stopping or due(step, schedule.checkpoint_every))
             model, validation, best = evaluated_model(state), None, False
 
-            if log or validate or save:
+            # 2. The update before: nothing is written of one that was not finite.
+            if line_due or validation_due or checkpoint_due:
                 wait_for_update()
 
-            if log:
-                sums = metrics.averages(state["interval"])
-                if sums.pop("examples"):
-                    state["interval"] = _interval_on(mesh)
-                    values = {
-                        "step": step,
-                        "epoch": step / epoch_steps,
-                        "split": "train",
-                        **sums,
-                        "learning_rate": float(state["learning_rate"]),
-                        **({"skipped": int(state["skipped"])} if recipe.skip_nonfinite else {}),
-                        **clock.read(),
-                    }
-                    left = (schedule.total - step) * clock.seconds_per_step
-                    report(writers.training_line(values, schedule.total, left), values)
-                    checkpoints.check()
+            # 3. A line of the log.
+            if line_due and log.training(step, state, clock, recipe.skip_nonfinite):
+                state["interval"] = _replicated(task.mesh, empty_interval())
+                checkpoints.check()
 
-            if validate:
-                evaluation_begun = time.perf_counter()
-                with clock.stopped(), contextlib.closing(data.validation()) as batches:
+            # 4. Validation.
+            if validation_due:
+                with clock.stopped():
+                    begun = time.perf_counter()
                     if last and schedule.recompute:
                         model = _with_recomputed_statistics(
                             model, task, recipe, stream, schedule.recompute, place, normalization,
                             asked_to_stop,
                         )  # fmt: skip
-                    validation = evaluate(
-                        evaluation_step, model["params"], model["statistics"], normalization,
-                        batches, place, asked_to_stop,
-                    )  # fmt: skip
-                    kernels = meshes.fetch(first_kernels(network, state["params"]))
+                    validation = validate(model, normalization, asked_to_stop)
                     if validation is not None:
-                        evaluated = step
-                        taken = time.perf_counter() - evaluation_begun
-                        # The last evaluation may be off the schedule; a longer run has not got it.
-                        if _due(step, schedule.evaluate_every):
-                            best = plateau.observe(validation["top1_error"])
-                        state["plateau_scale"] = meshes.replicate(
-                            mesh, np.array(plateau.scale, np.float32)
-                        )
-                        values = {
-                            "step": step,
-                            "epoch": step / epoch_steps,
-                            "split": "validation",
-                            **validation,
-                            "learning_rate": float(state["learning_rate"]),
-                            "images_per_second": validation["examples"] / taken,
-                        }
-                        report(writers.evaluation_line(values), values)
-                        if writer is not None:
-                            writer.write_images("first_layer_kernels", kernels, step)
+                        # The last may be off the schedule; a longer run has not got it.
+                        counts = due(step, schedule.evaluate_every)
+                        after = _after(progress, step, validation["top1_error"], counts)
+                        best = after.plateau.best < progress.plateau.best
+                        progress = after
+                        scale = np.array(progress.plateau.scale, np.float32)
+                        state["plateau_scale"] = meshes.replicate(task.mesh, scale)
+                        log.validation(step, state, validation, time.perf_counter() - begun)
+                        log.first_kernels(step, task.network, state["params"])
                 stopping = stopping or asked_to_stop()
-                save = save or stopping or best
+                checkpoint_due = checkpoint_due or stopping or best
 
-            # While updates are left out the parameters may be such that nothing else comes:
-            # the checkpoints from before stay.
-            if save and (last or stopping or best or not skipped_in_row):
-                progress = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluated}
+            # 5. A checkpoint. While updates are left out the parameters may be such that
+            # nothing else comes: the checkpoints from before stay.
+            if checkpoint_due and (last or stopping or best or not skipped_in_row):
                 with clock.stopped():
                     checkpoints.save(
-                        step, state, model, normalization, progress, data.dataset, validation
-                    )
+                        step, state, model, normalization, dataclasses.asdict(progress),
+                        inputs.dataset, validation,
+                    )  # fmt: skip
 
+            # 6. The end.
             if last or stopping:
                 checkpoints.finish()
-                done = last and evaluated == step
-                if chief:
-                    spent = time.perf_counter() - begun
-                    lowest = min(plateau.best, (validation or {}).get("top1_error", math.inf))
-                    writers.say(writers.summary_line(workdir, step, done, spent, lowest))
+                done = last and progress.evaluated == step
+                log.end(step, done, progress.plateau.best, validation)
                 return done
 
+            # 7. One more update. The device computes while the next batch is fetched and
+            # copied; no more than one step is queued behind the one that runs.
             with clock.waiting_for_data():
                 batch = next(stream)
-            if writer is not None and step == first:
-                writer.write_images("training_images", _as_seen(batch, normalization, recipe), step)
+            if step == first:
+                log.training_images(step, batch, normalization, recipe)
             profiler.before(step + 1)
             called = time.perf_counter()
             state, outcome = train_step(state, place(batch), normalization)
-            if chief and step == first:
-                taken = time.perf_counter() - called
-                writers.say(f"training step compiled, or found compiled, in {taken:.1f} s")
+            if step == first:
+                log.compiled(time.perf_counter() - called)
             step += 1
-            # The device computes while the next batch is fetched and copied; no more
-            # than one step is queued behind the one that runs.
             wait_for_update()
-            running = _Running(step, batch["index"], outcome)
+            running = Update(step, batch["index"], outcome)
             profiler.after(step, outcome)
             if step == first + 1:
                 wait_for_update()  # the clock runs from here: the first step was compiled
 
 
-@dataclasses.dataclass(frozen=True)
-class _Running:
-    """An update on its way.
+def _begin(
+    task: Task, recipe: Recipe, inputs: Inputs, checkpoints: Checkpoints, initial: Trained | None
+) -> tuple[int, State, dict[str, Array], Progress]:
+    """Steps made, state, normalisation and progress: of the newest checkpoint, or fresh ones."""
+    checkpoints.clear_unfinished()
+    step = checkpoints.latest_sound() or 0
+    if not step:
+        state = init_state(task.network, recipe, task.mesh)
+        if initial is not None:
+            state = start_from(state, initial)
+        return 0, state, _replicated(task.mesh, inputs.normalization), Progress(recipe.plateau)
+    state = checkpoints.restore_state(step, abstract_state(task.network, recipe, task.mesh))
+    normalization = checkpoints.restore_normalization(step, meshes.replicated(task.mesh))
+    saved, _ = checkpoints.restore_json(step)
+    writers.say(f"continuing {checkpoints.directory.parent} from step {step}")
+    return step, state, normalization, Progress(Plateau(**saved["plateau"]), saved["evaluated"])
 
-    Attributes:
-      step: its number.
-      examples: indices of this process's share of its batch.
-      outcome: what the training step says of it.
-    """
 
-    step: int
-    examples: np.ndarray
-    outcome: dict[str, Array]
+def validation_protocol(task: Task) -> Protocol:
+    """The protocol that training is watched by."""
+    return center_crop(task.preprocessing)
 
-    def check(self, checkpoints: Checkpoints, workdir: Path, recipe: Recipe, data: Inputs) -> int:
-        """Waits for it; the arguments are of the run.
 
-        Returns:
-          How many updates in a row have been left out; 0 if this one was not.
+def _validator(
+    task: Task, inputs: Inputs
+) -> Callable[[Model, dict[str, Array], Callable[[], bool]], dict[str, float] | None]:
+    """A function of (model, normalization, whether to stop): its metrics, None once stopped."""
+    protocol = validation_protocol(task)
+    evaluation_step = make_step(
+        protocol, task.network.apply, task.mesh, task.param_specs, task.preprocessing, task.dtype
+    )
+    place = meshes.batch_placer(task.mesh)
 
-        Raises:
-          RunError: its loss or an updated parameter is not finite, and such updates are not
-            skipped, or too many in a row have been.
-        """
-        in_row = int(jax.device_get(self.outcome["skipped_in_row"]))
-        if not in_row:
-            return 0
-        loss = float(self.outcome["loss"]) / recipe.batch_size
-        what = "an updated parameter is not finite" if np.isfinite(loss) else f"the loss is {loss}"
-        if recipe.skip_nonfinite:
-            if jax.process_index() == 0:
-                writers.say(f"step {self.step}: {what}; this update is left out")
-            if in_row < _TOO_MANY_SKIPPED:
-                return in_row
-            what += f", and so it was {in_row - 1} times before"
-        gathered = np.asarray(multihost_utils.process_allgather(self.examples)).reshape(-1)
-        # Processes that hold other towers of the same examples read the same.
-        examples = list(dict.fromkeys(gathered.tolist()))
-        names = [data.example_name(index) for index in examples]
-        listed = workdir / "nonfinite.json"
-        if jax.process_index() == 0:
-            content = {"step": self.step, "index": examples, "examples": names}
-            with contextlib.suppress(OSError):  # a full disk: the message has the first names
-                listed.write_text(json.dumps(content, indent=1) + "\n")
-        checkpoints.finish()
-        good = checkpoints.latest_sound()
-        raise RunError(
-            f"step {self.step}: {what}. Its batch: {', '.join(names[:3])} ... ({listed} has all "
-            f"{len(names)}). Last good checkpoint: "
-            + (f"step {good}" if good is not None else "none")
-            + ". Lower optimizer.learning_rate in a new run"
-            + ("" if recipe.skip_nonfinite else ", or leave such out with --config.nonfinite=skip")
-        )
+    def validate(
+        model: Model, normalization: dict[str, Array], stop: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        with contextlib.closing(inputs.validation()) as batches:
+            scores = evaluate(
+                evaluation_step, model["params"], model["statistics"], normalization, batches,
+                place, stop,
+            )  # fmt: skip
+        return None if scores is None else metrics.means(scores)
+
+    return validate
+
+
+def _after(progress: Progress, step: int, error: float, counts: bool) -> Progress:
+    """Once an evaluation has given this error; it `counts` for the plateau, or does not."""
+    plateau = progress.plateau.after(error) if counts else progress.plateau
+    return Progress(plateau, evaluated=step)
 
 
 def _with_recomputed_statistics(
@@ -416,22 +299,6 @@ def evaluated_model(state: State) -> dict[str, Any]:
     return state["average"] if "average" in state else model_of(state)
 
 
-def first_kernels(network: PureNetwork, params: Any) -> Array:
-    """The kernels of the first layer: [h, w, channels, maps], or [towers, h, w, channels, maps]."""
-    found = params[network.layers[0]]
-    while "kernel" not in found:
-        found = next(iter(found.values()))
-    return found["kernel"]
-
-
-def _as_seen(batch: NumpyBatch, normalization: dict[str, Array], recipe: Recipe) -> np.ndarray:
-    """The first images of a batch as the network sees them, float32 [n, h, w, 3]."""
-    few = {name: jnp.asarray(value[:16]) for name, value in batch.items()}
-    images = jax.tree.map(meshes.fetch, normalization)
-    see = jax.jit(inputs.training_input, static_argnames=("aligned", "dtype"))
-    return np.asarray(see(few, images, aligned=recipe.aligned_mean, dtype="float32"))
-
-
 def _agreed(stop: StopRequest, step: int) -> bool:
     """Whether any process has been asked to stop: all must leave the loop at the same step."""
     if jax.process_count() == 1:
@@ -441,9 +308,5 @@ def _agreed(stop: StopRequest, step: int) -> bool:
     return bool(multihost_utils.process_allgather(np.array(stop.requested)).any())
 
 
-def _due(step: int, every: int | None) -> bool:
-    return every is not None and every > 0 and step % every == 0
-
-
-def _interval_on(mesh: Mesh) -> dict[str, Array]:
-    return {name: meshes.replicate(mesh, np.zeros((), np.float32)) for name in SUMS}
+def _replicated(mesh: Mesh, arrays: dict[str, Any]) -> dict[str, Array]:
+    return {name: meshes.replicate(mesh, np.asarray(array)) for name, array in arrays.items()}

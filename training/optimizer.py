@@ -1,7 +1,7 @@
 """The papers' momentum, and learning rates by parameter, moment and plateau."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -47,6 +47,23 @@ class Rate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Momentum:
+    """The papers' momentum and weight decay.
+
+    Attributes:
+      momentum: by which the velocity is multiplied at each update.
+      weight_decay: of kernels.
+      decay_biases: biases and the scales of normalisations decay as well.
+      own_decays: (part of a parameter's path, its weight decay); the longest part counts.
+    """
+
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    decay_biases: bool = False
+    own_decays: tuple[tuple[str, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Average:
     """The average of parameters that is evaluated in their place.
 
@@ -61,37 +78,6 @@ class Average:
     kind: str
     decay: float = 0.9999
     start: int = 0
-
-
-def rates_from_config(optimizer: Any, to_steps: Callable[[str], Any]) -> list[Rate]:
-    """The rates of a config's `optimizer`: the common one first, then its groups'.
-
-    Args:
-      optimizer: `learning_rate`, `drop_factor`, `drop_*`, `warmup_*`, `groups`.
-      to_steps: path of a duration in the config, such as `optimizer.drop` -> steps.
-    """
-    drops = to_steps("optimizer.drop") or ()
-    warmup = {
-        "warmup": to_steps("optimizer.warmup") or 0,
-        "warmup_factor": optimizer.warmup_factor,
-    }
-    common = Rate("", optimizer.learning_rate, drops, optimizer.drop_factor, **warmup)
-    groups = []
-    for name in optimizer.groups:
-        group = optimizer.groups[name]
-        own = to_steps(f"optimizer.groups.{name}.drop")
-        groups.append(
-            Rate(
-                group.match,
-                optimizer.learning_rate * group.multiplier,
-                drops if own is None else own,
-                optimizer.drop_factor,
-                plateau=own is None,
-                freeze=to_steps(f"optimizer.groups.{name}.freeze"),
-                **warmup,
-            )
-        )
-    return [common, *groups]
 
 
 def rates_by_parameter(rates: Sequence[Rate], names: Sequence[str]) -> list[Rate]:
@@ -109,20 +95,14 @@ def rates_by_parameter(rates: Sequence[Rate], names: Sequence[str]) -> list[Rate
     return chosen
 
 
-def decay_by_parameter(optimizer: Any, names: Sequence[str]) -> list[float]:
-    """The weight decay of each named parameter.
-
-    Kernels decay by `optimizer.weight_decay`, or by their group's own; biases and the
-    scales of normalisations only with `optimizer.decay_biases`.
-    """
-    groups = [optimizer.groups[name] for name in optimizer.groups]
+def decay_by_parameter(momentum: Momentum, names: Sequence[str]) -> list[float]:
+    """The weight decay of each named parameter."""
     decays = []
     for name in names:
-        own = [g for g in groups if g.match in name and g.weight_decay is not None]
-        chosen = max(own, key=lambda g: len(g.match)).weight_decay if own else None
-        decay = optimizer.weight_decay if chosen is None else chosen
+        own = [(part, decay) for part, decay in momentum.own_decays if part in name]
+        decay = max(own, key=lambda pair: len(pair[0]))[1] if own else momentum.weight_decay
         is_kernel = name.rsplit("/", 1)[-1] == "kernel"
-        decays.append(decay if is_kernel or optimizer.decay_biases else 0.0)
+        decays.append(decay if is_kernel or momentum.decay_biases else 0.0)
     return decays
 
 
@@ -194,7 +174,7 @@ def limit_filters(params: Any, names: Sequence[str], rms: float) -> Any:
     return jax.tree.unflatten(structure, [limit(n, v) for n, v in zip(names, leaves, strict=True)])
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Plateau:
     """Divides the rate when validation error stops improving (section 5).
 
@@ -207,9 +187,9 @@ class Plateau:
       dropped: how often it has fallen.
     """
 
-    factor: float
-    patience: int
-    drops: int
+    factor: float = 0.1
+    patience: int = 0
+    drops: int = 3
     best: float = float("inf")
     waited: int = 0
     dropped: int = 0
@@ -219,12 +199,11 @@ class Plateau:
         """Factor of the rate now."""
         return self.factor**self.dropped
 
-    def observe(self, error: float) -> bool:
-        """Takes the error of an evaluation; true if it is the best so far."""
+    def after(self, error: float) -> "Plateau":
+        """The same once an evaluation has given this error."""
         if error < self.best:
-            self.best, self.waited = error, 0
-            return True
-        self.waited += 1
-        if self.patience and self.waited >= self.patience and self.dropped < self.drops:
-            self.dropped, self.waited = self.dropped + 1, 0
-        return False
+            return dataclasses.replace(self, best=error, waited=0)
+        waited = self.waited + 1
+        if self.patience and waited >= self.patience and self.dropped < self.drops:
+            return dataclasses.replace(self, waited=0, dropped=self.dropped + 1)
+        return dataclasses.replace(self, waited=waited)

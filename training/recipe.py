@@ -1,14 +1,12 @@
-"""What one update does: the fields of a config that the training step is made from, checked."""
+"""What one update does: everything that the training step is made from."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
 from training.errors import TrainingError
-from training.optimizer import Average, Rate, rates_by_parameter, rates_from_config
-from vision_models.functional import PureNetwork, parameter_names
+from training.optimizer import Average, Momentum, Plateau, Rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +16,8 @@ class Recipe:
     Attributes:
       rates: learning rates, the common one first.
       batch_size: examples in a batch over all devices.
+      momentum: and weight decay.
+      plateau: the rule by which the rate falls when validation error stops improving.
       parts: that each device computes its share of a batch in, one after another, adding
         up their gradients.
       seed: of the dropout masks, which are a function of (seed, step, place in the batch).
@@ -36,6 +36,8 @@ class Recipe:
 
     rates: tuple[Rate, ...]
     batch_size: int
+    momentum: Momentum = dataclasses.field(default_factory=Momentum)
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
     parts: int = 1
     seed: int = 0
     dtype: str = "float32"
@@ -47,49 +49,6 @@ class Recipe:
     frozen: frozenset[str] = frozenset()
     average: Average | None = None
     skip_nonfinite: bool = False
-
-
-def recipe_from_config(
-    config: Any, network: PureNetwork, mesh: Mesh, to_steps: Callable[[str], Any]
-) -> Recipe:
-    """The recipe of a config for a network on a mesh.
-
-    Args:
-      config: `seed`, `batch_size`, `gradient_accumulation`, `nonfinite`, `compute_dtype`,
-        `batch_norm`, `data.mean`, `loss` and `optimizer` are read.
-      network: what is trained.
-      mesh: with an axis `data`.
-      to_steps: path of a duration in the config, such as `optimizer.drop` -> steps.
-
-    Raises:
-      TrainingError: fields that contradict one another, the mesh or the network.
-    """
-    optimizer, names = config.optimizer, parameter_names(network.per_tower)
-    rates = rates_from_config(optimizer, to_steps)
-    rates_by_parameter(rates, names)  # groups that match nothing
-    parts = config.gradient_accumulation
-    check_batch_size(config.batch_size, mesh, parts)
-    group = config.batch_norm.group
-    if parts == 1 and group >= config.batch_size:
-        group = 0  # all there is, without a name for it that other meshes must divide
-    _check_group(group, config.batch_size, mesh, parts)
-    return Recipe(
-        rates=tuple(rates),
-        batch_size=config.batch_size,
-        parts=parts,
-        seed=config.seed,
-        dtype=config.compute_dtype,
-        aligned_mean=config.data.mean == "image",
-        auxiliary_weight=config.loss.auxiliary_weight,
-        rubbish_penalty=config.loss.rubbish_penalty,
-        max_filter_rms=optimizer.max_filter_rms,
-        statistics_group=group,
-        frozen=frozen_names(
-            names, network.layers, optimizer.frozen.split(","), optimizer.train_last
-        ),
-        average=_average(optimizer, to_steps),
-        skip_nonfinite=config.nonfinite == "skip",
-    )
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, parts: int) -> None:
@@ -109,7 +68,12 @@ def check_batch_size(batch_size: int, mesh: Mesh, parts: int) -> None:
         )
 
 
-def _check_group(group: int, batch_size: int, mesh: Mesh, parts: int) -> None:
+def check_group(group: int, batch_size: int, mesh: Mesh, parts: int) -> None:
+    """Groups of BatchNorm's statistics divide what a device computes at a time, or are of it.
+
+    Raises:
+      TrainingError: they do not, or are larger than a part.
+    """
     if group > batch_size // parts:
         raise TrainingError(
             f"batch_norm.group={group}: with gradient_accumulation={parts} a batch of {batch_size} "
@@ -162,10 +126,3 @@ def frozen_names(
             "optimizer.frozen and optimizer.train_last freeze every layer: nothing would be trained"
         )
     return frozen
-
-
-def _average(optimizer: Any, to_steps: Callable[[str], Any]) -> Average | None:
-    if optimizer.average == "none":
-        return None
-    start = to_steps("optimizer.average_from") or 0
-    return Average(optimizer.average, optimizer.average_decay, start)

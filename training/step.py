@@ -1,8 +1,8 @@
 """The train state and the compiled training step."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NotRequired, TypedDict, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,32 +19,55 @@ from training.recipe import Recipe
 from vision_models.forward import BatchStatistics
 from vision_models.functional import PureNetwork, parameter_names
 
-# params; statistics, BatchNorm's; optimizer; step, the updates made (int32); skipped, how many
-# of them were left out; skipped_in_row, how many of the last; learning_rate, of the last;
-# plateau_scale, by which plateaus have lowered it; interval, the sums of `metrics.totals` since
-# the last line of the log, part of the state so that a run that was interrupted logs the same
-# averages; and, where an average is kept, average: its params and statistics.
-State = dict[str, Any]
+
+class State(TypedDict):
+    """The train state: all that a step needs and that is not recomputed from (seed, step).
+
+    Attributes:
+      params: of the network.
+      statistics: BatchNorm's.
+      optimizer: its state.
+      step: updates made, int32.
+      skipped: how many of them were left out, int32.
+      skipped_in_row: how many of the last, int32.
+      learning_rate: of the last update, float32.
+      plateau_scale: by which plateaus have lowered the rate, float32.
+      interval: sums of the metrics since the last line of the log. Part of the state, so that a
+        run that was interrupted logs the same averages.
+      average: `params` and `statistics` of the average, where one is kept.
+    """
+
+    params: Any
+    statistics: Any
+    optimizer: Any
+    step: Array
+    skipped: Array
+    skipped_in_row: Array
+    learning_rate: Array
+    plateau_scale: Array
+    interval: dict[str, Array]
+    average: NotRequired[dict[str, Any]]
+
+
 Batch = dict[str, Array]
-# Of `metrics.totals`, in `interval`.
-SUMS = ("examples", "loss", "top1_error", "top5_error")
 
 
-def make_optimizer(config: Any, network: PureNetwork) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of a config: `momentum`, `weight_decay`, `decay_biases`, `groups`."""
-    decays = optimizers.decay_by_parameter(config, parameter_names(network.per_tower))
+def make_optimizer(
+    network: PureNetwork, momentum: optimizers.Momentum
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of a network's parameters."""
+    decays = optimizers.decay_by_parameter(momentum, parameter_names(network.per_tower))
     tree = jax.tree.unflatten(jax.tree.structure(network.per_tower), decays)
-    return optimizers.papers_momentum(config.momentum, tree)
+    return optimizers.papers_momentum(momentum.momentum, tree)
 
 
-def init_function(
-    network: PureNetwork, optimizer: optax.GradientTransformation, recipe: Recipe
-) -> Callable[[Array], State]:
+def init_function(network: PureNetwork, recipe: Recipe) -> Callable[[Array], State]:
     """A function of a random key that makes a fresh state."""
+    optimizer = make_optimizer(network, recipe.momentum)
 
     def init(key: Array) -> State:
         params, statistics = network.init(key)
-        state = {
+        state: State = {
             "params": params,
             "statistics": statistics,
             "optimizer": optimizer.init(params),
@@ -62,37 +85,32 @@ def init_function(
     return init
 
 
-def model_of(state: State) -> dict[str, Any]:
+def model_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """`params` and `statistics` as they are trained."""
     return {"params": state["params"], "statistics": state["statistics"]}
 
 
-def init_state(
-    network: PureNetwork, optimizer: optax.GradientTransformation, recipe: Recipe, mesh: Mesh
-) -> State:
+def init_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
     """A fresh state, drawn in its place on the mesh; its values do not depend on the mesh.
 
     Args:
       network: its `init` draws the parameters.
-      optimizer: its `init` makes the optimiser's state.
-      recipe: `seed` of the parameters; `average`.
+      recipe: `seed` of the parameters; `momentum` and `average`.
       mesh: with axes `data` and `tower`.
     """
-    abstract = abstract_state(network, optimizer, recipe, mesh)
+    abstract = abstract_state(network, recipe, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     init = jax.jit(
-        init_function(network, optimizer, recipe),
+        init_function(network, recipe),
         out_shardings=where,
         compiler_options=options_to_run_once(),
     )
     return init(jax.random.fold_in(jax.random.key(recipe.seed), 0))
 
 
-def abstract_state(
-    network: PureNetwork, optimizer: optax.GradientTransformation, recipe: Recipe, mesh: Mesh
-) -> State:
+def abstract_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
     """Shapes, dtypes and shardings of a state; what has the form of parameters lies as they do."""
-    shapes = jax.eval_shape(init_function(network, optimizer, recipe), jax.random.key(0))
+    shapes = jax.eval_shape(init_function(network, recipe), jax.random.key(0))
     specs = param_specs(network.per_tower, mesh)
     form: Any = jax.tree.structure(specs)
 
@@ -109,14 +127,11 @@ def abstract_state(
 
 def empty_interval() -> dict[str, Array]:
     """Sums over no examples."""
-    return {name: jnp.zeros((), jnp.float32) for name in SUMS}
+    return {name: jnp.zeros((), jnp.float32) for name in metrics.SUMS}
 
 
 def make_train_step(
-    network: PureNetwork,
-    optimizer: optax.GradientTransformationExtraArgs,
-    recipe: Recipe,
-    mesh: Mesh,
+    network: PureNetwork, recipe: Recipe, mesh: Mesh
 ) -> Callable[[State, Batch, inputs.Normalization], tuple[State, dict[str, Array]]]:
     """Compiles (state, batch, normalization) -> (state after one update, what happened).
 
@@ -130,12 +145,12 @@ def make_train_step(
 
     Args:
       network: what is trained.
-      optimizer: from `make_optimizer`.
       recipe: how.
       mesh: with axes `data` and `tower`.
     """
     specs = param_specs(network.per_tower, mesh)
     names = parameter_names(network.per_tower)
+    optimizer = make_optimizer(network, recipe.momentum)
     structure = jax.tree.structure(network.per_tower)
     is_frozen = jax.tree.unflatten(structure, [name in recipe.frozen for name in names])
     rate_of = optimizers.rates_by_parameter(recipe.rates, names)
@@ -251,12 +266,15 @@ def make_train_step(
         # What is not finite in a gradient makes the parameters so.
         finite = jnp.isfinite(sums["loss"]) & sharded_all_finite(params)
         in_row = jnp.where(finite, 0, state["skipped_in_row"] + 1)
-        after = {
-            "params": params,
-            "statistics": statistics,
-            "optimizer": optimizer_state,
-            "interval": jax.tree.map(jnp.add, state["interval"], sums),
-        }
+        before, after = (
+            dict(state),
+            {
+                "params": params,
+                "statistics": statistics,
+                "optimizer": optimizer_state,
+                "interval": jax.tree.map(jnp.add, state["interval"], sums),
+            },
+        )
         if recipe.average is not None:
             after["average"] = optimizers.averaged(
                 recipe.average,
@@ -266,7 +284,7 @@ def make_train_step(
             )
         if recipe.skip_nonfinite:
             after = jax.tree.map(
-                lambda new, old: jnp.where(finite, new, old), after, {k: state[k] for k in after}
+                lambda new, old: jnp.where(finite, new, old), after, {k: before[k] for k in after}
             )
         after |= {
             "step": state["step"] + 1,
@@ -275,11 +293,11 @@ def make_train_step(
             "learning_rate": now[recipe.rates[0]],
             "plateau_scale": state["plateau_scale"],
         }
-        return after, sums | {"finite": finite, "skipped_in_row": in_row}
+        return cast(State, after), sums | {"finite": finite, "skipped_in_row": in_row}
 
     # Named, so that the state comes back as it went in: otherwise the second step
     # would be compiled anew.
-    abstract = abstract_state(network, optimizer, recipe, mesh)
+    abstract = abstract_state(network, recipe, mesh)
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(
         step,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.errors import RunError
+from training.pictures import picture
 
 # Why the thread that writes TensorBoard's events has ended, if it has.
 _events_lost: list[str] = []
@@ -113,41 +114,6 @@ def _events_failed(failure: threading.ExceptHookArgs) -> None:
 def say(line: str) -> None:
     """Prints a line, at once."""
     print(line, flush=True)
-
-
-def picture(images: np.ndarray) -> np.ndarray:
-    """Images side by side, scaled so that the lowest value is black and the highest white.
-
-    Args:
-      images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps]
-        or [towers, h, w, channels, maps], each on its own scale, grey unless there are three
-        channels.
-
-    Returns:
-      uint8 [height, width, 3], enlarged where they are small.
-    """
-    if images.ndim == 5:  # the maps of one tower after those of the other
-        images = np.moveaxis(images, 0, -2).reshape(*images.shape[1:4], -1)
-    kernels = images.shape[-1] not in (1, 3)
-    if kernels:
-        images = np.moveaxis(images, -1, 0)
-    axes = (1, 2, 3) if kernels else None
-    low = images.min(axis=axes, keepdims=True)
-    high = images.max(axis=axes, keepdims=True)
-    shown = (images - low) / np.maximum(high - low, 1e-12)
-    if shown.shape[-1] != 3:
-        shown = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1)
-    enlarged = max(48 // shown.shape[1], 1)
-    shown = shown.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
-    count, height, width, _ = shown.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    grid = np.ones((rows * (height + 2) - 2, columns * (width + 2) - 2, 3))
-    for number, image in enumerate(shown):
-        y, x = divmod(number, columns)
-        top, left = y * (height + 2), x * (width + 2)
-        grid[top : top + height, left : left + width] = image
-    return np.round(255 * grid).astype(np.uint8)
 
 
 def _remove_later_lines(path: Path, last: dict[str, int]) -> Path | None:

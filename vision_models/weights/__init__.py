@@ -11,7 +11,8 @@ a network is filled whole or not at all.
 Our own `.safetensors` hold `<layer>/<variable>` in our layout, such as `conv1/kernel` [height,
 width, in, out] or `norm1/variance` [maps]; `normalization/mean` and
 `normalization/deviation`; and as metadata `format` ("vision_models"), `model` (name),
-`options` (JSON), `class_names` (JSON, where they are known) and `sha256` of it all.
+`options` (JSON), `class_names` and `images` (JSON, where they are known; the latter how images
+are cropped) and `sha256` of it all.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from vision_models.network import Network
 from vision_models.transform import is_head
 from vision_models.weights import caffe, files, heads, pytorch, wrappers
 from vision_models.weights.convert import convert, layers_with_variables
-from vision_models.weights.files import SUFFIXES, class_names
+from vision_models.weights.files import SUFFIXES, class_names, named_network
 from vision_models.weights.types import Source, Weights, WeightsError, some
 from vision_models.weights.values import check_normalization, read_values
 
@@ -41,6 +42,7 @@ __all__ = [
     "class_names",
     "fit",
     "load",
+    "named_network",
     "preprocessing",
     "save",
     "set_weights",
@@ -105,7 +107,7 @@ def load(
         check_normalization(path, normalization)
         ours = Weights(
             made, settings, params, statistics, normalization, str(path),
-            class_names=names, imagenet=names is None,
+            class_names=names, imagenet=names is None, images=files.images_of(source),
         )  # fmt: skip
         return fit(ours, name, options or {}, new_head=new_head, verify=source.verify)
 
@@ -217,6 +219,7 @@ def save(
     statistics: Any,
     normalization: Mapping[str, np.ndarray] | None = None,
     class_names: Sequence[str] | None = None,
+    images: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a `.safetensors` file, named as this module's docstring says.
 
@@ -226,11 +229,14 @@ def save(
       params, statistics: nested dicts of arrays.
       normalization: `mean` and `deviation` of the images that the weights expect.
       class_names: name of each logit's class.
+      images: how images are cropped, as JSON.
 
     Raises:
       WeightsError: the file cannot be written.
     """
-    files.write_ours(Path(path), name, options, params, statistics, normalization, class_names)
+    files.write_ours(
+        Path(path), name, options, params, statistics, normalization, class_names, images
+    )
 
 
 def _network_in(

@@ -150,6 +150,25 @@ def network_of(source: Source) -> tuple[str, dict[str, Any], tuple[str, ...] | N
         ) from error
 
 
+def images_of(source: Source) -> dict[str, Any] | None:
+    """How images are cropped for the weights of a file that `write_ours` made; None if unsaid."""
+    try:
+        images = json.loads(source.metadata["images"])
+        return images if isinstance(images, dict) else None
+    except (KeyError, ValueError, RecursionError):
+        return None
+
+
+def named_network(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Name and options of the network that a file says it is of; None for files of others.
+
+    Raises:
+      WeightsError: see `read`.
+    """
+    source = read(path)
+    return network_of(source)[:2] if source.format == "vision_models" else None
+
+
 def class_names(path: Path) -> tuple[str, ...] | None:
     """The names of classes that a file of ours holds; None if there are none, or no such file."""
     try:
@@ -171,6 +190,7 @@ def write_ours(
     statistics: Any,
     normalization: Mapping[str, np.ndarray] | None,
     class_names: Any = None,
+    images: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes our `.safetensors`; see `vision_models.weights.save`."""
     tensors: dict[str, np.ndarray] = {}
@@ -188,6 +208,8 @@ def write_ours(
     metadata = {"format": "vision_models", "model": name, "options": json.dumps(dict(options))}
     if class_names is not None:
         metadata["class_names"] = json.dumps(list(class_names))
+    if images is not None:
+        metadata["images"] = json.dumps(dict(images))
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -85,6 +85,7 @@ class Weights:
       class_names: name of each logit's class; None where that is not known.
       imagenet: the logits are, as far as can be told, the 1,000 classes of ILSVRC-2012.
       notes: sentences about what was taken and what was left, for the log.
+      images: how images are cropped for them, as `save` was told; None where that is not known.
     """
 
     name: str
@@ -97,3 +98,4 @@ class Weights:
     class_names: tuple[str, ...] | None = None
     imagenet: bool = False
     notes: tuple[str, ...] = ()
+    images: dict[str, Any] | None = None

@@ -16,7 +16,7 @@ _DECODER = "decoder 2"
 
 
 @dataclasses.dataclass(frozen=True)
-class Statistics:
+class PixelStatistics:
     """What the networks' inputs are normalised with.
 
     Attributes:
@@ -29,10 +29,10 @@ class Statistics:
     covariance: np.ndarray
 
 
-def training_statistics(
+def pixel_statistics(
     examples: Examples, size: int, cache_dir: Path, reading: Reading = _DEFAULT
-) -> Statistics:
-    """Statistics of the training images, the central square of each at size x size.
+) -> PixelStatistics:
+    """Mean and covariance of the training images, the central square of each at size x size.
 
     Computed once and kept in `cache_dir`, keyed by the examples and the
     preprocessing. Sums are integers, so the result does not depend on the order.
@@ -51,7 +51,7 @@ def training_statistics(
     cache = cache_dir / f"statistics-{key}.npz"
     saved = sources.load_arrays(cache, "mean", "covariance")
     if saved is not None and saved["mean"].shape == (size, size, 3):
-        return Statistics(saved["mean"], saved["covariance"])
+        return PixelStatistics(saved["mean"], saved["covariance"])
 
     batch, count = 64, 0
     total = np.zeros((size, size, 3), np.int64)
@@ -69,9 +69,9 @@ def training_statistics(
             progress.update(min(batch, examples.count - progress.n))
     pixels = count * size * size
     channel_mean = total.sum(axis=(0, 1)) / pixels
-    statistics = Statistics(
+    found = PixelStatistics(
         mean=(total / count).astype(np.float32),
         covariance=products / pixels - np.outer(channel_mean, channel_mean),
     )
-    sources.save_arrays(cache, mean=statistics.mean, covariance=statistics.covariance)
-    return statistics
+    sources.save_arrays(cache, mean=found.mean, covariance=found.covariance)
+    return found

@@ -1,0 +1,19 @@
+"""What ILSVRC's classes are called in words."""
+
+import functools
+from collections.abc import Sequence
+from importlib import resources
+
+
+@functools.cache
+def synsets() -> dict[str, str]:
+    """The 1,000 synsets of ILSVRC-2012 in the order of their labels -> their words."""
+    text = resources.files("evaluation").joinpath("synsets.txt").read_text(encoding="utf-8")
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {synset: said for synset, _, said in pairs}
+
+
+def words(class_names: Sequence[str]) -> tuple[str, ...]:
+    """The words of each class: of a synset those of the list, of any other its name."""
+    known = synsets()
+    return tuple(known.get(name, name) for name in class_names)

@@ -1,0 +1,101 @@
+"""Evaluation of a trained network, and the files that tell of it."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from devices import mesh as meshes
+from evaluation import Protocol, evaluate, make_step, metrics
+from training.classes import check_classes, imagenet_classes
+from training.errors import RunError, TrainingError
+from training.initial import normalization_for, put_complete
+from training.task import Task
+from training.trained import Trained
+from training.writers import append_line, to_json
+
+
+def check_trained(trained: Trained, class_names: Sequence[str]) -> None:
+    """Looks whether a network's logits mean the classes of a dataset.
+
+    Raises:
+      TrainingError: they mean others; the message says what to do.
+    """
+    if trained.class_names is not None:
+        check_classes(trained.class_names, class_names, trained.source)
+    differing = imagenet_classes(class_names) if trained.imagenet else None
+    if differing is not None and differing.certain:
+        raise TrainingError(
+            f"{trained.source}: {differing.text}. Evaluate on ImageNet's own order "
+            "(--config.data.name=imagenet2012), or train a classifier for these classes "
+            "(--config.init_head=new)"
+        )
+
+
+def evaluate_trained(
+    trained: Trained,
+    task: Task,
+    protocol: Protocol,
+    batches: Iterator[dict[str, np.ndarray]],
+    split: str,
+    workdir: Path,
+) -> dict[str, Any]:
+    """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
+
+    Args:
+      trained: whole, with its normalization.
+      task: network and mesh.
+      protocol: how.
+      batches: the split, as the protocol asks for its images.
+      split: its name.
+      workdir: is made.
+
+    Returns:
+      `protocol`, `split`, `checkpoint` (the step, or where the weights are from), `examples`
+      and the metrics (errors are fractions of 1).
+
+    Raises:
+      TrainingError: weights that leave something to be drawn.
+      RunError: logits that are no numbers, or not one example that could be read.
+    """
+    step = make_step(
+        protocol, task.network.apply, task.mesh, task.param_specs, task.preprocessing, task.dtype
+    )
+    model = put_complete(trained, task)
+    expected = normalization_for(trained, protocol.images.square)
+    assert expected is not None, "what is not known comes from the config"
+    normalization = {k: meshes.replicate(task.mesh, v) for k, v in expected.items()}
+    place = meshes.batch_placer(task.mesh)
+    scores = evaluate(step, model["params"], model["statistics"], normalization, batches, place)
+    assert scores is not None, "nobody stops it"
+    result = metrics.means(scores)
+    checkpoint = trained.source if trained.step is None else trained.step
+    if not result["examples"]:
+        raise RunError(f"not one example of {split} could be read; nothing was evaluated")
+    if not math.isfinite(result["loss"]):
+        raise RunError(
+            f"{checkpoint}: logits on {split} are no numbers (the loss is {result['loss']}), so "
+            "that nothing was evaluated; look at the weights, the preprocessing and compute_dtype"
+        )
+    report = {"protocol": protocol.name, "split": split, "checkpoint": checkpoint, **result}
+    if jax.process_index() == 0:
+        _write(report, workdir)
+    return report
+
+
+def _write(report: dict[str, Any], workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary = workdir / "evaluation.json.tmp"
+        temporary.write_text(to_json(report) + "\n")
+        os.replace(temporary, workdir / "evaluation.json")
+        append_line(workdir / "evaluations.jsonl", to_json(report))
+    except OSError as error:
+        raise RunError(
+            f"--workdir={workdir}: cannot be written ({error.strerror}); the result is "
+            f"{to_json(report)}"
+        ) from error

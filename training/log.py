@@ -1,0 +1,111 @@
+"""What a run says as it goes on: lines on the screen, metrics.jsonl and TensorBoard."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from devices import mesh as meshes
+from evaluation import metrics
+from training import pictures, writers
+from training.clock import Clock
+from training.recipe import Recipe
+from training.step import State
+from vision_models.functional import PureNetwork
+
+
+class RunLog:
+    """The log of a run, kept by the first process; on the others it writes nothing."""
+
+    def __init__(self, workdir: Path, step: int, evaluated: int, total: int, epoch_steps: float):
+        """Continues the files of a run.
+
+        Args:
+          workdir, step, evaluated: see `writers.MetricWriter`.
+          total: steps of the whole run.
+          epoch_steps: steps of an epoch.
+
+        Raises:
+          RunError: they cannot be written.
+        """
+        chief = jax.process_index() == 0
+        self._writer = writers.MetricWriter(workdir, step, evaluated) if chief else None
+        self._workdir, self._total, self._epoch_steps = workdir, total, epoch_steps
+        self._begun = time.perf_counter()
+
+    def training(self, step: int, state: State, clock: Clock, skips: bool) -> bool:
+        """A line about the updates since the last one; False, and none, if there were none.
+
+        Args:
+          step: updates made.
+          state: its `interval` holds the sums.
+          clock: is read, from which its measurement begins anew.
+          skips: updates may be left out, so that their number is said.
+        """
+        averages = metrics.averages(state["interval"])
+        if not averages.pop("examples"):
+            return False
+        values = {
+            **self._moment(step, "train"),
+            **averages,
+            "learning_rate": float(state["learning_rate"]),
+            **({"skipped": int(state["skipped"])} if skips else {}),
+            **clock.read(),
+        }
+        left = (self._total - step) * clock.seconds_per_step
+        self._report(writers.training_line(values, self._total, left), values)
+        return True
+
+    def validation(
+        self, step: int, state: State, validation: dict[str, float], seconds: float
+    ) -> None:
+        """A line about an evaluation that took so many seconds."""
+        values = {
+            **self._moment(step, "validation"),
+            **validation,
+            "learning_rate": float(state["learning_rate"]),
+            "images_per_second": validation["examples"] / seconds,
+        }
+        self._report(writers.evaluation_line(values), values)
+
+    def first_kernels(self, step: int, network: PureNetwork, params: Any) -> None:
+        """A picture of the first layer; every process calls this."""
+        kernels = meshes.fetch(pictures.first_kernels(network, params))
+        if self._writer is not None:
+            self._writer.write_images("first_layer_kernels", kernels, step)
+
+    def training_images(
+        self, step: int, batch: dict[str, np.ndarray], normalization: Any, recipe: Recipe
+    ) -> None:
+        """A picture of the first images of a batch."""
+        if self._writer is not None:
+            seen = pictures.training_images(batch, normalization, recipe)
+            self._writer.write_images("training_images", seen, step)
+
+    def compiled(self, seconds: float) -> None:
+        """How long the first call of the training step took."""
+        if self._writer is not None:
+            writers.say(f"training step compiled, or found compiled, in {seconds:.1f} s")
+
+    def end(self, step: int, done: bool, best: float, validation: dict[str, float] | None) -> None:
+        """The last line; `best` is the lowest validation error before this last evaluation."""
+        if self._writer is not None:
+            lowest = min(best, (validation or {}).get("top1_error", math.inf))
+            spent = time.perf_counter() - self._begun
+            writers.say(writers.summary_line(self._workdir, step, done, spent, lowest))
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _moment(self, step: int, split: str) -> dict[str, Any]:
+        return {"step": step, "epoch": step / self._epoch_steps, "split": split}
+
+    def _report(self, line: str, values: dict[str, Any]) -> None:
+        if self._writer is not None:
+            self._writer.write(values)
+            writers.say(line)

@@ -1,0 +1,70 @@
+"""Pictures of a run for TensorBoard: its images as the network sees them, its first kernels."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from devices import mesh as meshes
+from evaluation import inputs
+from training.recipe import Recipe
+from vision_models.functional import PureNetwork
+
+# Images of a batch that are shown.
+_SHOWN = 16
+
+
+def first_kernels(network: PureNetwork, params: Any) -> Array:
+    """The kernels of the first layer: [h, w, channels, maps], or [towers, h, w, channels, maps]."""
+    found = params[network.layers[0]]
+    while "kernel" not in found:
+        found = next(iter(found.values()))
+    return found["kernel"]
+
+
+def training_images(
+    batch: dict[str, np.ndarray], normalization: dict[str, Array], recipe: Recipe
+) -> np.ndarray:
+    """The first images of a batch as the network sees them, float32 [n, h, w, 3]."""
+    few = {name: jnp.asarray(value[:_SHOWN]) for name, value in batch.items()}
+    images = jax.tree.map(meshes.fetch, normalization)
+    see = jax.jit(inputs.training_input, static_argnames=("aligned", "dtype"))
+    return np.asarray(see(few, images, aligned=recipe.aligned_mean, dtype="float32"))
+
+
+def picture(images: np.ndarray) -> np.ndarray:
+    """Images side by side, scaled so that the lowest value is black and the highest white.
+
+    Args:
+      images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps]
+        or [towers, h, w, channels, maps], each on its own scale, grey unless there are three
+        channels.
+
+    Returns:
+      uint8 [height, width, 3], enlarged where they are small.
+    """
+    if images.ndim == 5:  # the maps of one tower after those of the other
+        images = np.moveaxis(images, 0, -2).reshape(*images.shape[1:4], -1)
+    kernels = images.shape[-1] not in (1, 3)
+    if kernels:
+        images = np.moveaxis(images, -1, 0)
+    axes = (1, 2, 3) if kernels else None
+    low = images.min(axis=axes, keepdims=True)
+    high = images.max(axis=axes, keepdims=True)
+    shown = (images - low) / np.maximum(high - low, 1e-12)
+    if shown.shape[-1] != 3:
+        shown = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1)
+    enlarged = max(48 // shown.shape[1], 1)
+    shown = shown.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+    count, height, width, _ = shown.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    grid = np.ones((rows * (height + 2) - 2, columns * (width + 2) - 2, 3))
+    for number, image in enumerate(shown):
+        y, x = divmod(number, columns)
+        top, left = y * (height + 2), x * (width + 2)
+        grid[top : top + height, left : left + width] = image
+    return np.round(255 * grid).astype(np.uint8)

@@ -1,0 +1,239 @@
+"""A trained network and everything that its use needs: the one way to open a run or a file."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import vision_models
+from devices import mesh as meshes
+from evaluation.inputs import Preprocessing
+from training.checkpoints import Checkpoints
+from training.errors import TrainingError
+from training.workdir import has_checkpoint, is_directory, saved_config
+from vision_models import weights
+from vision_models.weights import Weights, WeightsError
+
+# Below it images are not photographs, and are taken as they are.
+_SMALLEST_PHOTOGRAPH = 96
+# What the shorter side is of photographs whose central 224 pixels a network sees (Krizhevsky et
+# al. 2012, section 2, and most since).
+_SIDE_OF_A_CROP = 256 / 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network, in host memory.
+
+    Attributes:
+      name, options: of the network, as for `vision_models.create`.
+      params, statistics: nested dicts of NumPy arrays, without those of `fresh` layers.
+      normalization: `mean` [3] or [square, square, 3] and `deviation` [3] of the images that it
+        expects; None where that is not known.
+      preprocessing: how its images come about; None where that is not known.
+      class_names: name of each logit's class; None where that is not known.
+      source: file or run.
+      step: of the checkpoint; None of a file.
+      fresh: layers that the source does not give, such as a new head.
+      imagenet: see `weights.Weights`.
+      notes: sentences about what was taken and what was left.
+      protocol: that its run is evaluated by; None where that is not known.
+    """
+
+    name: str
+    options: dict[str, Any]
+    params: dict[str, Any]
+    statistics: dict[str, Any]
+    normalization: dict[str, np.ndarray] | None
+    source: str
+    preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] | None = None
+    step: int | None = None
+    fresh: tuple[str, ...] = ()
+    imagenet: bool = False
+    notes: tuple[str, ...] = ()
+    protocol: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        name: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        checkpoint: str = "latest",
+        new_head: bool = False,
+    ) -> "Trained":
+        """Opens a run's directory or a weights file; none needs the data it was trained on.
+
+        Args:
+          path: of the run or the file.
+          name, options: of the network that the weights are for; None for the one that they
+            were trained as, which a run and our own files say.
+          checkpoint: of a run: `latest`, `best` or a step.
+          new_head: leave out the classifiers.
+
+        Raises:
+          TrainingError: nothing that can be read, or nothing that fits; the message says what
+            to do.
+        """
+        try:
+            if not is_directory(path):
+                return _from_file(path, name, options, new_head)
+            trained = _from_run(path, checkpoint, name, options or {})
+            if name is None:
+                return trained
+            options = dict(options or {})
+            options["num_classes"] = options.get("num_classes") or trained.num_classes
+            fitting = weights.fit(
+                Weights(
+                    trained.name,
+                    trained.options,
+                    trained.params,
+                    trained.statistics,
+                    trained.normalization,
+                    trained.source,
+                    class_names=trained.class_names,
+                ),
+                name,
+                options,
+                new_head=new_head,
+            )
+        except WeightsError as error:
+            raise TrainingError(str(error)) from error
+        return dataclasses.replace(
+            _of_weights(fitting, trained.preprocessing),
+            step=trained.step,
+            protocol=trained.protocol,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """As many as there are logits."""
+        chosen = self.options.get("num_classes") or len(self.class_names or ())
+        return chosen or vision_models.default_options(self.name)["num_classes"]
+
+
+def _of_weights(loaded: Weights, preprocessing: Preprocessing | None) -> Trained:
+    return Trained(
+        loaded.name,
+        loaded.options,
+        loaded.params,
+        loaded.statistics,
+        loaded.normalization,
+        loaded.source,
+        preprocessing,
+        loaded.class_names,
+        fresh=loaded.fresh,
+        imagenet=loaded.imagenet,
+        notes=loaded.notes,
+    )
+
+
+def _from_file(
+    path: Path, name: str | None, options: Mapping[str, Any] | None, new_head: bool
+) -> Trained:
+    if name is None:
+        named = weights.named_network(path)
+        if named is None:
+            raise TrainingError(
+                f"{path} does not say which network it is of; name that with --network=NAME (one "
+                "of vision_models.list_models()), or a config with --config"
+            )
+        name, options = named
+    loaded = weights.load(path, name, options, new_head=new_head)
+    return _of_weights(loaded, _preprocessing_in(loaded) or usual_preprocessing(loaded))
+
+
+def _preprocessing_in(loaded: Weights) -> Preprocessing | None:
+    """What a file of ours says."""
+    try:
+        return Preprocessing(**(loaded.images or {}))
+    except TypeError:  # nothing, or of another version
+        return None
+
+
+def usual_preprocessing(loaded: Weights) -> Preprocessing:
+    """How images come about for weights that do not say it: as is usual for their size."""
+    options = {**vision_models.default_options(loaded.name), **loaded.options}
+    crop, mean = options["image_size"], (loaded.normalization or {}).get("mean")
+    if mean is not None and mean.ndim == 3:
+        return Preprocessing(len(mean), crop, aligned_mean=True)
+    side = crop if crop < _SMALLEST_PHOTOGRAPH else math.ceil(crop * _SIDE_OF_A_CROP)
+    return Preprocessing(side, crop)
+
+
+def _from_run(
+    workdir: Path, checkpoint: str, name: str | None, options: Mapping[str, Any]
+) -> Trained:
+    """A checkpoint of a run; `name` and `options` stand in where it has no config.json."""
+    try:
+        inside = sorted(p.name for p in workdir.iterdir() if p.suffix in weights.SUFFIXES)
+        begun = has_checkpoint(workdir)
+    except OSError as error:
+        raise TrainingError(f"{workdir}: cannot be read ({error.strerror})") from error
+    if not begun:
+        hint = f"; name a file in it, such as {inside[0]}" if inside else ""
+        raise TrainingError(
+            f"{workdir}: a directory that is no weights file, and no run with a checkpoint{hint}"
+        )
+    config = _config_of(workdir, name, options)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    step = checkpoints.choose(checkpoint)
+    everywhere = meshes.replicated(meshes.make_mesh(1))
+    model = jax.device_get(checkpoints.restore_model_as_saved(step, everywhere))
+    normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
+    _, dataset = checkpoints.restore_json(step)
+    checkpoints.close()
+    made = dict(config["model"])
+    class_names = tuple(dataset["class_names"])
+    made["num_classes"] = made.get("num_classes") or len(class_names)
+    return Trained(
+        made.pop("name"),
+        made,
+        model["params"],
+        model.get("statistics", {}),
+        normalization,
+        str(workdir),
+        _preprocessing_of(config),
+        class_names,
+        step,
+        protocol=config.get("evaluation", {}).get("protocol"),
+    )
+
+
+def _config_of(workdir: Path, name: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The saved config of a run, which names its network."""
+    try:
+        config = saved_config(workdir)["config"]
+        if not isinstance(config["model"]["name"], str):
+            raise TypeError
+        return config
+    except FileNotFoundError as error:
+        if name is not None:
+            return {"model": {"name": name, **options}}
+        reason = "it names no network"
+        wrong: Exception = error
+    except (LookupError, ValueError, TypeError) as error:
+        reason = str(error) if isinstance(error, TrainingError) else "it names no network"
+        wrong = error
+    raise TrainingError(
+        f"{workdir}: its config.json is needed to know the network ({reason})"
+    ) from wrong
+
+
+def _preprocessing_of(config: Mapping[str, Any]) -> Preprocessing | None:
+    data = config.get("data", {})
+    try:
+        return Preprocessing(
+            data["resize"],
+            data["crop"],
+            data.get("pad", 0),
+            aligned_mean=data["mean"] == "image",
+        )
+    except LookupError:
+        return None
