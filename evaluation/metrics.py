@@ -123,7 +123,7 @@ def _padded_metrics(log_probabilities: np.ndarray, labels: np.ndarray) -> np.nda
     """float32 [metrics, b] of b examples; one program for any number of them."""
     missing = _AT_ONCE - len(labels)
     padded = np.pad(log_probabilities, [(0, missing), (0, 0)]), np.pad(labels, (0, missing))
-    return np.asarray(_all_metrics(*map(jnp.asarray, padded)))[:, : len(labels)]
+    return np.asarray(_all_metrics(*jax.device_put(padded)))[:, : len(labels)]
 
 
 @jax.jit

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import main
+import modes
 import training
 import vision_models
 from configs import command_line, fields
@@ -30,7 +31,7 @@ def parse(source, *arguments):
         ["main.py", f"--config={ROOT / 'configs' / source}", *arguments], main.define_flags()
     )
     command_line.check(parsed)
-    main.resolve_network(parsed)
+    main.resolve(parsed)
     return parsed.config
 
 
@@ -234,7 +235,7 @@ def test_runs_from_before_a_network_got_its_name_go_on(tmp_path):
     for number, (source, before) in enumerate(
         [("vgg.py:d_bn", "vgg_d"), ("vgg.py:a_bn", "vgg_a"), ("lenet5.py:linear", "lenet5")]
     ):
-        now = {"model": main.plain(parse(source).model)}
+        now = {"model": modes.plain(parse(source).model)}
         saved_run(tmp_path / str(number), now["model"] | {"name": before})
         workdirs.check_continuation(tmp_path / str(number), now)
         other = {"model": now["model"] | {"name": before, "batch_norm": False, "head": "rbf"}}
@@ -244,9 +245,9 @@ def test_runs_from_before_a_network_got_its_name_go_on(tmp_path):
 
 def test_a_run_whose_name_was_overruled_is_told_from_one_of_that_name(tmp_path):
     """`cifar10.py:resnet20 --config.model.name=plain20` trained resnet20 once."""
-    before = main.plain(get_config("cifar10", "resnet20").model) | {"name": "plain20"}
+    before = modes.plain(get_config("cifar10", "resnet20").model) | {"name": "plain20"}
     saved_run(tmp_path, before)
-    now = main.plain(parse("cifar10.py:resnet20", "--config.model.name=plain20").model)
+    now = modes.plain(parse("cifar10.py:resnet20", "--config.model.name=plain20").model)
     with pytest.raises(training.TrainingError, match=r"model.name \(was resnet20, now plain20\)"):
         workdirs.check_continuation(tmp_path, {"model": now})
 

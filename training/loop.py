@@ -31,7 +31,6 @@ from training.signals import StopRequest
 from training.step import (
     State,
     abstract_state,
-    empty_interval,
     init_state,
     make_pooling_step,
     make_train_step,
@@ -156,7 +155,9 @@ def train(
 
             # 3. A line of the log.
             if line_due and log.training(step, state, clock, recipe.skip_nonfinite):
-                state["interval"] = _replicated(task.mesh, empty_interval())
+                state["interval"] = _replicated(
+                    task.mesh, dict.fromkeys(metrics.SUMS, np.float32(0))
+                )
                 checkpoints.check()
 
             # 4. Validation.

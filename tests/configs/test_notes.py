@@ -7,14 +7,13 @@ import pytest
 import main
 import vision_models
 from configs import command_line, notes
-from devices.mesh import make_mesh
-from input_pipeline import normalization
+from input_pipeline import open_data
 from input_pipeline.prepared import settings_of
 from tests.configs.test_configs import ALL, get_config
 from tests.configs.test_tiny_runs import Recorder
 from tests.conftest import ROOT
+from training import recipe_from_config, task_from_config
 from training.optimizer import Average
-from training.recipe import recipe_from_config
 from vision_models.functional import functional
 
 ALEXNET, RESNET, LENET = "alexnet.py", "resnet.py:50", "lenet5.py:caffe"
@@ -26,8 +25,9 @@ def said(source, *overrides, mode="train"):
         main.define_flags(),
     )
     command_line.check(parsed)
-    main.resolve_network(parsed)
-    return main.remarks(parsed, mode)
+    main.resolve(parsed)
+    config, written = parsed.config.to_dict(), parsed.written.to_dict()
+    return notes.remarks(config, written, mode, parsed.overrides)
 
 
 # Part of the entry's reason, config, override without effect, what gives it one; and what takes it
@@ -162,7 +162,7 @@ def test_a_rate_that_does_not_follow_the_batch_size_is_said(tmp_path):
         assert said(source, f"batch_size={size * 2}") == []
 
 
-def test_fields_with_an_effect_under_a_condition_are_read_under_it():
+def test_fields_with_an_effect_under_a_condition_are_read_under_it(tmp_path):
     read: set[str] = set()
     config = Recorder(get_config("googlenet", ""), read)
     settings_of(config.data)  # to prepare
@@ -171,12 +171,14 @@ def test_fields_with_an_effect_under_a_condition_are_read_under_it():
         config._config.data.prepare.format = "jpeg"
         config._config.data.mean = "values"
     settings_of(config.data)
-    normalization(config.data, None)
-    rates = recipe_from_config(
+    with config._config.unlocked():
+        config._config.data.name = "digits"
+        config._config.mesh.data = 1
+    open_data(config.data, tmp_path).normalization()
+    recipe = recipe_from_config(
         config,
-        functional(lambda rngs: vision_models.create("googlenet", rngs=rngs)),
-        make_mesh(1, data=1),
+        task_from_config(config, 10),
         lambda name: 5 if name == "optimizer.average_from" else None,
     )
-    assert rates.average == Average("exponential", 0.9999, 5)
+    assert recipe.average == Average("exponential", 0.9999, 5)
     assert read >= {"data.prepare.quality", "data.mean_values", "optimizer.average_decay"}

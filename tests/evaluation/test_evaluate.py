@@ -8,7 +8,8 @@ from flax import nnx
 
 import vision_models
 from devices import mesh as meshes
-from evaluation import Evaluator, evaluate, inputs, views
+from evaluation import EvaluationError, evaluate, inputs, make_step, metrics, protocol_called
+from evaluation.inputs import Preprocessing
 from input_pipeline import Reading, augment, open_dataset
 from input_pipeline.batches import evaluation_batches
 from vision_models.functional import functional
@@ -48,21 +49,24 @@ def normalization(mean):
     return {"mean": jnp.asarray(mean), "deviation": jnp.asarray(DEVIATION)}
 
 
-def evaluator(mesh, protocol, aligned=True):
+IMAGES = Preprocessing(RESIZE, CROP, aligned_mean=True)
+
+
+def step_of(mesh, protocol):
     specs = meshes.param_specs(network().per_tower, mesh)
-    return Evaluator(
-        network().apply, mesh, specs, views(protocol, RESIZE, CROP), CROP, aligned, "float32"
-    )
+    chosen = protocol_called(protocol, IMAGES)
+    return make_step(chosen, network().apply, mesh, specs, IMAGES, "float32")
 
 
 def run(mesh, batches, protocol="center_crop"):
-    chosen = evaluator(mesh, protocol)
-    placed = jax.device_put(params(), meshes.shardings(mesh, chosen.param_specs))
+    specs = meshes.param_specs(network().per_tower, mesh)
+    placed = jax.device_put(params(), meshes.shardings(mesh, specs))
     images = {
         "mean": meshes.replicate(mesh, mean_image()),
         "deviation": meshes.replicate(mesh, DEVIATION),
     }
-    return evaluate(chosen.make_step(), placed, {}, images, batches, meshes.batch_placer(mesh))
+    place = meshes.batch_placer(mesh)
+    return evaluate(step_of(mesh, protocol), placed, {}, images, batches, place)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,12 @@ def test_an_odd_number_of_examples_at_any_batch_size_and_mesh(tmp_path, layouts)
             padded = -(-batch_size // data) * data
             square = augment.central_square(RESIZE)
             batches = evaluation_batches(validation, square, batch_size=padded, reading=Reading())
-            results[data, tower, batch_size] = run(mesh, batches)
+            scores = run(mesh, batches)
+            assert scores.index.tolist() == list(range(77))
+            labels = [validation.read(i)[1] for i in range(77)]
+            assert scores.label.tolist() == labels
+            np.testing.assert_allclose(np.exp(scores.scores).sum(axis=1), 1, rtol=1e-5)
+            results[data, tower, batch_size] = metrics.means(scores)
     reference = results[1, 1, 1]
     assert reference["examples"] == 77
     assert 0.5 < reference["top1_error"] < 1
@@ -102,21 +111,25 @@ def test_ten_views_equal_the_average_taken_by_hand():
         for view in (crops, crops[:, :, ::-1]):
             logits = network().apply(params(), {}, jnp.asarray(view))
             total += np.asarray(jax.nn.softmax(logits))
-    ours = evaluator(meshes.make_mesh(2, data=1, tower=1), "ten_view")
-    log_p = ours.log_probabilities(params(), {}, normalization(mean), jnp.asarray(images))
+    step = step_of(meshes.make_mesh(2, data=1, tower=1), "ten_view")
+    log_p = step(params(), {}, normalization(mean), jnp.asarray(images))
     expected = np.log(total / 10)
     assert np.ptp(expected, axis=0).max() > 0.1  # the images matter
     np.testing.assert_allclose(log_p, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_views():
+    def views(protocol, *sizes):
+        return protocol_called(protocol, Preprocessing(*sizes)).views
+
     assert views("center_crop", 256, 224).tolist() == [[16, 16, 0]]
+    assert views("center_crop", 32, 32, 4).tolist() == [[4, 4, 0]]
     ten = views("ten_view", 256, 224)
     assert len({tuple(view) for view in ten}) == 10
     assert {(y, x) for y, x, _ in ten} == {(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)}
     nine = views("nine_crop", 32, 24)
     assert {tuple(v) for v in nine} == {(y, x, 0) for y in (0, 4, 8) for x in (0, 4, 8)}
-    with pytest.raises(ValueError, match="choose one of center_crop, ten_view, nine_crop"):
+    with pytest.raises(EvaluationError, match="choose one of center_crop, ten_view, nine_crop"):
         views("twelve_view", 256, 224)
 
 
@@ -163,14 +176,14 @@ def test_mean_of_a_view(aligned):
 
 def test_evaluation_can_be_stopped():
     mesh = meshes.make_mesh(2, data=1, tower=1)
-    chosen = evaluator(mesh, "center_crop")
     batch = {
         "image": np.zeros((1, RESIZE, RESIZE, 3), np.uint8),
         "label": np.zeros(1, np.int32),
+        "index": np.zeros(1, np.int64),
         "mask": np.ones(1, np.float32),
     }
     answer = evaluate(
-        chosen.make_step(),
+        step_of(mesh, "center_crop"),
         params(),
         {},
         normalization(mean_image()),

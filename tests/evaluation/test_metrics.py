@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation import metrics
+from evaluation import Scores, metrics
 
 
 @settings(deadline=None, max_examples=30)
@@ -30,15 +30,41 @@ def test_a_network_that_says_nothing_is_wrong():
     assert float(metrics.misses(jnp.full((10, 10), jnp.nan), labels, 5).sum()) == 10
 
 
-def test_totals_leave_out_padding():
-    log_p = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.98, 0.01, 0.01]], np.float32))
-    sums = metrics.totals(log_p, np.array([0, 1, 1]), np.array([1.0, 1.0, 0.0], np.float32))
-    assert metrics.averages(sums) == {
+def test_totals_and_means_agree():
+    log_p = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]], np.float32))
+    labels = np.array([0, 1], np.int32)
+    expected = {
         "examples": 2,
         "loss": pytest.approx(-(np.log(0.7) + np.log(0.2)) / 2),
         "top1_error": 0.5,
         "top5_error": 0.0,
     }
+    assert metrics.averages(metrics.totals(log_p, labels)) == expected
+    assert metrics.means(Scores(np.array([4, 9], np.int32), log_p, labels)) == expected
+
+
+def test_an_example_counts_once():
+    """Though two processes, whose devices hold two towers, bring the scores of the same images."""
+    log_p = np.log(np.array([[0.7, 0.3], [0.1, 0.9], [0.1, 0.9]], np.float32))
+    scores = Scores(np.array([5, 2, 2], np.int32), log_p, np.array([0, 0, 0], np.int32))
+    assert metrics.means(scores)["examples"] == 2
+    assert metrics.means(scores)["top1_error"] == 0.5
+
+
+def test_no_examples_have_no_mean():
+    scores = Scores(np.zeros(0, np.int32), np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
+    assert metrics.means(scores)["examples"] == 0
+    assert np.isnan(metrics.means(scores)["loss"])
+
+
+def test_more_examples_than_are_measured_at_once():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (5000, 3)).astype(np.float32)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    labels = rng.integers(0, 3, 5000).astype(np.int32)
+    found = metrics.means(Scores(np.arange(5000, dtype=np.int32), log_p, labels))
+    assert found["top1_error"] == np.mean(log_p.argmax(axis=1) != labels)
+    assert found["loss"] == pytest.approx(-log_p[np.arange(5000), labels].mean(dtype=np.float64))
 
 
 def test_lenets_criterion_is_equation_9():

@@ -10,7 +10,8 @@ from flax import nnx
 import vision_models
 from training.classes import check_classes, imagenet_classes, known_classes, other_classes
 from training.errors import TrainingError
-from training.initial import Initial, _about_classes
+from training.initial import _about_classes
+from training.trained import Trained
 from vision_models import weights
 from vision_models.functional import variables
 
@@ -46,7 +47,7 @@ def test_imagenets_order_is_known_by_its_digest(synsets):
     ],
 )
 def test_weights_without_names_on_folders_that_are_numbers(names, fresh, said):
-    initial = Initial({}, {}, fresh, None, "w.pth")
+    initial = Trained("lenet5", {}, {}, {}, None, "w.pth", fresh=fresh)
     found = _about_classes(initial, names)
     assert [text[:44] for text in found] == said
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import main
+import modes
 from configs import command_line
 from devices import agreement
 from training import facts as run_facts
-from training.initial import Initial
+from training.trained import Trained
 
 
 def facts(*overrides, mode="train", config="configs/alexnet.py:digits"):
@@ -17,7 +18,7 @@ def facts(*overrides, mode="train", config="configs/alexnet.py:digits"):
         ["main.py", f"--config={config}", *(f"--config.{o}" for o in overrides)],
         main.define_flags(),
     )
-    return run_facts.facts_of_launch(mode, main.plain(arguments.config))
+    return run_facts.facts_of_launch(mode, modes.plain(arguments.config))
 
 
 def said(first, second):
@@ -102,7 +103,7 @@ def test_the_digest_of_the_code(tmp_path):
 def weights(value=1.0, mean=None, name="kernel"):
     params = {"fc": {name: np.full((2, 3), value, np.float32)}}
     normalization = None if mean is None else {"mean": np.full(3, mean, np.float32)}
-    return Initial(params, {}, (), normalization, "file")
+    return Trained("lenet5", {}, params, {}, normalization, "file")
 
 
 def test_other_weights_and_data_are_told_apart():

@@ -10,9 +10,9 @@ import vision_models
 from benchmarks.collectives import collectives
 from devices import mesh as meshes
 from training import TrainingError
-from training.optimizer import Rate
+from training.optimizer import Momentum, Rate
 from training.recipe import Recipe, check_batch_size
-from training.step import abstract_state, init_state, make_optimizer, make_train_step
+from training.step import abstract_state, init_state, make_train_step
 from vision_models.forward import WHOLE_BATCH
 from vision_models.functional import functional, parameter_names
 from vision_models.network import Builder
@@ -20,8 +20,7 @@ from vision_models.network import Builder
 CLASSES, SIZE, BATCH = 10, 64, 8
 
 
-class Momentum:
-    momentum, weight_decay, decay_biases, groups = 0.9, 0.0005, False, {}
+MOMENTUM = Momentum(0.9, 0.0005)
 
 
 def build(mesh_shape, full=False, dropout=0.5):
@@ -40,10 +39,9 @@ def build(mesh_shape, full=False, dropout=0.5):
     )
     data, tower = mesh_shape
     mesh = meshes.make_mesh(network.towers, data=data, tower=tower)
-    optimizer = make_optimizer(Momentum, network)
-    recipe = Recipe((Rate("", 0.01),), BATCH)
-    step = make_train_step(network, optimizer, recipe, mesh)
-    state = init_state(network, optimizer, recipe, mesh)
+    recipe = Recipe((Rate("", 0.01),), BATCH, MOMENTUM)
+    step = make_train_step(network, recipe, mesh)
+    state = init_state(network, recipe, mesh)
     normalization = {
         "mean": meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32)),
         "deviation": meshes.replicate(mesh, np.ones(3, np.float32)),
@@ -113,12 +111,11 @@ def float64_run(name, data):
     with jax.enable_x64(True):
         network = functional(lambda rngs: vision_models.create(name, **SMALL[name], rngs=rngs))
         mesh = meshes.make_mesh(1, data=data)
-        optimizer = make_optimizer(Momentum, network)
-        recipe = Recipe((Rate("", 0.05),), BATCH, dtype="float64")
-        step = make_train_step(network, optimizer, recipe, mesh)
+        recipe = Recipe((Rate("", 0.05),), BATCH, dtype="float64", momentum=MOMENTUM)
+        step = make_train_step(network, recipe, mesh)
         state = jax.tree.map(
             lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf,
-            init_state(network, optimizer, recipe, mesh),
+            init_state(network, recipe, mesh),
         )
         mean = np.full((SIZE // 2 + 4, SIZE // 2 + 4, 3), 100.0)
         normalization = {
@@ -162,14 +159,14 @@ def test_every_kind_of_layer_can_be_spread_over_devices(name):
         lambda: vision_models.create(name, num_classes=CLASSES, rngs=nnx.Rngs(0))
     )
     size, mesh = abstract.image_size, meshes.make_mesh(network.towers, data=2, tower=1)
-    optimizer, recipe = make_optimizer(Momentum, network), Recipe((Rate("", 0.01),), BATCH)
+    recipe = Recipe((Rate("", 0.01),), BATCH, MOMENTUM)
     batch = batch_at(0) | {"image": np.zeros((BATCH, size, size, 3), np.uint8)}
     normalization = {
         "mean": np.zeros((size + 4, size + 4, 3), np.float32),
         "deviation": np.ones(3, np.float32),
     }
-    state = abstract_state(network, optimizer, recipe, mesh)
-    step = make_train_step(network, optimizer, recipe, mesh)
+    state = abstract_state(network, recipe, mesh)
+    step = make_train_step(network, recipe, mesh)
     after, _ = jax.eval_shape(step, state, batch, normalization)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
@@ -195,14 +192,13 @@ def test_the_loss_of_auxiliary_classifiers_is_weighted():
     """One step's gradients: those of the main loss plus .3 of the side's, taken by hand."""
     network, mesh = functional(with_a_side), meshes.make_mesh(1, data=2)
     assert network.heads == ("fc", "aux/classifier")
-    optimizer = make_optimizer(Momentum, network)
     normalization = {
         "mean": meshes.replicate(mesh, np.full((SIZE + 4, SIZE + 4, 3), 100, np.float32)),
         "deviation": meshes.replicate(mesh, np.full(3, 60, np.float32)),
     }
-    recipe = Recipe((Rate("", 0.1),), BATCH, auxiliary_weight=0.3)
-    step = make_train_step(network, optimizer, recipe, mesh)
-    state = init_state(network, optimizer, recipe, mesh)
+    recipe = Recipe((Rate("", 0.1),), BATCH, MOMENTUM, auxiliary_weight=0.3)
+    step = make_train_step(network, recipe, mesh)
+    state = init_state(network, recipe, mesh)
     params = jax.device_get(state["params"])
     batch = batch_at(0)
 
@@ -222,7 +218,7 @@ def test_the_loss_of_auxiliary_classifiers_is_weighted():
         *map(jax.tree.leaves, (params, jax.device_get(state["params"]), gradients)),
         strict=True,
     ):
-        decay = Momentum.weight_decay if name.endswith("kernel") else 0.0
+        decay = MOMENTUM.weight_decay if name.endswith("kernel") else 0.0
         expected = before - 0.1 * (gradient + decay * before)
         np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6, err_msg=name)
         assert np.any(gradient != 0), name

@@ -7,7 +7,7 @@ import pytest
 from configs import cifar10
 from configs.alexnet import get_config
 from configs.common import to_steps
-from training import TrainingError
+from training import TrainingError, recipe_from_config, task_from_config
 from training.optimizer import (
     Plateau,
     Rate,
@@ -15,7 +15,6 @@ from training.optimizer import (
     limit_filters,
     papers_momentum,
     rates_by_parameter,
-    rates_from_config,
 )
 
 
@@ -62,12 +61,18 @@ def steps_of(config, epoch_steps=100):
     )
 
 
+def recipe_of(config):
+    """The recipe of a config, on one device."""
+    config.mesh.data = config.mesh.tower = 1
+    return recipe_from_config(config, task_from_config(config, 1000), steps_of(config))
+
+
 NAMES = [f"{layer}/{kind}" for layer in ("conv1", "conv2", "fc8") for kind in ("bias", "kernel")]
 
 
 def test_rates_of_the_2012_run():
     config = get_config("original")
-    rates = rates_from_config(config.optimizer, steps_of(config))
+    rates = recipe_of(config).rates
     rate_of = dict(zip(NAMES, rates_by_parameter(rates, NAMES), strict=True))
 
     def at(name, epoch):
@@ -83,7 +88,7 @@ def test_rates_of_the_2012_run():
 
 def test_the_papers_rates_follow_the_plateau():
     config = get_config()
-    rates = rates_from_config(config.optimizer, steps_of(config))
+    rates = recipe_of(config).rates
     assert [float(rates[0].at(10**6, scale)) for scale in (1.0, 0.1)] == pytest.approx([0.01, 1e-3])
 
 
@@ -103,7 +108,7 @@ def test_plateau():
     plateau = Plateau(factor=0.1, patience=2, drops=2)
     scales = []
     for error in (0.9, 0.8, 0.85, 0.8, 0.79, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8):
-        plateau.observe(error)
+        plateau = plateau.after(error)
         scales.append(plateau.scale)
     # An equal error is no improvement. It falls after two evaluations without one,
     # then waits for two more, and never more than twice.
@@ -112,22 +117,24 @@ def test_plateau():
 
 def test_a_plateau_of_patience_zero_never_falls():
     plateau = Plateau(factor=0.1, patience=0, drops=3)
-    assert [plateau.observe(0.5) for _ in range(5)] == [True, False, False, False, False]
-    assert plateau.scale == 1
+    for _ in range(5):
+        plateau = plateau.after(0.5)
+    assert (plateau.best, plateau.waited, plateau.scale) == (0.5, 4, 1)
 
 
 def test_decay_by_parameter():
     """The 18% network: .004, 1 on fc10; kernels only, unless biases decay too."""
     config = cifar10.get_config("18pct")
     names = ["conv1/bias", "conv1/kernel", "fc10/bias", "fc10/kernel", "norm1/scale"]
-    assert decay_by_parameter(config.optimizer, names) == [0.0, 0.004, 0.0, 1.0, 0.0]
+    assert decay_by_parameter(recipe_of(config).momentum, names) == [0.0, 0.004, 0.0, 1.0, 0.0]
     config.optimizer.decay_biases = True
-    assert decay_by_parameter(config.optimizer, names) == [0.004, 0.004, 0.004, 1.0, 0.004]
+    decays = decay_by_parameter(recipe_of(config).momentum, names)
+    assert decays == [0.004, 0.004, 0.004, 1.0, 0.004]
 
 
 def test_warm_up():
     config = cifar10.get_config("resnet110")
-    (rate,) = rates_from_config(config.optimizer, steps_of(config))
+    (rate,) = recipe_of(config).rates
     rates = [float(rate.at(step, 1.0)) for step in (0, 399, 400, 31_999, 32_000, 48_000)]
     assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.001])
 

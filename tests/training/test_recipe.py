@@ -14,17 +14,17 @@ from configs.common import to_steps
 from devices import mesh as meshes
 from training import TrainingError
 from training.checkpoints import Checkpoints
-from training.initial import Initial, start_from
-from training.loop import schedule_from_config
-from training.optimizer import Average, Rate
-from training.recipe import Recipe, frozen_names, recipe_from_config
+from training.from_config import recipe_from_config, schedule_from_config, task_from_config
+from training.initial import start_from
+from training.optimizer import Average, Momentum, Rate
+from training.recipe import Recipe, frozen_names
 from training.step import (
     abstract_state,
     init_state,
-    make_optimizer,
     make_pooling_step,
     make_train_step,
 )
+from training.trained import Trained
 from vision_models.forward import BatchStatistics, Pass
 from vision_models.functional import functional, parameter_names, set_variables
 from vision_models.modules import BatchNorm
@@ -33,8 +33,7 @@ CLASSES, SIZE, BATCH = 5, 32, 8
 MEAN, DEVIATION = 100.0, 60.0
 
 
-class Momentum:
-    momentum, weight_decay, decay_biases, groups = 0.9, 0.0005, False, {}
+MOMENTUM = Momentum(0.9, 0.0005)
 
 
 @functools.cache
@@ -76,10 +75,11 @@ class Run:
         self.network = network_called(name)
         self.size = 64 if name == "alexnet" else SIZE
         self.mesh = meshes.make_mesh(self.network.towers, data=data, tower=tower)
-        self.recipe = Recipe(**{"rates": (Rate("", 0.05),), "batch_size": BATCH} | fields)
-        optimizer = make_optimizer(Momentum, self.network)
-        self.step_function = make_train_step(self.network, optimizer, self.recipe, self.mesh)
-        self.state = init_state(self.network, optimizer, self.recipe, self.mesh)
+        self.recipe = Recipe(
+            **{"rates": (Rate("", 0.05),), "batch_size": BATCH, "momentum": MOMENTUM} | fields
+        )
+        self.step_function = make_train_step(self.network, self.recipe, self.mesh)
+        self.state = init_state(self.network, self.recipe, self.mesh)
         # What the initial deviations of each are made for.
         deviation = 1.0 if name == "alexnet" else DEVIATION
         mean = np.full((self.size, self.size, 3), MEAN, np.float32)
@@ -235,7 +235,7 @@ def test_averages_of_parameters(kind, start):
 def test_averages_start_from_the_weights_that_training_does():
     run, other = Run(average=Average("exponential")), Run(seed=1)
     given = jax.device_get({k: other.state[k] for k in ("params", "statistics")})
-    initial = Initial(given["params"], given["statistics"], (), None, "another seed")
+    initial = Trained("resnet20", {}, given["params"], given["statistics"], None, "another seed")
     run.state = start_from(run.state, initial)
     assert_close(jax.device_get(run.state["average"]), given, rtol=0)
     state = run.steps(1)
@@ -309,10 +309,7 @@ def test_a_state_with_averages_is_restored_onto_another_mesh(tmp_path):
     checkpoints.save(2, one.state, model, images, {}, {}, None)
     checkpoints.finish()
     again = Checkpoints(tmp_path)
-    optimizer = make_optimizer(Momentum, four.network)
-    four.state = again.restore_state(
-        2, abstract_state(four.network, optimizer, four.recipe, four.mesh)
-    )
+    four.state = again.restore_state(2, abstract_state(four.network, four.recipe, four.mesh))
     again.close()
     assert_close(jax.device_get(four.state), saved, rtol=0)
     assert_close(four.steps(2, first=2), one.steps(2, first=2), rtol=2e-3, atol=1e-5)
@@ -397,25 +394,25 @@ def steps_of(config, examples=1000):
 def test_recipes_that_contradict_themselves_are_named(fields, message):
     config = resnet.get_config("18")
     config.update_from_flattened_dict(fields)
-    network = functional(lambda rngs: vision_models.create("resnet18", rngs=rngs))
+    config.mesh.data = 1
+    task = task_from_config(config, 1000)
     with pytest.raises(TrainingError, match=message):
-        recipe_from_config(config, network, meshes.make_mesh(1, data=1), steps_of(config))
-        schedule_from_config(config, steps_of(config), network.has_statistics)
+        recipe_from_config(config, task, steps_of(config))
+        schedule_from_config(config, task, steps_of(config))
 
 
 def test_statistics_anew_need_batch_norm():
     config = alexnet.get_config()
     config.batch_norm.recompute_examples = 100
-    network = network_called("alexnet")
     with pytest.raises(TrainingError, match="recompute_examples=100: this network has no"):
-        schedule_from_config(config, steps_of(config), network.has_statistics)
+        schedule_from_config(config, task_from_config(config, 1000), steps_of(config))
 
 
 def test_a_group_of_more_than_the_batch_is_the_batch():
     config = resnet.get_config("18")
     config.batch_size = 16
-    network = functional(lambda rngs: vision_models.create("resnet18", rngs=rngs))
-    mesh = meshes.make_mesh(1, data=1)
-    assert recipe_from_config(config, network, mesh, steps_of(config)).statistics_group == 0
+    config.mesh.data = 1
+    task = task_from_config(config, 1000)
+    assert recipe_from_config(config, task, steps_of(config)).statistics_group == 0
     config.batch_size = 64
-    assert recipe_from_config(config, network, mesh, steps_of(config)).statistics_group == 32
+    assert recipe_from_config(config, task, steps_of(config)).statistics_group == 32

@@ -8,7 +8,7 @@ from training import TrainingError
 from training import workdir as workdirs
 from training.classes import _classes_of_run
 from training.clock import Clock
-from training.initial import _model_of
+from training.trained import Trained
 from training.writers import MetricWriter, append_line, duration, picture, to_json
 
 
@@ -263,7 +263,7 @@ def test_a_config_that_is_none_is_named_and_stays(run, content):
     for refused in (
         lambda: workdirs.check_continuation(workdir, config),
         lambda: workdirs.check_dataset(workdir, "f"),
-        lambda: _model_of(workdir),
+        lambda: Trained.open(workdir),
     ):
         with pytest.raises(TrainingError, match=r"config\.json: damaged") as caught:
             refused()
@@ -277,7 +277,7 @@ def test_a_run_without_its_config_goes_on_and_that_is_said(run, capsys):
     workdirs.check_continuation(workdir, config)
     assert "no config.json" in capsys.readouterr().out
     with pytest.raises(TrainingError, match="is needed to know the network"):
-        _model_of(workdir)
+        Trained.open(workdir)
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_keeps_its_config(run):
