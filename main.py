@@ -27,9 +27,11 @@ if __name__ == "__main__":  # before anything that takes time is imported
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
 
 import contextlib
+import functools
 import json
 import sys
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
@@ -237,30 +239,29 @@ def with_data(mode: str, config: Any, workdir: Path, begun: bool) -> int:
     from devices.xla import keep_compiled, keep_memory
 
     try:
-        input_pipeline.check_fields(config.data)
         keep_compiled(cache_dir(config) / "compiled")
         only = None
         if mode == "evaluate":
             only = config.evaluation.split or input_pipeline.REPORTED
-        dataset = input_pipeline.open_data(
+        listed = workdir / f"images{process_suffix()}.jsonl"
+        data = input_pipeline.open_data(
             config.data,
             cache_dir(config),
             only=only,
             class_names=training.known_classes(config, workdir, begun),
+            report=input_pipeline.reporter(listed),
         )
         if mode == "train":
             for split in ("train", "validation"):
-                dataset.examples(split)
+                data.examples(split)
         keep_memory()
-        task = training.prepare(config, len(dataset.class_names))
+        task = training.prepare(config, len(data.class_names))
         initial = None
         if not begun:
-            initial = training.initial_weights(config, task.name, task.options, dataset.class_names)
-        devices.agree_on_inputs(training.facts_of_inputs(dataset.fingerprint, initial, begun))
-        listed = workdir / f"images{process_suffix()}.jsonl"
-        reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(listed))
+            initial = training.initial_weights(config, task.name, task.options, data.class_names)
+        devices.agree_on_inputs(training.facts_of_inputs(data.fingerprint, initial, begun))
         run_mode = {"train": train, "evaluate": evaluate}[mode]
-        return run_mode(config, workdir, dataset, reading, task, initial)
+        return run_mode(config, workdir, data, task, initial)
     except input_pipeline.DataError as error:
         return fail(error)
 
@@ -293,11 +294,12 @@ def prepare_data(config: Any) -> int:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
     try:
-        input_pipeline.check_fields(config.data)
-        reading = input_pipeline.reading_from(config.data, input_pipeline.reporter(None))
         print(
-            input_pipeline.prepare_from(
-                config.data, cache_dir(config), reading, stopped=lambda: bool(noted)
+            input_pipeline.prepare_data(
+                config.data,
+                cache_dir(config),
+                report=input_pipeline.reporter(None),
+                stopped=lambda: bool(noted),
             )
         )
     except input_pipeline.DataError as error:
@@ -308,16 +310,15 @@ def prepare_data(config: Any) -> int:
     return DONE
 
 
-def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, initial: Any) -> int:
+def train(config: Any, workdir: Path, data: Any, task: Any, initial: Any) -> int:
     """Trains, going on from what the workdir holds."""
     import jax
 
-    import devices
     import training
     from training import workdir as workdirs
 
-    workdirs.check_dataset(workdir, dataset.fingerprint)
-    examples = dataset.examples("train").count
+    workdirs.check_dataset(workdir, data.fingerprint)
+    examples = data.examples("train").count
 
     def steps(name: str) -> Any:
         return to_steps(config, name, batch_size=config.batch_size, examples_per_epoch=examples)
@@ -325,127 +326,81 @@ def train(config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, ini
     recipe = training.recipe_from_config(config, task.network, task.mesh, steps)
     schedule = training.schedule_from_config(config, steps, task.network.has_statistics)
     noise = steps("data.augment.colour_noise_until")
-    share = devices.process_share(task.mesh)
     chief = jax.process_index() == 0
     with workdirs.locked(workdir) if chief else contextlib.nullcontext():
-        inputs = training_inputs(config, dataset, reading, task, initial, noise, share)
+        inputs = training_inputs(config, data, task, initial, noise)
         if chief:
             workdirs.save_config(workdir, plain(config), inputs.dataset)
         finished = training.train(config, task, schedule, recipe, inputs, workdir, initial)
     return DONE if finished else STOPPED
 
 
-def training_inputs(
-    config: Any,
-    dataset: Any,
-    reading: Any,
-    task: Any,
-    initial: Any,
-    noise: int | None,
-    share: tuple[int, int],
-) -> Any:
-    """What training reads; `noise` in steps, `share` (part, parts) of this process."""
-    import input_pipeline
+def training_inputs(config: Any, data: Any, task: Any, initial: Any, noise: int | None) -> Any:
+    """What training reads; `noise` in steps."""
+    import devices
     import training
 
-    examples = dataset.examples("train")
-    statistics = training_statistics(config, dataset, reading, initial)
+    examples = data.examples("train")
     return training.Inputs(
-        training=lambda start: input_pipeline.training_stream(
-            dataset,
-            statistics,
-            config.data,
-            reading,
+        training=functools.partial(
+            data.training,
             seed=config.seed,
             batch_size=config.batch_size,
             colour_noise_steps=noise,
-            start_step=start,
-            process_index=share[0],
-            process_count=share[1],
+            part=devices.process_share(task.mesh),
         ),
-        validation=lambda: evaluation_stream(config, dataset, "validation", reading, task),
+        validation=lambda: evaluation_batches(config, data, "validation", task),
         example_name=examples.name,
-        normalization=normalization(config, statistics, initial),
+        normalization=normalization(config, data, initial),
         dataset={
-            "class_names": list(dataset.class_names),
-            "fingerprint": dataset.fingerprint,
+            "class_names": list(data.class_names),
+            "fingerprint": data.fingerprint,
             "train_examples": examples.count,
         },
     )
 
 
-def evaluate(
-    config: Any, workdir: Path, dataset: Any, reading: Any, task: Any, initial: Any
-) -> int:
+def evaluate(config: Any, workdir: Path, data: Any, task: Any, initial: Any) -> int:
     """Evaluates a checkpoint, or weights; writes evaluation.json and prints it."""
     import jax
 
     import training
 
-    split = config.evaluation.split or dataset.evaluation_split
-    batches = evaluation_stream(config, dataset, split, reading, task)
-    images = None
-    if initial is not None:
-        statistics = training_statistics(config, None, reading, initial)
-        images = normalization(config, statistics, initial)
+    split = config.evaluation.split or data.evaluation_split
+    batches = evaluation_batches(config, data, split, task)
+    images = None if initial is None else normalization(config, data, initial)
     result = training.evaluate_network(
-        config, task, batches, split, workdir, dataset.class_names, initial, images
+        config, task, batches, split, workdir, data.class_names, initial, images
     )
     if jax.process_index() == 0:
         print(json.dumps(result))
     return DONE
 
 
-def evaluation_stream(config: Any, dataset: Any, split: str, reading: Any, task: Any) -> Any:
+def evaluation_batches(config: Any, data: Any, split: str, task: Any) -> Any:
     """One pass over a split, in batches that the mesh divides."""
     import devices
-    import input_pipeline
 
-    part, parts = devices.process_share(task.mesh)
-    return input_pipeline.evaluation_stream(
-        dataset,
+    return data.evaluation(
         split,
-        config.data,
-        reading,
+        square(config),
         batch_size=task.padded_batch_size(config.evaluation.batch_size),
-        process_index=part,
-        process_count=parts,
+        part=devices.process_share(task.mesh),
     )
 
 
-def training_statistics(config: Any, dataset: Any, reading: Any, initial: Any) -> Any:
-    """Mean image and colours of the training set; None where neither is needed.
-
-    `dataset` is None in evaluation, which has no colour noise and opens the training set only
-    for a mean that nothing else gives.
-    """
-    import input_pipeline
-
-    given = initial is not None and initial.normalization is not None
-    colours = dataset is not None
-    if not input_pipeline.needs_statistics(config.data, mean=not given, colours=colours):
-        return None
-    if dataset is None:
-        try:
-            dataset = input_pipeline.open_data(config.data, cache_dir(config), only="train")
-        except input_pipeline.DataError as error:
-            raise input_pipeline.DataError(
-                f"data.mean={config.data.mean} is computed from the training set: {error}\nTo do "
-                "without: --config.init_preprocessing, or --config.data.mean=values or none"
-            ) from error
-    return input_pipeline.training_statistics(
-        dataset.examples("train"), config.data.resize, cache_dir(config), reading
-    )
-
-
-def normalization(config: Any, statistics: Any, initial: Any) -> Any:
+def normalization(config: Any, data: Any, initial: Any) -> Any:
     """What images are normalised with: what initial weights expect, or else the config's."""
-    import input_pipeline
     import training
 
     if initial is not None and initial.normalization is not None:
         return training.normalization_for(initial, config.data.resize + 2 * config.data.pad)
-    return input_pipeline.normalization(config.data, statistics)
+    return data.normalization(square(config))
+
+
+def square(config: Any) -> Any:
+    """The square that crops are taken from in training, for evaluation as well."""
+    return types.SimpleNamespace(side=config.data.resize, pad=config.data.pad)
 
 
 def process_suffix() -> str:

@@ -8,8 +8,7 @@ import main
 import vision_models
 from configs import command_line, notes
 from devices.mesh import make_mesh
-from input_pipeline import normalization
-from input_pipeline.prepared import settings_of
+from input_pipeline.from_config import choices
 from tests.configs.test_configs import ALL, get_config
 from tests.configs.test_tiny_runs import Recorder
 from tests.conftest import ROOT
@@ -165,13 +164,12 @@ def test_a_rate_that_does_not_follow_the_batch_size_is_said(tmp_path):
 def test_fields_with_an_effect_under_a_condition_are_read_under_it():
     read: set[str] = set()
     config = Recorder(get_config("googlenet", ""), read)
-    settings_of(config.data)  # to prepare
+    choices(config.data)  # to prepare
     assert read >= {"data.prepare.format"}
     with config._config.unlocked():
         config._config.data.prepare.format = "jpeg"
         config._config.data.mean = "values"
-    settings_of(config.data)
-    normalization(config.data, None)
+    choices(config.data)
     rates = recipe_from_config(
         config,
         functional(lambda rngs: vision_models.create("googlenet", rngs=rngs)),

@@ -9,8 +9,8 @@ from flax import nnx
 import vision_models
 from devices import mesh as meshes
 from evaluation import Evaluator, evaluate, inputs, views
-from input_pipeline import Reading, augment, open_dataset
-from input_pipeline.batches import evaluation_batches
+from input_pipeline import augment, open_dataset
+from input_pipeline.batches import Reading, evaluation_batches
 from vision_models.functional import functional
 
 RESIZE, CROP = 72, 64
