@@ -92,7 +92,8 @@ def prepare_data(config: Any) -> int:
     report = input_pipeline.reporter(None)
     cache = input_pipeline.cache_dir_of(config.data)
     try:
-        print(input_pipeline.prepare_from(config.data, cache, report, lambda: bool(noted)))
+        stopped = lambda: bool(noted)  # noqa: E731
+        print(input_pipeline.prepare_data(config.data, cache, report=report, stopped=stopped))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return STOPPED
@@ -154,7 +155,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
             ),
             example_name=examples.name,
             normalization=training.normalization_for(initial, task.preprocessing.square)
-            or data.normalization(),
+            or data.normalization(validated),
             dataset={
                 "class_names": list(data.class_names),
                 "fingerprint": data.fingerprint,
@@ -186,7 +187,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     devices.agree_on_inputs(facts)
     training.check_trained(trained, data.class_names)
     if trained.normalization is None:
-        trained = dataclasses.replace(trained, normalization=data.normalization())
+        trained = dataclasses.replace(trained, normalization=data.normalization(protocol.images))
     batches = data.evaluation(
         split,
         protocol.images,
@@ -224,13 +225,15 @@ def predict(flags: Any, config: Any | None) -> int:
     path = Path(flags.run)
     trained = training.Trained.open(path, named, options)
     if config is not None:
+        preprocessing = training.preprocessing_from_config(config)
         trained = training.with_normalization(trained, config.init_preprocessing)
+        trained = dataclasses.replace(trained, preprocessing=preprocessing)
         if trained.normalization is None:
-            data = input_pipeline.open_data(config.data, input_pipeline.cache_dir_of(config.data))
-            trained = dataclasses.replace(trained, normalization=data.normalization())
-        trained = dataclasses.replace(
-            trained, preprocessing=training.preprocessing_from_config(config)
-        )
+            images = evaluation.protocol_called("center_crop", preprocessing).images
+            data = input_pipeline.open_data(
+                config.data, input_pipeline.cache_dir_of(config.data), only="train"
+            )
+            trained = dataclasses.replace(trained, normalization=data.normalization(images))
     protocol, scores_of = training.predictor(
         trained, flags.protocol or trained.protocol or "center_crop"
     )
@@ -284,7 +287,6 @@ def _open_data(config: Any, workdir: Path, begun: bool, only: str | None) -> Any
     import training
     from devices.xla import keep_compiled, keep_memory
 
-    input_pipeline.check_fields(config.data)
     cache = input_pipeline.cache_dir_of(config.data)
     keep_compiled(cache / "compiled")
     keep_memory()

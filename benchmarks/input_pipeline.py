@@ -10,7 +10,7 @@ read the same photographs, repeated, from the page cache, make batches of 128 ui
   prepared_jpeg/*    from shards of 256 x 256 JPEGs; peer: the same over files of that size
   prepared_raw/*     from shards of pixels; peer: FFCV's raw mode, the same crop and flip
   first_batch/*      seconds from opening the dataset to its first batch, after imports and
-                     with the statistics of the training set known
+                     with the pixel statistics of the training set known
 """
 
 import argparse
@@ -117,7 +117,7 @@ def _rows(
         config.data.prepare.format = kind
         prepared = scratch / kind
         config.data.dir, config.data.prepared_dir = str(folder), str(prepared)
-        input_pipeline.prepare_from(config.data, cache)
+        input_pipeline.prepare_data(config.data, cache)
         ours = _ours(config, folder, cache)
         if kind == "jpeg":
             small = _squares(paths, scratch / "squares")
@@ -174,9 +174,7 @@ def _repeated(photographs: Path, folder: Path) -> Path:
 
 def _ours(config: Any, folder: Path, cache: Path) -> Any:
     config.data.dir = str(folder)
-    data = input_pipeline.open_data(config.data, cache)
-    data.normalization()  # as a run does
-    return data.training(seed=0, batch_size=BATCH)
+    return input_pipeline.open_data(config.data, cache).training(0, seed=0, batch_size=BATCH)
 
 
 def _speed(batches: Iterator[Any], seconds: float) -> Callable[[], float]:

@@ -1,13 +1,14 @@
 """Photographs in, batches out. The only package that imports TensorFlow.
 
-data = open_data(config.data, cache_dir_of(config.data))
-for batch in data.training(seed=0, batch_size=128): ...
+data = open_data(config.data, default_cache_dir())
+for batch in data.training(0, seed=0, batch_size=128): ...
 for batch in data.evaluation("validation", images, batch_size=128): ...
 
-A file a stage: names, folders, formats, tfds_directories (what there is), sources and datasets
-(where examples are), order (which one comes when), decode (bytes to pixels), augment (crops and
-colours), batches (the tf.data pipelines), pixel_statistics (mean and covariance), data (all of it,
-opened); kernels has the inner loops, prepare writes datasets at a fixed size.
+A file a stage: sources, folders, tfds_directories and datasets (where examples are), order
+(which one comes when), decode (bytes to pixels), augment (crops and colours), batches (the
+tf.data pipelines); kernels has the inner loops, prepare writes datasets at a fixed size,
+pixel_statistics and normalization have what is subtracted. from_config reads a config's fields,
+data puts all of it together.
 """
 
 import os
@@ -21,15 +22,12 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 
-from input_pipeline.batches import Reading
-from input_pipeline.check import check_fields
-from input_pipeline.data import Data, cache_dir_of, open_data, prepare_from, reading_of
+from input_pipeline.data import Data, Images, open_data, prepare_data
 from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
 from input_pipeline.errors import DataError
+from input_pipeline.from_config import cache_dir_of
 from input_pipeline.names import shown
 from input_pipeline.photographs import find_photographs, read_square
-from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics
-from input_pipeline.prepare import prepare_data
 from input_pipeline.report import reporter
 
 __all__ = [
@@ -37,19 +35,14 @@ __all__ = [
     "Data",
     "DataError",
     "Dataset",
-    "PixelStatistics",
-    "Reading",
+    "Images",
     "cache_dir_of",
-    "check_fields",
     "default_cache_dir",
     "find_photographs",
     "open_data",
     "open_dataset",
-    "pixel_statistics",
     "prepare_data",
-    "prepare_from",
     "read_square",
-    "reading_of",
     "reporter",
     "shown",
 ]

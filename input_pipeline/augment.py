@@ -1,5 +1,6 @@
 """The papers' crops and colours: from uniform random numbers to pixels.
 
+`Crops` and `Colours` take their attributes from the fields `data.augment.*` of the same names.
 Randomness comes as the numbers of `order.uniform_draws`, in (0, 1); what each is used for
 is fixed below, so that switching one augmentation on or off changes no other. Pixels stay
 uint8: colours are shifted on the device, together with the subtraction of the mean.
@@ -7,17 +8,22 @@ uint8: colours are shifted on the device, together with the subtraction of the m
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from input_pipeline import decode, kernels, order
 from input_pipeline.decode import Repair, View
+from input_pipeline.errors import DataError
 
 # Places of the uniform draws. Ten tries at an area and an aspect.
 OFFSET, FLIP, COLOUR, SCALE = slice(0, 2), 2, slice(3, 6), 6
 AREA, DISTORTION, CAST = slice(8, 28), slice(28, 33), slice(33, 39)
+
+
+# Numbers that are drawn for each example at each presentation; a multiple of 4. With more of
+# them, those before stay what they are.
+DRAWS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +77,70 @@ class Crops:
         """Whether pixels are read at other places than a rectangle's."""
         return bool(self.rotation or self.shear or self.lens or self.stretch != 1.0)
 
+    @property
+    def rescales(self) -> bool:
+        """Whether an image is rescaled to other sizes than `resize`."""
+        return bool(self.scale_range) or self.kind == "area"
 
-def crops_of(data: Any) -> Crops:
-    """How training crops are taken, from the fields `data` of a config.
 
-    `resize`, `crop` and `pad` are fields of `data`, `kind` is `data.augment.crop`, and every
-    other attribute of `Crops` is the field of its name in `data.augment`.
+@dataclasses.dataclass(frozen=True)
+class Colours:
+    """How the colours of an image are shifted, all its pixels by the same.
+
+    Attributes:
+      colour_noise: `paper`, `original`, `gaussian` or `none`; see `colour_basis`.
+      colour_cast: each of red, green and blue is shifted in one image of two, by a whole number
+        of grey levels in -colour_cast .. colour_cast (Wu et al. 2015, "Deep Image": 20); 0 for
+        none.
     """
-    values = {"resize": data.resize, "crop": data.crop, "pad": data.pad, "kind": data.augment.crop}
-    for field in dataclasses.fields(Crops):
-        if field.name not in values:
-            value = data.augment[field.name]
-            values[field.name] = tuple(value) if isinstance(value, tuple | list) else value
-    return Crops(**values)
+
+    colour_noise: str = "none"
+    colour_cast: int = 0
+
+    @property
+    def need_covariance(self) -> bool:
+        """Whether the covariance of RGB over the training set is needed."""
+        return self.colour_noise != "none"
+
+
+def check(crops: Crops) -> None:
+    """Looks over how the fields of a config go together that crops come from.
+
+    Raises:
+      DataError: a crop larger than the image, scales below the crop, a range whose ends are
+        the wrong way round, or what contradicts another field; the message names the field.
+    """
+    padding = f" padded by data.pad={crops.pad}" if crops.pad else ""
+    if crops.crop > crops.resize + 2 * crops.pad:
+        raise DataError(
+            f"data.crop={crops.crop} does not fit into data.resize={crops.resize} pixels{padding}"
+        )
+    scales = crops.scale_range
+    if scales:
+        if crops.kind not in ("square", "image"):
+            raise DataError(
+                f"data.augment.scale_range has no meaning with data.augment.crop={crops.kind}: "
+                "--config.data.augment.scale_range=()"
+            )
+        if scales[0] > scales[1]:
+            raise DataError(
+                f"data.augment.scale_range={scales}: smallest and largest shorter side, "
+                "such as (256,512)"
+            )
+        if scales[0] + 2 * crops.pad < crops.crop:
+            raise DataError(
+                f"data.augment.scale_range={scales}: the smallest is below "
+                f"data.crop={crops.crop}{padding}"
+            )
+    for field in ("area_range", "aspect_range"):
+        smaller, larger = getattr(crops, field)
+        if smaller > larger:
+            raise DataError(f"data.augment.{field}={(smaller, larger)}: the smaller first")
+    if crops.pad and (crops.kind in ("area", "image") or crops.distorts):
+        raise DataError(
+            f"data.pad={crops.pad} goes with data.augment.crop=square or center and without "
+            "distortion; for others --config.data.pad=0"
+        )
 
 
 def central_square(size: int, pad: int = 0) -> Crops:
@@ -102,7 +159,7 @@ def view(crops: Crops, uniform: Sequence[float], height: int, width: int) -> Vie
 
     Args:
       crops: how crops are taken.
-      uniform: [order.DRAWS], in (0, 1).
+      uniform: [DRAWS], in (0, 1).
       height, width: of the image, at least 1.
 
     Returns:
@@ -169,7 +226,7 @@ def take(
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
       crops: how crops are taken.
-      uniform: [order.DRAWS], in (0, 1).
+      uniform: [DRAWS], in (0, 1).
       out: uint8 [crop, crop, 3], contiguous.
       exact: as in `decode.window`.
       repaired: called with the reason where a damaged file was mended.
@@ -240,17 +297,36 @@ def _distortion(crops: Crops, draws: Sequence[float]) -> tuple[np.ndarray, float
     return turn @ lean @ np.linalg.inv(stretch), crops.lens * signed[4]
 
 
+def colour_drawer(
+    colours: Colours, covariance: np.ndarray, noise_steps: int | None
+) -> Callable[[np.ndarray, int], dict[str, np.ndarray]]:
+    """What draws the colours of a batch: (uniform draws [B, DRAWS], step) -> `draw_colours`.
+
+    Args:
+      colours: how they are shifted.
+      covariance: [3, 3] of RGB in grey levels.
+      noise_steps: there is no colour noise from this step on; None keeps it.
+    """
+    basis, scale = colour_basis(colours.colour_noise, covariance)
+
+    def draw(uniform: np.ndarray, step: int) -> dict[str, np.ndarray]:
+        noisy = noise_steps is None or step < noise_steps
+        return draw_colours(
+            uniform, basis=basis if noisy else None, scale=scale, cast=colours.colour_cast
+        )
+
+    return draw
+
+
 def draw_colours(
     uniform: np.ndarray, *, basis: np.ndarray | None, scale: float, cast: int
 ) -> dict[str, np.ndarray]:
     """What is added to the colours of each image, once per presentation.
 
     Args:
-      uniform: [B, order.DRAWS] in (0, 1).
+      uniform: [B, DRAWS] in (0, 1).
       basis, scale: from `colour_basis`; None for no noise.
-      cast: each of red, green and blue is shifted in one image of two, by a whole number of
-        grey levels in -cast .. cast (Wu et al. 2015, "Deep Image": 20); 0 for
-        none.
+      cast: `Colours.colour_cast`.
 
     Returns:
       colour_shift float32 [B, 3] in grey levels and colour_scale float32 [B]: the network

@@ -105,7 +105,7 @@ def training_batches(
         steps, rows = np.divmod(positions, share)
         stream = steps * batch_size + process_index * share + rows
         indices, epochs = order.examples_at(seed, stream, examples.count)
-        return indices, order.uniform_draws(seed, epochs, indices)
+        return indices, order.uniform_draws(seed, epochs, indices, augment.DRAWS)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         indices, uniform = at(positions)
@@ -143,9 +143,9 @@ def evaluation_batches(
     *,
     batch_size: int,
     reading: Reading,
+    start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    start: int = 0,
 ) -> Generator[Batch, None, None]:
     """Every example once, in order; the last batch is padded and the padding masked.
 
@@ -155,25 +155,26 @@ def evaluation_batches(
         further on the device.
       batch_size: examples in a batch over all processes.
       reading: how images are read.
+      start: the first batch; those before it are not read.
       process_index, process_count: as in `training_batches`.
-      start: the first batch; beginning anywhere costs the same.
 
     Yields:
-      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `mask` float32 [b],
-      1 for an example and 0 for padding and for what is left out, b the share of this process.
+      `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b] of the example
+      in the split, `mask` float32 [b], b the share of this process. For padding and for what
+      is left out the mask is 0 and the index -1; for all others the mask is 1.
 
     Raises:
       DataError: an image cannot be read and must not be left out, or none of them can; the
         message names it.
     """
     share = batch_size // process_count
-    middle = np.full(order.DRAWS, 0.5)
+    middle = np.full(augment.DRAWS, 0.5)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         steps, rows = np.divmod(positions, share)
         out["label"][:] = 0
-        out["index"][:] = -1
         out["mask"][:] = 0
+        out["index"][:] = -1
         for row, index in enumerate(steps * batch_size + process_index * share + rows):
             taken = None
             if index < examples.count:
@@ -181,7 +182,7 @@ def evaluation_batches(
             if taken is None:
                 out["image"][row] = 0
             else:
-                out["label"][row], out["index"][row], out["mask"][row] = taken[0], index, 1
+                out["label"][row], out["mask"][row], out["index"][row] = taken[0], 1, index
 
     specs = {
         "image": tf.TensorSpec([share, crops.crop, crops.crop, 3], tf.uint8),
@@ -190,10 +191,10 @@ def evaluation_batches(
         "mask": tf.TensorSpec([share], tf.float32),
     }
     steps, read = -(-examples.count // batch_size), 0
-    for batch in _parallel(fill, specs, reading.parallel, start=start, stop=steps):
+    for batch in _parallel(fill, specs, reading.parallel, start=start, stop=max(start, steps)):
         read += int(batch["mask"].sum())
         yield batch
-    if not read and process_count == 1 and not start:
+    if not read and not start and process_count == 1:
         raise DataError(
             f"none of the {examples.count} images, {examples.name(0)} the first, can be read"
         )

@@ -1,83 +1,53 @@
 """An opened dataset with everything that a config says of it."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from input_pipeline import augment, batches
-from input_pipeline.augment import Crops
-from input_pipeline.batches import Batch, Reading
-from input_pipeline.check import check_fields
-from input_pipeline.datasets import Dataset, default_cache_dir, open_dataset
+from input_pipeline import augment, batches, sources
+from input_pipeline.batches import Batch
+from input_pipeline.datasets import Dataset, open_dataset
 from input_pipeline.errors import DataError
-from input_pipeline.names import shown
+from input_pipeline.from_config import Choices, choices
+from input_pipeline.normalization import normalization
 from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics
-from input_pipeline.prepare import prepare_data
-from input_pipeline.prepared import open_prepared, settings_of
+from input_pipeline.prepare import write
+from input_pipeline.prepared import described, open_prepared
 from input_pipeline.report import Report, silent, warn
 from input_pipeline.sources import Examples
 
-# Kinds of mean that are computed from the training set.
-_OF_TRAINING_SET = ("image", "image_center", "channel")
-
 
 class Images(Protocol):
-    """Which images an evaluation asks for.
-
-    Attributes:
-      side: pixels of the shorter side, of which the central square is taken.
-      pad: zeros around it, in pixels on each side.
-    """
+    """Which images are asked for: the central square of each, with zeros around it."""
 
     @property
-    def side(self) -> int: ...  # noqa: D102
+    def side(self) -> int:
+        """Pixels of the square, and of the rescaled image's shorter side."""
 
     @property
-    def pad(self) -> int: ...  # noqa: D102
+    def pad(self) -> int:
+        """Zeros on each side of the square, in pixels."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Colours:
-    """What happens to the colours of training images, and what is subtracted from all.
-
-    Attributes:
-      noise: `paper`, `original`, `gaussian` or `none`; see `augment.colour_basis`.
-      cast: grey levels either way; see `augment.draw_colours`.
-      mean: `image`, `image_center`, `channel`, `values` or `none`.
-      mean_values: for `values`, RGB.
-      deviation: RGB, divided by.
-    """
-
-    noise: str
-    cast: int
-    mean: str
-    mean_values: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Data:
-    """An opened dataset, and how its images are read, cropped and coloured.
+    """An opened dataset with everything that a config says of it; made by `open_data`.
 
     Attributes:
-      dataset: its splits, or the one that was asked for.
-      crops: of training.
-      colours: of training, and the normalisation.
-      reading: how images are read.
-      cache_dir: where the mean image is kept.
-      open_training: opens the training split, where it was not asked for.
+      dataset: the splits that were asked for.
+      choices: what the config says.
+      cache_dir: where pixel statistics are kept.
+      open_training: opens the training split, for a mean that is computed from it.
     """
 
     dataset: Dataset
-    crops: Crops
-    colours: Colours
-    reading: Reading
+    choices: Choices
     cache_dir: Path
-    open_training: Callable[[], Examples]
+    open_training: Callable[[], Dataset]
+    _known: dict[int, PixelStatistics] = dataclasses.field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,55 +56,53 @@ class Data:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the files, the labels and the division into splits."""
+        """Changes with any example of any split, and with what is held out."""
         return self.dataset.fingerprint
 
     @property
     def evaluation_split(self) -> str:
-        """The split that results are reported on."""
+        """The split that results are reported on: the labelled test split where there is one."""
         return self.dataset.evaluation_split
 
     def examples(self, split: str) -> Examples:
-        """The examples of a split; raises DataError if there is no such split."""
+        """The examples of a split.
+
+        Raises:
+          DataError: there is no such split.
+        """
         return self.dataset.examples(split)
 
     def training(
         self,
-        start: int = 0,
+        start: int,
         *,
         seed: int,
         batch_size: int,
         colour_noise_steps: int | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> Generator[Batch, None, None]:
-        """The training stream from a step on; see `batches.training_batches`.
+        """The endless training stream from a step on; see `training_batches`.
 
         Args:
           start: the first step.
-          seed: of order and augmentation.
-          batch_size: examples in a batch over all processes.
+          seed, batch_size: as in `training_batches`.
           colour_noise_steps: there is no colour noise from this step on; None keeps it.
-          part: number of this process's share of every batch, and how many there are.
+          part: (number, parts): which part of every batch this process gets, and of how many.
 
         Raises:
-          DataError: see `training_batches`.
+          DataError: there is no training split, or its pixel statistics cannot be computed.
         """
-        noise, cast = self.colours.noise, self.colours.cast
-        covariance = np.zeros((3, 3)) if noise == "none" else self.pixel_statistics.covariance
-        basis, scale = augment.colour_basis(noise, covariance)
-
-        def colours(uniform: np.ndarray, step: int) -> dict[str, np.ndarray]:
-            noisy = colour_noise_steps is None or step < colour_noise_steps
-            drawn = basis if noisy else None
-            return augment.draw_colours(uniform, basis=drawn, scale=scale, cast=cast)
-
+        examples, chosen = self.examples("train"), self.choices
+        covariance = np.zeros((3, 3))
+        if chosen.colours.need_covariance:
+            covariance = self._pixel_statistics(chosen.crops.resize).covariance
         return batches.training_batches(
-            self.examples("train"),
-            self.crops,
+            examples,
+            chosen.crops,
             seed=seed,
             batch_size=batch_size,
-            colours=colours,
-            reading=self.reading,
+            colours=augment.colour_drawer(chosen.colours, covariance, colour_noise_steps),
+            reading=chosen.reading,
             start_step=start,
             process_index=part[0],
             process_count=part[1],
@@ -149,78 +117,84 @@ class Data:
         part: tuple[int, int] = (0, 1),
         start: int = 0,
     ) -> Generator[Batch, None, None]:
-        """One pass over a split; see `batches.evaluation_batches`.
+        """One pass over a split, every example once; see `evaluation_batches`.
 
         Args:
           split: its name.
-          images: which images are asked for.
+          images: which squares.
           batch_size: examples in a batch over all processes.
-          part: number of this process's share of every batch, and how many there are.
-          start: the first batch.
+          part: as in `training`.
+          start: the first batch; starting anywhere costs the same.
 
         Raises:
-          DataError: no such split, or prepared images that are too small.
+          DataError: there is no such split, or its images were prepared too small.
         """
         examples = self.examples(split)
-        if examples.side is not None and examples.side < images.side:
-            raise DataError(
-                f"the images are prepared with a shorter side of {examples.side} pixels, and "
-                f"{images.side} are asked for: prepare them with --config.data.resize={images.side}"
-                ", or use the images themselves, without data.prepared_dir"
-            )
+        _check_side(self.dataset, images.side)
         return batches.evaluation_batches(
             examples,
             augment.central_square(images.side, images.pad),
             batch_size=batch_size,
-            reading=self.reading,
+            reading=self.choices.reading,
+            start=start,
             process_index=part[0],
             process_count=part[1],
-            start=start,
         )
 
-    def normalization(self) -> dict[str, np.ndarray]:
-        """What images are normalised with: (pixel - mean) / deviation.
+    def normalization(self, images: Images) -> dict[str, np.ndarray]:
+        """What these images are normalised with: (pixel - mean) / deviation.
+
+        A mean of the training set is computed once and kept; the training split is opened for
+        it if it was not.
 
         Returns:
-          float32 `mean` [square, square, 3] of resize + 2 pad pixels, and `deviation` [3].
-          `mean` is the mean of every pixel for data.mean=`image` and `image_center`, one mean
-          per colour for `channel`, `mean_values` for `values`, and zero for `none`. Means of
-          the training set are zero under the padding, so that padding is the mean, as in He et
-          al. 2015, section 4.2.
+          float32 `mean` [square, square, 3] of side + 2 pad pixels, and `deviation` [3].
 
         Raises:
-          DataError: the mean is of a training set that is not there.
+          DataError: there is no training set to compute it from, its images were prepared too
+            small, or they cannot be read.
         """
-        pad, kind = self.crops.pad, self.colours.mean
-        if kind in _OF_TRAINING_SET:
-            mean = self.pixel_statistics.mean
-            if kind == "channel":
-                mean = np.broadcast_to(mean.mean(axis=(0, 1), dtype=np.float64), mean.shape)
-            mean = np.pad(mean, [(pad, pad), (pad, pad), (0, 0)])
-        else:
-            colours = self.colours.mean_values if kind == "values" else (0.0, 0.0, 0.0)
-            square = self.crops.resize + 2 * pad
-            mean = np.broadcast_to(np.array(colours), (square, square, 3))
-        return {
-            "mean": np.ascontiguousarray(mean, np.float32),
-            "deviation": np.array(self.colours.deviation, np.float32),
-        }
+        normalizer, mean = self.choices.normalizer, None
+        if normalizer.of_training_set:
+            mean = self._pixel_statistics(images.side).mean
+        return normalization(normalizer, images.side, images.pad, mean)
 
-    @functools.cached_property
-    def pixel_statistics(self) -> PixelStatistics:
-        """Mean image and colours of the training set, computed once or read from the cache."""
+    def _pixel_statistics(self, side: int) -> PixelStatistics:
+        if side not in self._known:
+            dataset = self._with_training()
+            _check_side(dataset, side)
+            examples, prepared = dataset.examples("train"), dataset.prepared
+            if prepared is not None and prepared.as_source and prepared.side != side:
+                # Rescaled once more: other pixels than those of the images themselves.
+                other = sources.digest(examples.fingerprint, f"prepared at {prepared.side}")
+                examples = dataclasses.replace(examples, fingerprint=other)
+            reading = self.choices.reading
+            self._known[side] = pixel_statistics(examples, side, self.cache_dir, reading)
+        return self._known[side]
+
+    def _with_training(self) -> Dataset:
         if "train" in self.dataset.splits:
-            examples = self.examples("train")
-        else:
-            try:
-                examples = self.open_training()
-            except DataError as error:
-                raise DataError(
-                    f"data.mean={self.colours.mean} is computed from the training set: {error}\n"
-                    "To do without: --config.init_preprocessing, or --config.data.mean=values or "
-                    "none"
-                ) from error
-        return pixel_statistics(examples, self.crops.resize, self.cache_dir, self.reading)
+            return self.dataset
+        try:
+            return self.open_training()
+        except DataError as error:
+            raise DataError(
+                f"data.mean={self.choices.normalizer.mean} is computed from the training set: "
+                f"{error}\nTo do without: --config.init_preprocessing, or "
+                "--config.data.mean=values or none"
+            ) from error
+
+
+def _check_side(dataset: Dataset, side: int) -> None:
+    """Raises DataError where images were prepared smaller than they are asked for."""
+    prepared = dataset.prepared
+    if prepared is not None and prepared.side < side:
+        raise DataError(
+            f"{prepared.directory}: prepared with other settings: size is {prepared.side}, and "
+            f"{side} is needed. Prepare it anew in another directory (--mode=prepare_data "
+            f"--config.data.resize={side} --config.data.prepared_dir=DIR), or use the images "
+            "themselves, without data.prepared_dir"
+        )
 
 
 def open_data(
@@ -231,73 +205,83 @@ def open_data(
     class_names: Sequence[str] | None = None,
     report: Report = silent,
 ) -> Data:
-    """The dataset that a config's `data` fields name, prepared or not; says what is not used.
+    """Opens the dataset that a config's `data` fields name, prepared or not; says what is not used.
 
     Args:
-      data: the fields of a config. They are read here and nowhere after.
+      data: the fields; they are read here, and not afterwards.
       cache_dir, only, class_names: see `open_dataset`.
       report: called for every image that is repaired or left out.
 
     Raises:
-      DataError: see `check_fields`, `open_dataset` and `open_prepared`.
+      DataError: fields that contradict one another, or see `open_dataset` and `open_prepared`.
     """
-    check_fields(data)
-
-    def training() -> Examples:
-        return _open(data, cache_dir, "train").examples("train")
-
+    chosen = choices(data, report)
     return Data(
-        _open(data, cache_dir, only, class_names),
-        augment.crops_of(data),
-        Colours(
-            data.augment.colour_noise,
-            data.augment.colour_cast,
-            data.mean,
-            tuple(data.mean_values),
-            tuple(data.deviation),
-        ),
-        reading_of(data, report),
+        _open(chosen, cache_dir, only, class_names),
+        chosen,
         cache_dir,
-        training,
+        lambda: _open(chosen, cache_dir, "train"),
     )
 
 
-def reading_of(data: Any, report: Report = silent) -> Reading:
-    """How images are read, from the fields `decode`, `unreadable` and `threads` of a config."""
-    return Reading(
-        exact=data.decode == "exact",
-        unreadable=data.unreadable,
-        report=report,
-        threads=data.threads,
-    )
+def prepare_data(
+    data: Any,
+    cache_dir: Path,
+    *,
+    report: Report = silent,
+    stopped: Callable[[], bool] = lambda: False,
+) -> str:
+    """Prepares the dataset of a config in `data.prepared_dir`; a sentence on what is there now.
 
+    Args:
+      data: the fields of the config.
+      cache_dir: see `open_dataset`.
+      report: called for every image that is repaired or left out.
+      stopped: asked after every image whether to stop there.
 
-def cache_dir_of(data: Any) -> Path:
-    """Where mean images and indices are kept, from the field `cache_dir` of a config."""
-    return Path(data.cache_dir) if data.cache_dir else default_cache_dir()
+    Raises:
+      KeyboardInterrupt: `stopped`; what was written is kept.
+      DataError: no directory, or see `open_dataset` and `prepare.write`.
+    """
+    chosen = choices(data, report)
+    if not chosen.prepared_dir:
+        raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
+    dataset = _open_source(chosen, cache_dir)
+    directory, crops = Path(chosen.prepared_dir), chosen.crops
+    about = write(dataset, directory, chosen.prepared_as, chosen.reading, stopped)
+    said = described(directory, about)
+    if crops.rescales:
+        said += " These crops rescale them once more: not the pixels of the images themselves."
+    return said
 
 
 def _open(
-    data: Any, cache_dir: Path, only: str | None = None, class_names: Sequence[str] | None = None
+    chosen: Choices,
+    cache_dir: Path,
+    only: str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    if data.prepared_dir:
-        return open_prepared(
-            Path(data.prepared_dir),
-            settings_of(data),
-            cache_dir,
-            as_they_are=not data.augment.scale_range and data.augment.crop != "area",
-            only=only,
-        )
-    return _open_unprepared(data, cache_dir, only, class_names)
+    if not chosen.prepared_dir:
+        return _open_source(chosen, cache_dir, only, class_names)
+    return open_prepared(
+        Path(chosen.prepared_dir),
+        chosen.prepared_as,
+        cache_dir,
+        as_they_are=not chosen.crops.rescales,
+        only=only,
+    )
 
 
-def _open_unprepared(
-    data: Any, cache_dir: Path, only: str | None = None, class_names: Sequence[str] | None = None
+def _open_source(
+    chosen: Choices,
+    cache_dir: Path,
+    only: str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     dataset = open_dataset(
-        data.name,
-        data.dir,
-        validation_examples=data.validation_examples,
+        chosen.name,
+        chosen.directory,
+        validation_examples=chosen.validation_examples,
         cache_dir=cache_dir,
         only=only,
         class_names=class_names,
@@ -305,36 +289,3 @@ def _open_unprepared(
     for note in dataset.notes:
         warn(note, "note")
     return dataset
-
-
-def prepare_from(
-    data: Any,
-    cache_dir: Path,
-    report: Report = silent,
-    stopped: Callable[[], bool] = lambda: False,
-) -> str:
-    """Prepares the dataset of a config in `data.prepared_dir`; a sentence on what is there now.
-
-    Raises:
-      DataError: no directory, or see `open_dataset` and `prepare_data`.
-    """
-    check_fields(data)
-    if not data.prepared_dir:
-        raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
-    directory, settings = Path(data.prepared_dir), settings_of(data)
-    dataset = _open_unprepared(data, cache_dir)
-    about = prepare_data(dataset, directory, settings, reading_of(data, report), stopped)
-    shards = about["shards"].values()
-    counts: dict[str, int] = {}
-    for shard in shards:
-        counts[shard["split"]] = counts.get(shard["split"], 0) + shard["records"]
-    said = ", ".join(f"{split} {count}" for split, count in counts.items())
-    size = sum(shard["bytes"] for shard in shards) / 1e9
-    again = ""
-    if data.augment.scale_range or data.augment.crop == "area":
-        again = " These crops rescale them once more: not the pixels of the images themselves."
-    return (
-        f"{shown(directory)}: {said} images, {size:.2f} GB, shorter side {settings['size']}, "
-        f"{settings['format']}; {about['repaired']} repaired and {about['left_out']} left out "
-        f"(report.jsonl). Train with --config.data.prepared_dir={shown(directory)}.{again}"
-    )

@@ -5,6 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,21 @@ _PREPARE_IMAGENET = (
 )
 
 
+class Prepared(NamedTuple):
+    """Images that were written at a fixed size.
+
+    Attributes:
+      directory: where.
+      side: pixels of their shorter side.
+      as_source: at that size they are the pixels of the images that they were made from, bit
+        for bit, and have their fingerprint.
+    """
+
+    directory: Path
+    side: int
+    as_source: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A labelled image dataset, or the part of it that was asked for.
@@ -35,6 +51,7 @@ class Dataset:
       class_names: name of each label.
       absent: why there is no such split, by its name.
       notes: sentences on what is not used, and on how labels are ordered where that is a choice.
+      prepared: where images come at a fixed size; None for the images themselves.
     """
 
     name: str
@@ -42,6 +59,7 @@ class Dataset:
     class_names: tuple[str, ...]
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    prepared: Prepared | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -13,8 +13,8 @@ from scipy import special
 
 from input_pipeline import kernels
 
-# Uniform numbers drawn for each example at each presentation; a multiple of 4.
-DRAWS = 40
+# Numbers of an example that lie together in the generator's output; further ones lie elsewhere.
+BLOCK = 40
 _one_at_a_time = threading.Lock()
 
 
@@ -57,16 +57,25 @@ def examples_at(seed: int, positions: np.ndarray, count: int) -> tuple[np.ndarra
     return indices, epochs
 
 
-def uniform_draws(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+def uniform_draws(
+    seed: int, epochs: np.ndarray, indices: np.ndarray, count: int = BLOCK
+) -> np.ndarray:
     """Random numbers of each example at each presentation.
 
+    Args:
+      seed: seed of the run.
+      epochs, indices: int64, of the same length; indices below 2^52.
+      count: how many for each, a multiple of 4. Those of a smaller count are the first of these.
+
     Returns:
-      float64 [len(indices), DRAWS], uniform in the open interval (0, 1), a
+      float64 [len(indices), count], uniform in the open interval (0, 1), a
       function of (seed, epoch, index) alone.
     """
-    raw = np.empty((len(indices), DRAWS), np.uint64)
+    raw = np.empty((len(indices), count), np.uint64)
     for row, (epoch, index) in enumerate(zip(epochs, indices, strict=True)):
-        kernels.philox(seed, 2 * int(epoch) + 1, int(index) * (DRAWS // 4), raw[row])
+        for block, first in enumerate(range(0, count, BLOCK)):
+            counter = (block << 56) + int(index) * (BLOCK // 4)
+            kernels.philox(seed, 2 * int(epoch) + 1, counter, raw[row, first : first + BLOCK])
     return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 

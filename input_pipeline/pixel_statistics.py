@@ -17,10 +17,10 @@ _DECODER = "decoder 2"
 
 @dataclasses.dataclass(frozen=True)
 class PixelStatistics:
-    """What the networks' inputs are normalised with.
+    """Of the training images, the central square of each.
 
     Attributes:
-      mean: float32 [size, size, 3], mean of every pixel over the training set, in grey levels.
+      mean: float32 [side, side, 3], mean of every pixel over the training set, in grey levels.
       covariance: float64 [3, 3], covariance of RGB over all pixels of all images, in grey
         levels squared.
     """
@@ -30,36 +30,36 @@ class PixelStatistics:
 
 
 def pixel_statistics(
-    examples: Examples, size: int, cache_dir: Path, reading: Reading = _DEFAULT
+    examples: Examples, side: int, cache_dir: Path, reading: Reading = _DEFAULT
 ) -> PixelStatistics:
-    """Mean and covariance of the training images, the central square of each at size x size.
+    """Statistics of the training images, the central square of each at side x side.
 
     Computed once and kept in `cache_dir`, keyed by the examples and the
     preprocessing. Sums are integers, so the result does not depend on the order.
 
     Args:
       examples: the training split.
-      size: pixels.
+      side: pixels.
       cache_dir: where they are kept.
       reading: how images are read; those that are left out do not count.
 
     Raises:
       DataError: an image cannot be read and must not be left out, or none can.
     """
-    square = f"central_square:{size}:{'exact' if reading.exact else 'fast'}"
+    square = f"central_square:{side}:{'exact' if reading.exact else 'fast'}"
     key = sources.digest(examples.fingerprint, square, _DECODER)
     cache = cache_dir / f"statistics-{key}.npz"
     saved = sources.load_arrays(cache, "mean", "covariance")
-    if saved is not None and saved["mean"].shape == (size, size, 3):
+    if saved is not None and saved["mean"].shape == (side, side, 3):
         return PixelStatistics(saved["mean"], saved["covariance"])
 
     batch, count = 64, 0
-    total = np.zeros((size, size, 3), np.int64)
+    total = np.zeros((side, side, 3), np.int64)
     products = np.zeros((3, 3), np.int64)
     with progress_bar(
         total=examples.count, desc="mean image and colours", unit=" images"
     ) as progress:
-        squares = augment.central_square(size)
+        squares = augment.central_square(side)
         for images in evaluation_batches(examples, squares, batch_size=batch, reading=reading):
             real = images["image"][images["mask"] > 0]
             count += len(real)
@@ -67,7 +67,7 @@ def pixel_statistics(
             colours = real.reshape(-1, 3).astype(np.float64)
             products += (colours.T @ colours).astype(np.int64)  # exact below 2^53
             progress.update(min(batch, examples.count - progress.n))
-    pixels = count * size * size
+    pixels = count * side * side
     channel_mean = total.sum(axis=(0, 1)) / pixels
     found = PixelStatistics(
         mean=(total / count).astype(np.float32),

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from input_pipeline import augment, decode, names, order
+from input_pipeline import augment, decode, names
 from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
@@ -39,7 +39,7 @@ _REPORT, _LOCK = "report.jsonl", ".lock.tmp"
 _JPEGS_LONGEST = 65_500  # pixels of a side, in libjpeg
 
 
-def prepare_data(
+def write(
     dataset: Dataset,
     directory: Path,
     settings: dict[str, Any],
@@ -53,7 +53,7 @@ def prepare_data(
     Args:
       dataset: what is read.
       directory: made if it is not there; else empty, or of an earlier call.
-      settings: from `settings_of`.
+      settings: from `from_config.prepared_as`.
       reading: how images are read.
       stopped: asked after every image whether to stop there.
 
@@ -269,7 +269,7 @@ class _Job:
         size = self.settings["size"]
         if self.settings["image"] == "square":
             square = augment.central_square(size)
-            return augment.view(square, [0.5] * order.DRAWS, height, width)
+            return augment.view(square, [0.5] * augment.DRAWS, height, width)
         scaled = augment.rescaled(height, width, size)
         too_long = self.settings["format"] == "jpeg" and max(scaled) > _JPEGS_LONGEST
         if scaled[0] * scaled[1] > decode.MAX_PIXELS or too_long:

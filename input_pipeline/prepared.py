@@ -6,31 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from input_pipeline import sources
-from input_pipeline.datasets import REPORTED, Dataset
+from input_pipeline.datasets import REPORTED, Dataset, Prepared
 from input_pipeline.errors import DataError, first_line
+from input_pipeline.names import shown
+from input_pipeline.report import warn
 
 ABOUT = "prepared.json"
 _OF_TFDS = ("dataset_info.json", "features.json")
-
-
-def settings_of(data: Any) -> dict[str, Any]:
-    """What a config's `data` fields ask of a prepared dataset.
-
-    Returns:
-      `name`, `validation_examples`, `size` (of the shorter side: `resize`, or the largest of
-      `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
-      square alone), `format`, `quality` (JPEG's, else None) and `decode`.
-    """
-    chosen = data.prepare
-    return {
-        "name": data.name,
-        "validation_examples": data.validation_examples,
-        "size": max(data.resize, *(data.augment.scale_range or (0,))),
-        "image": "whole" if data.augment.crop in ("image", "area") else "square",
-        "format": chosen.format,
-        "quality": chosen.quality if chosen.format == "jpeg" else None,
-        "decode": data.decode,
-    }
 
 
 def open_prepared(
@@ -45,11 +27,13 @@ def open_prepared(
 
     Args:
       directory: where it wrote.
-      wanted: from `settings_of`, of the config that is to use it.
+      wanted: from `from_config.prepared_as`, of the config that is to use it.
       cache_dir: as in `open_dataset`.
       as_they_are: images are not rescaled once more. Raw ones are then the same data as what
         they were made from, and have its fingerprint: a run goes on with either.
-      only: as in `open_dataset`; shards of other splits may be missing.
+      only: as in `open_dataset`; shards of other splits may be missing. One split alone is not
+        trained on: its images may be larger than the config's, and what asks for larger ones
+        is refused when it does.
 
     Raises:
       DataError: not there, not complete, cut short since, or made with settings that give
@@ -84,6 +68,7 @@ def open_prepared(
         f"{field} is {made.get(field)}, and {wanted[field]} is needed"
         for field in ("name", "validation_examples", "size", "image", "decode")
         if made.get(field) != wanted[field]
+        and not (field == "size" and only is not None)
         # The whole image has the square in it, exact pixels are better than asked for.
         and (field, made.get(field)) not in (("image", "whole"), ("decode", "exact"))
     ]
@@ -92,6 +77,12 @@ def open_prepared(
             f"{directory}: prepared with other settings: {'; '.join(differing)}. Prepare it anew "
             "in another directory, or use the images themselves, without data.prepared_dir"
         )
+    side = made["size"]
+    if side > wanted["size"]:
+        warn(
+            f"{directory}: prepared at {side} pixels; smaller images are rescaled from these",
+            "note",
+        )
     try:
         builder = _builder(directory)
     except Exception as error:  # TFDS fails in many ways on files that are damaged
@@ -99,19 +90,41 @@ def open_prepared(
             f"{directory}: {' or '.join(_OF_TFDS)} is damaged ({first_line(error)}); {again}, "
             "which mends it and keeps the shards"
         ) from error
-    same = made["format"] == "raw" and not about["left_out"] and made["decode"] == wanted["decode"]
+    pixels = made["format"] == "raw" and made["decode"] == wanted["decode"]
+    as_source = pixels and as_they_are and not about["left_out"] and side == wanted["size"]
     splits = {}
     for split, fingerprint in about["splits"].items():
         if only not in (None, split):
             continue
-        if not (same and as_they_are):
+        if not as_source:
             of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
             fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
         examples = sources.from_tfds(builder, split, cache_dir)
-        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint, side=made["size"])
+        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
     class_names = about.get("class_names") or builder.info.features["label"].names
     absent = dict.fromkeys(("train", "validation", "test"), f"{directory} has none")
-    return Dataset(made["name"], splits, tuple(class_names), absent)
+    return Dataset(
+        made["name"],
+        splits,
+        tuple(class_names),
+        absent,
+        prepared=Prepared(directory, side, as_source),
+    )
+
+
+def described(directory: Path, about: dict[str, Any]) -> str:
+    """A sentence on what `prepare.write` has made, with the way to use it."""
+    settings, shards = about["settings"], about["shards"].values()
+    counts: dict[str, int] = {}
+    for shard in shards:
+        counts[shard["split"]] = counts.get(shard["split"], 0) + shard["records"]
+    said = ", ".join(f"{split} {count}" for split, count in counts.items())
+    size = sum(shard["bytes"] for shard in shards) / 1e9
+    return (
+        f"{shown(directory)}: {said} images, {size:.2f} GB, shorter side {settings['size']}, "
+        f"{settings['format']}; {about['repaired']} repaired and {about['left_out']} left out "
+        f"(report.jsonl). Train with --config.data.prepared_dir={shown(directory)}."
+    )
 
 
 def _builder(directory: Path) -> Any:

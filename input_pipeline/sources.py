@@ -32,7 +32,6 @@ class Examples:
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
       notes: sentences on what lies beside them and is not used.
-      side: pixels of the images' shorter side, where that was made the same for all.
     """
 
     count: int
@@ -40,7 +39,6 @@ class Examples:
     name: Callable[[int], str]
     fingerprint: str
     notes: tuple[str, ...] = ()
-    side: int | None = None
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:

@@ -6,10 +6,10 @@ import pytest
 from absl import flags
 
 import evaluation
-import input_pipeline
 import vision_models
 from configs import command_line, common, fields
 from configs.common import ConfigError
+from input_pipeline import DataError, from_config
 from tests.configs.test_configs import ALL, get_config, value_of
 from tests.conftest import ROOT
 from vision_models import layers, pooling, weights
@@ -179,8 +179,8 @@ def assert_usable(config, path, value):
             assert all(0 <= step <= fields.COUNT for step in several)
     if path.startswith("data."):
         try:
-            input_pipeline.check_fields(config.data)
-        except input_pipeline.DataError as error:
+            from_config.choices(config.data)
+        except DataError as error:
             assert path in str(error)
 
 

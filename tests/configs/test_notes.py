@@ -7,8 +7,7 @@ import pytest
 import main
 import vision_models
 from configs import command_line, notes
-from input_pipeline import open_data
-from input_pipeline.prepared import settings_of
+from input_pipeline.from_config import choices
 from tests.configs.test_configs import ALL, get_config
 from tests.configs.test_tiny_runs import Recorder
 from tests.conftest import ROOT
@@ -162,19 +161,17 @@ def test_a_rate_that_does_not_follow_the_batch_size_is_said(tmp_path):
         assert said(source, f"batch_size={size * 2}") == []
 
 
-def test_fields_with_an_effect_under_a_condition_are_read_under_it(tmp_path):
+def test_fields_with_an_effect_under_a_condition_are_read_under_it():
     read: set[str] = set()
     config = Recorder(get_config("googlenet", ""), read)
-    settings_of(config.data)  # to prepare
+    choices(config.data)  # to prepare
     assert read >= {"data.prepare.format"}
     with config._config.unlocked():
         config._config.data.prepare.format = "jpeg"
         config._config.data.mean = "values"
-    settings_of(config.data)
+    choices(config.data)
     with config._config.unlocked():
-        config._config.data.name = "digits"
         config._config.mesh.data = 1
-    open_data(config.data, tmp_path).normalization()
     recipe = recipe_from_config(
         config,
         task_from_config(config, 10),

@@ -104,7 +104,7 @@ def test_padded_crops_are_slices_of_the_padded_square():
 
 def test_padding_is_around_the_square_not_the_image():
     image = photograph(20, 30)
-    ours, _, _ = taken(image, augment.central_square(20, pad=3), np.full(order.DRAWS, 0.5))
+    ours, _, _ = taken(image, augment.central_square(20, pad=3), np.full(augment.DRAWS, 0.5))
     np.testing.assert_array_equal(ours, np.pad(image[:, 5:25], [(3, 3), (3, 3), (0, 0)]))
 
 

@@ -11,29 +11,29 @@ import numpy as np
 import pytest
 
 from configs.alexnet import get_config
-from input_pipeline import (
-    DataError,
-    Reading,
-    check_fields,
-    evaluation_stream,
-    normalization,
-    open_dataset,
-    reporter,
-    training_statistics,
-    training_stream,
-)
+from input_pipeline import Data, DataError, open_dataset, reporter
+from input_pipeline.batches import Reading
+from input_pipeline.from_config import choices
+from input_pipeline.normalization import Normalizer, normalization
+from input_pipeline.pixel_statistics import pixel_statistics
 from input_pipeline.sources import from_arrays, subset
 from tests.conftest import ROOT, write_images
 
 DEFAULT = Reading()
+SQUARE = SimpleNamespace(side=40, pad=0)
 
 
 def fields(**augment):
     data = get_config().data
-    data.resize, data.crop = 40, 32
+    data.resize, data.crop, data.mean = 40, 32, "channel"
     for name, value in augment.items():
         data.augment[name] = value
     return data
+
+
+def opened(dataset, tmp_path, reading=DEFAULT, **augment):
+    chosen = dataclasses.replace(choices(fields(**augment)), reading=reading)
+    return Data(dataset, chosen, tmp_path, lambda: dataset)
 
 
 def stream(
@@ -46,31 +46,17 @@ def stream(
     reading=DEFAULT,
     **augment,
 ):
-    statistics = training_statistics(dataset.examples("train"), 40, tmp_path, reading)
-    return training_stream(
-        dataset,
-        statistics,
-        fields(**augment),
-        reading,
-        seed=3,
-        batch_size=batch,
-        colour_noise_steps=noise_steps,
-        start_step=start,
-        process_index=process[0],
-        process_count=process[1],
+    data = opened(dataset, tmp_path, reading, **augment)
+    return data.training(
+        start, seed=3, batch_size=batch, colour_noise_steps=noise_steps, part=process
     )
 
 
-def evaluated(dataset, split="validation", batch=4, process=(0, 1), reading=DEFAULT):
-    return evaluation_stream(
-        dataset,
-        split,
-        fields(),
-        reading,
-        batch_size=batch,
-        process_index=process[0],
-        process_count=process[1],
-    )
+def evaluated(
+    dataset, split="validation", batch=4, process=(0, 1), reading=DEFAULT, images=SQUARE, start=0
+):
+    data = opened(dataset, None, reading)
+    return data.evaluation(split, images, batch_size=batch, part=process, start=start)
 
 
 def take(batches, count):
@@ -268,10 +254,9 @@ def test_a_dataset_of_nothing_but_damage_ends(tmp_path):
     with pytest.raises(
         DataError, match=r"none of the 120 images, .*train/a/0.jpg the first, can be read"
     ):
-        training_statistics(dataset.examples("train"), 40, tmp_path)
-    data = fields(colour_noise="none")
+        opened(dataset, tmp_path).normalization(SQUARE)
     with pytest.raises(DataError, match=r"and the 99 images before it cannot be read"):
-        next(training_stream(dataset, None, data, Reading(), seed=0, batch_size=2))
+        next(stream(dataset, tmp_path, batch=2, colour_noise="none"))
 
 
 def test_streams_that_are_given_up_leave_no_thread(dataset, tmp_path):
@@ -297,10 +282,7 @@ data = get_config().data
 data.name, data.dir, data.resize, data.crop = "folder", {str(root)!r}, 32, 24
 data.mean, data.augment.colour_noise = "channel", "gaussian"
 cache = pathlib.Path({str(tmp_path)!r})
-dataset = input_pipeline.open_data(data, cache)
-reading = input_pipeline.reading_from(data)
-statistics = input_pipeline.training_statistics(dataset.examples("train"), 32, cache)
-stream = input_pipeline.training_stream(dataset, statistics, data, reading, seed=0, batch_size=8)
+stream = input_pipeline.open_data(data, cache).training(0, seed=0, batch_size=8)
 
 def megabytes():
     status = pathlib.Path("/proc/self/status").read_text()
@@ -344,14 +326,14 @@ def test_every_kind_of_crop_gives_batches(dataset, tmp_path, crop, distortion):
 )
 def test_faults_of_the_fields_are_named(changes, message):
     config = get_config()
-    check_fields(config.data)
+    choices(config.data)
     config.data.update_from_flattened_dict(changes)
     with pytest.raises(DataError, match=message):
-        check_fields(config.data)
+        choices(config.data)
 
 
-def test_statistics_equal_numpys(dataset, tmp_path):
-    statistics = training_statistics(dataset.examples("train"), 40, tmp_path)
+def test_pixel_statistics_equal_numpys(dataset, tmp_path):
+    statistics = pixel_statistics(dataset.examples("train"), 40, tmp_path)
     images = np.concatenate([b["image"][b["mask"] > 0] for b in evaluated(dataset, "train")])
     assert len(images) == 10
     np.testing.assert_allclose(statistics.mean, images.mean(axis=0), rtol=1e-6)
@@ -359,29 +341,27 @@ def test_statistics_equal_numpys(dataset, tmp_path):
     np.testing.assert_allclose(statistics.covariance, covariance, rtol=1e-9)
 
 
-def test_statistics_are_kept_and_keyed(dataset, tmp_path, monkeypatch):
+def test_pixel_statistics_are_kept_and_keyed(dataset, tmp_path):
     examples = dataset.examples("train")
     cache = tmp_path / "cache"
-    first = training_statistics(examples, 40, cache)
+    first = pixel_statistics(examples, 40, cache)
     (saved,) = cache.iterdir()
     unreadable = dataclasses.replace(examples, read=None)  # reading any image would fail
-    again = training_statistics(unreadable, 40, cache)
+    again = pixel_statistics(unreadable, 40, cache)
     np.testing.assert_array_equal(again.mean, first.mean)
     np.testing.assert_array_equal(again.covariance, first.covariance)
-    training_statistics(examples, 32, cache)
+    pixel_statistics(examples, 32, cache)
     assert len(list(cache.iterdir())) == 2
     saved.write_bytes(saved.read_bytes()[:100])  # damaged: made again
-    np.testing.assert_array_equal(training_statistics(examples, 40, cache).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics(examples, 40, cache).mean, first.mean)
 
 
 def test_means(dataset, tmp_path):
-    statistics = training_statistics(dataset.examples("train"), 40, tmp_path)
+    statistics = pixel_statistics(dataset.examples("train"), 40, tmp_path)
 
     def mean(kind, pad=0):
-        data = SimpleNamespace(
-            resize=40, pad=pad, mean=kind, mean_values=(1.0, 2.0, 3.0), deviation=(4.0, 5.0, 6.0)
-        )
-        made = normalization(data, statistics if kind != "values" else None)
+        normalizer = Normalizer(kind, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+        made = normalization(normalizer, 40, pad, statistics.mean if kind != "values" else None)
         np.testing.assert_array_equal(made["deviation"], [4, 5, 6])
         return made["mean"]
 
@@ -407,7 +387,7 @@ def test_real_photographs(shared_data, tmp_path):
         "validation": 50,
     }
     some = subset(dataset.examples("train"), np.arange(0, 200, 10))
-    statistics = training_statistics(some, 256, tmp_path)
+    statistics = pixel_statistics(some, 256, tmp_path)
     squares = []
     for index in range(some.count):
         image = Image.open(some.name(index)).convert("RGB")

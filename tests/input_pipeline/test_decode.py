@@ -95,7 +95,7 @@ def test_scaled_decoding_of_large_photographs(shared_data):
         encoded = path.read_bytes()
         if min(Image.open(path).size) < 4 * 66 or Image.open(path).mode != "RGB":
             continue
-        crops, draws = Crops(64, 56), np.full(order.DRAWS, 0.5)
+        crops, draws = Crops(64, 56), np.full(augment.DRAWS, 0.5)
         fast, exact = np.empty((56, 56, 3), np.uint8), np.empty((56, 56, 3), np.uint8)
         augment.take(encoded, crops, draws, fast, exact=False)
         augment.take(encoded, crops, draws, exact, exact=True)
@@ -297,7 +297,7 @@ def test_what_cannot_be_read_is_refused(encoded, message):
         read(encoded)
     out = np.empty((48, 48, 3), np.uint8)
     with pytest.raises(UnreadableError, match=message):
-        augment.take(encoded, Crops(64, 48), np.full(order.DRAWS, 0.5), out, exact=False)
+        augment.take(encoded, Crops(64, 48), np.full(augment.DRAWS, 0.5), out, exact=False)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,9 @@ def test_every_flipped_byte_is_survived(mode, kind):
         damaged[rng.integers(0, len(encoded))] ^= 1 << rng.integers(0, 8)
         out = np.empty((48, 48, 3), np.uint8)
         try:
-            augment.take(bytes(damaged), Crops(64, 48), np.full(order.DRAWS, 0.5), out, exact=False)
+            augment.take(
+                bytes(damaged), Crops(64, 48), np.full(augment.DRAWS, 0.5), out, exact=False
+            )
             outcomes.append(True)
         except UnreadableError:
             outcomes.append(False)
@@ -352,7 +354,7 @@ def test_a_square_of_ten_thousand_pixels():
     """A hundred megapixels: scaled down while it is decoded."""
     encoded = saved(photograph(10_000, 10_000), quality=60)
     out = np.empty((224, 224, 3), np.uint8)
-    augment.take(encoded, Crops(256, 224), np.full(order.DRAWS, 0.5), out, exact=False)
+    augment.take(encoded, Crops(256, 224), np.full(augment.DRAWS, 0.5), out, exact=False)
     reference = photograph(256, 256).crop((16, 16, 240, 240))
     assert difference(out, reference) < 4
 

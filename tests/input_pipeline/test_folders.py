@@ -19,8 +19,8 @@ from input_pipeline import (
     folders,
     open_dataset,
     sources,
-    training_statistics,
 )
+from input_pipeline.pixel_statistics import pixel_statistics
 from tests.conftest import ROOT, write_images
 
 COMPOSED, DECOMPOSED = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
@@ -86,7 +86,7 @@ def test_damaged_caches_are_made_again(tmp_path, how):
 
     def result():
         train = opened(root, tmp_path).splits["train"]
-        statistics = training_statistics(train, 16, tmp_path / "cache")
+        statistics = pixel_statistics(train, 16, tmp_path / "cache")
         return train.fingerprint, statistics.mean.tobytes(), statistics.covariance.tobytes()
 
     expected = result()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import augment, decode, formats, jpeg, order
+from input_pipeline import augment, decode, formats, jpeg
 from input_pipeline.augment import Crops
 from input_pipeline.decode import UnreadableError
 from tests.input_pipeline.test_decode import photograph, saved
@@ -99,7 +99,7 @@ def verdicts_of_views(encoded):
     ):
         notes = []
         out = np.empty((crops.crop, crops.crop, 3), np.uint8)
-        draws = np.full(order.DRAWS, draw)
+        draws = np.full(augment.DRAWS, draw)
         try:
             augment.take(encoded, crops, draws, out, exact=exact, repaired=notes.append)
             yield notes[0] if notes else "fine"

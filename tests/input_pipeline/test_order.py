@@ -26,10 +26,10 @@ def test_every_epoch_holds_every_example_once(count, batch, seed, first):
 def test_draws_are_numpys_philox(index):
     generator = np.random.Philox(key=np.array([11, 2 * 5 + 1], np.uint64))
     state = generator.state
-    state["state"]["counter"][0] = index * (order.DRAWS // 4)
+    state["state"]["counter"][0] = index * (order.BLOCK // 4)
     state["buffer_pos"] = 4  # nothing buffered
     generator.state = state
-    raw = generator.random_raw(order.DRAWS)
+    raw = generator.random_raw(order.BLOCK)
     ours = order.uniform_draws(11, np.array([5]), np.array([index]))[0]
     np.testing.assert_array_equal(ours, ((raw >> np.uint64(11)) + 0.5) * 2.0**-53)
 
@@ -64,7 +64,7 @@ def test_draws_are_uniform_and_independent():
     drawn = order.uniform_draws(0, np.zeros(20_000, np.int64), np.arange(20_000))
     for column in drawn.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
-    correlation = np.corrcoef(drawn.T) - np.eye(order.DRAWS)
+    correlation = np.corrcoef(drawn.T) - np.eye(order.BLOCK)
     assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
     neighbours = np.corrcoef(drawn[:-1, 0], drawn[1:, 0])[0, 1]
     assert abs(neighbours) < 5 / np.sqrt(20_000)

@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 import input_pipeline
 from configs.alexnet import get_config
-from input_pipeline import DataError, Reading, decode, open_data, prepare, reading_from
+from input_pipeline import DataError, decode, open_data, prepare
 from tests.conftest import write_images
 
 
@@ -26,8 +27,8 @@ def config(tmp_path, monkeypatch):
     return config
 
 
-def prepared(config, tmp_path, **reading):
-    said = input_pipeline.prepare_from(config.data, tmp_path / "cache", Reading(**reading))
+def prepared(config, tmp_path):
+    said = input_pipeline.prepare_data(config.data, tmp_path / "cache")
     return json.loads((tmp_path / "prepared" / "prepared.json").read_text()), said
 
 
@@ -37,14 +38,14 @@ def on_the_fly(config):
     return data
 
 
+def square(side):
+    return SimpleNamespace(side=side, pad=0)
+
+
 def batches(data, tmp_path, count=8):
-    dataset = open_data(data, tmp_path / "cache")
-    stream = input_pipeline.training_stream(
-        dataset, None, data, reading_from(data), seed=1, batch_size=6
-    )
-    evaluated = input_pipeline.evaluation_stream(
-        dataset, "validation", data, reading_from(data), batch_size=4
-    )
+    opened = open_data(data, tmp_path / "cache")
+    stream = opened.training(0, seed=1, batch_size=6)
+    evaluated = opened.evaluation("validation", square(data.resize), batch_size=4)
     return [*itertools.islice(stream, count), *evaluated]
 
 
@@ -149,7 +150,7 @@ def test_a_stopped_preparation_goes_on(config, tmp_path, monkeypatch, after):
     monkeypatch.setattr(prepare, "EXAMPLES_PER_SHARD", 5)
     fresh = config.copy_and_resolve_references()
     fresh.data.prepared_dir = str(tmp_path / "at_once")
-    input_pipeline.prepare_from(fresh.data, tmp_path / "cache", Reading())
+    input_pipeline.prepare_data(fresh.data, tmp_path / "cache")
     at_once = json.loads((tmp_path / "at_once" / "prepared.json").read_text())
     assert at_once == about
     assert not list((tmp_path / "prepared").glob(".*tmp"))
@@ -265,19 +266,18 @@ def test_repaired_and_left_out_images_are_reported(config, tmp_path):
     reports = {tuple(note.values()) for note in notes.values()}
     for exact in (False, True):  # the same is said to whoever reads the images themselves
         said_now: set[tuple[str, ...]] = set()
-        reading = Reading(exact=exact, report=lambda *note, to=said_now: to.add(note))
-        data = on_the_fly(config)
-        dataset = open_data(data, tmp_path / "cache")
-        list(input_pipeline.evaluation_stream(dataset, "train", data, reading, batch_size=4))
+        fields = on_the_fly(config)
+        fields.decode = "exact" if exact else "fast"
+        data = open_data(fields, tmp_path / "cache", report=lambda *note, to=said_now: to.add(note))
+        list(data.evaluation("train", square(40), batch_size=4))
         assert said_now == reports
         said_now.clear()
-        stream = input_pipeline.training_stream(dataset, None, data, reading, seed=1, batch_size=23)
-        list(itertools.islice(stream, 2))
+        list(itertools.islice(data.training(0, seed=1, batch_size=23), 2))
         assert said_now == reports
     assert open_data(config.data, tmp_path / "cache").examples("train").count == 22
-    config.data.prepared_dir = str(tmp_path / "strict")
+    config.data.prepared_dir, config.data.unreadable = str(tmp_path / "strict"), "fail"
     with pytest.raises(DataError, match=r"a/3.jpg: the file is empty; repair or remove it"):
-        input_pipeline.prepare_from(config.data, tmp_path / "cache", Reading(unreadable="fail"))
+        input_pipeline.prepare_data(config.data, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_labels_of_every_class_and_order(config, tmp_path):
     ours = open_data(config.data, tmp_path / "cache")
     theirs = open_data(on_the_fly(config), tmp_path / "cache")
     assert ours.class_names == theirs.class_names
-    for split, examples in theirs.splits.items():
+    for split, examples in theirs.dataset.splits.items():
         labels = [examples.read(i)[1] for i in range(examples.count)]
         assert [ours.examples(split).read(i)[1] for i in range(examples.count)] == labels
     assert decode.pixels(theirs.examples("train").read(0)[0]).shape[2] == 3
@@ -389,8 +389,8 @@ def test_only_what_is_evaluated_has_to_be_there(config, tmp_path):
     prepared(config, tmp_path)
     for shard in (tmp_path / "prepared").glob("*-train.*"):
         shard.unlink()
-    dataset = open_data(config.data, tmp_path / "cache", only=input_pipeline.REPORTED)
-    assert {k: v.count for k, v in dataset.splits.items()} == {"validation": 9}
+    data = open_data(config.data, tmp_path / "cache", only=input_pipeline.REPORTED)
+    assert {k: v.count for k, v in data.dataset.splits.items()} == {"validation": 9}
     with pytest.raises(DataError, match=r"train.array.*missing or cut short"):
         open_data(config.data, tmp_path / "cache", only="train")
     with pytest.raises(DataError, match=r"no split 'test' was prepared; evaluation.split can be t"):
@@ -418,7 +418,7 @@ def test_names_of_any_bytes(config, tmp_path, name):
     (train / os.fsdecode(name) / "0.jpg").rename(image)
     directory = tmp_path / os.fsdecode(b"out" + name)
     config.data.prepared_dir = str(directory)
-    said = input_pipeline.prepare_from(config.data, tmp_path / "cache", Reading())
+    said = input_pipeline.prepare_data(config.data, tmp_path / "cache")
     said.encode()  # can be printed
     ours, theirs = (open_data(d, tmp_path / "cache") for d in (config.data, on_the_fly(config)))
     assert ours.class_names == theirs.class_names and len(ours.class_names) == 2

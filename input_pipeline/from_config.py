@@ -1,0 +1,123 @@
+"""What a config's `data` fields say, as dataclasses: read once, when the dataset is opened."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+from input_pipeline import augment
+from input_pipeline.augment import Colours, Crops
+from input_pipeline.batches import Reading
+from input_pipeline.datasets import default_cache_dir
+from input_pipeline.errors import DataError
+from input_pipeline.normalization import Normalizer
+from input_pipeline.report import Report, silent
+
+T = TypeVar("T")
+
+
+def cache_dir_of(data: Any) -> Path:
+    """Where mean images, indices and compiled programs are kept."""
+    return Path(data.cache_dir) if data.cache_dir else default_cache_dir()
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What the `data` fields of a config say.
+
+    Attributes:
+      name, directory, validation_examples: see `open_dataset`.
+      prepared_dir: where images at a fixed size lie, or are to be written; None for the
+        images themselves.
+      prepared_as: what is asked of them; see `prepared_as`.
+      crops, colours: the augmentation in training.
+      normalizer: which mean is subtracted.
+      reading: how images are read.
+    """
+
+    name: str
+    directory: str | None
+    validation_examples: int | None
+    prepared_dir: str | None
+    prepared_as: dict[str, Any]
+    crops: Crops
+    colours: Colours
+    normalizer: Normalizer
+    reading: Reading
+
+
+def choices(data: Any, report: Report = silent) -> Choices:
+    """What the `data` fields of a config say, once they have been looked over.
+
+    Args:
+      data: the fields.
+      report: called for every image that is repaired or left out.
+
+    Raises:
+      DataError: a crop larger than the image, scales below the crop, a range whose ends are
+        the wrong way round, or what contradicts another field; the message names the field.
+    """
+    crops = _by_name(
+        Crops,
+        data.augment,
+        resize=data.resize,
+        crop=data.crop,
+        pad=data.pad,
+        kind=data.augment.crop,
+    )
+    augment.check(crops)
+    normalizer = _by_name(Normalizer, data)
+    _check_mean(normalizer, crops)
+    return Choices(
+        name=data.name,
+        directory=data.dir,
+        validation_examples=data.validation_examples,
+        prepared_dir=data.prepared_dir,
+        prepared_as=prepared_as(data),
+        crops=crops,
+        colours=_by_name(Colours, data.augment),
+        normalizer=normalizer,
+        reading=Reading(
+            exact=data.decode == "exact",
+            unreadable=data.unreadable,
+            report=report,
+            threads=data.threads,
+        ),
+    )
+
+
+def prepared_as(data: Any) -> dict[str, Any]:
+    """What a config's `data` fields ask of a prepared dataset.
+
+    Returns:
+      `name`, `validation_examples`, `size` (of the shorter side: `resize`, or the largest of
+      `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
+      square alone), `format`, `quality` (JPEG's, else None) and `decode`.
+    """
+    chosen = data.prepare
+    return {
+        "name": data.name,
+        "validation_examples": data.validation_examples,
+        "size": max(data.resize, *(data.augment.scale_range or (0,))),
+        "image": "whole" if data.augment.crop in ("image", "area") else "square",
+        "format": chosen.format,
+        "quality": chosen.quality if chosen.format == "jpeg" else None,
+        "decode": data.decode,
+    }
+
+
+def _by_name(made: type[T], fields: Any, /, **given: Any) -> T:
+    """A dataclass whose attributes are the fields of their names, but for those that are given."""
+    names = {field.name for field in dataclasses.fields(made)} - given.keys()  # type: ignore[arg-type]
+    found = {name: fields[name] for name in names}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+    return made(**given, **values)
+
+
+def _check_mean(normalizer: Normalizer, crops: Crops) -> None:
+    if normalizer.mean == "image" and (crops.kind in ("image", "area") or crops.scale_range):
+        raise DataError(
+            "data.mean=image is the mean under each crop of the central square; with "
+            f"data.augment.crop={crops.kind}"
+            + (" and scale_range" if crops.scale_range else "")
+            + " choose data.mean=image_center or channel"
+        )
