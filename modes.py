@@ -229,11 +229,11 @@ def predict(flags: Any, config: Any | None) -> int:
         trained = training.with_normalization(trained, config.init_preprocessing)
         trained = dataclasses.replace(trained, preprocessing=preprocessing)
         if trained.normalization is None:
-            images = evaluation.protocol_called("center_crop", preprocessing).images
+            whole = evaluation.protocol_called("center_crop", preprocessing).images
             data = input_pipeline.open_data(
                 config.data, input_pipeline.cache_dir_of(config.data), only="train"
             )
-            trained = dataclasses.replace(trained, normalization=data.normalization(images))
+            trained = dataclasses.replace(trained, normalization=data.normalization(whole))
     protocol, scores_of = training.predictor(
         trained, flags.protocol or trained.protocol or "center_crop"
     )

@@ -76,8 +76,9 @@ def parse(
     program, *arguments = argv
     source, arguments = _take_config(arguments)
     if source is None:
-        _parse_flags(argv, flag_values)
-        if flag_values.mode in without_config:
+        modes = [a.split("=")[-1] for a in arguments if a.startswith(("--mode", "-mode"))]
+        if modes and modes[-1] in without_config:
+            _parse_flags(argv, flag_values)
             return None
         raise ConfigError(
             "no --config; for example --config=configs/alexnet.py:digits, which needs no data of "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import augment, folders, names, order
+from input_pipeline import augment, folders, names
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.names import shown
 
@@ -61,7 +61,7 @@ def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
     square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
     try:
         content = folders.read_file(os.fsencode(path))
-        middle = np.full(order.DRAWS, 0.5)
+        middle = np.full(augment.DRAWS, 0.5)
         augment.take(content, crops, middle, square, exact=False)
     except UnreadableError as error:
         raise DataError(f"{shown(path)}: {error}") from error

@@ -5,7 +5,6 @@ import math
 import pytest
 from absl import flags
 
-import evaluation
 import vision_models
 from configs import command_line, common, fields
 from configs.common import ConfigError
@@ -72,7 +71,6 @@ def test_every_entry_is_a_field_of_a_config_or_an_option_of_a_network():
         ("model.neuron", layers.NEURONS),
         ("model.init", layers.INITIALIZERS),
         ("model.pool", pooling.POOLS),
-        ("evaluation.protocol", evaluation.PROTOCOLS),
         ("init_preprocessing", ("config", *weights.PREPROCESSING)),
         ("model.shortcut", vision_models.resnet.SHORTCUTS),
         ("model.configuration", vision_models.vgg.CONFIGURATIONS),

@@ -10,8 +10,8 @@ import vision_models
 from devices import mesh as meshes
 from evaluation import EvaluationError, evaluate, inputs, make_step, metrics, protocol_called
 from evaluation.inputs import Preprocessing
-from input_pipeline import Reading, augment, open_dataset
-from input_pipeline.batches import evaluation_batches
+from input_pipeline import augment, open_dataset
+from input_pipeline.batches import Reading, evaluation_batches
 from vision_models.functional import functional
 
 RESIZE, CROP = 72, 64
