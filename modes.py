@@ -238,8 +238,8 @@ def predict(flags: Any, config: Any | None) -> int:
         trained, flags.protocol or trained.protocol or "center_crop"
     )
     class_names = training.class_names_of(trained)
-    whole = Path(flags.images)
-    texts = [flags.images] if whole.exists() else flags.images.split(",")
+    one = Path(flags.images).exists()  # a name with a comma in it
+    texts = [flags.images] if one else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])
     at_once, read = min(len(photographs), _AT_ONCE), 0
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
