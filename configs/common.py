@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from configs.fields import COUNT, UNITS
+from configs.fields import AUGMENT, COUNT, UNITS
 
 
 class ConfigError(ValueError):
@@ -90,21 +90,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.mean = "channel"
     data.mean_values = (0.0, 0.0, 0.0)
     data.deviation = (1.0, 1.0, 1.0)  # RGB; divided by
-    data.augment = augment = ConfigDict()
-    # Random crops of the central "square", of all the rescaled "image", of a random "area"
-    # and aspect; or always the "center".
-    augment.crop = "square"
-    augment.scale_range = ()  # of the shorter side, such as (256, 512); empty: resize
-    augment.area_range = (0.08, 1.0)  # of the image's area
-    augment.aspect_range = (3 / 4, 4 / 3)  # width over height
-    augment.flip = True
-    augment.rotation = 0.0  # degrees either way
-    augment.stretch = 1.0  # of either axis, at most
-    augment.shear = 0.0  # tangent of the angle, either way
-    augment.lens = 0.0  # how far an edge's middle moves, as a share; either way
-    augment.colour_cast = 0  # grey levels either way, of each of RGB in one image of two
-    augment.colour_noise = "none"  # or paper, original, gaussian
-    add_duration(augment, "colour_noise_until")  # None: to the end
+    data.augment = ConfigDict({name: default for name, (_, default) in AUGMENT.items()})
+    add_duration(data.augment, "colour_noise_until")  # None: to the end
 
     config.model = model = ConfigDict()
     model.name = config_dict.placeholder(str)

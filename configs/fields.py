@@ -129,6 +129,27 @@ def duration(name: str, *, several_moments: bool = False) -> dict[str, Kind]:
     }
 
 
+# The fields `data.augment.*`: what each takes, and its value where a config says nothing.
+# `input_pipeline/augment.py` takes each by its name.
+AUGMENT: dict[str, tuple[Kind, Any]] = {
+    # Random crops of the central "square", of all the rescaled "image", of a random "area"
+    # and aspect; or always the "center".
+    "crop": (choice("square", "image", "area", "center"), "square"),
+    # Of the shorter side, such as (256, 512); empty: resize.
+    "scale_range": (several(whole(1, PIXELS), 0, 2), ()),
+    "area_range": (several(number(0, 1, above=True), 2), (0.08, 1.0)),  # of the image's area
+    # Width over height.
+    "aspect_range": (several(number(0, 100, above=True), 2), (3 / 4, 4 / 3)),
+    "flip": (SWITCH, True),
+    "rotation": (number(0, 180), 0.0),  # degrees either way
+    "stretch": (number(1, 2), 1.0),  # of either axis, at most
+    "shear": (number(0, 1), 0.0),  # tangent of the angle, either way
+    "lens": (number(0, 0.5), 0.0),  # how far an edge's middle moves, as a share; either way
+    # Grey levels either way, of each of RGB in one image of two.
+    "colour_cast": (whole(0, 255), 0),
+    "colour_noise": (choice("paper", "original", "gaussian", "none"), "none"),
+}
+
 FIELDS: dict[str, Kind] = {
     "seed": whole(0, 2**32 - 1),
     "batch_size": whole(1, BATCH),
@@ -153,17 +174,7 @@ FIELDS: dict[str, Kind] = {
     "data.mean_values": several(number(0, 255), 3),
     # Of pixels in 0..255. Beyond, images are black, or no numbers.
     "data.deviation": several(number(1e-3, FACTOR), 3),
-    "data.augment.crop": choice("square", "image", "area", "center"),
-    "data.augment.scale_range": several(whole(1, PIXELS), 0, 2),
-    "data.augment.area_range": several(number(0, 1, above=True), 2),
-    "data.augment.aspect_range": several(number(0, 100, above=True), 2),
-    "data.augment.flip": SWITCH,
-    "data.augment.rotation": number(0, 180),
-    "data.augment.stretch": number(1, 2),
-    "data.augment.shear": number(0, 1),
-    "data.augment.lens": number(0, 0.5),
-    "data.augment.colour_cast": whole(0, 255),
-    "data.augment.colour_noise": choice("paper", "original", "gaussian", "none"),
+    **{f"data.augment.{name}": kind for name, (kind, _) in AUGMENT.items()},
     **duration("data.augment.colour_noise_until"),
     # The network: its options, those that make a name what it is among them.
     "model.name": NAME,

@@ -70,9 +70,8 @@ def training_batches(
     batch_size: int,
     colours: Callable[[np.ndarray, int], dict[str, np.ndarray]],
     reading: Reading,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    start: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Generator[Batch, None, None]:
     """The endless training stream from a step on, a pure function of (seed, step).
 
@@ -86,9 +85,9 @@ def training_batches(
       batch_size: examples in a batch over all processes.
       colours: (uniform draws [b, DRAWS], step) -> arrays [b, ...] by name.
       reading: how images are read.
-      start_step: the first step.
-      process_index, process_count: this process gets its share of every batch, rows
-        process_index * batch_size / process_count onwards.
+      start: the first step.
+      part: (number, parts): this process gets rows number * batch_size / parts onwards of
+        every batch, batch_size / parts of them.
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `crop_offset`
@@ -99,11 +98,12 @@ def training_batches(
       DataError: an image cannot be read and must not be left out, or a hundred one after
         another; the message names it.
     """
-    share = batch_size // process_count
+    number, parts = part
+    share = batch_size // parts
 
     def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         steps, rows = np.divmod(positions, share)
-        stream = steps * batch_size + process_index * share + rows
+        stream = steps * batch_size + number * share + rows
         indices, epochs = order.examples_at(seed, stream, examples.count)
         return indices, order.uniform_draws(seed, epochs, indices, augment.DRAWS)
 
@@ -131,8 +131,8 @@ def training_batches(
         "crop_offset": tf.TensorSpec([share, 2], tf.int32),
         "flip": tf.TensorSpec([share], tf.bool),
     }
-    batches = _parallel(fill, specs, reading.parallel, start=start_step)
-    for step, batch in enumerate(batches, start_step):
+    batches = _parallel(fill, specs, reading.parallel, start=start)
+    for step, batch in enumerate(batches, start):
         _, uniform = at(step * share + np.arange(share))
         yield batch | colours(uniform, step)
 
@@ -144,8 +144,7 @@ def evaluation_batches(
     batch_size: int,
     reading: Reading,
     start: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    part: tuple[int, int] = (0, 1),
 ) -> Generator[Batch, None, None]:
     """Every example once, in order; the last batch is padded and the padding masked.
 
@@ -156,7 +155,7 @@ def evaluation_batches(
       batch_size: examples in a batch over all processes.
       reading: how images are read.
       start: the first batch; those before it are not read.
-      process_index, process_count: as in `training_batches`.
+      part: as in `training_batches`.
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b] of the example
@@ -167,7 +166,8 @@ def evaluation_batches(
       DataError: an image cannot be read and must not be left out, or none of them can; the
         message names it.
     """
-    share = batch_size // process_count
+    number, parts = part
+    share = batch_size // parts
     middle = np.full(augment.DRAWS, 0.5)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
@@ -175,7 +175,7 @@ def evaluation_batches(
         out["label"][:] = 0
         out["mask"][:] = 0
         out["index"][:] = -1
-        for row, index in enumerate(steps * batch_size + process_index * share + rows):
+        for row, index in enumerate(steps * batch_size + number * share + rows):
             taken = None
             if index < examples.count:
                 taken = _take(examples, index, crops, middle, out["image"][row], reading)
@@ -194,7 +194,7 @@ def evaluation_batches(
     for batch in _parallel(fill, specs, reading.parallel, start=start, stop=max(start, steps)):
         read += int(batch["mask"].sum())
         yield batch
-    if not read and not start and process_count == 1:
+    if not read and not start and parts == 1:
         raise DataError(
             f"none of the {examples.count} images, {examples.name(0)} the first, can be read"
         )
@@ -259,16 +259,16 @@ def _parallel(
       start, stop: the first batch, and the one after the last; None for no end.
     """
     rows = next(iter(specs.values())).shape[0]
-    piece = max(1, min(8, rows // (4 * threads)))
-    pieces = [slice(at, at + piece) for at in range(0, rows, piece)]
+    length = max(1, min(8, rows // (4 * threads)))
+    pieces = [slice(at, at + length) for at in range(0, rows, length)]
     failures: list[Exception] = []
 
     def make(pool: ThreadPoolExecutor, batch: np.int64) -> list[np.ndarray]:
         arrays = {name: _aligned(spec) for name, spec in specs.items()}
         positions = int(batch) * rows + np.arange(rows)
 
-        def fill_piece(part: slice) -> None:
-            fill(positions[part], {name: array[part] for name, array in arrays.items()})
+        def fill_piece(piece: slice) -> None:
+            fill(positions[piece], {name: array[piece] for name, array in arrays.items()})
 
         try:
             list(pool.map(fill_piece, pieces))

@@ -103,9 +103,8 @@ class Data:
             batch_size=batch_size,
             colours=augment.colour_drawer(chosen.colours, covariance, colour_noise_steps),
             reading=chosen.reading,
-            start_step=start,
-            process_index=part[0],
-            process_count=part[1],
+            start=start,
+            part=part,
         )
 
     def evaluation(
@@ -137,8 +136,7 @@ class Data:
             batch_size=batch_size,
             reading=self.choices.reading,
             start=start,
-            process_index=part[0],
-            process_count=part[1],
+            part=part,
         )
 
     def normalization(self, images: Images) -> dict[str, np.ndarray]:

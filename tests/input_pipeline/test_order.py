@@ -70,6 +70,16 @@ def test_draws_are_uniform_and_independent():
     assert abs(neighbours) < 5 / np.sqrt(20_000)
 
 
+def test_more_draws_leave_the_first_as_they_are():
+    epochs, indices = np.repeat([0, 1, 7], 200), np.tile(np.arange(200), 3)
+    few = order.uniform_draws(3, epochs, indices)
+    many = order.uniform_draws(3, epochs, indices, 2 * order.BLOCK + 4)
+    np.testing.assert_array_equal(many[:, : order.BLOCK], few)
+    assert len(np.unique(many)) == many.size
+    for column in many[:, order.BLOCK :].T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+
+
 def test_the_stream_is_that_of_yesterday():
     """Recorded once: a change here means that no old run can be continued."""
     assert order.epoch_order(0, 0, 10).tolist() == RECORDED_ORDER

@@ -18,7 +18,7 @@ from vision_models.functional import variables
 
 @pytest.fixture(scope="module")
 def synsets():
-    from input_pipeline.datasets import imagenet_synsets
+    from input_pipeline.datasets.imagenet import imagenet_synsets
 
     return list(imagenet_synsets())
 

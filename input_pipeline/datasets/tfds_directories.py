@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from input_pipeline import names, sources
+from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
 
 
-class _Asked(NamedTuple):
+class _Parts(NamedTuple):
     """The parts of NAME[/CONFIG][/VERSION], NAME[/CONFIG][:VERSION]; empty if not given."""
 
     name: str
@@ -20,15 +21,15 @@ class _Asked(NamedTuple):
 
 def base_name(name: str) -> str:
     """The dataset's name without its configuration and version."""
-    return _asked(name).name
+    return _parts(name).name
 
 
-def _asked(name: str) -> _Asked:
+def _parts(name: str) -> _Parts:
     path, _, version = name.partition(":")
     first, *others = path.split("/")
     if not version and others and _is_version(others[-1]):
         version = others.pop()
-    return _Asked(first, "/".join(others), version)
+    return _Parts(first, "/".join(others), version)
 
 
 def _is_version(name: str) -> bool:
@@ -58,10 +59,10 @@ def version_directory(root: Path, name: str) -> Path | None:
     """
     if (root / "dataset_info.json").is_file():
         return root
-    asked = _asked(name)
-    bases = [root / asked.name, *(p for p in (root, root.parent) if p.name == asked.name)]
+    parts = _parts(name)
+    bases = [root / parts.name, *(p for p in (root, root.parent) if p.name == parts.name)]
     base = next((path for path in bases if path.is_dir()), None)
-    if not asked.name or base is None:
+    if not parts.name or base is None:
         return None
     searched = root if base in root.parents else base
     there: dict[str, dict[str, Path]] = {}
@@ -77,33 +78,55 @@ def version_directory(root: Path, name: str) -> Path | None:
                 "(tfds build, as in the README)"
             )
         return None
-    config = asked.config if asked.config or "" in there else next(iter(there))
-    if config not in there or (config != asked.config and len(there) > 1):
+    config = parts.config if parts.config or "" in there else next(iter(there))
+    if config not in there or (config != parts.config and len(there) > 1):
         raise DataError(
-            f"{searched}: holds {asked.name} in the configurations "
+            f"{searched}: holds {parts.name} in the configurations "
             f"{', '.join(sorted(filter(None, there)))}; name one: "
-            f"--config.data.name={asked.name}/{min(filter(None, there))}"
+            f"--config.data.name={parts.name}/{min(filter(None, there))}"
             if any(there)
-            else f"{searched}: {asked.name} has no configurations there; "
-            f"--config.data.name={asked.name}"
+            else f"{searched}: {parts.name} has no configurations there; "
+            f"--config.data.name={parts.name}"
         )
     versions = there[config]
-    if asked.version and asked.version not in versions:
+    if parts.version and parts.version not in versions:
         raise DataError(
-            f"{searched}: no version {asked.version} of {asked.name} there; "
+            f"{searched}: no version {parts.version} of {parts.name} there; "
             f"data.name can end in {', '.join(':' + v for v in sorted(versions, key=_number))}"
         )
-    return versions[asked.version or max(versions, key=_number)]
+    return versions[parts.version or max(versions, key=_number)]
 
 
-def open_version(
-    version: Path, name: str, cache_dir: Path
-) -> tuple[dict[str, Callable[[], Examples]], tuple[str, ...], dict[str, str], list[str]]:
-    """What a version directory holds.
+def find(asked: Asked) -> Found:
+    """A dataset that TFDS prepared.
 
-    Returns:
-      How to open each labelled split, the class names, why a split is absent, and notes; see
-      `datasets.Dataset`.
+    Raises:
+      DataError: not there, or see `version_directory` and `find_version`.
+    """
+    root = asked.root(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
+    found = find_version(asked, root)
+    if found is None:
+        raise DataError(
+            f"{root}: no {asked.name} as TFDS prepares it (looked for "
+            f"{asked.name}/<version>/dataset_info.json).\nPrepare it there, or choose "
+            "data.name=folder for a tree of class folders."
+        )
+    return found
+
+
+def find_version(asked: Asked, root: Path) -> Found | None:
+    """The version that is asked for, the newest if none is named; None if there is none.
+
+    Raises:
+      DataError: see `version_directory`; or a directory that is not readable, another dataset,
+        or not of labelled images.
+    """
+    version = version_directory(root, asked.name)
+    return None if version is None else _open_version(version, asked.name, asked.cache_dir)
+
+
+def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
+    """What a version directory holds: its labelled splits.
 
     Raises:
       DataError: not readable, another dataset than `name`, or not of labelled images.
@@ -117,14 +140,14 @@ def open_version(
             f"{version}: not a dataset as this version of TFDS ({tfds.__version__}) "
             f"prepares it ({(str(error).splitlines() or [''])[0][:150]}); prepare it again"
         ) from error
-    info, asked = builder.info, _asked(name)
+    info, parts = builder.info, _parts(name)
     config = info.config_name or ""
     held = f"{info.name}/{config}" if config else info.name
-    if info.name != asked.name or (asked.config and config != asked.config):
+    if info.name != parts.name or (parts.config and config != parts.config):
         raise DataError(
             f"{version}: holds {held}, not {name}; for that dataset --config.data.name={held}"
         )
-    if asked.version and str(info.version) != asked.version:
+    if parts.version and str(info.version) != parts.version:
         raise DataError(
             f"{version}: is version {info.version}; --config.data.name={held}:{info.version}"
         )
@@ -141,7 +164,7 @@ def open_version(
     splits, absent, notes = _splits(builder, version, cache_dir)
     if not splits:
         raise DataError(f"{version}: no labelled split of train, validation and test there")
-    return splits, tuple(info.features[label_key].names), absent, notes
+    return Found(splits, tuple(info.features[label_key].names), absent, notes)
 
 
 def _splits(
