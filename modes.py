@@ -188,13 +188,22 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     training.check_trained(trained, data.class_names)
     if trained.normalization is None:
         trained = dataclasses.replace(trained, normalization=data.normalization(protocol.images))
-    batches = data.evaluation(
+    batch_size = task.padded_batch_size(config.evaluation.batch_size)
+    part, examples = devices.process_share(task.mesh), data.examples(split)
+    keep = None
+    if config.evaluation.save_scores:
+        keep = training.Keep(examples.name, examples.fingerprint, batch_size)
+    result = training.evaluate_trained(
+        trained,
+        task,
+        protocol,
+        lambda start: data.evaluation(
+            split, protocol.images, batch_size=batch_size, part=part, start=start
+        ),
         split,
-        protocol.images,
-        batch_size=task.padded_batch_size(config.evaluation.batch_size),
-        part=devices.process_share(task.mesh),
+        workdir,
+        keep,
     )
-    result = training.evaluate_trained(trained, task, protocol, batches, split, workdir)
     if jax.process_index() == 0:
         print(json.dumps(result))
     return DONE

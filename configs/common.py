@@ -157,6 +157,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")
+    evaluation.save_scores = False  # of every example, to scores/ in the workdir
     return config
 
 

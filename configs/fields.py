@@ -271,6 +271,7 @@ FIELDS: dict[str, Kind] = {
     "evaluation.split": optional(TEXT),
     "evaluation.checkpoint": NAME,
     "evaluation.batch_size": whole(1, BATCH),
+    "evaluation.save_scores": SWITCH,
 }
 
 # Start of a network's name -> options that are of another kind there.

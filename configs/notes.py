@@ -203,7 +203,12 @@ NOTES = (
     Note(
         ("init_head", "init_preprocessing"),
         "only with init_from",
-        lambda c, mode: not c["init_from"],
+        lambda c, mode: not c["init_from"] and mode != "predict",
+    ),
+    Note(
+        ("evaluation.save_scores",),
+        "only with --mode=evaluate",
+        lambda c, mode: mode != "evaluate",
     ),
 )
 

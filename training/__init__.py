@@ -2,7 +2,7 @@
 
 from training.classes import known_classes
 from training.errors import RunError, TrainingError
-from training.evaluating import check_trained, evaluate_trained
+from training.evaluating import Keep, check_trained, evaluate_trained
 from training.export import export, summary
 from training.facts import facts_of_inputs, facts_of_launch
 from training.from_config import (
@@ -23,6 +23,7 @@ from training.trained import Trained
 
 __all__ = [
     "Inputs",
+    "Keep",
     "Recipe",
     "RunError",
     "Schedule",

@@ -1,22 +1,38 @@
 """Evaluation of a trained network, and the files that tell of it."""
 
+import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from devices import mesh as meshes
-from evaluation import Protocol, evaluate, make_step, metrics
+from evaluation import Protocol, Scores, evaluate, make_step, metrics
 from training.classes import check_classes, imagenet_classes
 from training.errors import RunError, TrainingError
 from training.initial import normalization_for, put_complete
+from training.scoring import Batches, join_parts, scores_digest, scores_in_parts
 from training.task import Task
 from training.trained import Trained
 from training.writers import append_line, to_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """What is needed to write the scores of a split to a file.
+
+    Attributes:
+      example_name: index of an example -> what it is called.
+      fingerprint: of the split.
+      batch_size: of all processes together.
+    """
+
+    example_name: Callable[[int], str]
+    fingerprint: str
+    batch_size: int
 
 
 def check_trained(trained: Trained, class_names: Sequence[str]) -> None:
@@ -40,9 +56,10 @@ def evaluate_trained(
     trained: Trained,
     task: Task,
     protocol: Protocol,
-    batches: Iterator[dict[str, np.ndarray]],
+    batches: Callable[[int], Batches],
     split: str,
     workdir: Path,
+    keep: Keep | None = None,
 ) -> dict[str, Any]:
     """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
 
@@ -50,9 +67,11 @@ def evaluate_trained(
       trained: whole, with its normalization.
       task: network and mesh.
       protocol: how.
-      batches: the split, as the protocol asks for its images.
+      batches: number of the first batch -> the split from there, as the protocol asks for its
+        images.
       split: its name.
       workdir: is made.
+      keep: what is needed to write the scores to a file; None writes none.
 
     Returns:
       `protocol`, `split`, `checkpoint` (the step, or where the weights are from), `examples`
@@ -70,10 +89,29 @@ def evaluate_trained(
     assert expected is not None, "what is not known comes from the config"
     normalization = {k: meshes.replicate(task.mesh, v) for k, v in expected.items()}
     place = meshes.batch_placer(task.mesh)
-    scores = evaluate(step, model["params"], model["statistics"], normalization, batches, place)
-    assert scores is not None, "nobody stops it"
-    result = metrics.means(scores)
+
+    def of_batches(some: Batches) -> Scores:
+        found = evaluate(step, model["params"], model["statistics"], normalization, some, place)
+        assert found is not None, "nobody stops it"
+        return found
+
     checkpoint = trained.source if trained.step is None else trained.step
+    path, digest = workdir / "scores" / f"{split}-{protocol.name}.npz", ""
+    if keep is None:
+        scores = of_batches(batches(0))
+    else:
+        settings = {
+            "protocol": protocol.name,
+            "views": protocol.views.tolist(),
+            "preprocessing": dataclasses.asdict(task.preprocessing),
+            "split": split,
+            "fingerprint": keep.fingerprint,
+            "dtype": task.dtype,
+            "batch_size": keep.batch_size,
+        }
+        digest = scores_digest(trained, settings)
+        scores = scores_in_parts(of_batches, batches, keep.batch_size, path, digest)
+    result = metrics.means(scores)
     if not result["examples"]:
         raise RunError(f"not one example of {split} could be read; nothing was evaluated")
     if not math.isfinite(result["loss"]):
@@ -82,6 +120,8 @@ def evaluate_trained(
             "that nothing was evaluated; look at the weights, the preprocessing and compute_dtype"
         )
     report = {"protocol": protocol.name, "split": split, "checkpoint": checkpoint, **result}
+    if keep is not None:
+        join_parts(path, digest, checkpoint, keep.example_name)
     if jax.process_index() == 0:
         _write(report, workdir)
     return report

@@ -1,0 +1,103 @@
+"""The scores of a split, kept as they come, so that an evaluation that was stopped goes on."""
+
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from devices.mesh import gather_rows
+from evaluation import Scores, score_files
+from training.errors import RunError
+from training.facts import weights_digest
+from training.trained import Trained
+
+Batches = Iterator[dict[str, np.ndarray]]
+# Examples of a part, about: what an interruption can cost.
+_PART = 4096
+
+
+def scores_digest(trained: Trained, settings: dict[str, Any]) -> str:
+    """Of the weights, the normalisation, and everything else that scores depend on."""
+    text = json.dumps([weights_digest(trained), jax.process_count(), settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def scores_in_parts(
+    of_batches: Callable[[Batches], Scores],
+    batches: Callable[[int], Batches],
+    batch_size: int,
+    path: Path,
+    digest: str,
+) -> Scores:
+    """This process's scores of a split; parts that lie there already are not computed again.
+
+    Args:
+      of_batches: computes the scores of some batches; every process calls it with as many.
+      batches: number of the first batch -> the split from there.
+      batch_size: of all processes together.
+      path: of the file that the parts will be joined to.
+      digest: of everything that the scores depend on.
+
+    Raises:
+      RunError: a part cannot be written.
+    """
+    process, at_once = jax.process_index(), max(_PART // batch_size, 1)
+    parts: list[Scores] = []
+    while (part := score_files.read_part(_part(path, process, len(parts)), digest)) is not None:
+        parts.append(part)
+    # Every step is computed by all processes: what one has to do, all do.
+    (counts,) = gather_rows(np.array([len(parts)], np.int32))
+    del parts[int(counts.min()) :]
+    stream = batches(len(parts) * at_once)
+    while chunk := list(itertools.islice(stream, 1)):
+        part = of_batches(itertools.chain(chunk, itertools.islice(stream, at_once - 1)))
+        try:
+            score_files.write_part(_part(path, process, len(parts)), part, digest)
+        except OSError as error:
+            raise _failed(path, error) from error
+        parts.append(part)
+    return score_files.joined(parts)
+
+
+def join_parts(
+    path: Path, digest: str, checkpoint: int | str, example_name: Callable[[int], str]
+) -> None:
+    """Joins the parts of all processes to one file; every process calls this.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    gather_rows(np.zeros(1, np.int32))  # all have written theirs
+    if jax.process_index() == 0:
+        parts = []
+        for process in range(jax.process_count()):
+            for number in itertools.count():
+                part = score_files.read_part(_part(path, process, number), digest)
+                if part is None:
+                    break
+                parts.append(part)
+        try:
+            whole = score_files.joined(parts)
+            score_files.write_scores(path, whole, example_name, checkpoint, digest)
+        except OSError as error:
+            raise _failed(path, error) from error
+        score_files.remove_parts(path)
+    gather_rows(np.zeros(1, np.int32))  # nobody leaves before
+
+
+_part = score_files.part_path
+
+
+def _failed(path: Path, error: OSError) -> RunError:
+    free = shutil.disk_usage(path.parent.parent).free / 1e6
+    return RunError(
+        f"{path}: cannot be written ({error.strerror}; {free:.0f} MB are free there). What was "
+        "written is kept, and the same command goes on from it; without it: "
+        "--config.evaluation.save_scores=False"
+    )
