@@ -16,21 +16,32 @@ are cropped) and `sha256` of it all.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 import vision_models
-from vision_models import vgg
 from vision_models.functional import set_variables
 from vision_models.network import Network
 from vision_models.transform import is_head
 from vision_models.weights import caffe, files, heads, pytorch, wrappers
 from vision_models.weights.convert import convert, layers_with_variables
 from vision_models.weights.files import SUFFIXES, class_names, named_network
+from vision_models.weights.fitting import (
+    abstract,
+    another_network,
+    check,
+    check_known,
+    check_options,
+    count,
+    fit,
+    grows,
+    nested,
+    same,
+    thousand,
+)
 from vision_models.weights.types import Source, Weights, WeightsError, some
 from vision_models.weights.values import check_normalization, read_values
 
@@ -61,10 +72,6 @@ PREPROCESSING: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": ((0.0, 0.0, 0.0), (256.0, 256.0, 256.0)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-
-# Options that may differ between the network that weights are from and the one they go
-# to: where the shapes of variables tell, and what matters in training only.
-_FREE_OPTIONS = ("num_classes", "image_size", "hidden", "kernels", "towers", "auxiliary", "conv6")
 
 
 def preprocessing(name: str) -> dict[str, np.ndarray]:
@@ -118,92 +125,19 @@ def load(
             f"{path}: tensors of no network that is known here ({some(source.tensors)})"
         )
     found_name, found_options = found
-    _check_known(path, found_name)
-    if _same(found_name, name):
+    check_known(path, found_name)
+    if same(found_name, name):
         wanted = dict(options or {})
-        _check_options(path, name, wanted, found_options)
-    elif _grows(found_name, name):
+        check_options(path, name, wanted, found_options)
+    elif grows(found_name, name):
         wanted = {**(options or {}), **found_options}
     else:
-        raise _another_network(path, found_name, name)
+        raise another_network(path, found_name, name)
     weights = _translate(source, group, naming, found_name, wanted, new_head)
     weights = dataclasses.replace(weights, notes=(*source.notes, *notes, *weights.notes))
-    if _same(found_name, name):
+    if same(found_name, name):
         return weights
     return fit(weights, name, options or {}, new_head=new_head)
-
-
-def fit(
-    weights: Weights,
-    name: str,
-    options: Mapping[str, Any],
-    *,
-    new_head: bool = False,
-    verify: Callable[[], None] = lambda: None,
-) -> Weights:
-    """Weights in our layout, made to fit a network of ours.
-
-    They are taken over whole; of a VGG network for a deeper one, as its paper has it, the
-    first four convolutions and the fully connected layers.
-
-    Args:
-      weights: `params` and `statistics` are nested dicts of arrays, or of tensors in a file.
-      name, options: of the network to be filled.
-      new_head: leave out the classifiers.
-      verify: called once the shapes fit; raises WeightsError.
-
-    Raises:
-      WeightsError: they do not fit; the message names the variables.
-    """
-    grows = False
-    _check_known(Path(weights.source), weights.name)
-    if not _same(weights.name, name):
-        grows = _grows(weights.name, name)
-        if not grows:
-            raise _another_network(Path(weights.source), weights.name, name)
-    made = {**vision_models.default_options(weights.name), **weights.options}
-    if grows:
-        made.pop("configuration")
-        made.pop("lrn")
-    _check_options(Path(weights.source), name, options, made)
-    model = _abstract(name, options)
-    skip = model.heads if new_head else ()
-    from_a = tuple(layer for layer in vgg.FROM_A if hasattr(model, layer))
-
-    def wanted(variable: str) -> bool:
-        return not is_head(variable, skip) and (not grows or is_head(variable, from_a))
-
-    params, statistics = (_flat(tree) for tree in (weights.params, weights.statistics))
-    have = params | statistics
-    need = {
-        f"{path}/{variable}": shape
-        for path, part in layers_with_variables(model).items()
-        for variable, shape in part.shapes.items()
-        if wanted(f"{path}/{variable}")
-    }
-    extra = [] if grows else [n for n in have if n not in need and not is_head(n, skip)]
-    _check(weights.source, need, {n: v.shape for n, v in have.items()}, extra, model)
-    verify()
-    values = read_values(weights.source, {n: have[n] for n in need})
-    normalization = weights.normalization and read_values(
-        weights.source, weights.normalization, "normalization/"
-    )
-    fresh = {
-        path
-        for path, part in layers_with_variables(model).items()
-        if not any(f"{path}/{variable}" in need for variable in part.shapes)
-    }
-    return dataclasses.replace(
-        weights,
-        name=name,
-        options=dict(options),
-        params=_nested({n: values[n] for n in params if n in need}),
-        statistics=_nested({n: values[n] for n in statistics if n in need}),
-        normalization=normalization,
-        fresh=tuple(sorted(fresh)),
-        class_names=None if new_head else weights.class_names,
-        imagenet=weights.imagenet and _thousand(values, model),
-    )
 
 
 def set_weights(model: Network, weights: Weights) -> None:
@@ -251,7 +185,7 @@ def _network_in(
         return (
             bool(found)
             and found[0] in vision_models.list_models()
-            and (_same(found[0], name) or _grows(found[0], name))
+            and (same(found[0], name) or grows(found[0], name))
         )
 
     found = wrappers.groups(source.tensors, naming.ANCHORS)
@@ -271,7 +205,7 @@ def _translate(
     new_head: bool,
 ) -> Weights:
     """A foreign file in our layout."""
-    model = _abstract(name, options)
+    model = abstract(name, options)
     skip = model.heads if new_head else ()
     parts = layers_with_variables(model)
     layers = naming.layer_names(name, model, source)
@@ -313,11 +247,11 @@ def _translate(
     if new_head:
         extra = [n for n in extra if n not in of_heads]
         if of_heads:
-            notes.append(f"left out, the classifier of the file: {_count(of_heads)}")
+            notes.append(f"left out, the classifier of the file: {count(of_heads)}")
     have = {n: v.shape for n, v in tensors.items()}
-    _check(source.path, need, have, extra, model, ours, of_heads)
+    check(source.path, need, have, extra, model, ours, of_heads)
     if beside:
-        notes.append(f"left out, no part of the network: {_count(list(beside))}")
+        notes.append(f"left out, no part of the network: {count(list(beside))}")
     values = read_values(source.path, {key: tensors[key] for key in need})
     made = {ours[key]: makers[key](values[key]) for key in need}
     if source.format == "caffe":
@@ -327,165 +261,11 @@ def _translate(
     return Weights(
         name,
         options,
-        _nested({n: v for n, v in made.items() if n not in statistics}),
-        _nested({n: v for n, v in made.items() if n in statistics}),
+        nested({n: v for n, v in made.items() if n not in statistics}),
+        nested({n: v for n, v in made.items() if n in statistics}),
         preprocessing(expected) if expected else None,
         source.path,
         tuple(skip),
-        imagenet=_thousand(made, model),
+        imagenet=thousand(made, model),
         notes=tuple(notes),
     )
-
-
-def _thousand(variables: Mapping[str, np.ndarray], model: Network) -> bool:
-    """Whether the classifier is there, and has as many logits as ImageNet classes."""
-    bias = variables.get(f"{model.heads[0]}/bias")
-    return bias is not None and bias.shape[-1:] == (1000,)
-
-
-def _check(
-    source: str,
-    need: Mapping[str, tuple[int, ...]],
-    have: Mapping[str, tuple[int, ...]],
-    extra: Iterable[str],
-    model: Network,
-    ours: Mapping[str, str] | None = None,
-    of_heads: Collection[str] = (),
-) -> None:
-    """Raises WeightsError unless `have` gives all that is needed, in its shape, and no more."""
-    wrong = [n for n in need if n in have and tuple(have[n]) != tuple(need[n])]
-    misshapen = [n for n in wrong if is_head((ours or {}).get(n, n), model.heads)]
-    if misshapen and len(misshapen) == len(wrong):
-        main = [n for n in misshapen if is_head((ours or {}).get(n, n), model.heads[:1])]
-        head = max(main or misshapen, key=lambda n: len(need[n]))
-        raise WeightsError(
-            f"{source}: another number of classes ({head} is {_size(have[head])} there, "
-            f"{_size(need[head])} here). --config.init_head=new draws a new classifier to "
-            "train; --config.model.num_classes=N keeps the file's"
-        )
-    missing = [n for n in need if n not in have]
-    of_ours = [n for n in missing if is_head((ours or {}).get(n, n), model.heads)]
-    main = [n for n in of_ours if is_head((ours or {}).get(n, n), model.heads[:1])]
-    strange = list(extra)
-    if main and of_ours == missing and not wrong and set(strange) <= set(of_heads):
-        matrix = max(main, key=lambda n: len(need[n]))
-        theirs = (
-            f"another classifier ({some(strange)} there, {matrix} here)"
-            if strange
-            else f"no classifier ({matrix} is missing)"
-        )
-        raise WeightsError(f"{source}: {theirs}. --config.init_head=new draws a new one to train")
-    said = []
-    if missing:
-        said.append(f"missing {some(missing)}")
-    if wrong:
-        first = wrong[0]
-        said.append(
-            f"of another shape {some(wrong)} ({first} is {_size(have[first])} there, "
-            f"{_size(need[first])} here)"
-        )
-    if strange:
-        said.append(f"not of this network {some(strange)}")
-    if said:
-        hint = ""
-        if missing and all("aux" in n or "loss" in n for n in missing):
-            hint = "; --config.model.auxiliary=False leaves the auxiliary classifiers out"
-        raise WeightsError(f"{source} does not fit: {'; '.join(said)}{hint}. Nothing was loaded")
-
-
-def _check_options(
-    path: Path, name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]
-) -> None:
-    """Raises WeightsError where a network differs in what its tensors do not show."""
-    flat_found = _flat_options(found)
-    flat_wanted = _flat_options({**vision_models.default_options(name), **wanted})
-    rescales = flat_wanted.get("inverted_dropout", True)  # then dropout is for training alone
-
-    def free(option: str) -> bool:
-        if option.endswith("dropout") and option != "inverted_dropout":
-            return bool(rescales)
-        return option.startswith("init") or option in _FREE_OPTIONS
-
-    differing = {
-        k: v
-        for k, v in flat_found.items()
-        if not free(k) and k in flat_wanted and flat_wanted[k] != v
-    }
-    if differing:
-        overrides = " ".join(f"--config.model.{k}={v}" for k, v in differing.items())
-        raise WeightsError(f"{path} holds a {name} of other settings, which need {overrides}")
-
-
-def _flat_options(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            flat |= _flat_options(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
-    return flat
-
-
-def _check_known(path: Path, name: str) -> None:
-    if name not in vision_models.list_models():
-        raise WeightsError(f"{path} holds a {name}, which is no network of this project")
-
-
-def _another_network(path: Path, found: str, name: str) -> WeightsError:
-    return WeightsError(
-        f"{path} holds a {found}, the config's network is {name}; choose the config of {found}"
-    )
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two names mean one network; options such as the number of towers aside."""
-    families = [
-        {"alexnet", "alexnet_one_gpu", "alexnet_six_conv"},
-        {"lenet5", "lenet5_linear"},
-        {"vgg_a", "vgg_a_lrn", "vgg_a_bn"},
-        *({f"vgg_{letter}", f"vgg_{letter}_bn"} for letter in "bde"),
-    ]
-    one, other = vision_models.name_of(one, {}), vision_models.name_of(other, {})
-    return one == other or any({one, other} <= family for family in families)
-
-
-def _grows(source: str, target: str) -> bool:
-    """Whether the target is a VGG network that starts from a trained A."""
-    is_a = _same(source, "vgg_a")
-    return is_a and any(_same(target, f"vgg_{letter}") for letter in "bcde")
-
-
-def _abstract(name: str, options: Mapping[str, Any]) -> Network:
-    try:
-        return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
-    except ValueError as error:
-        raise WeightsError(f"model: {error}") from error
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
-
-
-def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} tensor{'s' if len(names) > 1 else ''} ({some(names)})"
-
-
-def _size(shape: Iterable[int]) -> str:
-    return "x".join(map(str, shape)) or "a number"
