@@ -90,9 +90,11 @@ class Data:
           part: (number, parts): which part of every batch this process gets, and of how many.
 
         Raises:
-          DataError: there is no training split, or its pixel statistics cannot be computed.
+          DataError: there is no training split, its images were prepared at another size, or
+            its pixel statistics cannot be computed.
         """
         examples, chosen = self.examples("train"), self.choices
+        _check_side(self.dataset, chosen.prepared_as["size"], larger=False)
         covariance = np.zeros((3, 3))
         if chosen.colours.need_covariance:
             covariance = self._pixel_statistics(chosen.crops.resize).covariance
@@ -183,10 +185,16 @@ class Data:
             ) from error
 
 
-def _check_side(dataset: Dataset, side: int) -> None:
-    """Raises DataError where images were prepared smaller than they are asked for."""
+def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:
+    """Looks at the size at which images were prepared, if they were.
+
+    Raises:
+      DataError: smaller than `side`; or larger, unless `larger`.
+    """
     prepared = dataset.prepared
-    if prepared is not None and prepared.side < side:
+    if prepared is None:
+        return
+    if prepared.side < side or (prepared.side > side and not larger):
         raise DataError(
             f"{prepared.directory}: prepared with other settings: size is {prepared.side}, and "
             f"{side} is needed. Prepare it anew in another directory (--mode=prepare_data "

@@ -172,6 +172,8 @@ def test_images_prepared_larger_serve_for_evaluation(prepared, tmp_path, capsys)
         np.testing.assert_array_equal(batch["image"], squares(data, "validation", images(side)))
     with pytest.raises(DataError, match=r"size is 40, and 32 is needed"):
         opened(prepared, tmp_path)
+    with pytest.raises(DataError, match=r"size is 40, and 32 is needed"):
+        opened(prepared, tmp_path, only="train").training(0, seed=0, batch_size=2)
 
 
 @pytest.mark.parametrize("resize", [40, 32])
