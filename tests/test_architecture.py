@@ -77,7 +77,7 @@ def test_every_room_is_known():
         ("vision_models", ("tensorflow", "ml_collections", "orbax")),
         ("evaluation", ("tensorflow", "ml_collections", "orbax")),
         ("training", ("tensorflow", "ml_collections")),
-        ("input_pipeline", ("jax", "ml_collections")),
+        ("input_pipeline", ("ml_collections", "flax", "orbax")),
     ],
 )
 def test_importing_a_room_does_without(room, without):

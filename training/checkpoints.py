@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import json
-import logging
 import os
 import re
 import shutil
@@ -15,18 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from training import sums
 from training.errors import RunError, TrainingError
+from training.quiet import leave_failures_to_us
 from training.workdir import DAMAGED, REPLACED, STEP, damaged_in, steps_in
 from training.writers import say
 
-# Orbax warns of every checkpoint that has not been evaluated, and prints the traceback of what
-# is raised here as well.
-absl_logging.set_verbosity(absl_logging.FATAL)
 _UNFINISHED = ".orbax-checkpoint-tmp"
 # How the system says it, and what to say of it.
 _NO_ROOM = (
@@ -128,7 +124,7 @@ class Checkpoints:
           RunError: this one, or the one before it, could not be written.
         """
         self._wait()
-        _leave_failures_to_us()
+        leave_failures_to_us()
         try:
             if step in self._manager.all_steps():
                 if validation is None:
@@ -435,21 +431,6 @@ def _whole(parts: dict[str, Any]) -> dict[str, Any]:
     if len(state) < len(parts):
         state["average"] = {name: parts[f"average_{name}"] for name in ("params", "statistics")}
     return state
-
-
-def _leave_failures_to_us() -> None:
-    """Writes that fail are said once, here.
-
-    Others that had begun then end one by one, in threads of TensorStore, with tracebacks.
-    """
-    for name in ("asyncio", "concurrent.futures"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    sys.unraisablehook = _unless_of_writes
-
-
-def _unless_of_writes(failure: "sys.UnraisableHookArgs") -> None:
-    if str(failure.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(failure)
 
 
 def _first_line(error: Exception) -> str:
