@@ -222,12 +222,14 @@ def predict(flags: Any, config: Any | None) -> int:
     import evaluation
     import input_pipeline
     import training
+    from devices.xla import keep_compiled
 
     if not flags.run or not flags.images:
         raise ConfigError(
             "--mode=predict needs --run=RUN_OR_WEIGHTS_FILE and --images=FILES_OR_DIRECTORIES, "
             "several with commas between them"
         )
+    keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     named, options = (
         (flags.network, None) if config is None else training.model_options(config.model)
     )

@@ -77,7 +77,8 @@ def parse(
     source, arguments = _take_config(arguments)
     if source is None:
         modes = [a.split("=")[-1] for a in arguments if a.startswith(("--mode", "-mode"))]
-        if modes and modes[-1] in without_config:
+        overridden = any(a.lstrip("-").startswith("config.") for a in arguments)
+        if modes and modes[-1] in without_config and not overridden:
             _parse_flags(argv, flag_values)
             return None
         raise ConfigError(

@@ -62,9 +62,9 @@ def top5_error(log_probabilities: Array, labels: Array) -> Array:
 # What is measured of each example, by its name in files and on the screen. A new metric is a
 # function of log-probabilities [B, classes] and labels [B], and a line here.
 METRICS: dict[str, Callable[[Array, Array], Array]] = {
-    "loss": cross_entropy,
     "top1_error": top1_error,
     "top5_error": top5_error,
+    "loss": cross_entropy,
 }
 # What is summed up to average them.
 SUMS = ("examples", *METRICS)

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from devices.mesh import put
 from training import sums
 from training.errors import RunError, TrainingError
 from training.quiet import leave_failures_to_us
@@ -355,11 +356,17 @@ class Checkpoints:
 
         Args:
           step: of a checkpoint.
-          state: arrays or abstract arrays of the same shapes, as they shall lie.
+          state: arrays or abstract arrays of the same shapes, as they shall lie. Where its
+            `interval` sums up other metrics than were saved, that begins anew.
         """
         parts, in_model = _parts(state), self.restore_json(step)[0]["model"]
         held = {name: part for name, part in in_model.items() if part is not None}
         rest = {name: part for name, part in parts.items() if name not in held.values()}
+        sums_saved = (self._manager.item_metadata(step)["training"] or {}).get("interval")
+        sums_saved = sums_saved or rest.get("interval", {})
+        others = sums_saved.keys() != rest.get("interval", {}).keys()
+        if others:
+            rest["interval"] = dict.fromkeys(sums_saved, next(iter(rest["interval"].values())))
         # The other half of the model, if any, was made for it and is not part of the state.
         model = {name: parts[in_model[name] or name] for name in in_model}
         restored = self._restore(
@@ -368,6 +375,10 @@ class Checkpoints:
             training=ocp.args.StandardRestore(rest),
         )
         found = dict(restored.training) | {held[name]: restored.model[name] for name in held}
+        if others:
+            found["interval"] = jax.tree.map(
+                lambda leaf: put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding), state["interval"]
+            )
         return _whole(found)
 
     def restore_model(self, step: int, model: Any) -> Any:
@@ -405,8 +416,18 @@ class Checkpoints:
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise TrainingError(
                 f"{self.directory / str(step)}: not a checkpoint of this network "
-                f"({_first_line(error)})"
+                f"({_first_line(error)}){self._writer()}"
             ) from error
+
+    def _writer(self) -> str:
+        """Which version began this run, as the end of an error; empty where nothing says it."""
+        try:
+            saved = json.loads((self.directory.parent / "config.json").read_bytes())
+            version = saved["versions"].get("vision-models", "before 0.1.0")
+            commit = f", commit {saved['git_commit'][:12]}" if saved.get("git_commit") else ""
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return ""
+        return f"; the run was begun by vision_models {version}{commit}"
 
     def close(self) -> None:
         """Waits for what is being saved; what `finish` would raise is lost."""

@@ -35,7 +35,16 @@ FREE_FIELDS = (
 )
 # Names in a workdir: of a checkpoint, what is added while it is replaced, of those set aside.
 STEP, REPLACED, DAMAGED = "0|[1-9][0-9]*", ".replaced", "damaged"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow")
+_PACKAGES = (
+    "vision-models",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "tensorflow",
+)
 
 
 # Fields that matter only to a run that has not begun: a checkpoint wins over them.

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,39 @@ def test_what_cannot_be_chosen_or_restored_is_named(tmp_path):
     other = {"params": {"v": jnp.zeros((4,))}, "statistics": {}}
     with pytest.raises(TrainingError, match="not a checkpoint of this network"):
         checkpoints.restore_model(3, other)
+
+
+def test_averages_of_other_metrics_begin_anew(tmp_path):
+    """All else is as it was saved: a metric may be added between two parts of a run."""
+    checkpoints = Checkpoints(tmp_path)
+    saved = state(4) | {"interval": {"loss": jnp.float32(7), "examples": jnp.float32(2)}}
+    model = {name: saved[name] for name in ("params", "statistics")}
+    checkpoints.save(4, saved, model, {"mean": jnp.zeros(3)}, {"plateau": {}}, {}, None)
+    checkpoints.finish()
+    same = checkpoints.restore_state(4, saved)
+    assert {name: float(v) for name, v in same["interval"].items()} == {"loss": 7, "examples": 2}
+    now = saved | {"interval": dict.fromkeys(("loss", "examples", "new"), jnp.float32(0))}
+    restored = checkpoints.restore_state(4, now)
+    assert {name: float(v) for name, v in restored["interval"].items()} == {
+        "loss": 0,
+        "examples": 0,
+        "new": 0,
+    }
+    np.testing.assert_array_equal(restored["params"]["w"], np.full(3, 4.0))
+    checkpoints.close()
+
+
+def test_parts_that_cannot_be_read_are_said_with_the_version_that_wrote_them(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    save(checkpoints, 3, 0.5)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    about = {"versions": {"vision-models": "9.1"}, "git_commit": "0123456789abcdef"}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    whole = state(0)
+    whole["something_new"] = jnp.zeros(())
+    with pytest.raises(TrainingError, match=r"begun by vision_models 9\.1, commit 0123456789ab$"):
+        checkpoints.restore_state(3, whole)
 
 
 def files(directory):

@@ -1,0 +1,136 @@
+"""Guesses for photographs, by runs and weights files, without any dataset."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runs import TINY
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two steps, whose weights are exported, and whose data are elsewhere by now."""
+    import main
+
+    workdir = tmp_path_factory.mktemp("predict") / "run"
+    line = ["main.py", *TINY, "--config.total_steps=2", f"--workdir={workdir}"]
+    assert main.main(line) == 0
+    assert main.main([*line, "--mode=export"]) == 0
+    return workdir
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in" / "deeper").mkdir(parents=True)
+    for number, name in enumerate(["a.jpg", "b,c.png", "deeper/d.jpg"]):
+        pixels = rng.integers(0, 256, (4, 5 + number, 3), np.uint8)
+        Image.fromarray(pixels).resize((90, 70), Image.BICUBIC).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    return tmp_path / "in"
+
+
+def predicted(call, out, *arguments):
+    code, said, err = call("--mode=predict", f"--out={out}", *arguments)
+    assert code == 0, err
+    lines = (out / "predictions.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], said, err
+
+
+def test_five_guesses_for_each_image(call, run, photographs, tmp_path):
+    found, said, _ = predicted(call, tmp_path / "out", f"--run={run}", f"--images={photographs}")
+    assert [line["image"] for line in found] == [
+        str(photographs / name) for name in ("a.jpg", "b,c.png", "deeper/d.jpg")
+    ]
+    for line in found:
+        assert len(line["guesses"]) == 5
+        assert all(guess.keys() == {"class", "words", "probability"} for guess in line["guesses"])
+        chances = [guess["probability"] for guess in line["guesses"]]
+        assert chances == sorted(chances, reverse=True) and 0.5 < sum(chances) <= 1
+        assert line["image"] in said
+    one, _, _ = predicted(call, tmp_path, f"--run={run}", f"--images={photographs / 'b,c.png'}")
+    assert one[0]["guesses"][0]["class"] == found[1]["guesses"][0]["class"]
+    two = f"--images={photographs / 'a.jpg'},{photographs / 'deeper'}"
+    both, _, _ = predicted(call, tmp_path, f"--run={run}", two)
+    assert [line["image"] for line in both] == [found[0]["image"], found[2]["image"]]
+
+
+@pytest.mark.parametrize("protocol", ["center_crop", "ten_view"])
+def test_an_exported_file_predicts_as_its_run_does(call, run, photographs, tmp_path, protocol):
+    """It says its network, its classes, how images are cropped and what is subtracted."""
+    file = shutil.copy(run / "weights.safetensors", tmp_path / "elsewhere.safetensors")
+    asked = (f"--images={photographs}", f"--protocol={protocol}")
+    by_run, _, _ = predicted(call, tmp_path / "run", f"--run={run}", *asked)
+    by_file, _, _ = predicted(call, tmp_path / "file", f"--run={file}", *asked)
+    assert by_file == by_run
+
+
+def test_what_cannot_be_read_is_left_out_and_said(call, run, photographs, tmp_path):
+    (photographs / "broken.jpg").write_bytes((photographs / "a.jpg").read_bytes()[:300])
+    found, _, err = predicted(call, tmp_path, f"--run={run}", f"--images={photographs}")
+    assert len(found) == 3 and "broken.jpg" in err
+    code, _, err = call(
+        "--mode=predict", f"--run={run}", f"--images={photographs / 'broken.jpg'}",
+        f"--out={tmp_path}",
+    )  # fmt: skip
+    assert code == 2 and "broken.jpg" in err and "nothing was predicted" in err
+
+
+def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_path):
+    """The square that the stream of a folder gives, bit for bit."""
+    from configs.alexnet import get_config
+    from evaluation.protocols import Images
+    from input_pipeline import open_data, read_square
+
+    data = get_config().data
+    data.name, data.dir, data.validation_examples = "folder", str(tmp_path / "classes"), 1
+    (tmp_path / "classes").mkdir()
+    for name in "ab":
+        shutil.copytree(photographs / "deeper", tmp_path / "classes" / name)
+    data = open_data(data, tmp_path / "cache")
+    (batch,) = data.evaluation("validation", Images(40, 3), batch_size=1)
+    np.testing.assert_array_equal(
+        read_square(photographs / "deeper" / "d.jpg", 40, 3), batch["image"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--run=RUN"], "needs --run=RUN_OR_WEIGHTS_FILE and --images="),
+        (["--run=RUN", "--images=nothing.jpg"], "--images=nothing.jpg: no such file"),
+        (["--run=nowhere", "--images=IMAGES"], "nowhere: there is no such file"),
+        (["--run=RUN", "--images=IMAGES", "--protocol=x"], "choose one of center_crop"),
+        (["--run=EMPTY", "--images=IMAGES"], "no run with a checkpoint"),
+        (["--run=RUN", "--images=EMPTY"], "no images in this directory"),
+        (["--run=RUN", "--images=IMAGES", "--distributed"], "--mode=predict is for one process"),
+        (["--run=RUN", "--images=IMAGES", "--config.seed=1"], "no --config"),
+    ],
+    ids=str,
+)
+def test_faults_are_named(call, run, photographs, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    places = {"RUN": run, "IMAGES": photographs, "EMPTY": tmp_path / "empty"}
+    written = arguments
+    for name, place in places.items():
+        written = [a.replace(f"={name}", f"={place}") for a in written]
+    code, _, err = call("--mode=predict", f"--out={tmp_path}", *written)
+    assert code == 2 and message in err, err
+    assert len(err.splitlines()) <= 2
+
+
+def test_weights_of_others_need_a_network(call, shared_data, photographs, tmp_path):
+    """A published ResNet-20, whose preprocessing comes with what PyTorch's files are."""
+    file = f"--run={shared_data / 'weights' / 'resnet20-12fca82f.th'}"
+    images = f"--images={photographs / 'a.jpg'}"
+    code, _, err = call("--mode=predict", file, images, f"--out={tmp_path}")
+    assert code == 2 and "--network=NAME" in err
+    named, _, _ = predicted(call, tmp_path, file, images, "--network=resnet20")
+    by_config, _, _ = predicted(
+        call, tmp_path, file, images, "--config=configs/cifar10.py:resnet20",
+        "--config.init_preprocessing=torchvision",
+    )  # fmt: skip
+    assert named[0]["guesses"][0]["class"] == by_config[0]["guesses"][0]["class"]
