@@ -21,8 +21,8 @@ was a step to save; 130 Ctrl-C before there was anything to save.
 """
 
 import process
+from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR
 
-DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 if __name__ == "__main__":  # before anything that takes time is imported
     process.guard_streams()
     process.do_without_a_home()
@@ -71,9 +71,7 @@ def main(argv: list[str]) -> int:
     """Runs a command line and returns the exit code."""
     values = define_flags()
     if any(argument in ("-h", "--help", "-help", "--helpfull") for argument in argv[1:]):
-        print(__doc__)
-        print("Flags:\n")
-        print(values.get_help())
+        print(__doc__, "Flags:\n", values.get_help(), sep="\n")
         return DONE
     try:
         arguments = command_line.parse(argv, values, without_config=("predict",))

@@ -15,8 +15,8 @@ from typing import Any
 import process
 from configs.command_line import CommandLine
 from configs.common import ConfigError, to_steps
+from process import DONE, STOPPED
 
-DONE, STOPPED = 0, 75
 # Images that are predicted in one program.
 _AT_ONCE = 16
 
@@ -123,7 +123,9 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
     task = training.task_from_config(config, len(data.class_names))
     initial = None
     if not begun:
-        initial = training.initial_from_config(config, task.name, task.options, data.class_names)
+        initial = training.open_initial(
+            training.start_from_config(config), task.name, task.options, data.class_names
+        )
     devices.agree_on_inputs(training.facts_of_inputs(data.fingerprint, initial, begun))
     workdirs.check_dataset(workdir, data.fingerprint)
     examples = data.examples("train")
@@ -307,7 +309,7 @@ def _open_data(config: Any, workdir: Path, begun: bool, only: str | None) -> Any
         config.data,
         cache,
         only=only,
-        class_names=training.known_classes(config, workdir, begun),
+        class_names=training.known_classes(training.start_from_config(config), workdir, begun),
         report=input_pipeline.reporter(listed),
     )
 
@@ -327,7 +329,9 @@ def _opened(
         return training.Trained.open(
             workdir, name, options or written, checkpoint=config.evaluation.checkpoint
         )
-    initial = training.initial_from_config(config, name, options or written, class_names)
+    initial = training.open_initial(
+        training.start_from_config(config), name, options or written, class_names
+    )
     assert initial is not None, "main asks for a checkpoint or init_from"
     return initial
 

@@ -13,6 +13,9 @@ import sys
 from types import FrameType
 from typing import Any
 
+# How main.py ends; see its docstring.
+DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
+
 # Of a log file: there may be room again for the next line.
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 

@@ -10,9 +10,10 @@ from training.from_config import (
     preprocessing_from_config,
     recipe_from_config,
     schedule_from_config,
+    start_from_config,
     task_from_config,
 )
-from training.initial import initial_from_config, normalization_for, with_normalization
+from training.initial import normalization_for, open_initial, with_normalization
 from training.loop import Inputs, train, validation_protocol
 from training.network import model_fields
 from training.prediction import class_names_of, predictions_file, predictor
@@ -36,17 +37,18 @@ __all__ = [
     "export",
     "facts_of_inputs",
     "facts_of_launch",
-    "initial_from_config",
     "known_classes",
     "make_task",
     "model_fields",
     "model_options",
     "normalization_for",
+    "open_initial",
     "predictions_file",
     "predictor",
     "preprocessing_from_config",
     "recipe_from_config",
     "schedule_from_config",
+    "start_from_config",
     "summary",
     "task_from_config",
     "train",

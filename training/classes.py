@@ -17,21 +17,37 @@ from vision_models import weights
 _IMAGENET = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
-def known_classes(config: Any, workdir: Path, begun: bool) -> tuple[str, ...] | None:
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a network starts from.
+
+    Attributes:
+      source: a weights file or a run, as a user writes its path; None for nothing.
+      preprocessing: one of `weights.PREPROCESSING`; `config` for the config's own; None for
+        what the source says.
+      new_head: the classifiers are left to be drawn.
+    """
+
+    source: str | None = None
+    preprocessing: str | None = None
+    new_head: bool = False
+
+
+def known_classes(start: Start, workdir: Path, begun: bool) -> tuple[str, ...] | None:
     """Names of the classes, in the order of the labels, of the run or file that weights are from.
 
     Args:
-      config: `init_from` and `init_head` are read.
+      start: what its network starts from.
       workdir: of the run.
-      begun: it holds a checkpoint, which wins over `init_from`.
+      begun: it holds a checkpoint, which wins over `start`.
 
     Returns:
       None where nothing says them, or a new head is drawn.
     """
     if begun:
         return _classes_of_run(workdir)
-    if config.init_from and config.init_head == "file":
-        source = user_path(config.init_from, "init_from")
+    if start.source and not start.new_head:
+        source = user_path(start.source, "init_from")
         return _classes_of_run(source) if is_directory(source) else weights.class_names(source)
     return None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evaluation.inputs import Preprocessing
+from training.classes import Start
 from training.errors import TrainingError
 from training.optimizer import Average, Momentum, Plateau, Rate, rates_by_parameter
 from training.recipe import Recipe, check_batch_size, check_group, frozen_names
@@ -26,6 +27,11 @@ def model_options(model: Any) -> tuple[str, dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     return {k: value[k] for k in value} if hasattr(value, "keys") else value
+
+
+def start_from_config(config: Any) -> Start:
+    """What a network starts from: `init_from`, `init_preprocessing` and `init_head`."""
+    return Start(config.init_from, config.init_preprocessing, config.init_head == "new")
 
 
 def preprocessing_from_config(config: Any) -> Preprocessing:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from devices import mesh as meshes
-from training.classes import imagenet_classes, other_classes
+from training.classes import Start, imagenet_classes, other_classes
 from training.errors import TrainingError
 from training.step import State
 from training.task import Task, put_model
@@ -21,34 +21,31 @@ from vision_models import weights
 from vision_models.weights import WeightsError
 
 
-def initial_from_config(
-    config: Any, name: str, options: dict[str, Any], class_names: Sequence[str] | None = None
+def open_initial(
+    start: Start, name: str, options: dict[str, Any], class_names: Sequence[str] | None = None
 ) -> Trained | None:
-    """Opens what a config's `init_from` names: a weights file, or the newest checkpoint of a run.
+    """Opens what a network starts from: a weights file, or the newest checkpoint of a run.
 
     Args:
-      config: `init_from`; `init_preprocessing`, one of `weights.PREPROCESSING`, `config`
-        for the config's own, or None for what the source says; `init_head`, `file` or
-        `new` to leave the classifiers to be drawn.
+      start: what, and how it is taken.
       name, options: of the network to be filled.
       class_names: of the dataset; where the weights are for others, that is said.
 
     Returns:
-      None without `init_from`. `normalization` is None where it is to be the config's own.
+      None where it starts from nothing. `normalization` is None where it is to be the config's own.
 
     Raises:
       TrainingError: nothing that fits; the message says what to do.
     """
-    source = config.init_from
-    if not source:
+    if not start.source:
         return None
-    path = user_path(source, "init_from")
+    path = user_path(start.source, "init_from")
     try:
-        trained = Trained.open(path, name, options, new_head=config.init_head == "new")
-        trained = with_normalization(trained, config.init_preprocessing)
+        trained = Trained.open(path, name, options, new_head=start.new_head)
+        trained = with_normalization(trained, start.preprocessing)
     except TrainingError as error:
         raise TrainingError(f"init_from: {printable(str(error))}") from error
-    trained = dataclasses.replace(trained, source=printable(source))
+    trained = dataclasses.replace(trained, source=printable(start.source))
     fresh = f"; {', '.join(trained.fresh)} start fresh" if trained.fresh else ""
     say(f"weights from {trained.source}{fresh}")
     for text in (*trained.notes, *_about_classes(trained, class_names)):

@@ -1,14 +1,13 @@
 """Classes by name: of runs, of our own files, and of weights that have no names."""
 
 import hashlib
-import types
 
 import numpy as np
 import pytest
 from flax import nnx
 
 import vision_models
-from training.classes import check_classes, imagenet_classes, known_classes, other_classes
+from training.classes import Start, check_classes, imagenet_classes, known_classes, other_classes
 from training.errors import TrainingError
 from training.initial import _about_classes
 from training.trained import Trained
@@ -65,16 +64,12 @@ def test_a_weights_file_says_its_classes_as_a_run_does(tmp_path, monkeypatch):
     images = {"mean": np.zeros(3, np.float32), "deviation": np.ones(3, np.float32)}
     path = tmp_path / "w.safetensors"
     weights.save(path, "lenet_caffe", {"num_classes": 2}, *made, images, ["b", "a"])
-    config = types.SimpleNamespace(init_from=str(path), init_head="file")
-    assert known_classes(config, tmp_path / "run", False) == ("b", "a")
+    assert known_classes(Start(str(path)), tmp_path / "run", False) == ("b", "a")
     monkeypatch.setenv("HOME", str(tmp_path))
-    config.init_from = "~/w.safetensors"
-    assert known_classes(config, tmp_path / "run", False) == ("b", "a")
-    config.init_head = "new"
-    assert known_classes(config, tmp_path / "run", False) is None
-    config.init_from, config.init_head = "~nobody-of-this-name/w.pth", "file"
+    assert known_classes(Start("~/w.safetensors"), tmp_path / "run", False) == ("b", "a")
+    start = Start("~/w.safetensors", new_head=True)
+    assert known_classes(start, tmp_path / "run", False) is None
     with pytest.raises(TrainingError, match=r"init_from=~nobody.*write the path in full"):
-        known_classes(config, tmp_path / "run", False)
+        known_classes(Start("~nobody-of-this-name/w.pth"), tmp_path / "run", False)
     for name in (hashlib.sha256().hexdigest() * 8, "\udcff", "nothing"):
-        config.init_from = name
-        assert known_classes(config, tmp_path / "run", False) is None
+        assert known_classes(Start(name), tmp_path / "run", False) is None
