@@ -1,12 +1,12 @@
 """Scores as files: written in parts as an evaluation goes, joined at its end."""
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+import files
 from evaluation.scores import Scores
 
 _FIELDS = ("index", "scores", "label")
@@ -87,16 +87,12 @@ def write_scores(
 
 def remove_parts(path: Path) -> None:
     """Removes all parts of what is now `path`."""
-    for part in path.parent.glob(f"{path.stem}.part-*.npz*"):
+    for part in path.parent.glob(f"{path.stem}.part-*.npz"):
         with contextlib.suppress(OSError):
             part.unlink()
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

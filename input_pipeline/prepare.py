@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+import files
 from input_pipeline import augment, decode, names
 from input_pipeline.batches import Reading, leave_out
 from input_pipeline.datasets import Dataset
@@ -164,15 +165,9 @@ def _locked(directory: Path) -> Generator[None, None, None]:
     Raises:
       DataError: somebody is at it.
     """
-    try:
-        import fcntl
-    except ImportError:  # not a Unix
-        yield
-        return
-    path = directory / _LOCK
-    with open(path, "w") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(files.locked(directory / _LOCK))
         except BlockingIOError:
             raise DataError(
                 f"data.prepared_dir={directory}: another process is preparing there; wait for it"
@@ -306,15 +301,25 @@ def _records(
         raise (failures or [error])[0] from error
 
 
+@contextlib.contextmanager
+def _shard_failures(path: Path) -> Generator[None, None, None]:
+    """What ArrayRecord's writer raises, in words."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise _explained(path.parent, error) from error
+
+
 def _write_shard(
     path: Path, job: _Job, start: int, count: int, advance: Callable[[], None]
 ) -> dict[str, Any]:
     """Writes a shard under another name, reads it back, and gives it its own."""
     from array_record.python import array_record_module
 
-    temporary = path.with_name(f".{path.name}.tmp")
     written, notes, number = hashlib.sha256(), [], 0
-    try:
+    with _shard_failures(path), files.replacing(path) as temporary:
         # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
         writer = array_record_module.ArrayRecordWriter(
             os.fsencode(temporary), "group_size:1,uncompressed"
@@ -340,13 +345,7 @@ def _write_shard(
                 "was done before is kept: run the same command again"
             )
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        os.replace(temporary, path)
-    except (RuntimeError, ValueError) as error:
-        raise _explained(path.parent, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return {"records": number, "bytes": path.stat().st_size, "sha256": sha256, "notes": notes}
 
 
@@ -424,6 +423,5 @@ def _explained(directory: Path, error: Exception) -> DataError:
 
 
 def _save_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")

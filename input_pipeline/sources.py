@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import files
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
 from input_pipeline.report import progress_bar, warn
@@ -290,13 +291,9 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 
     Nothing is raised if the place cannot be written: it is a cache.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with files.replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
     except OSError as error:
         warn(f"{path} could not be kept ({error.strerror}); it will be made again")
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -20,8 +20,9 @@ from orbax.checkpoint import checkpoint_managers
 from devices.mesh import put
 from training import sums
 from training.errors import RunError, TrainingError
+from training.parts import parts_of, whole
 from training.quiet import leave_failures_to_us
-from training.workdir import DAMAGED, REPLACED, STEP, damaged_in, steps_in
+from training.workdir import DAMAGED, REPLACED, STEP, begun_by, damaged_in, steps_in
 from training.writers import say
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
@@ -133,7 +134,7 @@ class Checkpoints:
                 self._set_aside(step)
             elif (self.directory / str(step)).exists() and jax.process_index() == 0:
                 self._set_one_aside(step, "no directory")
-            parts = _parts(state)
+            parts = parts_of(state)
             twice = {
                 name: next((k for k, part in parts.items() if part is own), None)
                 for name, own in model.items()
@@ -359,7 +360,7 @@ class Checkpoints:
           state: arrays or abstract arrays of the same shapes, as they shall lie. Where its
             `interval` sums up other metrics than were saved, that begins anew.
         """
-        parts, in_model = _parts(state), self.restore_json(step)[0]["model"]
+        parts, in_model = parts_of(state), self.restore_json(step)[0]["model"]
         held = {name: part for name, part in in_model.items() if part is not None}
         rest = {name: part for name, part in parts.items() if name not in held.values()}
         sums_saved = (self._manager.item_metadata(step)["training"] or {}).get("interval")
@@ -379,7 +380,7 @@ class Checkpoints:
             found["interval"] = jax.tree.map(
                 lambda leaf: put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding), state["interval"]
             )
-        return _whole(found)
+        return whole(found)
 
     def restore_model(self, step: int, model: Any) -> Any:
         """`params` and `statistics` alone, like these arrays or abstract arrays."""
@@ -416,18 +417,8 @@ class Checkpoints:
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise TrainingError(
                 f"{self.directory / str(step)}: not a checkpoint of this network "
-                f"({_first_line(error)}){self._writer()}"
+                f"({_first_line(error)}){begun_by(self.directory.parent)}"
             ) from error
-
-    def _writer(self) -> str:
-        """Which version began this run, as the end of an error; empty where nothing says it."""
-        try:
-            saved = json.loads((self.directory.parent / "config.json").read_bytes())
-            version = saved["versions"].get("vision-models", "before 0.1.0")
-            commit = f", commit {saved['git_commit'][:12]}" if saved.get("git_commit") else ""
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return ""
-        return f"; the run was begun by vision_models {version}{commit}"
 
     def close(self) -> None:
         """Waits for what is being saved; what `finish` would raise is lost."""
@@ -438,20 +429,6 @@ class Checkpoints:
 def _error(validation: dict[str, float]) -> float:
     """By which checkpoints are compared."""
     return validation["top1_error"]
-
-
-def _parts(state: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a train state that a model can be made of, each by a name of its own."""
-    parts = {name: part for name, part in state.items() if name != "average"}
-    return parts | {f"average_{name}": part for name, part in state.get("average", {}).items()}
-
-
-def _whole(parts: dict[str, Any]) -> dict[str, Any]:
-    """The train state of `_parts`."""
-    state = {name: part for name, part in parts.items() if not name.startswith("average_")}
-    if len(state) < len(parts):
-        state["average"] = {name: parts[f"average_{name}"] for name in ("params", "statistics")}
-    return state
 
 
 def _first_line(error: Exception) -> str:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+import files
 from devices import mesh as meshes
 from evaluation import Protocol, Scores, evaluate, make_step, metrics
 from training.classes import check_classes, imagenet_classes
@@ -130,9 +130,8 @@ def evaluate_trained(
 def _write(report: dict[str, Any], workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        temporary = workdir / "evaluation.json.tmp"
-        temporary.write_text(to_json(report) + "\n")
-        os.replace(temporary, workdir / "evaluation.json")
+        with files.replacing(workdir / "evaluation.json") as temporary:
+            temporary.write_text(to_json(report) + "\n")
         append_line(workdir / "evaluations.jsonl", to_json(report))
     except OSError as error:
         raise RunError(

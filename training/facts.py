@@ -23,7 +23,7 @@ _SETTINGS = (
     "jax_platforms",
 )
 _ROOMS = ("configs", "devices", "evaluation", "input_pipeline", "training", "vision_models")
-_FILES = ("main.py", "modes.py", "process.py")
+_FILES = ("files.py", "main.py", "modes.py", "process.py")
 
 
 def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:

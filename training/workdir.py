@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import files
 import vision_models
 from training.errors import TrainingError
 from training.writers import say
@@ -144,26 +145,17 @@ def locked(workdir: Path) -> Generator[None, None, None]:
     Raises:
       TrainingError: one is at it, or the directory cannot be written.
     """
-    try:
-        import fcntl
-    except ImportError:  # not a Unix
-        yield
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / ".lock", "w")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise _cannot_write(workdir, error) from error
-    with file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.locked(workdir / ".lock"))
         except BlockingIOError:
             raise TrainingError(
                 f"{workdir}: another process is training there; wait for it, or choose another "
                 "--workdir"
             ) from None
-        except OSError:  # a file system without locks
-            pass
+        except OSError as error:
+            raise _cannot_write(workdir, error) from error
         yield
 
 
@@ -251,6 +243,17 @@ def saved_config(workdir: Path) -> dict[str, Any]:
         ) from error
 
 
+def begun_by(workdir: Path) -> str:
+    """Which version began a run, as the end of an error; empty where nothing says it."""
+    try:
+        saved = json.loads((workdir / "config.json").read_bytes())
+        version = saved["versions"].get("vision-models", "before 0.1.0")
+        commit = f", commit {saved['git_commit'][:12]}" if saved.get("git_commit") else ""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return f"; the run was begun by vision_models {version}{commit}"
+
+
 def _saved_run(workdir: Path) -> dict[str, Any] | None:
     """`saved_config` of a run that can be continued or has been damaged; None for others."""
     if not (has_checkpoint(workdir) or damaged_in(workdir)):
@@ -275,9 +278,8 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
     }
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        temporary = workdir / "config.json.tmp"
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(temporary, workdir / "config.json")
+        with files.replacing(workdir / "config.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise _cannot_write(workdir, error) from error
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import files
 from training.errors import RunError
 from training.pictures import picture
 
@@ -139,9 +140,8 @@ def _remove_later_lines(path: Path, last: dict[str, int]) -> Path | None:
     if strange:
         aside = _free_name(path)
         shutil.copyfile(path, aside)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(b"".join(kept))
-    os.replace(temporary, path)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(b"".join(kept))
     return aside
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from files import replacing
 from vision_models.weights import caffe, safetensors_files, torch_files
 from vision_models.weights.types import Source, Tensor, WeightsError
 
@@ -210,10 +210,9 @@ def write_ours(
         metadata["class_names"] = json.dumps(list(class_names))
     if images is not None:
         metadata["images"] = json.dumps(dict(images))
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors_files.write(temporary, tensors, metadata)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            safetensors_files.write(temporary, tensors, metadata)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written ({error.strerror or error})") from error
