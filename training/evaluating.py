@@ -103,6 +103,7 @@ def evaluate_trained(
         settings = {
             "protocol": protocol.name,
             "views": protocol.views.tolist(),
+            "images": dataclasses.asdict(protocol.images),
             "preprocessing": dataclasses.asdict(task.preprocessing),
             "split": split,
             "fingerprint": keep.fingerprint,

@@ -1,4 +1,4 @@
-"""A train state as the parts that a checkpoint keeps: what is evaluated is kept once, as `model`."""
+"""A train state as the parts of a checkpoint: what is evaluated is kept once, as `model`."""
 
 from typing import Any
 
