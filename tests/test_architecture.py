@@ -8,6 +8,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.quick
+
 # A room -> those that it may import. Nothing else of ours.
 MAY_IMPORT = {
     "process": set(),

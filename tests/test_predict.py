@@ -9,6 +9,8 @@ from PIL import Image
 
 from tests.runs import TINY
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

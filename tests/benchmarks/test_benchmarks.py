@@ -23,6 +23,7 @@ def run(*arguments, **environment):
     "unit, ours, peer, ratio",
     [("images/s", 300.0, 100.0, 3.0), ("s", 2.0, 6.0, 3.0), ("ms", 6.0, 2.0, 1 / 3)],
 )
+@pytest.mark.quick
 def test_a_ratio_above_one_is_faster(unit, ours, peer, ratio):
     row = report.row("case/network", unit, ours, peer, device="x")
     assert row["ratio"] == pytest.approx(ratio, rel=1e-3)

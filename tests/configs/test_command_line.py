@@ -13,6 +13,8 @@ from configs.common import (
     to_steps,
 )
 
+pytestmark = pytest.mark.quick
+
 ALEXNET = "--config=configs/alexnet.py"
 
 

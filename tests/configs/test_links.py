@@ -7,6 +7,8 @@ from configs import command_line, common
 from tests.configs.test_configs import ALL, get_config, value_of
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.quick
+
 # Field -> those that move with it; no others do.
 LINKS = {
     "batch_size": {"optimizer.learning_rate", "evaluation.batch_size"},

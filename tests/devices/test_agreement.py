@@ -1,6 +1,10 @@
 """Differences between processes, in words."""
 
+import pytest
+
 from devices import agreement
+
+pytestmark = pytest.mark.quick
 
 
 def test_values_are_shown_with_their_processes():

@@ -4,6 +4,8 @@ import pytest
 from devices import DeviceError
 from devices import mesh as meshes
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     "towers, devices, asked, expected",

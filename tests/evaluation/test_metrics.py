@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from evaluation import Scores, metrics
 
+pytestmark = pytest.mark.quick
+
 
 @settings(deadline=None, max_examples=30)
 @given(

@@ -11,6 +11,8 @@ from configs.alexnet import get_config
 from input_pipeline import REPORTED, DataError, augment, open_data, prepare_data
 from tests.conftest import write_images
 
+pytestmark = pytest.mark.quick
+
 
 def images(side, pad=0):
     return SimpleNamespace(side=side, pad=pad)

@@ -4,6 +4,8 @@ import pytest
 
 from input_pipeline import DataError, names
 
+pytestmark = pytest.mark.quick
+
 COMPOSED, DECOMPOSED = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
 
 

@@ -6,6 +6,8 @@ from scipy import stats
 
 from input_pipeline import order
 
+pytestmark = pytest.mark.quick
+
 
 @settings(deadline=None, max_examples=30)
 @given(

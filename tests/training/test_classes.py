@@ -14,6 +14,8 @@ from training.trained import Trained
 from vision_models import weights
 from vision_models.functional import variables
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def synsets():

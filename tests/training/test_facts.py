@@ -12,6 +12,8 @@ from devices import agreement
 from training import facts as run_facts
 from training.trained import Trained
 
+pytestmark = pytest.mark.quick
+
 
 def facts(*overrides, mode="train", config="configs/alexnet.py:digits"):
     arguments = command_line.parse(

@@ -17,6 +17,8 @@ from training.optimizer import (
     rates_by_parameter,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def test_momentum_equals_the_papers_two_lines():
     """Fifty steps with a change of rate, in double precision by hand."""

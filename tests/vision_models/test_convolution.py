@@ -6,6 +6,8 @@ from jax import lax
 
 from vision_models.convolution import convolve
 
+pytestmark = pytest.mark.quick
+
 PADDINGS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((4, 4), (5, 4))]
 
 

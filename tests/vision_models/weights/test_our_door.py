@@ -14,6 +14,8 @@ from vision_models import weights
 from vision_models.functional import variables
 from vision_models.weights import WeightsError
 
+pytestmark = pytest.mark.quick
+
 NORMALIZATION = {"mean": np.full(3, 7, np.float32), "deviation": np.full(3, 100, np.float32)}
 
 
