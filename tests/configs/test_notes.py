@@ -103,9 +103,22 @@ def test_a_field_without_effect_is_said(case):
     assert said(source, *(besides if effect else ()), *effect, override) == []
 
 
+# Part of the entry's reason, config, override, a mode without its effect, and one with it.
+OF_MODES = [
+    ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate")
+]
+
+
+@pytest.mark.parametrize("reason, source, override, without, effect", OF_MODES)
+def test_a_field_without_effect_in_a_mode_is_said(reason, source, override, without, effect):
+    (line,) = said(source, override, mode=without)
+    assert override in line and reason in line
+    assert said(source, override, mode=effect) == []
+
+
 def test_every_entry_has_a_case():
     for note in notes.NOTES:
-        assert any(reason in note.reason for reason, *_ in CASES), note
+        assert any(reason in note.reason for reason, *_ in [*CASES, *OF_MODES]), note
         for path in note.paths:
             known = [p for p in command_line.fields.FIELDS if fnmatch.fnmatchcase(p, path)]
             assert known, path
