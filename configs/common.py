@@ -153,7 +153,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     config.mesh.tower = config_dict.placeholder(int)  # 2 where there are two towers
 
     config.evaluation = evaluation = ConfigDict()
-    evaluation.protocol = "center_crop"  # of --mode=evaluate; or ten_view, nine_crop
+    evaluation.protocol = "center_crop"  # of --mode=evaluate; see evaluation/protocols
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")

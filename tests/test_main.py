@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import main
+from evaluation.metrics import METRICS
 from tests.conftest import ROOT, write_images
 from tests.runs import TINY, finish, lines, restored, start, start_two, without_times
 
@@ -95,9 +96,10 @@ def test_what_a_run_leaves_behind(tmp_path):
     assert {"config", "metrics", "checkpoints", "events"} <= names
     train = [line for line in lines(workdir) if line["split"] == "train"]
     assert train[0].keys() == {
-        "step", "epoch", "split", "loss", "top1_error", "top5_error", "learning_rate",
-        "images_per_second", "data_wait", "mfu",
+        "step", "epoch", "split", *METRICS, "learning_rate", "images_per_second", "data_wait",
+        "mfu",
     }  # fmt: skip
+    assert {"loss", "top1_error", "top5_error"} <= METRICS.keys()
     assert train[0]["epoch"] == pytest.approx(4 * 16 / 1720)
     assert 0 <= train[0]["top1_error"] <= 1
 
@@ -118,7 +120,7 @@ def test_what_a_run_leaves_behind(tmp_path):
         report = json.loads(out.splitlines()[-1])
         assert report == json.loads((workdir / "evaluation.json").read_text())
         assert list(report) == [
-            "protocol", "split", "checkpoint", "examples", "top1_error", "top5_error", "loss",
+            "protocol", "split", "checkpoint", "examples", *METRICS,
         ]  # fmt: skip
         assert (report["protocol"], report["split"], report["checkpoint"]) == (
             protocol, "validation", 10,

@@ -109,16 +109,20 @@ def normalization_for(initial: Trained | None, square: int) -> dict[str, np.ndar
     """The normalisation that weights expect, for images of `square` pixels.
 
     Raises:
-      TrainingError: it has a mean image of another size.
+      TrainingError: it has a mean image of another size, whose pixels differ.
     """
     if initial is None or initial.normalization is None:
         return None
     mean = initial.normalization["mean"]
     if mean.ndim == 3 and mean.shape[0] != square:
-        raise TrainingError(
-            f"init_from: {initial.source} has a mean image of {mean.shape[0]} pixels, images here "
-            f"have {square}; --config.init_preprocessing=config takes this config's own"
-        )
+        side = mean.shape[0]
+        mean = mean[0, 0]  # the same everywhere, or else of no use at another size
+        if np.any(initial.normalization["mean"] != mean):
+            raise TrainingError(
+                f"{initial.source} has a mean image of {side} pixels, images here have {square}; "
+                "choose a protocol whose images are of its size, or, for weights of init_from, "
+                "this config's own mean (--config.init_preprocessing=config)"
+            )
     return {
         "mean": np.broadcast_to(mean, (square, square, 3)).astype(np.float32),
         "deviation": initial.normalization["deviation"].astype(np.float32),

@@ -1,5 +1,6 @@
 """Test-time protocols by name. A new one is a function in a file here, and a line below."""
 
+import dataclasses
 from collections.abc import Callable
 
 from evaluation.errors import EvaluationError
@@ -24,7 +25,15 @@ def protocol_called(name: str, preprocessing: Preprocessing) -> Protocol:
       EvaluationError: see `check_protocol`.
     """
     check_protocol(name)
-    return PROTOCOLS[name](preprocessing)
+    protocol = PROTOCOLS[name](preprocessing)
+    far = protocol.images.square - preprocessing.crop
+    outside = [view.tolist() for view in protocol.views if min(view[:2]) < 0 or max(view[:2]) > far]
+    if outside:
+        raise EvaluationError(
+            f"evaluation.protocol={name}: a view at {outside[0]} is not in its image (crops of "
+            f"{preprocessing.crop} pixels begin at 0 to {far})"
+        )
+    return dataclasses.replace(protocol, name=name)
 
 
 def check_protocol(name: str) -> None:

@@ -10,6 +10,7 @@ import vision_models
 from devices import mesh as meshes
 from evaluation import EvaluationError, evaluate, inputs, make_step, metrics, protocol_called
 from evaluation.inputs import Preprocessing
+from evaluation.protocols import PROTOCOLS, Images, Protocol
 from input_pipeline import augment, open_dataset
 from input_pipeline.batches import Reading, evaluation_batches
 from vision_models.functional import functional
@@ -131,6 +132,18 @@ def test_views():
     assert {tuple(v) for v in nine} == {(y, x, 0) for y in (0, 4, 8) for x in (0, 4, 8)}
     with pytest.raises(EvaluationError, match="choose one of center_crop, ten_view, nine_crop"):
         views("twelve_view", 256, 224)
+
+
+def test_views_outside_the_image_are_refused(monkeypatch):
+    """A slice that reaches over an edge would be moved without a word."""
+
+    def astray(preprocessing):
+        return Protocol("", Images(preprocessing.resize), np.array([[0, 9, 0]], np.int32))
+
+    monkeypatch.setitem(PROTOCOLS, "astray", astray)
+    assert protocol_called("astray", Preprocessing(73, CROP)).name == "astray"
+    with pytest.raises(EvaluationError, match=r"astray: a view at \[0, 9, 0\] is not in its image"):
+        protocol_called("astray", Preprocessing(RESIZE, CROP))
 
 
 @pytest.mark.parametrize("aligned", [True, False])

@@ -41,8 +41,12 @@ def test_totals_and_means_agree():
         "top1_error": 0.5,
         "top5_error": 0.0,
     }
-    assert metrics.averages(metrics.totals(log_p, labels)) == expected
-    assert metrics.means(Scores(np.array([4, 9], np.int32), log_p, labels)) == expected
+    for found in (
+        metrics.averages(metrics.totals(log_p, labels)),
+        metrics.means(Scores(np.array([4, 9], np.int32), log_p, labels)),
+    ):
+        assert {name: found[name] for name in expected} == expected
+        assert found.keys() == set(metrics.SUMS)
 
 
 def test_an_example_counts_once():
