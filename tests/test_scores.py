@@ -103,6 +103,7 @@ def test_scores_that_cannot_be_written_are_named(call, trained):
     (trained / "scores").unlink()
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_scores(call, trained):
     _, alone, path = evaluated(call, trained)
     path.unlink()

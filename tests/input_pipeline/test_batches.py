@@ -175,7 +175,8 @@ def test_batches_are_those_of_yesterday(tmp_path):
         [np.stack([rows * 5, columns * 4, (rows + columns) * 2 + i], -1) for i in range(9)]
     ).astype(np.uint8)
     dataset = SimpleNamespace(
-        examples=lambda split: from_arrays(images, np.arange(9, dtype=np.int32), "pattern")
+        prepared=None,
+        examples=lambda split: from_arrays(images, np.arange(9, dtype=np.int32), "pattern"),
     )
     digest = hashlib.sha256()
     for crop, scales in [("square", ()), ("image", (33, 48)), ("area", ())]:

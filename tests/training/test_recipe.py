@@ -141,7 +141,7 @@ def test_parts_have_statistics_of_their_own():
         (2, 2),
         (4, 4),
         pytest.param(4, 2, marks=pytest.mark.slow),
-        (4, 8),
+        pytest.param(4, 8, marks=pytest.mark.slow),
     ],
 )
 def test_groups_of_statistics_are_the_same_on_every_mesh(data, group):
@@ -167,7 +167,7 @@ def test_statistics_of_groups():
     np.testing.assert_allclose(norm.variance[...], 0.9 + 0.1 * np.mean(variances, 0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("data", [1, 2])
+@pytest.mark.parametrize("data", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_recomputed_statistics_are_those_of_all_batches_together(data):
     """Of every layer's input over three batches, each normalised by its own statistics."""
     run = Run(data=data)
