@@ -194,7 +194,9 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     part, examples = devices.process_share(task.mesh), data.examples(split)
     keep = None
     if config.evaluation.save_scores:
-        keep = training.Keep(examples.name, examples.fingerprint, batch_size)
+        keep = training.Keep(
+            examples.name, data.pixels_digest(split, protocol.images.side), batch_size
+        )
     result = training.evaluate_trained(
         trained,
         task,

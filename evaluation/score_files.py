@@ -86,13 +86,14 @@ def write_scores(
 
 
 def remove_parts(path: Path) -> None:
-    """Removes all parts of what is now `path`."""
-    for part in path.parent.glob(f"{path.stem}.part-*.npz"):
-        with contextlib.suppress(OSError):
-            part.unlink()
+    """Removes all parts of what is now `path`, and what was left of them half written."""
+    for part in path.parent.iterdir():
+        if part.name.removeprefix(".").startswith(f"{path.stem}.part-"):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+    with files.replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from input_pipeline.datasets import Dataset, open_dataset
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import Choices, choices
 from input_pipeline.normalization import normalization
-from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics
+from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics, pixels_digest
 from input_pipeline.prepare import write
 from input_pipeline.prepared import described, open_prepared
 from input_pipeline.report import Report, silent, warn
@@ -141,6 +141,14 @@ class Data:
             part=part,
         )
 
+    def pixels_digest(self, split: str, side: int) -> str:
+        """Changes with the pixels that `evaluation` gives of squares of this side.
+
+        Raises:
+          DataError: there is no such split.
+        """
+        return pixels_digest(_as_rescaled(self.dataset, split, side), side, self.choices.reading)
+
     def normalization(self, images: Images) -> dict[str, np.ndarray]:
         """What these images are normalised with: (pixel - mean) / deviation.
 
@@ -163,12 +171,7 @@ class Data:
         if side not in self._known:
             dataset = self._with_training()
             _check_side(dataset, side)
-            examples, prepared = dataset.examples("train"), dataset.prepared
-            if prepared is not None and prepared.as_source and prepared.side != side:
-                # Rescaled once more: other pixels than those of the images themselves.
-                other = sources.digest(examples.fingerprint, f"prepared at {prepared.side}")
-                examples = dataclasses.replace(examples, fingerprint=other)
-            reading = self.choices.reading
+            examples, reading = _as_rescaled(dataset, "train", side), self.choices.reading
             self._known[side] = pixel_statistics(examples, side, self.cache_dir, reading)
         return self._known[side]
 
@@ -183,6 +186,19 @@ class Data:
                 f"{error}\nTo do without: --config.init_preprocessing, or "
                 "--config.data.mean=values or none"
             ) from error
+
+
+def _as_rescaled(dataset: Dataset, split: str, side: int) -> Examples:
+    """The examples of a split, with a fingerprint that says if they are rescaled once more.
+
+    Prepared images have the fingerprint of their source where the pixels are the same; those of
+    another side are not.
+    """
+    examples, prepared = dataset.examples(split), dataset.prepared
+    if prepared is None or not prepared.as_source or prepared.side == side:
+        return examples
+    other = sources.digest(examples.fingerprint, f"prepared at {prepared.side}")
+    return dataclasses.replace(examples, fingerprint=other)
 
 
 def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:

@@ -29,6 +29,12 @@ class PixelStatistics:
     covariance: np.ndarray
 
 
+def pixels_digest(examples: Examples, side: int, reading: Reading) -> str:
+    """Changes with the pixels of the central squares at side x side, as they are read."""
+    square = f"central_square:{side}:{'exact' if reading.exact else 'fast'}"
+    return sources.digest(examples.fingerprint, square, _DECODER)
+
+
 def pixel_statistics(
     examples: Examples, side: int, cache_dir: Path, reading: Reading = _DEFAULT
 ) -> PixelStatistics:
@@ -46,9 +52,7 @@ def pixel_statistics(
     Raises:
       DataError: an image cannot be read and must not be left out, or none can.
     """
-    square = f"central_square:{side}:{'exact' if reading.exact else 'fast'}"
-    key = sources.digest(examples.fingerprint, square, _DECODER)
-    cache = cache_dir / f"statistics-{key}.npz"
+    cache = cache_dir / f"statistics-{pixels_digest(examples, side, reading)}.npz"
     saved = sources.load_arrays(cache, "mean", "covariance")
     if saved is not None and saved["mean"].shape == (side, side, 3):
         return PixelStatistics(saved["mean"], saved["covariance"])

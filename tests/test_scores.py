@@ -1,13 +1,19 @@
 """Scores of every example as a file: whole, in parts, on two processes, after an interruption."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
-from evaluation import score_files
+from evaluation import Scores, score_files
+from tests.conftest import ROOT
 from tests.runs import TINY, finish, start_two
-from training import scoring
+from training import RunError, scoring
 
 EVALUATE = ["--mode=evaluate", "--config.evaluation.save_scores=True"]
 
@@ -101,6 +107,121 @@ def test_scores_that_cannot_be_written_are_named(call, trained):
     assert code == 1
     assert "validation-center_crop.npz: cannot be written" in err and "save_scores=False" in err
     (trained / "scores").unlink()
+
+
+def test_a_workdir_that_cannot_be_made_is_named(call, trained, tmp_path):
+    assert call(*TINY, f"--workdir={trained}", "--mode=export")[0] == 0
+    weights = f"--config.init_from={trained / 'weights.safetensors'}"
+    (tmp_path / "file").write_text("no directory")
+    workdir = tmp_path / "file" / "run"
+    code, _, err = call(*TINY, f"--workdir={workdir}", *EVALUATE, weights)
+    assert code == 1
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {workdir}/scores/") and "Not a directory" in line
+
+
+def test_a_full_disk_keeps_the_parts_that_were_written(tmp_path, small_disk):
+    """1.5 MB hold one part of 1 MB and not the next; with more room it goes on."""
+    place, remount = small_disk
+    path, steps = place / "scores" / "test-center_crop.npz", []
+
+    def of_batches(batches):
+        (batch,) = batches
+        index = np.arange(batch * 1000, (batch + 1) * 1000, dtype=np.int32)
+        steps.append(batch)
+        return Scores(index, np.full((1000, 250), batch, np.float32), index % 250)
+
+    def evaluate():
+        return scoring.scores_in_parts(
+            of_batches, lambda first: iter(range(first, 3)), scoring._PART, path, "digest"
+        )
+
+    with pytest.raises(RunError, match=r"test-center_crop.npz: cannot be written \(No space left"):
+        evaluate()
+    assert steps == [0, 1]
+    assert [part.name for part in path.parent.iterdir()] == ["test-center_crop.part-0-0.npz"]
+    remount("size=20m")
+    steps.clear()
+    assert evaluate().index.tolist() == list(range(3000))
+    assert steps == [1, 2]
+    scoring.join_parts(path, "digest", 3000, 0, str)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("there", [(), (0, 2)])
+def test_scores_are_not_joined_without_all_their_parts(tmp_path, there):
+    """Another evaluation has removed them, or another host keeps them on a disk of its own."""
+    path = tmp_path / "scores" / "test-center_crop.npz"
+    path.parent.mkdir()
+    for number in there:
+        index = np.arange(4, dtype=np.int32) + 4 * number
+        part = Scores(index, np.zeros((4, 2), np.float32), np.zeros(4, np.int32))
+        score_files.write_part(score_files.part_path(path, 0, number), part, "digest")
+    kept = sorted(path.parent.iterdir())
+    with pytest.raises(RunError, match=f"hold {4 * bool(there)} of 12 examples"):
+        scoring.join_parts(path, "digest", 12, 0, str)
+    assert sorted(path.parent.iterdir()) == kept
+
+
+def test_other_settings_have_another_digest(call, trained, tmp_path):
+    """Of the same weights: what changes the pixels, or the network and none of its shapes."""
+    found = set()
+    assert call(*TINY, f"--workdir={trained}", "--mode=export")[0] == 0
+    for number, changed in enumerate(
+        ([], ["--config.data.decode=exact"], ["--config.evaluation.batch_size=11"])
+    ):
+        weights = f"--config.init_from={trained / 'weights.safetensors'}"
+        _, saved, _ = evaluated(call, tmp_path / str(number), weights, *changed)
+        found.add(str(saved["digest"]))
+    assert len(found) == 3
+
+
+# As main.py, but in parts of four examples.
+IN_SMALL_PARTS = """
+import sys
+import main
+from training import scoring
+scoring._PART = 4
+sys.exit(main.main(["main.py", *sys.argv[1:]]))
+"""
+
+
+def test_an_evaluation_that_is_killed_goes_on(call, trained, monkeypatch):
+    """SIGKILL, which nothing can catch; the file is that of an evaluation in one go."""
+    report, whole, path = evaluated(call, trained, "--config.evaluation.batch_size=4")
+    path.unlink()
+    arguments = [*TINY, f"--workdir={trained}", *EVALUATE, "--config.evaluation.batch_size=4"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_SMALL_PARTS, *arguments],
+        cwd=ROOT,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    third = score_files.part_path(path, 0, 2)
+    while process.poll() is None and not third.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert not path.exists()
+    kept = {part.name for part in path.parent.glob("*.npz")}
+    assert 3 <= len(kept) < 20
+    monkeypatch.setattr(scoring, "_PART", 4)
+    written, write_part = [], score_files.write_part
+
+    def noting(part, scores, digest):
+        written.append(part.name)
+        write_part(part, scores, digest)
+
+    monkeypatch.setattr(score_files, "write_part", noting)
+    again, saved, _ = evaluated(call, trained, "--config.evaluation.batch_size=4")
+    assert not kept & set(written) and len(kept) + len(written) == 20
+    assert again == report
+    assert saved.keys() == whole.keys()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(saved[name], values, err_msg=name)
+    path.unlink()
 
 
 @pytest.mark.slow

@@ -26,12 +26,12 @@ class Keep:
 
     Attributes:
       example_name: index of an example -> what it is called.
-      fingerprint: of the split.
+      pixels: digest of the images as they are read; see `Data.pixels_digest`.
       batch_size: of all processes together.
     """
 
     example_name: Callable[[int], str]
-    fingerprint: str
+    pixels: str
     batch_size: int
 
 
@@ -106,7 +106,8 @@ def evaluate_trained(
             "images": dataclasses.asdict(protocol.images),
             "preprocessing": dataclasses.asdict(task.preprocessing),
             "split": split,
-            "fingerprint": keep.fingerprint,
+            "pixels": keep.pixels,
+            "network": [task.name, task.options],
             "dtype": task.dtype,
             "batch_size": keep.batch_size,
         }
@@ -122,7 +123,7 @@ def evaluate_trained(
         )
     report = {"protocol": protocol.name, "split": split, "checkpoint": checkpoint, **result}
     if keep is not None:
-        join_parts(path, digest, checkpoint, keep.example_name)
+        join_parts(path, digest, int(result["examples"]), checkpoint, keep.example_name)
     if jax.process_index() == 0:
         _write(report, workdir)
     return report

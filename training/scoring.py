@@ -24,7 +24,8 @@ _PART = 4096
 
 def scores_digest(trained: Trained, settings: dict[str, Any]) -> str:
     """Of the weights, the normalisation, and everything else that scores depend on."""
-    text = json.dumps([weights_digest(trained), jax.process_count(), settings], sort_keys=True)
+    whole = [weights_digest(trained), jax.process_count(), settings]
+    text = json.dumps(whole, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -66,12 +67,22 @@ def scores_in_parts(
 
 
 def join_parts(
-    path: Path, digest: str, checkpoint: int | str, example_name: Callable[[int], str]
+    path: Path,
+    digest: str,
+    examples: int,
+    checkpoint: int | str,
+    example_name: Callable[[int], str],
 ) -> None:
     """Joins the parts of all processes to one file; every process calls this.
 
+    Args:
+      path: of the file; the parts lie beside it, and are removed once it is there.
+      digest: of everything that the scores depend on.
+      examples: how many the parts have together.
+      checkpoint, example_name: see `score_files.write_scores`.
+
     Raises:
-      RunError: it cannot be written.
+      RunError: it cannot be written, or parts are missing.
     """
     gather_rows(np.zeros(1, np.int32))  # all have written theirs
     if jax.process_index() == 0:
@@ -82,8 +93,15 @@ def join_parts(
                 if part is None:
                     break
                 parts.append(part)
+        whole = score_files.joined(parts) if parts else None
+        found = 0 if whole is None else len(whole.index)
+        if whole is None or found != examples:
+            raise RunError(
+                f"{path}: the parts beside it hold {found} of {examples} examples. All hosts "
+                "write to one --workdir, and one evaluation at a time; the same command goes on "
+                "from the parts that are there"
+            )
         try:
-            whole = score_files.joined(parts)
             score_files.write_scores(path, whole, example_name, checkpoint, digest)
         except OSError as error:
             raise _failed(path, error) from error
@@ -95,7 +113,8 @@ _part = score_files.part_path
 
 
 def _failed(path: Path, error: OSError) -> RunError:
-    free = shutil.disk_usage(path.parent.parent).free / 1e6
+    there = next(directory for directory in path.absolute().parents if directory.is_dir())
+    free = shutil.disk_usage(there).free / 1e6
     return RunError(
         f"{path}: cannot be written ({error.strerror}; {free:.0f} MB are free there). What was "
         "written is kept, and the same command goes on from it; without it: "

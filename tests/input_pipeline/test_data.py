@@ -178,6 +178,21 @@ def test_images_prepared_larger_serve_for_evaluation(prepared, tmp_path, capsys)
         opened(prepared, tmp_path, only="train").training(0, seed=0, batch_size=2)
 
 
+def test_the_digest_of_pixels_changes_with_them(prepared, tmp_path):
+    """What is kept of evaluated images is used again by it."""
+
+    def digest(side, **changed):
+        prepared.update(changed)
+        return opened(prepared, tmp_path, only=REPORTED).pixels_digest("validation", side)
+
+    rescaled = digest(32)  # from 40 pixels
+    as_prepared = digest(40)
+    of_files = digest(40, prepared_dir=None)
+    assert of_files == as_prepared
+    different = [rescaled, as_prepared, digest(32), digest(40, decode="exact")]
+    assert len(set(different)) == len(different)
+
+
 @pytest.mark.parametrize("resize", [40, 32])
 def test_a_mean_of_images_rescaled_twice_is_not_kept_as_that_of_the_images(
     prepared, tmp_path, resize
