@@ -12,7 +12,7 @@ import pytest
 
 from evaluation import Scores, score_files
 from tests.conftest import ROOT
-from tests.runs import TINY, finish, start_two
+from tests.runs import TINY, finish, free_port, start_two
 from training import RunError, scoring
 
 EVALUATE = ["--mode=evaluate", "--config.evaluation.save_scores=True"]
@@ -186,18 +186,25 @@ sys.exit(main.main(["main.py", *sys.argv[1:]]))
 """
 
 
+def start_in_small_parts(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", IN_SMALL_PARTS, *arguments],
+        cwd=ROOT,
+        # As many threads as in this process, for the same bits; see tests/runs.py.
+        env=os.environ
+        | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "PJRT_NPROC": "4"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
 def test_an_evaluation_that_is_killed_goes_on(call, trained, monkeypatch):
     """SIGKILL, which nothing can catch; the file is that of an evaluation in one go."""
     report, whole, path = evaluated(call, trained, "--config.evaluation.batch_size=4")
     path.unlink()
     arguments = [*TINY, f"--workdir={trained}", *EVALUATE, "--config.evaluation.batch_size=4"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_SMALL_PARTS, *arguments],
-        cwd=ROOT,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = start_in_small_parts(*arguments)
     third = score_files.part_path(path, 0, 2)
     while process.poll() is None and not third.exists():
         time.sleep(0.001)
@@ -239,3 +246,45 @@ def test_two_processes_write_the_same_scores(call, trained):
         assert saved["index"].tolist() == list(range(77))
         np.testing.assert_allclose(saved["scores"], alone["scores"], rtol=1e-4, atol=1e-5)
         assert saved["name"].tolist() == alone["name"].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_two_processes_go_on_after_one_was_killed(trained, killed):
+    """What one has and the other has not is computed again by both."""
+    path = trained / "scores" / "validation-center_crop.npz"
+    run = [
+        *(a for a in TINY if "mesh" not in a), "--config.mesh.data=2", "--config.mesh.tower=1",
+        f"--workdir={trained}", *EVALUATE, "--config.evaluation.batch_size=4", "--distributed",
+        "--num_processes=2",
+    ]  # fmt: skip
+
+    def start_both():
+        address = f"--coordinator_address=127.0.0.1:{free_port()}"
+        return [start_in_small_parts(*run, address, f"--process_id={i}") for i in range(2)]
+
+    def scores():
+        with np.load(path) as saved:
+            return dict(saved)
+
+    for process in start_both():
+        finish(process)
+    whole = scores()
+    path.unlink()
+    both = start_both()
+    third = score_files.part_path(path, killed, 2)
+    while both[killed].poll() is None and not third.exists():
+        time.sleep(0.001)
+    both[killed].kill()
+    assert both[killed].wait(60) == -signal.SIGKILL
+    _, err = finish(both[1 - killed], code=1)
+    assert err.splitlines()[-1].startswith("error: ") and "Traceback" not in err
+    assert not path.exists() and third.exists()
+    ahead = score_files.part_path(path, 1 - killed, 2)
+    ahead.unlink(missing_ok=True)  # one has fewer parts than the other
+    for process in start_both():
+        finish(process)
+    assert list(path.parent.iterdir()) == [path]
+    for name, values in scores().items():
+        np.testing.assert_array_equal(values, whole[name], err_msg=name)
+    path.unlink()
