@@ -1,8 +1,6 @@
 """The list of ILSVRC's synsets, and the words of classes."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -43,11 +41,3 @@ def test_words_of_synsets_and_of_other_classes():
         "great white shark", "cat", "n00000000", "tench",
     )  # fmt: skip
     assert words([]) == ()
-
-
-def test_words_need_no_dataset_library():
-    script = "import sys, evaluation.words as w; w.words(['n01440764']); print(*sys.modules)"
-    answer = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert not {"tensorflow", "tensorflow_datasets"} & set(answer.stdout.split())
