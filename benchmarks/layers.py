@@ -91,6 +91,11 @@ def main() -> None:
     )
 
 
+# AlexNet's constants as PyTorch takes them, which divides alpha by the size. Written out, for our
+# networks would bring JAX, whose memory would count as PyTorch's.
+TORCH_LRN: dict[str, Any] = {"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0}
+
+
 def arrays(case: Case) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Maps [B, H, W, C] of noise, and the parameters.
 
@@ -113,6 +118,7 @@ def ours(case: Case) -> sides.Made:
 
     from devices.xla import compiler_options, keep_memory
     from vision_models import layers, pooling
+    from vision_models.alexnet import PAPER_LRN
     from vision_models.convolution import convolve
 
     keep_memory()
@@ -121,7 +127,7 @@ def ours(case: Case) -> sides.Made:
 
     def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
-            return layers.local_response_normalization(x)
+            return layers.local_response_normalization(x, **PAPER_LRN)
         if layer.kind == "pool":
             return pooling.pool(x, "max", window=layer.window, stride=layer.stride, padding=pads)
         if layer.kind == "norm":
@@ -142,6 +148,7 @@ def plainly(case: Case) -> sides.Made:
     from jax import lax
 
     from devices.xla import keep_memory
+    from vision_models.alexnet import PAPER_LRN
 
     keep_memory()
     layer = LAYERS[case.name]
@@ -150,8 +157,10 @@ def plainly(case: Case) -> sides.Made:
     def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
             wide = x.astype(jnp.float32)
-            sums = lax.reduce_window(wide * wide, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME")
-            return (wide * (2 + 1e-4 * sums) ** -0.75).astype(x.dtype)
+            lrn = PAPER_LRN
+            across = (1, 1, 1, lrn["size"])
+            sums = lax.reduce_window(wide * wide, 0.0, lax.add, across, (1, 1, 1, 1), "SAME")
+            return (wide * (lrn["k"] + lrn["alpha"] * sums) ** -lrn["beta"]).astype(x.dtype)
         if layer.kind == "pool":
             window, strides = (layer.window,) * 2, (layer.stride,) * 2
             return nnx.max_pool(x, window, strides=strides, padding=pads)
@@ -220,7 +229,7 @@ def theirs(case: Case) -> sides.Made:
 
     def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
-            return F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=2.0)
+            return F.local_response_norm(x, **TORCH_LRN)
         if layer.kind == "pool":
             return F.max_pool2d(x, layer.window, layer.stride, layer.pad)
         if layer.kind == "norm":

@@ -7,6 +7,7 @@ PyTorch user would write otherwise is written as they would.
 import itertools
 from typing import Any
 
+from benchmarks.layers import TORCH_LRN
 from vision_models.googlenet import AUXILIARY, INCEPTION, POOLED
 
 
@@ -26,7 +27,7 @@ def _alexnet(num_classes: int) -> Any:
     from torch import nn
 
     def response() -> Any:
-        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)  # divides alpha by 5
+        return nn.LocalResponseNorm(**TORCH_LRN)
 
     return nn.Sequential(
         nn.Conv2d(3, 96, 11, 4, padding=2),

@@ -77,9 +77,7 @@ def _paper() -> ConfigDict:
     model.without = ""  # layers left out, of conv3,conv4,conv5,fc6,fc7
     model.neuron = "relu"  # or tanh, ...
     model.lrn = True
-    model.lrn_constants = ConfigDict(  # section 3.3
-        {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False}
-    )
+    model.lrn_constants = common.alexnet_lrn()  # section 3.3
     model.lrn_across_towers = False
     model.pool_before_norm = False
     model.norm1_before_neuron = False

@@ -177,6 +177,11 @@ def set_rate(config: ConfigDict, learning_rate: float, *, batch_size: int) -> No
     config.optimizer.learning_rate = rate
 
 
+def alexnet_lrn() -> ConfigDict:
+    """Constants of the response normalisation of AlexNet's section 3.3."""
+    return ConfigDict({"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False})
+
+
 def add_duration(config: ConfigDict, name: str, *, several: bool = False, **value: Any) -> None:
     """Adds a duration that can be given in any unit.
 

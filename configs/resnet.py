@@ -35,11 +35,12 @@ from ml_collections import ConfigDict
 
 from configs import common
 
+DEPTHS = (18, 34, 50, 101, 152)
 VARIANTS = {
     "": "resnet50",
-    **{str(n): f"resnet{n}" for n in (18, 34, 50, 101, 152)},
+    **{str(n): f"resnet{n}" for n in DEPTHS},
     **{f"plain{n}": f"plain{n}" for n in (18, 34)},
-    **{f"preact_{n}": f"preact_resnet{n}" for n in (18, 34, 50, 101, 152, 200)},
+    **{f"preact_{n}": f"preact_resnet{n}" for n in (*DEPTHS, 200)},
 }
 
 

@@ -35,9 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     model.neuron = "relu"
     model.pool = "max"
     model.lrn = True
-    model.lrn_constants = ConfigDict(
-        {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False}
-    )
+    model.lrn_constants = common.alexnet_lrn()
     model.dropout = 0.5
     model.init = "gaussian"
     model.init_std = 0.01

@@ -84,13 +84,25 @@ def test_every_room_is_known():
     ],
 )
 def test_importing_a_room_does_without(room, without):
-    """Also through other packages."""
-    module = "configs.command_line" if room == "configs" else room
-    script = f"import sys, {module}; print(*(n for n in {without} if n in sys.modules))"
+    """All of its modules, also through other packages."""
+    names = [path.relative_to(ROOT).with_suffix("") for path in sources(room)]
+    modules = [".".join(name.parts).removesuffix(".__init__") for name in names]
+    script = f"import sys, {', '.join(modules)}; print(*(n for n in {without} if n in sys.modules))"
     answer = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert answer.stdout.split() == []
+
+
+def test_the_quick_tests_touch_every_room():
+    """Every package; of the single files main and modes are run by the tests of predicting."""
+    marked = {
+        path.relative_to(ROOT / "tests").parts[0]
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "pytest.mark.quick" in path.read_text()
+    }
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    assert rooms <= marked
 
 
 @pytest.mark.parametrize("most, tests", [(450, False), (600, True)])

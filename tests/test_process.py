@@ -101,6 +101,7 @@ def test_a_log_on_a_full_disk_is_said_to_be_lost_once(tmp_path):
     assert err == b"warning: standard output is lost (No space left on device)\n"
 
 
+@pytest.mark.quick
 def test_closed_streams_give_their_numbers_to_no_file(tmp_path):
     script = """
 numbers = [os.open(sys.argv[1], os.O_RDONLY) for _ in range(2)]
@@ -116,6 +117,7 @@ open(sys.argv[1], "w").write(str(min(numbers) > 2 and sys.stdout.isatty() is Fal
     assert (tmp_path / "said").read_text() == "True"
 
 
+@pytest.mark.quick
 def test_names_that_the_encoding_does_not_have_are_escaped():
     script = r"print('caf\u00e9', 'a\udcffb', flush=True)"
     for encoding, expected in (
@@ -152,6 +154,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("number, code", [("SIGTERM", 75), ("SIGHUP", 75), ("SIGINT", 130)])
 def test_a_signal_ends_a_process_in_words(number, code):
     process = child(ENDED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

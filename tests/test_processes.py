@@ -95,7 +95,7 @@ def test_one_that_is_killed_in_training(tmp_path, killed):
 
 
 def test_launches_that_cannot_be_are_named(tmp_path):
-    """Before anything is started; tests/training/test_meeting.py has all of them."""
+    """Before anything is started; tests/devices/test_meeting.py has all of them."""
     own = ["--coordinator_address=host0", "--num_processes=2", "--process_id=0"]
     common = [*RUN, f"--workdir={tmp_path / 'run'}"]
     for arguments, expected in (

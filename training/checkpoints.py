@@ -2,12 +2,9 @@
 
 import contextlib
 import errno
-import json
 import os
-import re
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,13 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from devices.mesh import put
-from training import sums
+from training import damaged, sums
 from training.errors import RunError, TrainingError
 from training.parts import parts_of, whole
 from training.quiet import leave_failures_to_us
-from training.workdir import DAMAGED, REPLACED, STEP, begun_by, damaged_in, steps_in
+from training.workdir import REPLACED, begun_by, damaged_in, steps_in
 from training.writers import say
 
-_UNFINISHED = ".orbax-checkpoint-tmp"
 # How the system says it, and what to say of it.
 _NO_ROOM = (
     (os.strerror(errno.ENOSPC), "the disk is full"),
@@ -39,10 +35,14 @@ _BLOCK = 4096
 class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
-    Each holds `model`, the parameters and statistics that are evaluated; `training`, what else
-    the train state is made of; `normalization` (of images); as JSON `progress`, what the loop
-    remembers between evaluations, and `dataset`, the class names and the fingerprint of the
-    data; and the SHA-256 of every file. A checkpoint and its sums appear at once.
+    The parts of a checkpoint:
+      model: the parameters and statistics that are evaluated.
+      training: the rest of the train state.
+      normalization: the mean and deviation of the images.
+      progress: what the loop remembers between evaluations, as JSON.
+      dataset: class names and fingerprint of the data, as JSON.
+
+    The SHA-256 of every file lies beside them. A checkpoint and its sums appear at once.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
@@ -77,7 +77,7 @@ class Checkpoints:
         self._saving: int | None = None
         self._written: int | None = None
         if jax.process_index() == 0:
-            self._set_unlisted_aside()
+            damaged.set_unlisted_aside(self.directory)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints can be listed")
         self._manager = ocp.CheckpointManager(
@@ -133,7 +133,7 @@ class Checkpoints:
                     return
                 self._set_aside(step)
             elif (self.directory / str(step)).exists() and jax.process_index() == 0:
-                self._set_one_aside(step, "no directory")
+                damaged.set_aside(self.directory, step, "no directory")
             parts = parts_of(state)
             twice = {
                 name: next((k for k, part in parts.items() if part is own), None)
@@ -185,7 +185,7 @@ class Checkpoints:
     def _write_sums(self) -> None:
         """Sums every file of the checkpoint that is about to get its name."""
         if jax.process_index() == 0:
-            (unfinished,) = self.directory.glob(f"{self._saving}{_UNFINISHED}*")
+            (unfinished,) = self.directory.glob(f"{self._saving}{damaged.UNFINISHED}*")
             sums.write_sums(unfinished)
         self._written = self._saving
 
@@ -212,7 +212,7 @@ class Checkpoints:
         sys.unraisablehook = lambda _: None
         reason = next((why for sign, why in _NO_ROOM if sign in str(error)), _first_line(error))
         if jax.process_index() == 0:  # what there is of it takes up room
-            self._clear()
+            damaged.clear_unfinished(self.directory)
         steps = steps_in(self.directory)
         kept = f"that of step {steps[-1]} is intact" if steps else "there is none before it"
         return RunError(
@@ -223,30 +223,10 @@ class Checkpoints:
     def clear_unfinished(self) -> None:
         """Removes what a process that was killed left half written or half replaced."""
         if jax.process_index() == 0 and self.directory.is_dir():
-            self._clear()
+            damaged.clear_unfinished(self.directory)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("unfinished checkpoints are cleared")
         self._manager.reload()
-
-    def _clear(self) -> None:
-        for left in self.directory.glob(f"*{_UNFINISHED}*"):
-            if re.fullmatch(f"({STEP}){re.escape(_UNFINISHED)}(-[0-9]+)?", left.name):
-                for _ in range(50):  # threads that write there may still be at it
-                    shutil.rmtree(left, ignore_errors=True)
-                    if not left.exists():
-                        break
-                    time.sleep(0.1)
-        for old in self.directory.glob(f"*{REPLACED}"):
-            step = old.name.removesuffix(REPLACED)
-            if not re.fullmatch(STEP, step):
-                continue
-            fault = sums.damage(self.directory / step)
-            if fault is None:
-                shutil.rmtree(old, ignore_errors=True)
-                continue
-            if (self.directory / step).exists():
-                self._set_one_aside(int(step), fault)
-            old.rename(self.directory / step)
 
     def latest_sound(self) -> int | None:
         """The newest step whose files are all as they were written; None without checkpoints.
@@ -259,53 +239,21 @@ class Checkpoints:
         """
         found = -1
         if jax.process_index() == 0:
-            found = self._set_damaged_aside()
+            sound = damaged.newest_sound(self.directory)
+            if sound is not None:
+                found = sound
+            elif damaged_in(self.directory.parent):
+                found = -2
         if jax.process_count() > 1:
             found = int(multihost_utils.broadcast_one_to_all(np.array(found)))
         if found == -2:
             raise TrainingError(
-                f"{self.directory}: every checkpoint was damaged; they are in {self._aside()}. Put "
-                "sound copies back, if there are any, or choose another --workdir to begin anew"
+                f"{self.directory}: every checkpoint was damaged; they are in "
+                f"{damaged.place_of(self.directory)}. Put sound copies back, if there are any, or "
+                "choose another --workdir to begin anew"
             )
         self._manager.reload()
         return found if found >= 0 else None
-
-    def _set_unlisted_aside(self) -> None:
-        """Without the metrics of every checkpoint Orbax opens none of them."""
-        for step in steps_in(self.directory):
-            metrics = self.directory / str(step) / "metrics" / "metrics"
-            try:
-                if metrics.exists():
-                    json.loads(metrics.read_bytes())["top1_error"]
-            except OSError as error:
-                raise sums.unreadable(metrics, error) from error
-            except (ValueError, LookupError, TypeError):
-                self._set_one_aside(step, f"{metrics.relative_to(metrics.parents[1])} has changed")
-
-    def _set_damaged_aside(self) -> int:
-        for step in reversed(steps_in(self.directory)):
-            fault = self.damage(step)
-            if fault is None:
-                return step
-            self._set_one_aside(step, fault)
-        return -2 if damaged_in(self.directory.parent) else -1
-
-    def _set_one_aside(self, step: int, fault: str) -> None:
-        place, number = self._aside() / str(step), 1
-        while place.exists():
-            place, number = self._aside() / f"{step}-{number}", number + 1
-        try:
-            self._aside().mkdir(exist_ok=True)
-            (self.directory / str(step)).rename(place)
-        except OSError as error:
-            raise TrainingError(
-                f"{self.directory / str(step)} is damaged ({fault}) and cannot be moved "
-                f"aside ({error.strerror})"
-            ) from error
-        say(f"damaged: checkpoint {step} ({fault}), moved to {place}")
-
-    def _aside(self) -> Path:
-        return self.directory.parent / DAMAGED
 
     def damage(self, step: int) -> str | None:
         """What is missing or has changed of a checkpoint's files; see `sums.damage`."""

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from training.trained import Trained
-from training.workdir import flatten, package_versions
+from training.workdir import flat_fields, package_versions
 
 # Fields that each host may have its own of: where things lie and how many threads read them.
 # What lies there is compared, by the dataset's fingerprint and by a digest of the weights.
@@ -34,7 +34,7 @@ def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
       config: resolved, as plain nested dicts.
     """
     facts: dict[str, Any] = {"--mode": mode}
-    facts |= {k: v for k, v in flatten(config).items() if k not in _OF_THE_HOST}
+    facts |= {k: v for k, v in flat_fields(config).items() if k not in _OF_THE_HOST}
     facts |= {f"version of {k}": v for k, v in package_versions().items()}
     facts |= {name.upper(): jax.config.values.get(name) for name in _SETTINGS}
     # The files, and not git's word: a copy without git, or other documents, make no other run.

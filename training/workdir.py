@@ -16,6 +16,7 @@ import files
 import vision_models
 from training.errors import TrainingError
 from training.writers import say
+from vision_models.trees import flatten
 
 # Fields that do not change what a step computes; prefixes of their paths.
 FREE_FIELDS = (
@@ -93,15 +94,10 @@ def is_directory(path: Path) -> bool:
         return False
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as one level of paths: {"data": {"crop": 224}} -> {"data.crop": 224}."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+def flat_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by path, tuples as JSON has them: {"data": {"crop": 224}} -> {"data.crop": 224}."""
+    flat = flatten(config, ".")
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -174,7 +170,7 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
         if has_checkpoint(workdir):
             say(f"{workdir}: no config.json to compare with; its run is continued as it is")
         return
-    saved, now = flatten(saved["config"]), flatten(config)
+    saved, now = flat_fields(saved["config"]), flat_fields(config)
     for fields in (saved, now):
         _spell_out_the_network(fields)
     # What is observed decides when a plateau lowers the rate.
@@ -199,7 +195,7 @@ def _spell_out_the_network(fields: dict[str, Any]) -> None:
     with contextlib.suppress(ValueError):  # of a name that is no longer there
         name = vision_models.name_of(options.pop("name", ""), options)
         fields["model.name"] = name
-        defaults = flatten({"model": vision_models.default_options(name)})
+        defaults = flat_fields({"model": vision_models.default_options(name)})
         for field in defaults.keys() - fields.keys():
             fields[field] = defaults[field]
 

@@ -67,19 +67,19 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     # Without fc6 and fc7: an average over the last maps, then the classifier.
     "vgg_d_no_fc": (vgg.vgg, {"configuration": "d", "hidden": ()}),
     # torchvision's vgg11_bn, vgg13_bn, vgg16_bn and vgg19_bn.
-    **{f"vgg_{c}_bn": (vgg.vgg, {"configuration": c, "batch_norm": True}) for c in "abde"},
+    **{f"vgg_{c}_bn": (vgg.vgg, {"configuration": c, "batch_norm": True}) for c in vgg.NORMALIZED},
     "googlenet": (googlenet.googlenet, {}),
     "googlenet_bn": (googlenet.googlenet, {"batch_norm": True}),
-    **{f"resnet{n}": (resnet.resnet, {"depth": n}) for n in (18, 34, 50, 101, 152)},
+    **{f"resnet{n}": (resnet.resnet, {"depth": n}) for n in resnet.DEPTHS if n != 200},
     **{
         f"preact_resnet{n}": (resnet.resnet, {"depth": n, "preactivation": True})
-        for n in (18, 34, 50, 101, 152, 200)
+        for n in resnet.DEPTHS
     },
-    **{f"plain{n}": (resnet.resnet, {"depth": n, "shortcut": "none"}) for n in (18, 34)},
-    **{f"resnet{n}": (resnet.cifar_resnet, {"depth": n}) for n in (20, 32, 44, 56, 110)},
+    **{f"plain{n}": (resnet.resnet, {"depth": n, "shortcut": "none"}) for n in resnet.PLAIN_DEPTHS},
+    **{f"resnet{n}": (resnet.cifar_resnet, {"depth": n}) for n in resnet.CIFAR_DEPTHS},
     **{
         f"plain{n}": (resnet.cifar_resnet, {"depth": n, "shortcut": "none"})
-        for n in (20, 32, 44, 56, 110)
+        for n in resnet.CIFAR_DEPTHS
     },
     "preact_resnet110": (resnet.cifar_resnet, {"depth": 110, "preactivation": True}),
     "preact_resnet164": (

@@ -5,6 +5,7 @@ and Figure 2 are the paper's; "code" is the source that the authors released, wh
 `layers-145.cfg` is the network that was trained in 2012.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,12 @@ from vision_models.network import Builder, Network
 # Layers that the paper (section 7 and 5.1) tried the network without.
 REMOVABLE = ("conv3", "conv4", "conv5", "fc6", "fc7")
 
-# Section 3.3. The code divides alpha by the size of the window.
-PAPER_LRN: Mapping[str, Any] = {"size": 5, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "average": False}
+# Section 3.3: size, k, alpha, beta, and whether alpha is divided by the size, as in the code.
+PAPER_LRN: Mapping[str, Any] = {
+    field.name: field.default
+    for field in dataclasses.fields(modules.LocalResponseNorm)
+    if field.name != "across"
+}
 
 
 def check_sizes(kernels: Sequence[int], hidden: Sequence[int]) -> None:

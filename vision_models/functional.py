@@ -11,6 +11,7 @@ from jax import Array
 from vision_models.forward import BatchStatistics
 from vision_models.network import Network
 from vision_models.towers import PER_TOWER
+from vision_models.trees import keys_of
 
 # Nested dicts of arrays, named as in the module: params["conv1"]["kernel"].
 Params = dict[str, Any]
@@ -101,4 +102,4 @@ def set_variables(model: Network, params: Params, statistics: Statistics) -> Non
 def parameter_names(params: Params) -> list[str]:
     """Names such as `conv1/kernel`, in the order of `jax.tree.leaves`."""
     paths = jax.tree_util.tree_leaves_with_path(params)
-    return ["/".join(str(key.key) for key in path) for path, _ in paths]
+    return ["/".join(keys_of(path)) for path, _ in paths]

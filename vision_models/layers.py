@@ -205,19 +205,12 @@ _lrn.defvjp(_lrn_forward, _lrn_backward)
 
 
 def local_response_normalization(
-    x: Array,
-    *,
-    size: int = 5,
-    k: float = 2.0,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    average: bool = False,
+    x: Array, *, size: int, k: float, alpha: float, beta: float, average: bool
 ) -> Array:
     """Response normalisation across channels: x / (k + alpha * sum x^2)^beta.
 
-    Krizhevsky et al. 2012, section 3.3; its constants are the defaults. The
-    window is `size` channels centred on each channel, clipped at the first and
-    the last. Computed in float32 whatever the dtype of `x`.
+    Krizhevsky et al. 2012, section 3.3. The window is `size` channels centred on each
+    channel, clipped at the first and the last. Computed in float32 whatever the dtype of `x`.
 
     Args:
       x: [..., channels], the channels of one tower: the window sees nothing else.
@@ -236,7 +229,7 @@ def local_response_normalization(
 
 
 def spatial_response_normalization(
-    x: Array, *, size: int = 5, k: float = 1.0, alpha: float = 1e-3, beta: float = 0.75
+    x: Array, *, size: int, k: float, alpha: float, beta: float
 ) -> Array:
     """Response normalisation over a size x size neighbourhood inside each map.
 

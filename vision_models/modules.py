@@ -318,8 +318,9 @@ class AdaptiveAveragePool:
 class LocalResponseNorm:
     """Normalisation across maps; see `layers.local_response_normalization`.
 
-    The window sees the maps of one tower only; with `across` the number of towers, those
-    of all, as in Caffe's AlexNet, at the price of one more exchange.
+    The constants are those of Krizhevsky et al. 2012, section 3.3. The window sees the maps of
+    one tower only; with `across` the number of towers, those of all, as in Caffe's AlexNet, at
+    the price of one more exchange.
     """
 
     size: int = 5
@@ -355,7 +356,10 @@ class LocalResponseNorm:
 
 @dataclasses.dataclass(frozen=True)
 class SpatialResponseNorm:
-    """Normalisation inside each map; see `layers.spatial_response_normalization`."""
+    """Normalisation inside each map; see `layers.spatial_response_normalization`.
+
+    The constants are those of `cnorm2` in layers-145.cfg of AlexNet's code.
+    """
 
     size: int = 5
     k: float = 1.0

@@ -20,6 +20,9 @@ DEPTHS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),  # pre-activation only
 }
+BOTTLENECKS_FROM = 50  # layers
+PLAIN_DEPTHS = (18, 34)  # section 4.1
+CIFAR_DEPTHS = (20, 32, 44, 56, 110)  # Table 6
 SHORTCUTS = ("projection", "pad", "none")
 
 
@@ -75,7 +78,7 @@ def resnet(
         (f"conv{number}", blocks, 64 * 2**n, 1 if n == 0 else 2)
         for n, (number, blocks) in enumerate(zip(range(2, 6), DEPTHS[depth], strict=True))
     ]
-    bottleneck = depth >= 50
+    bottleneck = depth >= BOTTLENECKS_FROM
     _stages(net, stages, bottleneck, shortcut, preactivation, stride_in)
     _classifier(net, num_classes, preactivation)
     return net.network()

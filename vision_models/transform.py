@@ -10,6 +10,7 @@ from flax import nnx
 from vision_models.modules import Dense, GlobalAveragePool
 from vision_models.network import Network, Sequential
 from vision_models.towers import TowerDense, TowerHead
+from vision_models.trees import keys_of
 
 
 def fully_convolutional(model: Network) -> Network:
@@ -92,7 +93,7 @@ def take_layers(into: Any, source: Any, wanted: Callable[[str], bool]) -> dict[s
     """
 
     def pick(path: Any, value: Any) -> Any:
-        keys = [str(key.key) for key in path]
+        keys = keys_of(path)
         name = "/".join(keys)
         if not wanted(name):
             return value

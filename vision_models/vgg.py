@@ -20,6 +20,9 @@ CONFIGURATIONS = {
     "e": "64 64  |  128 128  |  256 256 256 256  |  512 512 512 512  |  512 512 512 512",
 }
 
+# Those that torchvision has with batch normalisation as well.
+NORMALIZED = "abde"
+
 # Layers that the deeper networks take over from a trained network A (section 3.1): its
 # first four convolutions and its fully connected ones.
 FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")

@@ -1,10 +1,15 @@
 """What ours is measured beside computes the same."""
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
 import vision_models
+from benchmarks.layers import TORCH_LRN
 from benchmarks.workload import BATCHES, Case
+from vision_models import layers
+from vision_models.alexnet import PAPER_LRN
 from vision_models.analysis import count_parameters, multiply_adds
 
 torch = pytest.importorskip("torch")
@@ -32,3 +37,11 @@ def test_the_networks_are_the_same_size(name):
     if name == "googlenet":
         with torch.device("meta"):
             assert [x.shape for x in theirs.train()(images)] == [(1, 1000)] * 3
+
+
+def test_response_normalisation_is_that_of_alexnet():
+    maps = np.random.default_rng(0).normal(0, 300, (2, 6, 5, 24)).astype(np.float32)
+    ours = layers.local_response_normalization(jnp.asarray(maps), **PAPER_LRN)
+    channels_first = torch.from_numpy(maps.transpose(0, 3, 1, 2))
+    theirs = torch.nn.functional.local_response_norm(channels_first, **TORCH_LRN)
+    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), rtol=1e-5)

@@ -5,8 +5,10 @@ import importlib
 import pytest
 
 import vision_models
+from configs import common
 from configs.common import ConfigError
 from tests.conftest import ROOT
+from vision_models.alexnet import PAPER_LRN
 
 # The paper's sections 2 to 5, and the released code where `original` differs.
 ALEXNET = {
@@ -366,6 +368,19 @@ def test_the_model_takes_its_options(name, variant):
     config = get_config(name, variant)
     known = vision_models.default_options(config.model.name)
     assert set(config.model) - {"name"} <= set(known)
+
+
+@pytest.mark.parametrize("name, variant", ALL)
+def test_configs_repeat_networks_definitions_as_they_are(name, variant):
+    """Configs do without JAX, and so without the networks: what both say must be the same."""
+    model = get_config(name, variant).model
+    definition = vision_models.definition(model.name)
+    repeated = {option: model[option] for option in definition if option in model}
+    assert repeated == {option: definition[option] for option in repeated}
+
+
+def test_configs_repeat_alexnets_constants_as_they_are():
+    assert common.alexnet_lrn().to_dict() == dict(PAPER_LRN)
 
 
 def test_every_network_has_a_config():

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from evaluation import Scores, metrics
 
-pytestmark = pytest.mark.quick
-
 
 @settings(deadline=None, max_examples=30)
 @given(
@@ -26,12 +24,14 @@ def test_misses_equal_sorting(batch, classes, k, seed):
     np.testing.assert_array_equal(metrics.misses(scores, labels, k), expected)
 
 
+@pytest.mark.quick
 def test_a_network_that_says_nothing_is_wrong():
     labels = jnp.arange(10)
     assert float(metrics.misses(jnp.zeros((10, 10)), labels, 1).sum()) == 9
     assert float(metrics.misses(jnp.full((10, 10), jnp.nan), labels, 5).sum()) == 10
 
 
+@pytest.mark.quick
 def test_totals_and_means_agree():
     log_p = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]], np.float32))
     labels = np.array([0, 1], np.int32)
@@ -49,6 +49,7 @@ def test_totals_and_means_agree():
         assert found.keys() == set(metrics.SUMS)
 
 
+@pytest.mark.quick
 def test_an_example_counts_once():
     """Though two processes, whose devices hold two towers, bring the scores of the same images."""
     log_p = np.log(np.array([[0.7, 0.3], [0.1, 0.9], [0.1, 0.9]], np.float32))
@@ -57,12 +58,14 @@ def test_an_example_counts_once():
     assert metrics.means(scores)["top1_error"] == 0.5
 
 
+@pytest.mark.quick
 def test_no_examples_have_no_mean():
     scores = Scores(np.zeros(0, np.int32), np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
     assert metrics.means(scores)["examples"] == 0
     assert np.isnan(metrics.means(scores)["loss"])
 
 
+@pytest.mark.quick
 def test_more_examples_than_are_measured_at_once():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1, (5000, 3)).astype(np.float32)
@@ -73,6 +76,7 @@ def test_more_examples_than_are_measured_at_once():
     assert found["loss"] == pytest.approx(-log_p[np.arange(5000), labels].mean(dtype=np.float64))
 
 
+@pytest.mark.quick
 def test_lenets_criterion_is_equation_9():
     """y of the label + log(e^-j + sum of e^-y), in double precision by hand."""
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from vision_models import layers, pooling
+from vision_models.alexnet import PAPER_LRN
 from vision_models.convolution import convolve
 from vision_models.forward import Pass
 from vision_models.functional import variables
@@ -64,7 +65,7 @@ def test_lrn_gradient_equals_finite_differences(size):
 
 def test_lrn_keeps_bfloat16_but_sums_in_float32():
     x = np.random.default_rng(0).normal(0, 60, (4, 48)).astype(np.float32)
-    half = layers.local_response_normalization(jnp.asarray(x, jnp.bfloat16))
+    half = layers.local_response_normalization(jnp.asarray(x, jnp.bfloat16), **PAPER_LRN)
     assert half.dtype == jnp.bfloat16
     exact = lrn_by_hand(
         np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64), 5, 2.0, 1e-4, 0.75, False

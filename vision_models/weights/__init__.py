@@ -26,6 +26,7 @@ import vision_models
 from vision_models.functional import set_variables
 from vision_models.network import Network
 from vision_models.transform import is_head
+from vision_models.trees import nested
 from vision_models.weights import caffe, files, heads, pytorch, wrappers
 from vision_models.weights.convert import convert, layers_with_variables
 from vision_models.weights.files import SUFFIXES, class_names, named_network
@@ -38,7 +39,6 @@ from vision_models.weights.fitting import (
     count,
     fit,
     grows,
-    nested,
     same,
     thousand,
 )

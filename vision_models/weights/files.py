@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from files import replacing
+from vision_models.trees import flatten
 from vision_models.weights import caffe, safetensors_files, torch_files
 from vision_models.weights.types import Source, Tensor, WeightsError
 
@@ -193,18 +194,8 @@ def write_ours(
     images: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes our `.safetensors`; see `vision_models.weights.save`."""
-    tensors: dict[str, np.ndarray] = {}
-
-    def collect(tree: Mapping[str, Any], prefix: str) -> None:
-        for key, value in tree.items():
-            if isinstance(value, Mapping):
-                collect(value, f"{prefix}{key}/")
-            else:
-                tensors[prefix + key] = value
-
-    collect(params, "")
-    collect(statistics, "")
-    collect(normalization or {}, "normalization/")
+    tensors = flatten(params) | flatten(statistics)
+    tensors |= flatten({"normalization": normalization or {}})
     metadata = {"format": "vision_models", "model": name, "options": json.dumps(dict(options))}
     if class_names is not None:
         metadata["class_names"] = json.dumps(list(class_names))

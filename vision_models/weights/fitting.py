@@ -12,6 +12,7 @@ import vision_models
 from vision_models import vgg
 from vision_models.network import Network
 from vision_models.transform import is_head
+from vision_models.trees import flatten, nested
 from vision_models.weights.convert import layers_with_variables
 from vision_models.weights.types import Weights, WeightsError, some
 from vision_models.weights.values import read_values
@@ -61,7 +62,7 @@ def fit(
     def wanted(variable: str) -> bool:
         return not is_head(variable, skip) and (not grown or is_head(variable, from_a))
 
-    params, statistics = (_flat(tree) for tree in (weights.params, weights.statistics))
+    params, statistics = (flatten(tree) for tree in (weights.params, weights.statistics))
     have = params | statistics
     need = {
         f"{path}/{variable}": shape
@@ -173,14 +174,9 @@ def check_options(
         raise WeightsError(f"{path} holds a {name} of other settings, which need {overrides}")
 
 
-def _flat_options(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            flat |= _flat_options(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
-    return flat
+def _flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    flat = flatten(options, ".")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
 
 
 def check_known(path: Path, name: str) -> None:
@@ -202,7 +198,7 @@ def same(one: str, other: str) -> bool:
         {"alexnet", "alexnet_one_gpu", "alexnet_six_conv"},
         {"lenet5", "lenet5_linear"},
         {"vgg_a", "vgg_a_lrn", "vgg_a_bn"},
-        *({f"vgg_{letter}", f"vgg_{letter}_bn"} for letter in "bde"),
+        *({f"vgg_{letter}", f"vgg_{letter}_bn"} for letter in vgg.NORMALIZED),
     ]
     one, other = vision_models.name_of(one, {}), vision_models.name_of(other, {})
     return one == other or any({one, other} <= family for family in families)
@@ -224,28 +220,6 @@ def abstract(name: str, options: Mapping[str, Any]) -> Network:
         return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
     except ValueError as error:
         raise WeightsError(f"model: {error}") from error
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths as nested dicts: {"conv1/kernel": x} -> {"conv1": {"kernel": x}}."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree
 
 
 def count(names: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
             shortcut = "projection" if projections else "pad"
             return f"resnet{6 * counts[0] + 2}", {"neuron": "relu", "shortcut": shortcut}
         for depth, blocks_of in resnet.DEPTHS.items():
-            if counts == blocks_of and bottleneck == (depth >= 50):
+            if counts == blocks_of and bottleneck == (depth >= resnet.BOTTLENECKS_FROM):
                 options = {"neuron": "relu", "shortcut": "projection", "pool1_padded": True}
                 stride = {"stride_in": "3x3"} if bottleneck else {}
                 return f"resnet{depth}", {**options, **stride}

@@ -14,8 +14,6 @@ from vision_models import weights
 from vision_models.functional import variables
 from vision_models.weights import WeightsError
 
-pytestmark = pytest.mark.quick
-
 NORMALIZATION = {"mean": np.full(3, 7, np.float32), "deviation": np.full(3, 100, np.float32)}
 
 
@@ -43,6 +41,7 @@ def changed(path, **tensors):
     save_file({n: t for n, t in found.items() if t is not None}, path, metadata)
 
 
+@pytest.mark.quick
 def test_names_of_classes_travel_with_the_weights(path, tmp_path):
     loaded = weights.load(path, "lenet_caffe")
     assert loaded.class_names == weights.class_names(path)
@@ -53,6 +52,7 @@ def test_names_of_classes_travel_with_the_weights(path, tmp_path):
     assert weights.class_names(tmp_path / "nothing") is None
 
 
+@pytest.mark.quick
 def test_other_libraries_read_what_is_written(path, lenet):
     found = load_file(path)
     np.testing.assert_array_equal(found["conv1/kernel"], lenet[0]["conv1"]["kernel"])
@@ -61,6 +61,7 @@ def test_other_libraries_read_what_is_written(path, lenet):
     assert len(json.loads(metadata["class_names"])) == 10
 
 
+@pytest.mark.quick
 def test_every_flipped_bit_is_noticed(path):
     content = path.read_bytes()
     length = 8 + int.from_bytes(content[:8], "little")
@@ -77,6 +78,7 @@ def test_every_flipped_bit_is_noticed(path):
     weights.load(path, "lenet_caffe")
 
 
+@pytest.mark.quick
 def test_a_changed_number_is_said_to_be_damage_and_files_without_a_checksum_are_read(path):
     metadata, tensors = metadata_of(path), load_file(path)
     tensors["ip2/bias"] = tensors["ip2/bias"] + np.float32(1)
@@ -89,6 +91,7 @@ def test_a_changed_number_is_said_to_be_damage_and_files_without_a_checksum_are_
     np.testing.assert_array_equal(loaded.params["ip2"]["bias"], tensors["ip2/bias"])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("kind", [np.float16, np.float64, ml_dtypes.bfloat16])
 def test_other_floating_points_are_cast(kind, path):
     """By a program that leaves the metadata, checksum included, as they were."""
@@ -102,6 +105,7 @@ def test_other_floating_points_are_cast(kind, path):
     np.testing.assert_array_equal(loaded.params["ip1"]["kernel"], expected)
 
 
+@pytest.mark.quick
 def test_what_is_no_weight_is_refused_by_name(path):
     content = path.read_bytes()
     mean, deviation = "normalization__mean", "normalization__deviation"
