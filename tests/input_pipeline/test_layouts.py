@@ -1,0 +1,169 @@
+"""One set of photographs in every layout: labels, order, batches and fingerprints are the same."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from configs.alexnet import get_config
+from input_pipeline import DataError, open_data, open_dataset
+from tests.input_pipeline import layout_files as write
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return write.photographs()
+
+
+@pytest.fixture(scope="module")
+def tree(photos, tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    write.folders(root, photos)
+    return root
+
+
+def flat(**files):
+    """A layout: flat validation images with these files beside them."""
+
+    def layout(root, photos):
+        write.folders(root, photos, flat=True)
+        ids = write.kit_ids()
+        contents = {
+            "ground_truth": ("ILSVRC2012_validation_ground_truth.txt", write.ground_truth),
+            "meta": ("meta.mat", lambda photos, ids: write.meta_mat(ids)),
+            "clsloc": ("map_clsloc.txt", lambda photos, ids: write.map_clsloc(ids)),
+            "caffe": ("val.txt", lambda photos, ids: write.val_txt(photos)),
+            "kaggle": ("LOC_val_solution.csv", lambda photos, ids: write.solution_csv(photos)),
+            "kit": ("ILSVRC2012_devkit_t12.tar.gz", write.kit),
+        }
+        for what, folder in files.items():
+            name, content = contents[what]
+            write.write(root / folder / name, content(photos, ids))
+
+    return layout
+
+
+LAYOUTS = {
+    "kaggle": write.kaggle,
+    "flat, ground truth and meta.mat": flat(ground_truth=".", meta="."),
+    "flat, ground truth and map_clsloc.txt": flat(ground_truth="kit/data", clsloc="kit/data"),
+    "flat, Caffe": flat(caffe="caffe_ilsvrc12"),
+    "flat, Kaggle's solution": flat(kaggle="."),
+    "flat, kit as downloaded": flat(kit="."),
+    "original tars": write.original_tars,
+    "webdataset": write.webdataset,
+    "parquet": write.parquet,
+    "arrow": write.arrow,
+}
+NEED_PYARROW = {"parquet", "arrow"}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request):
+    if request.param in NEED_PYARROW:
+        pytest.importorskip("pyarrow")
+    return request.param
+
+
+def opened(root, tmp_path, **options):
+    name = options.pop("name", "imagenet2012")
+    return open_dataset(name, str(root), cache_dir=tmp_path / "cache", **options)
+
+
+def data_of(root, tmp_path):
+    fields = get_config().data
+    fields.dir, fields.mean, fields.resize, fields.crop = str(root), "channel", 64, 48
+    return open_data(fields, tmp_path / "cache")
+
+
+def assert_same_batches(ours, expected):
+    for batch, other in zip(ours, expected, strict=True):
+        assert batch.keys() == other.keys()
+        for name in other:
+            np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
+
+
+@pytest.mark.quick
+def test_the_same_examples_in_the_same_order(layout, photos, tree, tmp_path):
+    root = tmp_path / "data"
+    LAYOUTS[layout](root, photos)
+    for _ in range(2):  # listed, then from the index
+        ours, expected = opened(root, tmp_path), opened(tree, tmp_path)
+        assert ours.class_names == expected.class_names
+        assert ours.splits.keys() == expected.splits.keys() == {"train", "validation"}
+        for split, examples in expected.splits.items():
+            assert ours.splits[split].count == examples.count
+            for row in range(examples.count):
+                assert ours.splits[split].read(row) == examples.read(row), (split, row)
+                name = ours.splits[split].name(row)
+                assert name.rsplit("/", 1)[1] == examples.name(row).rsplit("/", 1)[1]
+        if layout != "parquet":  # which does not tell the sizes of its images
+            assert ours.fingerprint == expected.fingerprint
+
+
+def test_the_same_batches_from_any_step(layout, photos, tree, tmp_path):
+    root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0)
+    LAYOUTS[layout](root, photos)
+    ours, expected = data_of(root, tmp_path), data_of(tree, tmp_path)
+    for start in (0, 1_000_000):
+        streams = [data.training(start, seed=3, batch_size=8) for data in (ours, expected)]
+        assert_same_batches(*(itertools.islice(stream, 2) for stream in streams))
+        for stream in streams:
+            stream.close()
+    passes = [data.evaluation("validation", images, batch_size=8) for data in (ours, expected)]
+    assert_same_batches(*passes)
+    np.testing.assert_array_equal(
+        ours.normalization(images)["mean"], expected.normalization(images)["mean"]
+    )
+
+
+@pytest.mark.parametrize(
+    "inside", ["", "ILSVRC", "ILSVRC/Data", "ILSVRC/Data/CLS-LOC", "..", "../.."]
+)
+def test_any_directory_of_kaggles_tree_may_be_named(inside, photos, tree, tmp_path):
+    top = tmp_path / "data" / "imagenet-object-localization-challenge"
+    write.kaggle(top, photos)
+    if inside == "../..":
+        with pytest.raises(DataError, match="not ImageNet"):
+            opened(top / inside, tmp_path)
+        return
+    dataset = opened(top / inside, tmp_path)
+    assert dataset.fingerprint == opened(tree, tmp_path).fingerprint
+    assert "secret" in dataset.absent["test"]
+
+
+def test_a_file_of_labels_can_be_named(photos, tree, tmp_path):
+    root, labels = tmp_path / "data", tmp_path / "labels.txt"
+    write.folders(root, photos, flat=True)
+    labels.write_text(write.val_txt(photos))
+    dataset = opened(root, tmp_path, validation_labels=str(labels))
+    assert dataset.fingerprint == opened(tree, tmp_path).fingerprint
+    assert any(f"labels from {labels}" in note for note in dataset.notes)
+    with pytest.raises(DataError, match="has labels of its validation images; leave"):
+        opened(tree, tmp_path, validation_labels=str(labels))
+    with pytest.raises(DataError, match="no such file"):
+        opened(root, tmp_path, validation_labels=str(tmp_path / "none.txt"))
+
+
+def test_missing_classes_are_said(photos, tmp_path):
+    write.original_tars(tmp_path / "data", photos)
+    dataset = opened(tmp_path / "data", tmp_path)
+    assert any("no images of 994 of the 1000 classes" in note for note in dataset.notes)
+
+
+def test_parquet_without_paths_keeps_its_order(photos, tmp_path):
+    pytest.importorskip("pyarrow")
+    write.parquet(tmp_path / "data", photos, files=1, paths=False)
+    examples = opened(tmp_path / "data", tmp_path).splits["train"]
+    stored = write.of(photos, "train")
+    assert [examples.read(row)[0] for row in range(examples.count)] == [p.content for p in stored]
+
+
+def test_images_lie_on_the_disk_in_disk_order(photos, tmp_path):
+    pytest.importorskip("pyarrow")
+    write.parquet(tmp_path / "data", photos)
+    examples = opened(tmp_path / "data", tmp_path).splits["train"]
+    rows = write.of(photos, "train")
+    lying = [photo.content for file in range(3) for photo in rows[file::3]]
+    assert [examples.read(row)[0] for row in examples.disk_order] == lying
