@@ -179,7 +179,7 @@ def class_map(places: Sequence[Path], year: int) -> tuple[tuple[str, ...], str]:
             if name in files:
                 source = f"{shown(path)}/{name}"
                 return _ids(name, files[name], source), source
-    raise DataError(
+    raise _NoMapError(
         f"{shown(places[0])}: the order of the classes of ILSVRC-{year} is in its development kit; "
         f"looked for ILSVRC{year}_devkit*.tar.gz and meta.mat there. Put it beside the images"
     )
@@ -220,7 +220,7 @@ def _from_text(path: Path, challenge: Challenge, split: str, places: Sequence[Pa
 def _map_beside(path: Path, places: Sequence[Path], year: int) -> tuple[str, ...]:
     try:
         return class_map([path.parent, *places], year)[0]
-    except DataError as error:
+    except _NoMapError as error:
         raise _NoMapError(
             f"{shown(path)}: its numbers are IDs of the development kit, which are not in the "
             f"order of the synsets: looked for {' or '.join(_MAPS)} beside it. Both are in "
