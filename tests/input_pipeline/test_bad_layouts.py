@@ -65,7 +65,7 @@ def test_an_inner_tar_that_breaks_off_names_the_synset(root, photos, refused):
     broken = write.tar_bytes(inner)
     outer = [("n01440764.tar", broken[: len(broken) // 1024 * 512])]
     write.write(root / "ILSVRC2012_img_train.tar", write.tar_bytes(outer))
-    refused("n01440764.tar in it", "cut short", "n01440764_")
+    refused("n01440764.tar in it", "cut short")
 
 
 @pytest.mark.parametrize("name", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_train.tar.gz"])

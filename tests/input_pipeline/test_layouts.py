@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.alexnet import get_config
-from input_pipeline import DataError, open_data, open_dataset
+from input_pipeline import DataError, open_data, open_dataset, prepare_data
 from tests.input_pipeline import layout_files as write
 
 
@@ -71,10 +71,14 @@ def opened(root, tmp_path, **options):
     return open_dataset(name, str(root), cache_dir=tmp_path / "cache", **options)
 
 
-def data_of(root, tmp_path):
+def data_fields(root):
     fields = get_config().data
     fields.dir, fields.mean, fields.resize, fields.crop = str(root), "channel", 64, 48
-    return open_data(fields, tmp_path / "cache")
+    return fields
+
+
+def data_of(root, tmp_path):
+    return open_data(data_fields(root), tmp_path / "cache")
 
 
 def assert_same_batches(ours, expected):
@@ -167,3 +171,93 @@ def test_images_lie_on_the_disk_in_disk_order(photos, tmp_path):
     rows = write.of(photos, "train")
     lying = [photo.content for file in range(3) for photo in rows[file::3]]
     assert [examples.read(row)[0] for row in examples.disk_order] == lying
+
+
+# Classes of one's own
+
+
+def own_shards(root, labels, split="train"):
+    members = []
+    for row, label in enumerate(labels):
+        members += [(f"photo{row}.png", b"image %d" % row), (f"photo{row}.cls", b"%d" % label)]
+    write.write(root / f"{split}-000.tar", write.tar_bytes(members))
+
+
+def test_own_classes_in_shards_are_their_numbers(tmp_path):
+    own_shards(tmp_path / "data", [2, 0, 1, 0, 2])
+    own_shards(tmp_path / "data", [1, 1], "val")
+    dataset = opened(tmp_path / "data", tmp_path, name="folder")
+    assert dataset.class_names == ("0", "1", "2")
+    train = dataset.splits["train"]
+    assert [train.read(row) for row in range(5)] == [
+        (b"image 1", 0), (b"image 3", 0), (b"image 2", 1), (b"image 0", 2), (b"image 4", 2),
+    ]  # fmt: skip
+    own_shards(tmp_path / "data", [3], "val")
+    with pytest.raises(DataError, match="class '3' is not one of the 3 classes"):
+        opened(tmp_path / "data", tmp_path, name="folder")
+
+
+def test_own_classes_of_the_hub_keep_their_names(photos, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows = write.of(photos, "train")[:4]
+    (tmp_path / "data" / "data").mkdir(parents=True)
+    for split, labels in (("train", [1, 0, 1, 0]), ("test", [0, 1, 0, 0])):
+        table = write.hub_table(rows, ("dog", "cat"), labels)
+        pq.write_table(table, tmp_path / "data" / "data" / f"{split}-00000-of-00001.parquet")
+    dataset = opened(tmp_path / "data", tmp_path, name="folder")
+    assert dataset.class_names == ("dog", "cat")
+    test = dataset.splits["test"]
+    assert {test.read(row) for row in range(4)} == {
+        (photo.content, label) for photo, label in zip(rows, [0, 1, 0, 0], strict=True)
+    }
+    kept = opened(tmp_path / "data", tmp_path, name="folder", class_names=("cat", "dog"))
+    assert kept.class_names == ("cat", "dog")
+    assert [kept.splits["test"].read(row)[1] for row in range(4)].count(1) == 3
+
+
+def test_subsets_of_imagenet_keep_its_labels(photos, tree, tmp_path):
+    """Classes in an order of their own, called by words; the files' names say their synsets."""
+    pq = pytest.importorskip("pyarrow.parquet")
+    synsets = write.TRAIN_CLASSES[::-1]
+    some = [photo for photo in photos if photo.synset in synsets]
+    for words, root in ((synsets, tmp_path / "synsets"), ([*"abcdef"], tmp_path / "words")):
+        root.mkdir()
+        for split in ("train", "val"):
+            rows = write.of(some, split)
+            table = write.hub_table(rows, words, [synsets.index(photo.synset) for photo in rows])
+            pq.write_table(table, root / f"{split}-00000-of-00001.parquet")
+        dataset, expected = opened(root, tmp_path), opened(tree, tmp_path)
+        assert dataset.class_names == expected.class_names
+        ours, theirs = (dataset.splits["train"], expected.splits["train"])
+        assert [ours.read(k) for k in range(ours.count)] == [theirs.read(k) for k in range(40)]
+        validation = dataset.splits["validation"]
+        labels = {photo.content: expected.class_names.index(photo.synset) for photo in some}
+        assert validation.count == 15
+        assert all(labels[image] == label for image, label in map(validation.read, range(15)))
+    (tmp_path / "words" / "train-00000-of-00001.parquet").unlink()
+    with pytest.raises(DataError, match="'a' is no synset"):
+        opened(tmp_path / "words", tmp_path)
+
+
+def test_what_is_prepared_from_parquet_is_in_order(photos, tree, tmp_path):
+    """Though it is written as it is quick to read; with an image that is left out."""
+    pytest.importorskip("pyarrow")
+    damaged = [
+        photo._replace(content=b"no image") if row == 7 else photo
+        for row, photo in enumerate(photos)
+    ]
+    write.parquet(tmp_path / "data", damaged)
+    write.folders(tmp_path / "damaged", damaged)
+    made = []
+    for source in (tmp_path / "data", tmp_path / "damaged"):
+        fields = data_fields(source)
+        fields.prepared_dir = str(source) + " prepared"
+        prepare_data(fields, tmp_path / "cache")
+        made.append(open_data(fields, tmp_path / "cache"))
+    for split in ("train", "validation"):
+        ours, expected = (data.examples(split) for data in made)
+        assert ours.count == expected.count
+        for row in range(ours.count):
+            (image, label), (other, same) = ours.read(row), expected.read(row)
+            assert label == same
+            np.testing.assert_array_equal(image, other)
