@@ -29,12 +29,11 @@ COUNTS = {
     2010: {"validation": 50_000, "test": 150_000},
     2012: {"validation": 50_000, "test": 100_000},
 }
-_GROUND_TRUTH = {
-    "validation": r"ILSVRC\d{4}_(clsloc_)?validation_ground_truth\.txt",
-    "test": r"ILSVRC\d{4}_(clsloc_)?test_ground_truth\.txt",
-}
+# In names of files, by the year of the challenge: later kits are of the images of 2012.
+_YEAR = {2010: "ILSVRC2010", 2012: "ILSVRC201[2-7]"}
+_GROUND_TRUTH = "{}_(clsloc_)?{}_ground_truth\\.txt"
+_KIT = "{}_devkit.*\\.(tar\\.gz|tgz|tar)"
 _MAPS = ("meta.mat", "map_clsloc.txt")
-_KIT = r"ILSVRC\d{4}_devkit.*\.(tar\.gz|tgz|tar)"
 # Of image k of 2012: known, so that labels which are off by one place are noticed.
 _KNOWN = {1: "n01751748", 2: "n09193705", 3: "n02105855", 4: "n04263257"}
 
@@ -89,19 +88,20 @@ def find(
         path = Path(chosen)
         if not path.is_file():
             raise DataError(f"data.validation_labels={chosen}: there is no such file")
-        if re.fullmatch(_KIT, path.name):
+        if re.fullmatch(_KIT.format("ILSVRC.*"), path.name):
             return _from_kit(path, challenge, split)
         return _from_text(path, challenge, split, [path.parent, *places])
     alone = None
     searched = [folder for place in places for folder in _folders(place)]
     others = (r"LOC_val_solution\.csv", r"val\.txt") if split == "validation" else ()
-    for name in (_GROUND_TRUTH[split], *others):
+    year = _YEAR[challenge.year]
+    for name in (_GROUND_TRUTH.format(year, split), *others):
         for path in _named(searched, name):
             try:
                 return _from_text(path, challenge, split, searched)
             except _NoMapError as error:
                 alone = alone or error
-    for path in _named(searched, _KIT):
+    for path in _named(searched, _KIT.format(year)):
         with_labels = _from_kit(path, challenge, split)
         if with_labels is not None:
             return with_labels
@@ -173,7 +173,7 @@ def class_map(places: Sequence[Path], year: int) -> tuple[tuple[str, ...], str]:
     for name in _MAPS:
         for path in _named(searched, re.escape(name)):
             return _ids(path.name, path.read_bytes(), shown(path)), shown(path)
-    for path in _named(searched, _KIT):
+    for path in _named(searched, _KIT.format(_YEAR[year])):
         files = _of_kit(path)
         for name in _MAPS:
             if name in files:
@@ -318,7 +318,7 @@ def _ids(name: str, content: bytes, source: str) -> tuple[str, ...]:
 def _from_kit(path: Path, challenge: Challenge, split: str) -> Labels | None:
     """Labels from a development kit as downloaded; None if it has none of that split."""
     files = _of_kit(path)
-    truth = [name for name in files if re.fullmatch(_GROUND_TRUTH[split], name)]
+    truth = [name for name in files if re.fullmatch(_GROUND_TRUTH.format("ILSVRC.*", split), name)]
     if not truth:
         return None
     source = f"{shown(path)}/{truth[0]}"
@@ -334,7 +334,7 @@ def _from_kit(path: Path, challenge: Challenge, split: str) -> Labels | None:
 
 def _of_kit(path: Path) -> dict[str, bytes]:
     """The ground truths and the map of a development kit, by name."""
-    wanted = "|".join([*_GROUND_TRUTH.values(), *map(re.escape, _MAPS)])
+    wanted = "|".join([r"ILSVRC.*_ground_truth\.txt", *map(re.escape, _MAPS)])
     found = {}
     try:
         with tarfile.open(path) as kit:

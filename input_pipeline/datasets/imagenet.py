@@ -103,6 +103,16 @@ def _splits(
     if challenge.year == 2012 and "test" in where:
         there = _place(where.pop("test"))
         absent["test"] = f"the labels of ImageNet's test images are secret ({there})"
+    test = where.get("test")
+    if isinstance(test, Stored) and not (
+        test.labelled or validation_labels.find(challenge, "test", [*places, _place(test).parent])
+    ):
+        del where["test"]
+        absent["test"] = (
+            f"no labels of {_place(test)} (looked for "
+            f"ILSVRC{challenge.year}_test_ground_truth.txt beside it)"
+        )
+        notes.append(f"{absent['test']}. It is not used")
     if "validation" not in where:
         absent["validation"] += (
             " (its images, in class folders or with their labels beside them); part of train/ is "

@@ -224,3 +224,30 @@ def arrow(root, photos):
             files.append({"filename": path.name})
         write(root / spelled / "state.json", json.dumps({"_data_files": files, "_split": spelled}))
         write(root / spelled / "dataset_info.json", "{}")
+
+
+def imagenet2010(root, photos, ids):
+    """The tars of 2010 with a labelled test set, and good copies of images that were damaged.
+
+    The photographs for validation are its test images as well.
+    """
+    renamed = [p._replace(name=p.name.replace("2012", "2010")) for p in photos]
+    inner, patches = {}, []
+    for row, photo in enumerate(of(renamed, "train")):
+        content = photo.content
+        if row == 3:
+            content = b"damaged"
+            patches.append((f"patch_images/train/{photo.name}", photo.content))
+        inner.setdefault(photo.synset, []).append((photo.name, content))
+    outer = [(f"{synset}.tar", tar_bytes(members)) for synset, members in inner.items()]
+    write(root / "ILSVRC2010_images_train.tar", tar_bytes(outer))
+    write(root / "patch_images.tar", tar_bytes(patches))
+    for split in ("val", "test"):
+        flat = [(f"{split}/{p.name.replace('val', split)}", p.content) for p in of(renamed, "val")]
+        write(root / f"ILSVRC2010_images_{split}.tar", tar_bytes(flat))
+    write(
+        root / "ILSVRC2010_devkit-1.0.tar.gz",
+        kit(renamed, ids, year=2010, folder="devkit-1.0"),
+    )
+    truth = ground_truth(renamed, ids, 150_000)
+    write(root / "ILSVRC2010_test_ground_truth.txt", truth)
