@@ -177,7 +177,10 @@ def _open(
     found = source.members(cache_dir)
     if source.labelled:
         first = where.get("train")
-        training = first.members(cache_dir) if isinstance(first, Stored) else None
+        # Listed only where it is needed: validation images may be there alone.
+        training = (
+            functools.partial(first.members, cache_dir) if isinstance(first, Stored) else None
+        )
         labels = layouts.standard_labels(source, found, challenge.synsets, training)
         return layouts.examples(source, found, labels, challenge.synsets)
     chosen = asked.validation_labels if split == "validation" else None

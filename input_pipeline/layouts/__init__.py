@@ -4,7 +4,7 @@ A file a layout. Each says which splits a directory has in it, as `Stored`: how 
 and how to read one by its place. `members` orders them as in a folder tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,10 @@ def synsets_of(found: Members) -> np.ndarray:
 
 
 def standard_labels(
-    stored: Stored, found: Members, synsets: Sequence[str], training: Members | None
+    stored: Stored,
+    found: Members,
+    synsets: Sequence[str],
+    training: Callable[[], Members] | None,
 ) -> np.ndarray:
     """The label of each image among the synsets of a challenge, int32 [count].
 
@@ -80,7 +83,7 @@ def standard_labels(
     Args:
       stored, found: the split.
       synsets: in the order of their labels.
-      training: the training split, if there is one in this layout.
+      training: lists the training split, if there is one in this layout.
 
     Raises:
       DataError: other classes, or labels that the images' names contradict.
@@ -91,7 +94,7 @@ def standard_labels(
     classes: Sequence[str] = found.classes
     strange = [name for name in classes if name not in known]
     if strange and len(classes) != count:
-        classes = _synsets_by_name(found.classes, training)
+        classes = _synsets_by_name(found.classes, training and training())
         if not classes or not set(classes) <= known.keys():
             raise DataError(f"{where}: {strange[0]!r} is no synset, such as n01440764.{own}")
         strange = []

@@ -1,6 +1,8 @@
 """The challenge's tars as downloaded: training images in a tar of tars, the others in one each."""
 
+import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,18 @@ _NAMES = {
 }
 # Good copies of images that are damaged in the tars of 2010.
 _PATCH = "patch_images.tar"
+_SYNSET = re.compile(r"n\d{8}\.tar")
 
 
 def find(root: Path, year: int) -> dict[str, Stored]:
     """The tars of a year's challenge that lie in a directory, by split.
 
+    Those of the synsets, which lie in the one for training, may also have been taken out of it.
+
     Raises:
       DataError: one is there, but compressed.
     """
-    found = {}
+    found = _synset_tars(root)
     for split, patterns in _NAMES.items():
         for name in (pattern.format(year=year) for pattern in patterns):
             path = root / name
@@ -45,6 +50,17 @@ def find(root: Path, year: int) -> dict[str, Stored]:
 
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+
+def _synset_tars(root: Path) -> dict[str, Stored]:
+    for folder in (root, root / "train"):
+        files = tuple(p for p in sorted(folder.glob("n*.tar")) if _SYNSET.fullmatch(p.name))
+        if files:
+            layout = f"the original tars of {len(files)} synsets"
+            return {
+                "train": Stored(layout, files, functools.partial(_list_synsets, files), read_at)
+            }
+    return {}
 
 
 def _stored(split: str, files: tuple[Path, ...]) -> Stored:
@@ -66,24 +82,35 @@ def _list_train(files: tuple[Path, ...], split: str) -> Members:
     left: list[str] = []
 
     def rows() -> Iterator[Any]:
-        size = path.stat().st_size
-        with open(path, "rb", buffering=0) as file, _bar(path, size) as bar:
-            inner = sorted(tar_files.members(file.fileno(), path))
-            for tar in inner:
+        with open(path, "rb", buffering=0) as file, _bar(path, path.stat().st_size) as bar:
+            for tar in sorted(tar_files.members(file.fileno(), path)):
                 name = shown(tar.name)
                 if not name.endswith(".tar"):
                     left.append(name)
                     continue
-                label = len(classes)
                 classes.append(os.path.basename(name).removesuffix(".tar"))  # noqa: PTH119
-                found = list(
-                    tar_files.members(file.fileno(), path, tar.offset, tar.offset + tar.size, name)
-                )
+                end = tar.offset + tar.size
+                found = list(tar_files.members(file.fileno(), path, tar.offset, end, name))
+                yield from _rows(found, len(classes) - 1, patches)
                 bar.update(tar.size)
-                yield from _rows(found, label, patches)
 
-    listed = members(rows(), classes)
-    return listed._replace(classes=tuple(classes), notes=_unused(path, left))
+    listed = members(rows())
+    notes = (f"{shown(path)}: not used: {names.listed(left)}",) if left else ()
+    return listed._replace(classes=tuple(classes), notes=notes)
+
+
+def _list_synsets(files: tuple[Path, ...]) -> Members:
+    """A tar for each synset, taken out of the one that they come in."""
+
+    def rows() -> Iterator[Any]:
+        title = f"index of {shown(files[0].parent)}"
+        for label, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
+            with open(path, "rb", buffering=0) as file:
+                found = list(tar_files.members(file.fileno(), path))
+            ((named, labels, sizes, _, places), _) = _rows(found, label, {})
+            yield named, labels, sizes, label, places
+
+    return members(rows(), [path.stem for path in files])
 
 
 def _list_flat(files: tuple[Path, ...], split: str) -> Members:
@@ -137,7 +164,3 @@ _IMAGES = tuple(suffix.encode() for suffix in names.IMAGE_SUFFIXES)
 def _bar(path: Path, size: int) -> Any:
     title = f"index of {shown(path)}"
     return progress_bar(total=size, desc=title, unit="B", unit_scale=True, delay=1.0)
-
-
-def _unused(path: Path, left: list[str]) -> tuple[str, ...]:
-    return (f"{shown(path)}: not used: {names.listed(left)}",) if left else ()

@@ -15,8 +15,8 @@ from input_pipeline.layouts.members import Members, Stored, members, mixed, read
 from input_pipeline.names import listed, shown
 from input_pipeline.report import progress_bar
 
-# imagenet-train-000000.tar: what the shards are called, and which one it is.
-_SHARD = re.compile(r"(.*?)[-_.]?(\d{2,})\.tar")
+# imagenet-train-000000.tar: what the shards are called, and which one it is. Not n01440764.tar.
+_SHARD = re.compile(r"(?!n\d{8}\.)(.*?)[-_.]?(\d{2,})\.tar")
 # Keys that are the challenge's names of images, whose files end with .JPEG.
 _CHALLENGE = re.compile(rb"(?:n\d{8}|ILSVRC\d{4}_(?:val|test))_\d+")
 

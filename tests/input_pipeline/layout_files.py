@@ -158,6 +158,14 @@ def original_tars(root, photos):
     write(root / "ILSVRC2012_devkit_t12.tar.gz", kit(photos, kit_ids()))
 
 
+def synset_tars(root, photos):
+    """The training tar unpacked once."""
+    original_tars(root, photos)
+    with tarfile.open(root / "ILSVRC2012_img_train.tar") as tar:
+        tar.extractall(root / "train", filter="data")
+    (root / "ILSVRC2012_img_train.tar").unlink()
+
+
 def webdataset(root, photos, size=9):
     synsets = imagenet_synsets()
     for split in ("train", "val"):

@@ -52,6 +52,7 @@ LAYOUTS = {
     "flat, Kaggle's solution": flat(kaggle="."),
     "flat, kit as downloaded": flat(kit="."),
     "original tars": write.original_tars,
+    "original tars, unpacked once": write.synset_tars,
     "webdataset": write.webdataset,
     "parquet": write.parquet,
     "arrow": write.arrow,
@@ -148,6 +149,18 @@ def test_a_file_of_labels_can_be_named(photos, tree, tmp_path):
         opened(tree, tmp_path, validation_labels=str(labels))
     with pytest.raises(DataError, match="no such file"):
         opened(root, tmp_path, validation_labels=str(tmp_path / "none.txt"))
+
+
+@pytest.mark.parametrize("layout", ["original tars", "webdataset", "parquet"])
+def test_validation_images_are_read_without_training_images(layout, photos, tree, tmp_path):
+    if layout in NEED_PYARROW:
+        pytest.importorskip("pyarrow")
+    LAYOUTS[layout](tmp_path / "data", photos)
+    for path in (tmp_path / "data").rglob("*train*.*"):
+        path.write_bytes(b"damaged")
+    ours = opened(tmp_path / "data", tmp_path, only="validation").splits["validation"]
+    expected = opened(tree, tmp_path).splits["validation"]
+    assert [ours.read(k) for k in range(20)] == [expected.read(k) for k in range(20)]
 
 
 def test_missing_classes_are_said(photos, tmp_path):
@@ -261,3 +274,30 @@ def test_what_is_prepared_from_parquet_is_in_order(photos, tree, tmp_path):
             (image, label), (other, same) = ours.read(row), expected.read(row)
             assert label == same
             np.testing.assert_array_equal(image, other)
+
+
+@pytest.mark.parametrize("layout", ["original tars", "parquet"])
+def test_two_hosts_read_disjoint_shares(layout, photos, tree, tmp_path):
+    root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0)
+    if layout in NEED_PYARROW:
+        pytest.importorskip("pyarrow")
+    LAYOUTS[layout](root, photos)
+    whole, hosts = data_of(tree, tmp_path), [data_of(root, tmp_path) for _ in range(2)]
+
+    def joined(batches):
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+    streams = [
+        data.training(5, seed=1, batch_size=8, share=(number, 2))
+        for number, data in enumerate(hosts)
+    ]
+    expected = whole.training(5, seed=1, batch_size=8)
+    assert_same_batches([joined([next(stream) for stream in streams])], [next(expected)])
+    parts = [
+        data.evaluation("validation", images, batch_size=8, share=(number, 2))
+        for number, data in enumerate(hosts)
+    ]
+    together = [joined(batches) for batches in zip(*parts, strict=True)]
+    assert_same_batches(together, whole.evaluation("validation", images, batch_size=8))
+    seen = np.concatenate([batch["index"] for batch in together])
+    assert sorted(seen[seen >= 0]) == list(range(20))
