@@ -49,7 +49,7 @@ def whole(place):
 def test_a_killed_run_goes_on_in_the_same_bits(place, whole, stored, tmp_path):
     run = arguments(place, stored, tmp_path, "--config.mesh.data=1")
     process, deadline = start(*run), time.monotonic() + 300
-    while not list(tmp_path.glob("checkpoints/5*/*")) and time.monotonic() < deadline:
+    while not (tmp_path / "checkpoints" / "5").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -60,9 +60,9 @@ def test_a_killed_run_goes_on_in_the_same_bits(place, whole, stored, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_goes_on_from_another_layout(place, whole, tmp_path):
-    """Tars and shards are the same dataset as the folders that they were made from."""
+    """Tars are the same dataset as the folders that they were made from."""
     mesh = "--config.mesh.data=1"
-    for stored, steps in (("tree", 5), ("tars", 10), ("shards", 20)):
+    for stored, steps in (("tree", 10), ("tars", 20)):
         finish(start(*arguments(place, stored, tmp_path, mesh, f"--config.total_steps={steps}")))
     assert_same_run(tmp_path, whole)
 
