@@ -209,7 +209,9 @@ def _class_folders(directory: Path, challenge: Challenge, cache_dir: Path) -> Ex
             f"{directory}/{strange[0]}: no synset of ImageNet, such as n01440764. "
             "For classes of your own: --config.data.name=folder"
         )
-    return folders.from_folders(directory, challenge.synsets, cache_dir)
+    examples = folders.from_folders(directory, challenge.synsets, cache_dir)
+    said = layouts.missing_classes(directory, challenge.synsets, found)
+    return dataclasses.replace(examples, notes=(*examples.notes, *said))
 
 
 def imagenet_synsets() -> tuple[str, ...]:

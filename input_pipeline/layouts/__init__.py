@@ -11,7 +11,7 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.layouts import flat_folder, hub, original_tars, webdataset
-from input_pipeline.layouts.members import Members, Stored, examples, mixed
+from input_pipeline.layouts.members import Members, Stored, examples, missing_classes, mixed
 from input_pipeline.names import shown
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "examples",
     "find",
     "flat_folder",
+    "missing_classes",
     "mixed",
     "standard_labels",
     "stored_classes",

@@ -170,18 +170,22 @@ def examples(
         where = shown(stored.files[container[row]])
         return f"{where}/{shown(bytes(paths[row]))}" if named else f"{where} image {place[row]}"
 
-    missing = sorted({*range(len(class_names))} - {*np.unique(labels).tolist()})
-    notes = list(found.notes)
-    if missing:
-        few = listed([class_names[label] for label in missing], 3)
-        notes.append(
-            f"{shown(stored.files[0])}: no images of {len(missing)} of the {len(class_names)} "
-            f"classes ({few})"
-        )
+    there = [class_names[label] for label in np.unique(labels)]
+    notes = [*found.notes, *missing_classes(stored.files[0], class_names, there)]
     if stored.cost:
         notes.append(f"{shown(stored.files[0].parent)}: {stored.cost}")
     disk_order = np.lexsort((place, container)) if stored.cost else None
     return Examples(len(labels), read, name, fingerprint, tuple(notes), disk_order)
+
+
+def missing_classes(where: Path, class_names: Sequence[str], there: Iterable[str]) -> list[str]:
+    """A sentence on the classes that are not there; none if all are."""
+    known = set(there)
+    missing = [name for name in class_names if name not in known]
+    if not missing:
+        return []
+    of_all = f"{len(missing)} of the {len(class_names)} classes"
+    return [f"{shown(where)}: no images of {of_all} ({listed(missing, 3)})"]
 
 
 def read_at(path: Path, place: int, size: int, name: bytes = b"") -> bytes:

@@ -163,8 +163,9 @@ def test_validation_images_are_read_without_training_images(layout, photos, tree
     assert [ours.read(k) for k in range(20)] == [expected.read(k) for k in range(20)]
 
 
-def test_missing_classes_are_said(photos, tmp_path):
-    write.original_tars(tmp_path / "data", photos)
+@pytest.mark.parametrize("layout", ["original tars", "kaggle"])
+def test_missing_classes_are_said(layout, photos, tmp_path):
+    LAYOUTS[layout](tmp_path / "data", photos)
     dataset = opened(tmp_path / "data", tmp_path)
     assert any("no images of 994 of the 1000 classes" in note for note in dataset.notes)
 
