@@ -17,7 +17,13 @@ class ConfigError(ValueError):
 
 
 # Fields that hold the path of a file or directory.
-PATHS = ("init_from", "data.dir", "data.cache_dir", "data.prepared_dir")
+PATHS = (
+    "init_from",
+    "data.dir",
+    "data.cache_dir",
+    "data.prepared_dir",
+    "data.validation_labels",
+)
 
 
 def expanded(name: str, path: str) -> str:
@@ -74,6 +80,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.dir = config_dict.placeholder(str)
     data.cache_dir = config_dict.placeholder(str)  # mean image, indices; else ~/.cache
     data.validation_examples = config_dict.placeholder(int)  # where there is no such split
+    data.validation_labels = config_dict.placeholder(str)  # their file; else searched for
     data.prepared_dir = config_dict.placeholder(str)  # what --mode=prepare_data wrote
     data.prepare = ConfigDict()
     data.prepare.format = "raw"  # pixels; or jpeg

@@ -161,6 +161,7 @@ FIELDS: dict[str, Kind] = {
     "data.dir": optional(TEXT),
     "data.cache_dir": optional(TEXT),
     "data.validation_examples": optional(whole(1, COUNT)),
+    "data.validation_labels": optional(TEXT),
     "data.prepared_dir": optional(TEXT),
     "data.prepare.format": choice("raw", "jpeg"),
     "data.prepare.quality": whole(1, 100),

@@ -71,6 +71,16 @@ NOTES = (
         lambda c, mode: bool(c["data"]["prepared_dir"]) and mode != "prepare_data",
     ),
     Note(
+        ("data.validation_labels",),
+        "data.prepared_dir is read, which has the labels",
+        lambda c, mode: bool(c["data"]["prepared_dir"]) and mode != "prepare_data",
+    ),
+    Note(
+        ("data.validation_labels",),
+        "only with the images of ImageNet",
+        lambda c, mode: not c["data"]["name"].startswith("imagenet20"),
+    ),
+    Note(
         ("data.prepare.*",),
         "only with --mode=prepare_data or data.prepared_dir",
         lambda c, mode: not c["data"]["prepared_dir"] and mode != "prepare_data",

@@ -4,7 +4,7 @@ data = open_data(config.data, default_cache_dir())
 for batch in data.training(0, seed=0, batch_size=128): ...
 for batch in data.evaluation("validation", images, batch_size=128): ...
 
-A file a stage: datasets, folders and sources (where examples are), order (which one comes
+A file a stage: datasets, layouts, folders and sources (where examples are), order (which one comes
 when), decode (bytes to pixels), augment (crops and colours), batches (the tf.data pipelines),
 pixel_statistics and normalization (what is subtracted); kernels has the inner loops, prepare
 writes datasets at a fixed size. from_config reads a config's fields, data puts all together.

@@ -307,6 +307,7 @@ def _open_source(
         cache_dir=cache_dir,
         only=only,
         class_names=class_names,
+        validation_labels=chosen.validation_labels,
     )
     for note in dataset.notes:
         warn(note, "note")

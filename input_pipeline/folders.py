@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +155,15 @@ def index_state(changed: dict[str, int], class_names: Sequence[str]) -> str:
     return digest(json.dumps(changed), *names.IMAGE_SUFFIXES, *class_names)
 
 
+def settled(changed: Iterable[int]) -> bool:
+    """Whether folders may be listed once for all: changes in the instant of listing are missed.
+
+    Args:
+      changed: when each was, in nanoseconds.
+    """
+    return max(changed) < time.time_ns() - 2_000_000_000
+
+
 def index_path(directory: Path, cache_dir: Path) -> Path:
     """Where the list of the files in a directory is kept."""
     return cache_dir / f"images-{digest(os.fsencode(directory.resolve()))}.npz"
@@ -212,8 +221,7 @@ def _index(
         raise DataError(f"{shown(directory)}: no images in its class folders")
     paths, sizes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
     notes = [f"{shown(directory)}: not used: {_said(left)}"] if left else []
-    # Changes in the instant of listing could be missed: then it is listed again next time.
-    if max(changed.values()) < time.time_ns() - 2_000_000_000:
+    if settled(changed.values()):
         arrays = {"paths": paths, "sizes": sizes, "labels": labels, "state": np.array(state)}
         save_arrays(cache, **arrays, notes=np.array(notes, np.str_))
     return paths, sizes, labels, notes

@@ -25,7 +25,7 @@ class Choices:
     """What the `data` fields of a config say.
 
     Attributes:
-      name, directory, validation_examples: see `open_dataset`.
+      name, directory, validation_examples, validation_labels: see `open_dataset`.
       prepared_dir: where images at a fixed size lie, or are to be written; None for the
         images themselves.
       prepared_as: what is asked of them; see `prepared_as`.
@@ -37,6 +37,7 @@ class Choices:
     name: str
     directory: str | None
     validation_examples: int | None
+    validation_labels: str | None
     prepared_dir: str | None
     prepared_as: dict[str, Any]
     crops: Crops
@@ -71,6 +72,7 @@ def choices(data: Any, report: Report = silent) -> Choices:
         name=data.name,
         directory=data.dir,
         validation_examples=data.validation_examples,
+        validation_labels=data.validation_labels,
         prepared_dir=data.prepared_dir,
         prepared_as=prepared_as(data),
         crops=crops,

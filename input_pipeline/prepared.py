@@ -1,15 +1,20 @@
 """Opening what `prepare` wrote."""
 
+import base64
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from input_pipeline import sources
 from input_pipeline.datasets import REPORTED, Dataset, Prepared
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import shown
 from input_pipeline.report import warn
+from input_pipeline.sources import Examples
 
 ABOUT = "prepared.json"
 _OF_TFDS = ("dataset_info.json", "features.json")
@@ -99,7 +104,7 @@ def open_prepared(
         if not as_source:
             of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
             fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
-        examples = sources.from_tfds(builder, split, cache_dir)
+        examples = _in_order(sources.from_tfds(builder, split, cache_dir), about, split)
         splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
     class_names = about.get("class_names") or builder.info.features["label"].names
     absent = dict.fromkeys(("train", "validation", "test"), f"{directory} has none")
@@ -110,6 +115,24 @@ def open_prepared(
         absent,
         prepared=Prepared(directory, side, as_source),
     )
+
+
+def _in_order(examples: Examples, about: dict[str, Any], split: str) -> Examples:
+    """Records that were written in another order than that of their examples, in the latter."""
+    shards = [shard for _, shard in sorted(about["shards"].items()) if shard["split"] == split]
+    if not any("indices" in shard for shard in shards):
+        return examples
+    indices = np.concatenate([_unpacked(shard["indices"]) for shard in shards])
+    return sources.subset(examples, np.argsort(indices))
+
+
+def packed(indices: Sequence[int]) -> str:
+    """Indices as a text."""
+    return base64.b64encode(np.array(indices, "<i4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<i4")
 
 
 def described(directory: Path, about: dict[str, Any]) -> str:

@@ -33,6 +33,8 @@ class Examples:
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
       notes: sentences on what lies beside them and is not used.
+      disk_order: int64 [count], the indices in the order in which the images are stored, where
+        reading them so is far quicker than at random; None where it is not.
     """
 
     count: int
@@ -40,16 +42,21 @@ class Examples:
     name: Callable[[int], str]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    disk_order: np.ndarray | None = None
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:
     """The examples at `indices` (int64 [count]), in that order."""
+    disk_order = examples.disk_order
+    if disk_order is not None:
+        disk_order = np.argsort(np.argsort(disk_order)[indices], kind="stable")
     return dataclasses.replace(
         examples,
         count=len(indices),
         read=lambda row: examples.read(int(indices[row])),
         name=lambda row: examples.name(int(indices[row])),
         fingerprint=digest(examples.fingerprint, indices.tobytes()),
+        disk_order=disk_order,
     )
 
 

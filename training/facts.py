@@ -13,7 +13,14 @@ from training.workdir import flat_fields, package_versions
 
 # Fields that each host may have its own of: where things lie and how many threads read them.
 # What lies there is compared, by the dataset's fingerprint and by a digest of the weights.
-_OF_THE_HOST = ("data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "init_from")
+_OF_THE_HOST = (
+    "data.dir",
+    "data.cache_dir",
+    "data.prepared_dir",
+    "data.validation_labels",
+    "data.threads",
+    "init_from",
+)
 # Of JAX: what changes the numbers of a program.
 _SETTINGS = (
     "jax_enable_x64",

@@ -31,6 +31,7 @@ FREE_FIELDS = (
     "data.dir",
     "data.cache_dir",
     "data.prepared_dir",  # the dataset's fingerprint tells
+    "data.validation_labels",
     "data.prepare.",
     "data.threads",
     "data.unreadable",

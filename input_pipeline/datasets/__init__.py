@@ -23,6 +23,7 @@ from input_pipeline.sources import Examples
 FINDERS: dict[str, Callable[[Asked], Found]] = {
     "digits": digits.find,
     "folder": own_folders.find,
+    "imagenet2010": imagenet.find_2010,
     "imagenet2012": imagenet.find,
 }
 # Held out of train where a dataset has no validation split.
@@ -103,12 +104,13 @@ def open_dataset(
     cache_dir: Path | None = None,
     only: str | None = None,
     class_names: Sequence[str] | None = None,
+    validation_labels: str | None = None,
 ) -> Dataset:
     """Opens a dataset; reads its index but no images.
 
     Args:
-      name: `imagenet2012` (an ILSVRC folder tree or a TFDS directory), `folder` (a
-        tree of one's own classes), `digits` (embedded), or the name of a labelled
+      name: `imagenet2012` (in any layout, see `layouts`, or a TFDS directory), `imagenet2010`,
+        `folder` (a tree of one's own classes), `digits` (embedded), or the name of a labelled
         image dataset that TFDS prepared in `directory`: NAME, NAME/CONFIG, NAME/CONFIG/VERSION
         or NAME:VERSION.
       directory: where it is; not needed for `digits`.
@@ -121,6 +123,8 @@ def open_dataset(
       class_names: of the network that is to be trained on or evaluated, in the order of its
         labels; None where it has none yet. Own classes keep this order if they are the same,
         whatever order they would be given; without a training set they may be some of these.
+      validation_labels: the file that has the labels of ImageNet's validation images, where these
+        come without; None searches beside them.
 
     Raises:
       DataError: nothing there, or not in a layout that is known; the message says
@@ -128,7 +132,7 @@ def open_dataset(
     """
     cache_dir = cache_dir or default_cache_dir()
     with folders.readable():
-        asked = Asked(name, directory, cache_dir, class_names, evaluated=only is not None)
+        asked = Asked(name, directory, cache_dir, class_names, only is not None, validation_labels)
         found = FINDERS.get(name, tfds_directories.find)(asked)
     splits = dict(found.splits)
     if "validation" in splits:
@@ -138,7 +142,8 @@ def open_dataset(
                 "of its own; leave that field out"
             )
     elif "train" in splits and (
-        tfds_directories.base_name(name) != "imagenet2012" or validation_examples is not None
+        not tfds_directories.base_name(name).startswith("imagenet20")
+        or validation_examples is not None
     ):
         train = functools.cache(splits["train"])
         for split in ("train", "validation"):

@@ -17,6 +17,7 @@ class Asked:
     Attributes:
       name, directory, cache_dir, class_names: see `open_dataset`.
       evaluated: rather than trained on.
+      validation_labels: see `open_dataset`.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Asked:
     cache_dir: Path
     class_names: Sequence[str] | None
     evaluated: bool
+    validation_labels: str | None = None
 
     def root(self, missing: str) -> Path:
         """The directory, which is there and not empty.
@@ -51,6 +53,8 @@ class Found:
     class_names: tuple[str, ...]
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    layout: str = ""
+    labels_from: str = ""
 
 
 def split_folders(root: Path) -> dict[str, Path]:

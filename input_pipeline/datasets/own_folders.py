@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from input_pipeline import folders, names
-from input_pipeline.datasets import layout
+from input_pipeline.datasets import layout, own_stored
 from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
@@ -20,6 +20,9 @@ def find(asked: Asked) -> Found:
       DataError: nothing there, fewer than two classes, or two of one name.
     """
     root = asked.root(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
+    stored = own_stored.find(asked, root)
+    if stored is not None:
+        return stored
     known, cache_dir = asked.class_names, asked.cache_dir
     where = layout.split_folders(root)
     notes: list[str] = []

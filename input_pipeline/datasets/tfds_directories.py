@@ -57,8 +57,8 @@ def version_directory(root: Path, name: str) -> Path | None:
       DataError: one of several configurations has to be named, the one named or its version is
         not there, or a preparation was not finished.
     """
-    if (root / "dataset_info.json").is_file():
-        return root
+    if (root / "dataset_info.json").is_file() and not (root / "state.json").is_file():
+        return root  # what save_to_disk writes has both
     parts = _parts(name)
     bases = [root / parts.name, *(p for p in (root, root.parent) if p.name == parts.name)]
     base = next((path for path in bases if path.is_dir()), None)

@@ -34,6 +34,10 @@ def said(source, *overrides, mode="train"):
 CASES = [
     ("data.name=digits is", ALEXNET + ":digits", "data.dir=/x", ["data.name=folder"]),
     ("data.prepared_dir is", ALEXNET, "data.dir=/x", [], ["data.prepared_dir=/y"]),
+    (
+        "has the labels", ALEXNET, "data.validation_labels=/x", [], ["data.prepared_dir=/y"],
+    ),
+    ("images of ImageNet", ALEXNET, "data.validation_labels=/x", [], ["data.name=folder"]),
     ("--mode=prepare_data", ALEXNET, "data.prepare.format=jpeg", ["data.prepared_dir=/y"]),
     (
         "only with data.prepare.format=jpeg", ALEXNET, "data.prepare.quality=80",

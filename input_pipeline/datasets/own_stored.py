@@ -1,0 +1,81 @@
+"""Classes of one's own in WebDataset shards, or in Parquet or Arrow files as the Hub has them."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline import folders, layouts, names
+from input_pipeline.datasets.layout import Asked, Found
+from input_pipeline.errors import DataError
+from input_pipeline.layouts import Stored
+from input_pipeline.names import shown
+from input_pipeline.sources import Examples
+
+
+def find(asked: Asked, root: Path) -> Found | None:
+    """The splits that are stored in files of many images; None where there are class folders.
+
+    Classes are those in the files' schema, or else the numbers from 0 to the largest label.
+
+    Raises:
+      DataError: see `layouts.find`; or labels that the training set has not.
+    """
+    where = layouts.find(root) if root.is_dir() else {}
+    if not where or _has_images_in_folders(root):
+        return None
+    absent = {split: f"{root} has none" for split in names.SPLITS}
+    notes = []
+    unlabelled = [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]
+    for split in unlabelled:
+        absent[split] = f"the {split} split in {root} has no labels"
+        notes.append(f"{absent[split]}. It is not used")
+        del where[split]
+    if not where:
+        raise DataError(f"{root}: no labelled images, only {' and '.join(unlabelled)}")
+    base = next(split for split in names.SPLITS if split in where)
+    classes = layouts.stored_classes(where[base], where[base].members(asked.cache_dir))
+    if len(classes) < 2:
+        raise DataError(f"{root}: {len(classes)} classes in its {base} split, two are needed")
+    known = asked.class_names
+    if known and (
+        set(known) == set(classes)
+        or (set(classes) < set(known) and (asked.evaluated or base != "train"))
+    ):
+        classes = tuple(known)
+    splits: dict[str, Callable[[], Examples]] = {
+        split: functools.partial(_open, stored, classes, asked.cache_dir)
+        for split, stored in where.items()
+    }
+    said = ", ".join(f"{split}: {stored.layout}" for split, stored in where.items())
+    return Found(splits, classes, {k: v for k, v in absent.items() if k not in where}, notes, said)
+
+
+def _has_images_in_folders(root: Path) -> bool:
+    """Whether there are folders of images, a class or two deep: a tree that has tars in it, too."""
+    first = [root / name for name in folders.class_folders(root)]
+    return any(
+        folders.holds_images(inside)
+        for folder in first
+        for inside in (folder, *(folder / name for name in folders.class_folders(folder)))
+    )
+
+
+def _unlabelled(stored: Stored, asked: Asked) -> bool:
+    found = stored.members(asked.cache_dir)
+    return bool((found.labels < 0).all())
+
+
+def _open(stored: Stored, class_names: tuple[str, ...], cache_dir: Path) -> Examples:
+    found = stored.members(cache_dir)
+    own = layouts.stored_classes(stored, found)
+    place = {name: label for label, name in enumerate(class_names)}
+    strange = [name for name in own if name not in place]
+    if strange:
+        raise DataError(
+            f"{shown(stored.files[0])}: class {strange[0]!r} is not one of the {len(class_names)} "
+            f"classes ({names.listed(class_names)})"
+        )
+    labels = np.array([place[name] for name in own], np.int32)[found.labels]
+    return layouts.examples(stored, found, labels, class_names)
