@@ -135,7 +135,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
             config, duration, batch_size=config.batch_size, examples_per_epoch=examples.count
         )
 
-    recipe = training.recipe_from_config(config, task, steps)
+    recipe = training.recipe_from_config(config, task, steps, data.class_counts)
     schedule = training.schedule_from_config(config, task, steps)
     noise, part = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
     validated = training.validation_protocol(task).images

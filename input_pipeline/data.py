@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from input_pipeline import augment, batches, sources
+from input_pipeline import augment, batches, order, sources
 from input_pipeline.batches import Batch
-from input_pipeline.datasets import Dataset, open_dataset
+from input_pipeline.datasets import Dataset, division, open_dataset
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import Choices, choices
 from input_pipeline.normalization import normalization
@@ -107,7 +107,19 @@ class Data:
             reading=chosen.reading,
             start=start,
             part=part,
+            epoch_of=order.balanced_order(self._labels()) if chosen.balanced else order.epoch_order,
         )
+
+    def class_counts(self) -> np.ndarray:
+        """How many training examples there are of each class, int64 [classes].
+
+        Raises:
+          DataError: there is no training split, or the labels cannot be read.
+        """
+        return np.bincount(self._labels(), minlength=len(self.class_names))
+
+    def _labels(self) -> np.ndarray:
+        return sources.labels_of(self.examples("train"), self.cache_dir)
 
     def evaluation(
         self,
@@ -268,7 +280,10 @@ def prepare_data(
     chosen = choices(data, report)
     if not chosen.prepared_dir:
         raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
-    dataset = _open_source(chosen, cache_dir)
+    everything = dataclasses.replace(
+        chosen.chosen, train_examples=None, train_examples_per_class=None
+    )
+    dataset = _open_source(dataclasses.replace(chosen, chosen=everything), cache_dir)
     directory, crops = Path(chosen.prepared_dir), chosen.crops
     about = write(dataset, directory, chosen.prepared_as, chosen.reading, stopped)
     said = described(directory, about)
@@ -285,13 +300,22 @@ def _open(
 ) -> Dataset:
     if not chosen.prepared_dir:
         return _open_source(chosen, cache_dir, only, class_names)
-    return open_prepared(
+    division.check(chosen.chosen, chosen.validation_examples)
+    dataset = open_prepared(
         Path(chosen.prepared_dir),
         chosen.prepared_as,
         cache_dir,
         as_they_are=not chosen.crops.rescales,
         only=only,
     )
+    if "train" in dataset.splits:
+        train = division.choose(
+            dataset.splits["train"], chosen.chosen, dataset.class_names, cache_dir
+        )
+        for note in train.notes:
+            warn(note, "note")
+        dataset = dataclasses.replace(dataset, splits=dataset.splits | {"train": train})
+    return dataset
 
 
 def _open_source(
@@ -304,6 +328,7 @@ def _open_source(
         chosen.name,
         chosen.directory,
         validation_examples=chosen.validation_examples,
+        chosen=chosen.chosen,
         cache_dir=cache_dir,
         only=only,
         class_names=class_names,

@@ -66,7 +66,7 @@ def open_prepared(
             raise DataError(f"{path}: missing or cut short; {again}, which mends it")
     differing = [
         f"{field} is {made.get(field)}, and {wanted[field]} is needed"
-        for field in ("name", "validation_examples", "size", "image", "decode")
+        for field in ("name", "validation_examples", "folds", "size", "image", "decode")
         if made.get(field) != wanted[field]
         and not (field == "size" and only is not None)
         # The whole image has the square in it, exact pixels are better than asked for.
@@ -109,6 +109,8 @@ def open_prepared(
         tuple(class_names),
         absent,
         prepared=Prepared(directory, side, as_source),
+        layout=f"prepared by --mode=prepare_data: {side} pixels, {made['format']}",
+        labels_from=f"{made['name']}, when it was prepared",
     )
 
 

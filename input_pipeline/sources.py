@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class Examples:
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
       notes: sentences on what lies beside them and is not used.
+      labels: gives the labels of all, int32 [count], without reading any image; None where only
+        the examples themselves tell. See `labels_of`.
+      ignored: hidden files and those of systems and archivers that lie among them.
     """
 
     count: int
@@ -40,17 +44,77 @@ class Examples:
     name: Callable[[int], str]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    labels: Callable[[], np.ndarray] | None = None
+    ignored: int = 0
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:
     """The examples at `indices` (int64 [count]), in that order."""
+    labels = examples.labels
     return dataclasses.replace(
         examples,
         count=len(indices),
         read=lambda row: examples.read(int(indices[row])),
         name=lambda row: examples.name(int(indices[row])),
         fingerprint=digest(examples.fingerprint, indices.tobytes()),
+        labels=None if labels is None else lambda: labels()[indices],
     )
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The examples of several sources, one source after another; of one, that one as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([part.count for part in parts])
+
+    def place(row: int) -> tuple[Examples, int]:
+        number = int(np.searchsorted(ends, row, side="right"))
+        return parts[number], row - int(ends[number]) + parts[number].count
+
+    def read(row: int) -> tuple[bytes | np.ndarray, int]:
+        part, inside = place(row)
+        return part.read(inside)
+
+    def name(row: int) -> str:
+        part, inside = place(row)
+        return part.name(inside)
+
+    known = [part.labels for part in parts if part.labels is not None]
+    return Examples(
+        count=int(ends[-1]),
+        read=read,
+        name=name,
+        fingerprint=digest(*(part.fingerprint for part in parts)),
+        notes=tuple(note for part in parts for note in part.notes),
+        labels=(lambda: np.concatenate([of() for of in known]))
+        if len(known) == len(parts)
+        else None,
+        ignored=sum(part.ignored for part in parts),
+    )
+
+
+def labels_of(examples: Examples, cache_dir: Path) -> np.ndarray:
+    """The labels of all examples, int32 [count].
+
+    Where only the examples tell, they are read once, with a progress bar, and their labels kept
+    in `cache_dir`.
+
+    Raises:
+      DataError: an example cannot be read.
+    """
+    if examples.labels is not None:
+        return examples.labels()
+    cache = cache_dir / f"labels-{examples.fingerprint}.npz"
+    saved = load_arrays(cache, "labels")
+    if saved is not None and saved["labels"].shape == (examples.count,):
+        return saved["labels"]
+    with ThreadPoolExecutor(8, "labels") as pool:
+        found = pool.map(lambda row: examples.read(row)[1], range(examples.count))
+        title = "reading labels"
+        bar = progress_bar(found, total=examples.count, desc=title, unit=" images", delay=1.0)
+        labels = np.fromiter(bar, np.int32, examples.count)
+    save_arrays(cache, labels=labels)
+    return labels
 
 
 def digest(*parts: str | bytes) -> str:
@@ -76,6 +140,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
         read=lambda row: (images[row], int(labels[row])),
         name=lambda row: f"{name} example {row}",
         fingerprint=digest(name, images.tobytes(), labels.tobytes()),
+        labels=lambda: labels,
     )
 
 

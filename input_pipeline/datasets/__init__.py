@@ -5,16 +5,14 @@ function `find` says what there is, and a line in `FINDERS`.
 """
 
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from input_pipeline import folders, order, sources
-from input_pipeline.datasets import digits, imagenet, own_folders, tfds_directories
+from input_pipeline import folders, sources
+from input_pipeline.datasets import digits, division, imagenet, own_data, tfds_directories
+from input_pipeline.datasets.division import Chosen
 from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
@@ -22,11 +20,9 @@ from input_pipeline.sources import Examples
 # Datasets with code of their own; any other name is one that TFDS prepared.
 FINDERS: dict[str, Callable[[Asked], Found]] = {
     "digits": digits.find,
-    "folder": own_folders.find,
+    "folder": own_data.find,
     "imagenet2012": imagenet.find,
 }
-# Held out of train where a dataset has no validation split.
-VALIDATION_EXAMPLES = {"cifar10": 5000, "mnist": 5000, "digits": 360}
 # In place of a split's name: the one that results are reported on.
 REPORTED = "reported"
 
@@ -58,6 +54,8 @@ class Dataset:
       absent: why there is no such split, by its name.
       notes: sentences on what is not used, and on how labels are ordered where that is a choice.
       prepared: where images come at a fixed size; None for the images themselves.
+      layout: what was recognised, in words.
+      labels_from: where the labels come from, in words.
     """
 
     name: str
@@ -66,6 +64,8 @@ class Dataset:
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prepared: Prepared | None = None
+    layout: str = ""
+    labels_from: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -100,6 +100,7 @@ def open_dataset(
     directory: str | None,
     *,
     validation_examples: int | None = None,
+    chosen: Chosen = division.ALL,
     cache_dir: Path | None = None,
     only: str | None = None,
     class_names: Sequence[str] | None = None,
@@ -108,13 +109,15 @@ def open_dataset(
 
     Args:
       name: `imagenet2012` (an ILSVRC folder tree or a TFDS directory), `folder` (a
-        tree of one's own classes), `digits` (embedded), or the name of a labelled
+        tree or a list of one's own classes), `digits` (embedded), or the name of a labelled
         image dataset that TFDS prepared in `directory`: NAME, NAME/CONFIG, NAME/CONFIG/VERSION
         or NAME:VERSION.
-      directory: where it is; not needed for `digits`.
+      directory: where it is; not needed for `digits`. Of `folder` also a CSV or JSONL file, or
+        several with commas between them.
       validation_examples: how many to hold out of train where there is no validation
         split; by default 5,000 of CIFAR-10 and MNIST, 360 of the digits and a
         tenth of anything else (of ImageNet none).
+      chosen: folds instead of that, and a part of what is then left for training.
       cache_dir: where indices are kept; by default `default_cache_dir()`.
       only: the one split to open, or `REPORTED`; None opens all there are. What is not opened
         may be damaged or absent.
@@ -130,47 +133,28 @@ def open_dataset(
     with folders.readable():
         asked = Asked(name, directory, cache_dir, class_names, evaluated=only is not None)
         found = FINDERS.get(name, tfds_directories.find)(asked)
-    splits = dict(found.splits)
-    if "validation" in splits:
-        if validation_examples is not None:
-            raise DataError(
-                f"data.validation_examples={validation_examples}: {name} has a validation split "
-                "of its own; leave that field out"
-            )
-    elif "train" in splits and (
-        tfds_directories.base_name(name) != "imagenet2012" or validation_examples is not None
-    ):
-        train = functools.cache(splits["train"])
-        for part in ("train", "validation"):
-            splits[part] = functools.partial(_hold_out, name, train, validation_examples, part)
+    base = tfds_directories.base_name(name)
+    splits = division.divided(base, dict(found.splits), validation_examples, chosen, cache_dir)
     if only == REPORTED:
         only = "test" if "test" in splits else "validation"
     if only is not None and only not in splits:
         raise _no_split(name, only, list(splits), found.absent)
     opened = {split: splits[split]() for split in splits if only in (None, split)}
+    if "train" in opened:
+        opened["train"] = division.choose(opened["train"], chosen, found.class_names, cache_dir)
     notes = [*found.notes, *(note for examples in opened.values() for note in examples.notes)]
-    return Dataset(name, opened, found.class_names, found.absent, tuple(dict.fromkeys(notes)))
+    return Dataset(
+        name,
+        opened,
+        found.class_names,
+        found.absent,
+        tuple(dict.fromkeys(notes)),
+        layout=found.layout,
+        labels_from=found.labels_from,
+    )
 
 
 def default_cache_dir() -> Path:
     """`vision_models` under $XDG_CACHE_HOME, or under ~/.cache; without a home under ./.cache."""
     chosen = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
     return Path(".cache" if chosen.startswith("~") else chosen) / "vision_models"
-
-
-def _hold_out(
-    name: str, opened: Callable[[], Examples], validation_examples: int | None, part: str
-) -> Examples:
-    """One part, `train` or `validation`, of the training examples that `opened` gives."""
-    train, held = opened(), validation_examples
-    if held is None:
-        base = tfds_directories.base_name(name)
-        held = VALIDATION_EXAMPLES.get(base, max(1, train.count // 10))
-    if not 0 < held < train.count:
-        raise DataError(
-            f"data.validation_examples={held}: hold out between 1 and {train.count - 1} of the "
-            f"{train.count} training examples of {name}"
-        )
-    permutation = order.fixed_order(train.count)
-    rows = permutation[held:] if part == "train" else permutation[:held]
-    return sources.subset(train, np.sort(rows))

@@ -64,7 +64,15 @@ def _folders(root: Path, cache_dir: Path) -> Found:
         split: functools.partial(opened, path) for split, path in where.items()
     }
     notes = folders.unused(root, [path.name for path in where.values()])
-    return Found(splits, synsets, absent, notes)
+    return Found(
+        splits,
+        synsets,
+        absent,
+        notes,
+        layout="folders of synsets: "
+        + ", ".join(f"{path.name}/<wnid>/*" for path in where.values()),
+        labels_from="the names of the class folders",
+    )
 
 
 def imagenet_synsets() -> tuple[str, ...]:

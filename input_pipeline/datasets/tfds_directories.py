@@ -164,7 +164,15 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
     splits, absent, notes = _splits(builder, version, cache_dir)
     if not splits:
         raise DataError(f"{version}: no labelled split of train, validation and test there")
-    return Found(splits, tuple(info.features[label_key].names), absent, notes)
+    files_are = info.file_format.value if info.file_format is not None else "tfrecord"
+    return Found(
+        splits,
+        tuple(info.features[label_key].names),
+        absent,
+        notes,
+        layout=f"prepared by TFDS: {info.full_name}, {files_are}",
+        labels_from=f"the feature {label_key!r} of its records",
+    )
 
 
 def _splits(

@@ -34,6 +34,11 @@ def said(source, *overrides, mode="train"):
 CASES = [
     ("data.name=digits is", ALEXNET + ":digits", "data.dir=/x", ["data.name=folder"]),
     ("data.prepared_dir is", ALEXNET, "data.dir=/x", [], ["data.prepared_dir=/y"]),
+    ("only with data.folds", ALEXNET, "data.fold=2", ["data.folds=3"]),
+    (
+        "data.folds, data.train_examples or", ALEXNET, "data.choice_seed=2",
+        ["data.train_examples_per_class=3"],
+    ),
     ("--mode=prepare_data", ALEXNET, "data.prepare.format=jpeg", ["data.prepared_dir=/y"]),
     (
         "only with data.prepare.format=jpeg", ALEXNET, "data.prepare.quality=80",
@@ -105,7 +110,9 @@ def test_a_field_without_effect_is_said(case):
 
 # Part of the entry's reason, config, override, a mode without its effect, and one with it.
 OF_MODES = [
-    ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate")
+    ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
+    ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
+    ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
 ]
 
 

@@ -227,7 +227,7 @@ def test_the_list_of_a_folder_is_kept_until_the_folder_changes(tmp_path, monkeyp
     first = opened("folder", root, cache)
     assert len(list(cache.glob("images-*.npz"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "_list", None)  # listing any folder would fail
+        patch.setattr(folders, "_Listing", None)  # listing any folder would fail
         again = opened("folder", root, cache)
     assert again.fingerprint == first.fingerprint
     assert again.splits["train"].read(4) == first.splits["train"].read(4)
@@ -302,7 +302,7 @@ def test_faults_of_a_directory_are_named(tmp_path):
     other = write_images(tmp_path / "other", {"train/a": 1, "train/b": 1, "val/c": 1})
     beside = write_images(tmp_path / "beside", {"a": 1, "b": 1})
     shutil.copy(beside / "a" / "0.jpg", beside / "stray.jpg")
-    deep = write_images(tmp_path / "deep", {"a": 1, "b/images": 1})
+    deep = write_images(tmp_path / "deep", {"a": 1, "b/.images": 1})
     unfinished, foreign = tmp_path / "unfinished", tmp_path / "foreign"
     for folder in (unfinished / "cifar10" / "3.0.2.incompleteXYZ", foreign / "cifar10" / "3.0.2"):
         folder.mkdir(parents=True)
@@ -321,7 +321,7 @@ def test_faults_of_a_directory_are_named(tmp_path):
         ("folder", tmp_path / "flat", r"1 class folders, at least two"),
         ("folder", other, r"val/c: 'c' is not one of the 2 classes"),
         ("folder", beside, r"beside/stray.jpg: an image beside the class folders"),
-        ("folder", deep, r"deep/b: no images .*those in b/images lie one level too deep"),
+        ("folder", deep, r"deep/b: no images \(looked for.*Fill or remove"),
         ("cifar10", unfinished, r"3.0.2.incompleteXYZ.*: a preparation by TFDS that was not fin"),
         ("cifar10", foreign, r"cifar10/3.0.2: not a dataset as this version of TFDS"),
     ]:

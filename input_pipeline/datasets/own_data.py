@@ -1,0 +1,144 @@
+"""Classes of one's own: trees of class folders and lists of files, alone or several together."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from input_pipeline import folders, names, sources
+from input_pipeline.datasets import layout, own_lists
+from input_pipeline.datasets.layout import Asked, Found, Part, Parts
+from input_pipeline.errors import DataError
+from input_pipeline.names import shown
+from input_pipeline.sources import Examples
+
+
+def find(asked: Asked) -> Found:
+    """The splits of all directories and files that are named, each by its own layout, together.
+
+    A directory holds train/<class>/, val/<class>/, test/<class>/ in any spelling, those there are;
+    or <class>/; or train.csv and the like. A file is a list, see `own_lists`. The examples of a
+    split are those of the first place, then those of the second; a class is one in all of them.
+
+    Raises:
+      DataError: nothing there, fewer than two classes, or two of one name.
+    """
+    roots = asked.roots(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
+    known, cache_dir = asked.class_names, asked.cache_dir
+    there = [own_lists.find(root) or _tree(root) for root in roots]
+    notes = [note for parts in there for note in parts.notes]
+    of_split = {
+        split: [parts.splits[split] for parts in there if split in parts.splits]
+        for split in names.SPLITS
+    }
+    of_split = {split: parts for split, parts in of_split.items() if parts}
+    base = next(split for split in names.SPLITS if split in of_split)
+    where = ", ".join(shown(part.place) for part in of_split[base])
+    own = _together([part.classes for part in of_split[base]])
+    if len(own) < 2 and (base == "train" or not own or not known):
+        raise DataError(
+            f"{where}: {len(own)} {there[0].called}, at least two are needed "
+            f"({there[0].looked_for.format(base=base)}).{_hint(roots[0])}"
+        )
+    class_names, said = names.class_order(own, where)
+    natural, mine = [names.key(name) for name in class_names], set(map(names.key, own))
+    kept = [] if known is None else [names.key(name) for name in known]
+    # The names known before, if they are those of the folders, or these are some of them.
+    if known and (mine == set(kept) or (mine < set(kept) and (asked.evaluated or base != "train"))):
+        class_names = tuple(known)
+        if [name for name in kept if name in mine] != natural:
+            said = [
+                f"{where}: labels follow the class names that the network was "
+                f"trained with ({names.listed(class_names, 3)})"
+            ]
+    notes += said
+
+    # Why there is no such split; several places have several reasons.
+    absent = {
+        split: "; ".join(parts.absent[split] for parts in there)
+        for split in names.SPLITS
+        if split not in of_split
+    }
+    splits: dict[str, Callable[[], Examples]] = {}
+    for split, parts in of_split.items():
+        used = []
+        for part in parts:
+            found = set(map(names.key, part.classes))
+            if split == "test" and not found & set(map(names.key, class_names)):
+                absent[split] = (
+                    f"{part.place} ({folders.count_files(part.place)}) has no labels: "
+                    "no folder of a class"
+                )
+                notes.append(f"{absent[split]}. It is not used")
+            else:
+                used.append(part)
+        if used:
+            absent.pop(split, None)
+            splits[split] = functools.partial(_opened, used, class_names, cache_dir)
+    return Found(
+        splits,
+        class_names,
+        absent,
+        notes,
+        layout="; ".join(dict.fromkeys(parts.layout for parts in there)),
+        labels_from="; ".join(dict.fromkeys(parts.labels_from for parts in there)),
+    )
+
+
+def _opened(parts: Sequence[Part], class_names: Sequence[str], cache_dir: Path) -> Examples:
+    return sources.joined([part.opened(class_names, cache_dir) for part in parts])
+
+
+def _together(named: Sequence[Sequence[str]]) -> list[str]:
+    """Class names of several places, each name once; those of one place as they are."""
+    if len(named) == 1:
+        return list(named[0])
+    return list({names.key(name): name for place in reversed(named) for name in place}.values())
+
+
+def _hint(root: Path) -> str:
+    if not root.is_dir():
+        return ""
+    listed = own_lists.files_in(root)
+    return f" Is it --config.data.dir={listed[0]}?" if listed else layout.wrapped(root)
+
+
+def _tree(root: Path) -> Parts:
+    """train/<class>/, val/<class>/, test/<class>/ in any spelling, those there are; or <class>/."""
+    where = layout.split_folders(root)
+    notes: list[str] = []
+    if where and not any(folders.class_folders(path) for path in where.values()):
+        # A folder of images called `train` beside others is one of railways; beside others that
+        # sound like parts of a dataset (test1) its images are in no class.
+        named = [path.name for path in where.values()]
+        others = [raw for name, raw in folders.class_folders(root).items() if name not in named]
+        classes = [raw for raw in others if folders.holds_images(root / os.fsdecode(raw))]
+        parts = any(names.sounds_like_a_split(shown(raw)) for raw in classes)
+        if len(classes) > 1 and not parts:
+            notes.append(f"{root}: {', '.join(named)} taken for classes, not for splits")
+            where = {}
+    absent = layout.absent_folders(root, where)
+    if where:
+        notes += folders.unused(root, [path.name for path in where.values()])
+        said = ", ".join(f"{path.name}/<class>/*" for path in where.values())
+    else:
+        where, said = {"train": root}, "<class>/*"
+        absent.pop("train")
+    return Parts(
+        {
+            split: Part(path, list(folders.class_folders(path)), functools.partial(_folder, path))
+            for split, path in where.items()
+        },
+        absent,
+        notes,
+        layout=f"class folders: {said}",
+        labels_from="the names of the class folders",
+        called="class folders",
+        looked_for="looked for {base}/<class>/* or <class>/*",
+    )
+
+
+def _folder(path: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
+    if not folders.class_folders(path):
+        raise layout.no_classes(path, "<class>")
+    return folders.from_folders(path, class_names, cache_dir)
