@@ -230,9 +230,9 @@ def _opened(
         found = pool.map(size, range(count), chunksize=64)
         bar = progress_bar(found, total=count, desc=title, unit=" files", delay=1.0)
         sizes = np.fromiter(bar, np.int64, count)
-    missing = np.flatnonzero(sizes < 0)
-    if len(missing):
-        first = [f"{encoded[n][1].path} (line {encoded[n][1].line})" for n in missing.tolist()]
+    missing = sorted((encoded[n][1] for n in np.flatnonzero(sizes < 0)), key=lambda row: row.line)
+    if missing:
+        first = [f"{row.path} (line {row.line})" for row in missing]
         raise DataError(
             f"{shown(path)}: {len(missing):,} of {count:,} paths are no files: "
             f"{names.listed(first, 3)}. Paths are relative to {shown(path.parent)}/; mend or "
