@@ -61,35 +61,35 @@ def subset(examples: Examples, indices: np.ndarray) -> Examples:
     )
 
 
-def joined(parts: Sequence[Examples]) -> Examples:
+def joined(several: Sequence[Examples]) -> Examples:
     """The examples of several sources, one source after another; of one, that one as it is."""
-    if len(parts) == 1:
-        return parts[0]
-    ends = np.cumsum([part.count for part in parts])
+    if len(several) == 1:
+        return several[0]
+    ends = np.cumsum([one.count for one in several])
 
     def place(row: int) -> tuple[Examples, int]:
         number = int(np.searchsorted(ends, row, side="right"))
-        return parts[number], row - int(ends[number]) + parts[number].count
+        return several[number], row - int(ends[number]) + several[number].count
 
     def read(row: int) -> tuple[bytes | np.ndarray, int]:
-        part, inside = place(row)
-        return part.read(inside)
+        one, inside = place(row)
+        return one.read(inside)
 
     def name(row: int) -> str:
-        part, inside = place(row)
-        return part.name(inside)
+        one, inside = place(row)
+        return one.name(inside)
 
-    known = [part.labels for part in parts if part.labels is not None]
+    known = [one.labels for one in several if one.labels is not None]
     return Examples(
         count=int(ends[-1]),
         read=read,
         name=name,
-        fingerprint=digest(*(part.fingerprint for part in parts)),
-        notes=tuple(note for part in parts for note in part.notes),
+        fingerprint=digest(*(one.fingerprint for one in several)),
+        notes=tuple(note for one in several for note in one.notes),
         labels=(lambda: np.concatenate([of() for of in known]))
-        if len(known) == len(parts)
+        if len(known) == len(several)
         else None,
-        ignored=sum(part.ignored for part in parts),
+        ignored=sum(one.ignored for one in several),
     )
 
 

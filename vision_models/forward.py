@@ -82,7 +82,7 @@ class Pass:
 
 def each(function: Callable[[Array], Array], x: Activations) -> Activations:
     """The function of the maps of each tower held here, or of the maps that all share."""
-    return [function(part) for part in x] if isinstance(x, list) else function(x)
+    return [function(tower) for tower in x] if isinstance(x, list) else function(x)
 
 
 def gather(x: list[Array], towers: int) -> Array:

@@ -23,14 +23,14 @@ VALIDATION_EXAMPLES = {"cifar10": 5000, "mnist": 5000, "digits": 360}
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Which part of the training examples is used; all are, by default.
+    """Which of the training examples are used; all are, by default.
 
     Attributes:
       train_examples: so many, of each class as many as of any other, to one. A class that has
         fewer gives all it has, and the others the rest.
       train_examples_per_class: at most so many of each class.
-      folds, fold: train is divided into `folds` parts, each with every class to its share; the part
-        `fold`, from 0 on, is the validation split and the others are trained on.
+      folds, fold: train is divided into so many folds, each with its share of every class; the one
+        of number `fold`, from 0 on, is the validation split, and the others are trained on.
       choice_seed: of the random order in each class by which examples are chosen and divided. A
         smaller choice is part of every larger one.
     """
@@ -92,7 +92,7 @@ def divided(
 
     Raises:
       DataError: there is nothing to divide, or a validation split already; when a split is
-        opened, more parts than examples.
+        opened, more folds than examples.
     """
     check(chosen, validation_examples)
     asked = {"validation_examples": validation_examples, "folds": chosen.folds}
@@ -110,19 +110,19 @@ def divided(
         return splits
     train = functools.cache(splits["train"])
 
-    def part(split: str) -> Examples:
+    def held(split: str) -> Examples:
         if chosen.folds is not None:
             return _fold(name, train(), chosen, split, cache_dir)
         return _hold_out(name, train(), validation_examples, split)
 
     return splits | {
-        "train": lambda: part("train"),
-        "validation": lambda: part("validation"),
+        "train": lambda: held("train"),
+        "validation": lambda: held("validation"),
     }
 
 
-def _hold_out(name: str, train: Examples, held: int | None, part: str) -> Examples:
-    """One part, `train` or `validation`, of the training examples; `held` make the latter."""
+def _hold_out(name: str, train: Examples, held: int | None, split: str) -> Examples:
+    """One split, `train` or `validation`, of the training examples; `held` make the latter."""
     if held is None:
         held = VALIDATION_EXAMPLES.get(name, max(1, train.count // 10))
     if not 0 < held < train.count:
@@ -131,12 +131,12 @@ def _hold_out(name: str, train: Examples, held: int | None, part: str) -> Exampl
             f"{train.count} training examples of {name}"
         )
     permutation = order.fixed_order(train.count)
-    rows = permutation[held:] if part == "train" else permutation[:held]
+    rows = permutation[held:] if split == "train" else permutation[:held]
     return sources.subset(train, np.sort(rows))
 
 
-def _fold(name: str, train: Examples, chosen: Chosen, part: str, cache_dir: Path) -> Examples:
-    """One part, `train` or `validation`, of the training examples, by folds."""
+def _fold(name: str, train: Examples, chosen: Chosen, split: str, cache_dir: Path) -> Examples:
+    """One split, `train` or `validation`, of the training examples, by folds."""
     folds = chosen.folds or 1
     if not 2 <= folds <= train.count:
         raise DataError(
@@ -149,7 +149,7 @@ def _fold(name: str, train: Examples, chosen: Chosen, part: str, cache_dir: Path
     fold_of = np.empty(train.count, np.int64)
     fold_of[dealt] = np.arange(train.count) % folds
     held = fold_of == chosen.fold
-    return sources.subset(train, np.flatnonzero(held if part == "validation" else ~held))
+    return sources.subset(train, np.flatnonzero(held if split == "validation" else ~held))
 
 
 def choose(

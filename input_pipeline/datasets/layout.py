@@ -85,21 +85,21 @@ class Found:
     labels_from: str = ""
 
 
-class Part(NamedTuple):
+class Listed(NamedTuple):
     """A split in one place of several.
 
     Attributes:
-      place: directory or file, for messages.
+      where: directory or file, for messages.
       classes: names of the classes in it.
       opened: (class names in the order of their labels, directory of the cache) -> its examples.
     """
 
-    place: Path
+    where: Path
     classes: Sequence[str]
     opened: Callable[[Sequence[str], Path], Examples]
 
 
-class Parts(NamedTuple):
+class Place(NamedTuple):
     """What one place of several has.
 
     Attributes:
@@ -110,7 +110,7 @@ class Parts(NamedTuple):
       looked_for: the end of an error where there are too few; `{base}` stands for the split.
     """
 
-    splits: dict[str, Part]
+    splits: dict[str, Listed]
     absent: dict[str, str]
     notes: list[str]
     layout: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from input_pipeline import folders, names, sources
 from input_pipeline.datasets import layout, own_lists
-from input_pipeline.datasets.layout import Asked, Found, Part, Parts
+from input_pipeline.datasets.layout import Asked, Found, Listed, Place
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
 from input_pipeline.sources import Examples
@@ -25,20 +25,20 @@ def find(asked: Asked) -> Found:
     """
     roots = asked.roots(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
     known, cache_dir = asked.class_names, asked.cache_dir
-    there = [own_lists.find(root) or _tree(root) for root in roots]
-    notes = [note for parts in there for note in parts.notes]
+    places = [own_lists.find(root) or _tree(root) for root in roots]
+    notes = [note for place in places for note in place.notes]
     of_split = {
-        split: [parts.splits[split] for parts in there if split in parts.splits]
+        split: [place.splits[split] for place in places if split in place.splits]
         for split in names.SPLITS
     }
-    of_split = {split: parts for split, parts in of_split.items() if parts}
+    of_split = {split: listed for split, listed in of_split.items() if listed}
     base = next(split for split in names.SPLITS if split in of_split)
-    where = ", ".join(shown(part.place) for part in of_split[base])
-    own = _together([part.classes for part in of_split[base]])
+    where = ", ".join(shown(listed.where) for listed in of_split[base])
+    own = _together([listed.classes for listed in of_split[base]])
     if len(own) < 2 and (base == "train" or not own or not known):
         raise DataError(
-            f"{where}: {len(own)} {there[0].called}, at least two are needed "
-            f"({there[0].looked_for.format(base=base)}).{_hint(roots[0])}"
+            f"{where}: {len(own)} {places[0].called}, at least two are needed "
+            f"({places[0].looked_for.format(base=base)}).{_hint(roots[0])}"
         )
     class_names, said = names.class_order(own, where)
     natural, mine = [names.key(name) for name in class_names], set(map(names.key, own))
@@ -55,23 +55,23 @@ def find(asked: Asked) -> Found:
 
     # Why there is no such split; several places have several reasons.
     absent = {
-        split: "; ".join(parts.absent[split] for parts in there)
+        split: "; ".join(place.absent[split] for place in places)
         for split in names.SPLITS
         if split not in of_split
     }
     splits: dict[str, Callable[[], Examples]] = {}
-    for split, parts in of_split.items():
+    for split, all_listed in of_split.items():
         used = []
-        for part in parts:
-            found = set(map(names.key, part.classes))
+        for listed in all_listed:
+            found = set(map(names.key, listed.classes))
             if split == "test" and not found & set(map(names.key, class_names)):
                 absent[split] = (
-                    f"{part.place} ({folders.count_files(part.place)}) has no labels: "
+                    f"{listed.where} ({folders.count_files(listed.where)}) has no labels: "
                     "no folder of a class"
                 )
                 notes.append(f"{absent[split]}. It is not used")
             else:
-                used.append(part)
+                used.append(listed)
         if used:
             absent.pop(split, None)
             splits[split] = functools.partial(_opened, used, class_names, cache_dir)
@@ -80,13 +80,13 @@ def find(asked: Asked) -> Found:
         class_names,
         absent,
         notes,
-        layout="; ".join(dict.fromkeys(parts.layout for parts in there)),
-        labels_from="; ".join(dict.fromkeys(parts.labels_from for parts in there)),
+        layout="; ".join(dict.fromkeys(place.layout for place in places)),
+        labels_from="; ".join(dict.fromkeys(place.labels_from for place in places)),
     )
 
 
-def _opened(parts: Sequence[Part], class_names: Sequence[str], cache_dir: Path) -> Examples:
-    return sources.joined([part.opened(class_names, cache_dir) for part in parts])
+def _opened(used: Sequence[Listed], class_names: Sequence[str], cache_dir: Path) -> Examples:
+    return sources.joined([listed.opened(class_names, cache_dir) for listed in used])
 
 
 def _together(named: Sequence[Sequence[str]]) -> list[str]:
@@ -103,18 +103,18 @@ def _hint(root: Path) -> str:
     return f" Is it --config.data.dir={listed[0]}?" if listed else layout.wrapped(root)
 
 
-def _tree(root: Path) -> Parts:
+def _tree(root: Path) -> Place:
     """train/<class>/, val/<class>/, test/<class>/ in any spelling, those there are; or <class>/."""
     where = layout.split_folders(root)
     notes: list[str] = []
     if where and not any(folders.class_folders(path) for path in where.values()):
         # A folder of images called `train` beside others is one of railways; beside others that
-        # sound like parts of a dataset (test1) its images are in no class.
+        # sound like splits (test1) its images are in no class.
         named = [path.name for path in where.values()]
         others = [raw for name, raw in folders.class_folders(root).items() if name not in named]
         classes = [raw for raw in others if folders.holds_images(root / os.fsdecode(raw))]
-        parts = any(names.sounds_like_a_split(shown(raw)) for raw in classes)
-        if len(classes) > 1 and not parts:
+        like_splits = any(names.sounds_like_a_split(shown(raw)) for raw in classes)
+        if len(classes) > 1 and not like_splits:
             notes.append(f"{root}: {', '.join(named)} taken for classes, not for splits")
             where = {}
     absent = layout.absent_folders(root, where)
@@ -124,9 +124,9 @@ def _tree(root: Path) -> Parts:
     else:
         where, said = {"train": root}, "<class>/*"
         absent.pop("train")
-    return Parts(
+    return Place(
         {
-            split: Part(path, list(folders.class_folders(path)), functools.partial(_folder, path))
+            split: Listed(path, list(folders.class_folders(path)), functools.partial(_folder, path))
             for split, path in where.items()
         },
         absent,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from input_pipeline import folders, names
-from input_pipeline.datasets.layout import Part, Parts
+from input_pipeline.datasets.layout import Listed, Place
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
 from input_pipeline.report import progress_bar
@@ -37,7 +37,7 @@ class _Row(NamedTuple):
     split: str
 
 
-def find(root: Path) -> Parts | None:
+def find(root: Path) -> Place | None:
     """What the list `root` has; or in a directory train.csv, val.jsonl and the like, if they count.
 
     They do not where folders named as splits hold class folders. Paths in a list are relative to
@@ -55,7 +55,7 @@ def find(root: Path) -> Parts | None:
                 f"data.dir={shown(root)}: a file, not a directory, and no list of images "
                 f"(*.csv or *.jsonl; {_FORM})"
             )
-        return _parts(root, {names.split_of(root.stem) or "train": root})
+        return _place(root, {names.split_of(root.stem) or "train": root})
     if any(
         folders.class_folders(root / os.fsdecode(raw))
         for name, raw in folders.class_folders(root).items()
@@ -72,7 +72,7 @@ def find(root: Path) -> Parts | None:
             )
         if split is not None:
             lists[split] = path
-    return _parts(root, lists) if lists else None
+    return _place(root, lists) if lists else None
 
 
 def files_in(root: Path) -> list[Path]:
@@ -81,7 +81,7 @@ def files_in(root: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not names.is_clutter(path.name)]
 
 
-def _parts(root: Path, lists: dict[str, Path]) -> Parts:
+def _place(root: Path, lists: dict[str, Path]) -> Place:
     of_split: dict[str, list[_Row]] = {}
     home: dict[str, Path] = {}
     seen: dict[str, tuple[str, str, Path, int]] = {}
@@ -103,9 +103,9 @@ def _parts(root: Path, lists: dict[str, Path]) -> Parts:
             home[entry[1]] = path
     named = ", ".join(path.name for path in lists.values())
     notes = [f"{shown(root)}: {twice:,} lines that stand twice count once"] if twice else []
-    return Parts(
+    return Place(
         {
-            split: Part(
+            split: Listed(
                 home[split],
                 sorted({row.label for row in rows}),
                 functools.partial(_opened, home[split], rows),
