@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from input_pipeline import sources
 from input_pipeline.datasets import REPORTED, Dataset, Prepared
@@ -100,7 +103,9 @@ def open_prepared(
             of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
             fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
         examples = sources.from_tfds(builder, split, cache_dir)
-        splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
+        splits[split] = dataclasses.replace(
+            examples, fingerprint=fingerprint, labels=_labels(about["shards"], split)
+        )
     class_names = about.get("class_names") or builder.info.features["label"].names
     absent = dict.fromkeys(("train", "validation", "test"), f"{directory} has none")
     return Dataset(
@@ -112,6 +117,14 @@ def open_prepared(
         layout=f"prepared by --mode=prepare_data: {side} pixels, {made['format']}",
         labels_from=f"{made['name']}, when it was prepared",
     )
+
+
+def _labels(shards: dict[str, Any], split: str) -> Callable[[], np.ndarray] | None:
+    """What gives the labels of a split; None where they were not noted when it was prepared."""
+    noted = [shard.get("labels") for _, shard in sorted(shards.items()) if shard["split"] == split]
+    if None in noted:
+        return None
+    return lambda: np.array(" ".join(noted).split(), np.int32)
 
 
 def described(directory: Path, about: dict[str, Any]) -> str:

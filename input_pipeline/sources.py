@@ -5,6 +5,7 @@ Every source gives random access: any example is read by its index, at the same 
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import struct
@@ -20,6 +21,7 @@ import tensorflow as tf
 import files
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
+from input_pipeline.record_labels import label_in
 from input_pipeline.report import progress_bar, warn
 
 
@@ -105,14 +107,18 @@ def labels_of(examples: Examples, cache_dir: Path) -> np.ndarray:
     if examples.labels is not None:
         return examples.labels()
     cache = cache_dir / f"labels-{examples.fingerprint}.npz"
+    return _kept_labels(lambda row: examples.read(row)[1], examples.count, cache)
+
+
+def _kept_labels(label: Callable[[int], int], count: int, cache: Path) -> np.ndarray:
+    """The labels of all examples, int32 [count], from the cache if they are there."""
     saved = load_arrays(cache, "labels")
-    if saved is not None and saved["labels"].shape == (examples.count,):
+    if saved is not None and saved["labels"].shape == (count,):
         return saved["labels"]
     with ThreadPoolExecutor(8, "labels") as pool:
-        found = pool.map(lambda row: examples.read(row)[1], range(examples.count))
-        title = "reading labels"
-        bar = progress_bar(found, total=examples.count, desc=title, unit=" images", delay=1.0)
-        labels = np.fromiter(bar, np.int32, examples.count)
+        found = pool.map(label, range(count), chunksize=64)
+        bar = progress_bar(found, total=count, desc="reading labels", unit=" images", delay=1.0)
+        labels = np.fromiter(bar, np.int32, count)
     save_arrays(cache, labels=labels)
     return labels
 
@@ -168,10 +174,12 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
         info.full_name, split, *(f"{path.name}:{path.stat().st_size}" for path in files)
     )
     kind = info.file_format.value if info.file_format is not None else "tfrecord"
+    image_key, label_key = info.supervised_keys
     if kind == "tfrecord":
-        count, record, name = _tfrecords(files, cache_dir / f"records-{fingerprint}.npz")
+        index = cache_dir / f"records-{fingerprint}.npz"
+        count, record, name, label = _tfrecords(files, index, label_key)
     elif kind == "array_record":
-        count, record, name = _array_records(files, info.splits[split].shard_lengths)
+        count, record, name, label = _array_records(files, info.splits[split].shard_lengths)
     else:
         raise DataError(
             f"{builder.data_path}: files are {kind}; prepare the dataset with "
@@ -182,13 +190,15 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
             f"{builder.data_path}: split {split} has {count} records but says it has "
             f"{info.splits[split].num_examples}; prepare it again"
         )
-    image_key, label_key = info.supervised_keys
     parse = _parser(info.features[image_key], image_key, label_key)
     return Examples(
         count=count,
         read=lambda row: parse(record(row)),
         name=name,
         fingerprint=fingerprint,
+        labels=None
+        if label is None
+        else lambda: _kept_labels(label, count, cache_dir / f"labels-{fingerprint}.npz"),
     )
 
 
@@ -241,22 +251,32 @@ def _parser(
     return pixel_record
 
 
-# How many records there are, a record by its index, its name.
-_Records = tuple[int, Callable[[int], bytes], Callable[[int], str]]
+# How many records there are; a record by its index, its name, its label where that can be read
+# without the image.
+_Records = tuple[int, Callable[[int], bytes], Callable[[int], str], Callable[[int], int] | None]
 
 
-def _tfrecords(files: Sequence[Path], cache: Path) -> _Records:
+def _tfrecords(files: Sequence[Path], cache: Path, label_key: str) -> _Records:
     file_of, offsets, lengths = _record_index(files, cache)
 
-    def record(row: int) -> bytes:
-        path = files[file_of[row]]
+    def piece(row: int, start: int, length: int) -> bytes:
+        path, size = files[file_of[row]], min(int(lengths[row]) - start, length)
         try:
             with open(path, "rb", buffering=0) as file:
-                return os.pread(file.fileno(), int(lengths[row]), int(offsets[row]))
+                return os.pread(file.fileno(), size, int(offsets[row]) + start)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
-    return len(offsets), record, lambda row: f"{shown(files[file_of[row]])} at byte {offsets[row]}"
+    def record(row: int) -> bytes:
+        return piece(row, 0, int(lengths[row]))
+
+    def name(row: int) -> str:
+        return f"{shown(files[file_of[row]])} at byte {offsets[row]}"
+
+    def label(row: int) -> int:
+        return label_in(functools.partial(piece, row), label_key)
+
+    return len(offsets), record, name, label
 
 
 def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
@@ -293,7 +313,7 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
         file, position = place(row)
         return f"{shown(files[file])} record {position}"
 
-    return int(ends[-1]), record, name
+    return int(ends[-1]), record, name, None
 
 
 def _allow_open_files(count: int) -> None:
