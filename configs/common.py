@@ -172,6 +172,11 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     return config
 
 
+def any_config() -> ConfigDict:
+    """The fields that every config has, for what needs no network."""
+    return base_config(batch_size=1, learning_rate=1.0)
+
+
 def set_rate(config: ConfigDict, learning_rate: float, *, batch_size: int) -> None:
     """Sets batch size and learning rate of a config together.
 

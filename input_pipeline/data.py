@@ -251,10 +251,10 @@ def open_data(
     """
     chosen = choices(data, report)
     return Data(
-        _open(chosen, cache_dir, only, class_names),
+        _said(open_chosen(chosen, cache_dir, only, class_names)),
         chosen,
         cache_dir,
-        lambda: _open(chosen, cache_dir, "train"),
+        lambda: _said(open_chosen(chosen, cache_dir, "train")),
     )
 
 
@@ -283,7 +283,7 @@ def prepare_data(
     everything = dataclasses.replace(
         chosen.chosen, train_examples=None, train_examples_per_class=None
     )
-    dataset = _open_source(dataclasses.replace(chosen, chosen=everything), cache_dir)
+    dataset = _said(_open_source(dataclasses.replace(chosen, chosen=everything), cache_dir))
     directory, crops = Path(chosen.prepared_dir), chosen.crops
     about = write(dataset, directory, chosen.prepared_as, chosen.reading, stopped)
     said = described(directory, about)
@@ -292,12 +292,28 @@ def prepare_data(
     return said
 
 
-def _open(
+def _said(dataset: Dataset) -> Dataset:
+    """The dataset, once its notes are on the screen."""
+    for note in dataset.notes:
+        warn(note, "note")
+    return dataset
+
+
+def open_chosen(
     chosen: Choices,
     cache_dir: Path,
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
+    """Opens what a config chose, prepared or not.
+
+    Args:
+      chosen: what the config says.
+      cache_dir, only, class_names: see `open_dataset`.
+
+    Raises:
+      DataError: see `open_dataset` and `open_prepared`.
+    """
     if not chosen.prepared_dir:
         return _open_source(chosen, cache_dir, only, class_names)
     division.check(chosen.chosen, chosen.validation_examples)
@@ -312,9 +328,8 @@ def _open(
         train = division.choose(
             dataset.splits["train"], chosen.chosen, dataset.class_names, cache_dir
         )
-        for note in train.notes:
-            warn(note, "note")
-        dataset = dataclasses.replace(dataset, splits=dataset.splits | {"train": train})
+        splits = dataset.splits | {"train": train}
+        dataset = dataclasses.replace(dataset, splits=splits, notes=train.notes)
     return dataset
 
 
@@ -324,7 +339,7 @@ def _open_source(
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    dataset = open_dataset(
+    return open_dataset(
         chosen.name,
         chosen.directory,
         validation_examples=chosen.validation_examples,
@@ -333,6 +348,3 @@ def _open_source(
         only=only,
         class_names=class_names,
     )
-    for note in dataset.notes:
-        warn(note, "note")
-    return dataset

@@ -11,7 +11,6 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.names import shown
 from input_pipeline.record_labels import label_in
 from input_pipeline.report import progress_bar, warn
+from input_pipeline.side_by_side import of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +115,7 @@ def _kept_labels(label: Callable[[int], int], count: int, cache: Path) -> np.nda
     saved = load_arrays(cache, "labels")
     if saved is not None and saved["labels"].shape == (count,):
         return saved["labels"]
-    with ThreadPoolExecutor(8, "labels") as pool:
-        found = pool.map(label, range(count), chunksize=64)
-        bar = progress_bar(found, total=count, desc="reading labels", unit=" images", delay=1.0)
-        labels = np.fromiter(bar, np.int32, count)
+    labels = np.fromiter(of_each(label, count, 8, "reading labels", " images"), np.int32, count)
     save_arrays(cache, labels=labels)
     return labels
 

@@ -8,7 +8,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from input_pipeline import folders, names
 from input_pipeline.datasets.layout import Listed, Place
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
-from input_pipeline.report import progress_bar
+from input_pipeline.side_by_side import of_each
 from input_pipeline.sources import Examples, digest
 
 SUFFIXES = (".csv", ".jsonl")
@@ -225,11 +224,9 @@ def _opened(
             return -1
         return about.st_size if stat.S_ISREG(about.st_mode) else -1
 
-    with ThreadPoolExecutor(8, "sizes") as pool:
-        title, count = f"files of {shown(path)}", len(paths)
-        found = pool.map(size, range(count), chunksize=64)
-        bar = progress_bar(found, total=count, desc=title, unit=" files", delay=1.0)
-        sizes = np.fromiter(bar, np.int64, count)
+    count = len(paths)
+    found = of_each(size, count, 8, f"files of {shown(path)}", " files")
+    sizes = np.fromiter(found, np.int64, count)
     missing = sorted((encoded[n][1] for n in np.flatnonzero(sizes < 0)), key=lambda row: row.line)
     if missing:
         first = [f"{row.path} (line {row.line})" for row in missing]

@@ -1,13 +1,14 @@
 """Directories that TFDS prepared: which dataset, configuration and version is meant."""
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from input_pipeline import names, sources
 from input_pipeline.datasets.layout import Asked, Found
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, first_line
 from input_pipeline.sources import Examples
 
 
@@ -43,6 +44,21 @@ def _number(version: str) -> list[int]:
 def _infos(directory: Path) -> list[Path]:
     """Files one and two folders deep: no walk through a million images that are there instead."""
     return [*directory.glob("*/dataset_info.json"), *directory.glob("*/*/dataset_info.json")]
+
+
+def names_in(root: Path) -> list[str]:
+    """Names of the datasets that TFDS prepared in a directory, or in that of one of them."""
+    found = set()
+    for path in (root / "dataset_info.json", *_infos(root)):
+        try:
+            found.add(str(json.loads(path.read_bytes())["name"]))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{path}: not as TFDS writes it ({first_line(error)}); prepare the dataset again"
+            ) from error
+    return sorted(found)
 
 
 def version_directory(root: Path, name: str) -> Path | None:
