@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from input_pipeline import folders, names, sources
+from input_pipeline.annotations import LOOKED_FOR
 from input_pipeline.data import open_chosen
 from input_pipeline.datasets import Dataset, tfds_directories
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import choices
 from input_pipeline.names import listed
 from input_pipeline.prepared import ABOUT, load_about, open_prepared
+from input_pipeline.sources import Examples
 
 _SPLITS = tuple(names.SPLITS)
 
@@ -112,6 +114,10 @@ def described(dataset: Dataset, cache_dir: Path) -> list[str]:
         *_table(dataset, counts),
         "",
     ]
+    boxes = {split: of for split in counts if (of := _boxes(dataset.splits[split])) is not None}
+    for split, (images, drawn) in boxes.items():
+        said = f"{split}: {images:,} images have {drawn:,} boxes"
+        lines.append(f"boxes       {said} ({dataset.splits[split].boxes_from})")
     ignored = sum(of.ignored for of in dataset.splits.values())
     if ignored:
         lines.append(f"ignored     {ignored:,} hidden files, archives and files of systems")
@@ -119,6 +125,7 @@ def described(dataset: Dataset, cache_dir: Path) -> list[str]:
     missing = {
         "training": _for_training(dataset, counts),
         "evaluation": _for_evaluation(dataset),
+        "localization": _for_localization(dataset, boxes),
     }
     for purpose, faults in missing.items():
         lines.append(f"for {purpose}: " + ("; ".join(faults) or "nothing is missing"))
@@ -160,6 +167,25 @@ def _for_training(dataset: Dataset, counts: dict[str, np.ndarray]) -> list[str]:
         empty = [dataset.class_names[n] for n in np.flatnonzero(counts["train"] == 0)]
         if empty:
             faults.append(f"{len(empty):,} classes have no image in train: {listed(empty)}")
+    return faults
+
+
+def _boxes(examples: Examples) -> tuple[int, int] | None:
+    """How many images have boxes, and how many there are; None without annotations.
+
+    The validation examples that are held out of train have train's.
+    """
+    if examples.boxes is None:
+        return None
+    drawn = [len(examples.boxes(row).edges) for row in range(examples.count)]
+    return sum(map(bool, drawn)), sum(drawn)
+
+
+def _for_localization(dataset: Dataset, boxes: dict[str, tuple[int, int]]) -> list[str]:
+    needed = dict.fromkeys(("train", dataset.evaluation_split))
+    faults = [f"no boxes for {split}" for split in needed if not boxes.get(split, (0, 0))[0]]
+    if len(faults) == len(needed) and not boxes:
+        faults = [f"no boxes (looked for {LOOKED_FOR})"]
     return faults
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import files
+from input_pipeline.boxes import Boxes
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
 from input_pipeline.record_labels import label_in
@@ -39,6 +40,9 @@ class Examples:
       labels: gives the labels of all, int32 [count], without reading any image; None where only
         the examples themselves tell. See `labels_of`.
       ignored: hidden files and those of systems and archivers that lie among them.
+      boxes: index -> the boxes that were drawn in the image, see `boxes.as_read`; called from many
+        threads. None where there are no annotations.
+      boxes_from: where the annotations are, in words.
     """
 
     count: int
@@ -48,11 +52,13 @@ class Examples:
     notes: tuple[str, ...] = ()
     labels: Callable[[], np.ndarray] | None = None
     ignored: int = 0
+    boxes: Callable[[int], Boxes] | None = None
+    boxes_from: str = ""
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:
     """The examples at `indices` (int64 [count]), in that order."""
-    labels = examples.labels
+    labels, boxes = examples.labels, examples.boxes
     return dataclasses.replace(
         examples,
         count=len(indices),
@@ -60,6 +66,7 @@ def subset(examples: Examples, indices: np.ndarray) -> Examples:
         name=lambda row: examples.name(int(indices[row])),
         fingerprint=digest(examples.fingerprint, indices.tobytes()),
         labels=None if labels is None else lambda: labels()[indices],
+        boxes=None if boxes is None else lambda row: boxes(int(indices[row])),
     )
 
 

@@ -76,6 +76,23 @@ def test_imagenet_in_part_and_with_a_fault(described, imagenet_folder):
     assert said["for evaluation"] == "for evaluation: no validation split"
 
 
+def test_boxes_are_counted(described, imagenet_folder):
+    assert (
+        "for localization: no boxes (looked for Annotations/CLS-LOC/<split>/"
+        in (described(imagenet_folder)[1]["for localization"])
+    )
+    place = imagenet_folder / "Annotations" / "train" / "n02123597"
+    place.mkdir(parents=True)
+    drawn = "<object><name>n02123597</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+    drawn = (drawn + "<ymax>9</ymax></bndbox></object>") * 2
+    for number in (0, 2):
+        size = "<size><width>20</width><height>30</height></size>"
+        (place / f"{number}.xml").write_text(f"<annotation>{size}{drawn}</annotation>")
+    said = described(imagenet_folder)[1]
+    assert said["boxes"].endswith(f"train: 2 images have 4 boxes ({place.parent})")
+    assert said["for localization"] == "for localization: no boxes for validation"
+
+
 def test_the_same_with_a_config_and_its_choices(described, tmp_path):
     root = write_images(tmp_path / "own", {"ant": 10, "owl": 10})
     options = ["--config=configs/alexnet.py", "--config.data.name=folder"]

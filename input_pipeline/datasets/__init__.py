@@ -5,15 +5,16 @@ function `find` says what there is, and a line in `FINDERS`.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from input_pipeline import folders, sources
+from input_pipeline import annotations, folders, sources
 from input_pipeline.datasets import digits, division, imagenet, own_data, tfds_directories
 from input_pipeline.datasets.division import Chosen
-from input_pipeline.datasets.layout import Asked, Found
+from input_pipeline.datasets.layout import Asked, Found, directories
 from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
 
@@ -133,8 +134,9 @@ def open_dataset(
     with folders.readable():
         asked = Asked(name, directory, cache_dir, class_names, evaluated=only is not None)
         found = FINDERS.get(name, tfds_directories.find)(asked)
+        splits = _with_boxes(found, asked)
     base = tfds_directories.base_name(name)
-    splits = division.divided(base, dict(found.splits), validation_examples, chosen, cache_dir)
+    splits = division.divided(base, splits, validation_examples, chosen, cache_dir)
     if only == REPORTED:
         only = "test" if "test" in splits else "validation"
     if only is not None and only not in splits:
@@ -152,6 +154,24 @@ def open_dataset(
         layout=found.layout,
         labels_from=found.labels_from,
     )
+
+
+def _with_boxes(found: Found, asked: Asked) -> dict[str, Callable[[], Examples]]:
+    """The splits, with the annotations that lie beside them."""
+    places: dict[str, list[Path]] = {}
+    for directory in directories(asked.directory):
+        for split, there in annotations.beside(Path(directory)).items():
+            places.setdefault(split, []).extend(there)
+
+    def opened(split: str) -> Examples:
+        return annotations.with_boxes(
+            found.splits[split](), places[split], found.class_names, asked.cache_dir
+        )
+
+    return {
+        split: functools.partial(opened, split) if split in places else of
+        for split, of in found.splits.items()
+    }
 
 
 def default_cache_dir() -> Path:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from input_pipeline import folders
+from input_pipeline import annotations, folders
 from input_pipeline.datasets import layout, tfds_directories
 from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError
@@ -63,7 +63,8 @@ def _folders(root: Path, cache_dir: Path) -> Found:
     splits: dict[str, Callable[[], Examples]] = {
         split: functools.partial(opened, path) for split, path in where.items()
     }
-    notes = folders.unused(root, [path.name for path in where.values()])
+    used = [*(path.name for path in where.values()), *annotations.names_in(root)]
+    notes = folders.unused(root, used)
     return Found(
         splits,
         synsets,

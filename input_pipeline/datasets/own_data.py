@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from input_pipeline import folders, names, sources
+from input_pipeline import annotations, folders, names, sources
 from input_pipeline.datasets import layout, own_lists
 from input_pipeline.datasets.layout import Asked, Found, Listed, Place
 from input_pipeline.errors import DataError
@@ -119,7 +119,9 @@ def _tree(root: Path) -> Place:
             where = {}
     absent = layout.absent_folders(root, where)
     if where:
-        notes += folders.unused(root, [path.name for path in where.values()])
+        notes += folders.unused(
+            root, [*(path.name for path in where.values()), *annotations.names_in(root)]
+        )
         said = ", ".join(f"{path.name}/<class>/*" for path in where.values())
     else:
         where, said = {"train": root}, "<class>/*"
