@@ -130,6 +130,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert finish(start(*run), code=1)[1].splitlines()[-1] == message
 
 
+@pytest.mark.slow
 def test_such_updates_are_left_out_by_choice(tmp_path):
     workdir = tmp_path / "run"
     run = [*RUN, *EXPLODING, "--config.nonfinite=skip", f"--workdir={workdir}"]

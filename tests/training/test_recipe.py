@@ -146,7 +146,7 @@ def test_micro_batches_have_statistics_of_their_own():
     [
         pytest.param(2, 4, marks=pytest.mark.slow),
         (2, 2),
-        (4, 4),
+        pytest.param(4, 4, marks=pytest.mark.slow),
         pytest.param(4, 2, marks=pytest.mark.slow),
         pytest.param(4, 8, marks=pytest.mark.slow),
     ],
