@@ -7,7 +7,8 @@ for batch in data.evaluation("validation", images, batch_size=128): ...
 A file a stage: datasets, folders and sources (where examples are), order (which one comes
 when), decode (bytes to pixels), augment (crops and colours), batches (the tf.data pipelines),
 pixel_statistics and normalization (what is subtracted); kernels has the inner loops, prepare
-writes datasets at a fixed size. from_config reads a config's fields, data puts all together.
+writes datasets at a fixed size, annotations and boxes have the objects in images, describe and
+samples say what a directory holds. from_config reads a config's fields, data puts all together.
 """
 
 import os
