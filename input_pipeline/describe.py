@@ -118,7 +118,7 @@ def described(dataset: Dataset, cache_dir: Path) -> list[str]:
     for split, (images, drawn) in boxes.items():
         said = f"{split}: {images:,} images have {drawn:,} boxes"
         lines.append(f"boxes       {said} ({dataset.splits[split].boxes_from})")
-    ignored = sum(of.ignored for of in dataset.splits.values())
+    ignored = dataset.ignored + sum(of.ignored for of in dataset.splits.values())
     if ignored:
         lines.append(f"ignored     {ignored:,} hidden files, archives and files of systems")
     lines += [f"note        {note}" for note in dataset.notes]

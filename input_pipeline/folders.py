@@ -76,6 +76,12 @@ def unused(directory: Path, used: Sequence[str]) -> list[str]:
     return [f"{shown(directory)}: not used: {names.listed(left)}"] if left else []
 
 
+def count_clutter(directory: Path) -> int:
+    """How many files and folders in a directory are hidden or a system's own."""
+    with os.scandir(os.fsencode(directory)) as entries:
+        return sum(names.is_clutter(shown(e.name), folder=e.is_dir()) for e in entries)
+
+
 def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
     """Images in class folders, `directory/<class name>/*`.
 

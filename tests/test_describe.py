@@ -36,7 +36,8 @@ def test_a_tree_of_ones_own(described, tmp_path):
     root = write_images(
         tmp_path / "own", {"train/ant": 5, "train/owl": 2, "train/bee": 3, "val/owl": 1}
     )
-    (root / "train" / "ant" / ".DS_Store").write_bytes(b"\0")
+    for place in (root, root / "train", root / "train" / "ant"):
+        (place / ".DS_Store").write_bytes(b"\0")
     (root / "train" / "ant" / "a.txt").write_text("")
     code, said, err = described(root)
     assert code == 0 and not err  # a note is said once, with the rest
@@ -48,7 +49,7 @@ def test_a_tree_of_ones_own(described, tmp_path):
     assert said["train"].split() == ["train", "10", "3", "2", "(owl)", "3", "5", "(ant)"]
     assert said["validation"].split() == ["validation", "1", "1", "1", "(owl)", "1", "1", "(owl)"]
     assert said["test"].endswith(f"none: {root} has no folder test/, testing/")
-    assert said["ignored"].split()[1] == "1"
+    assert said["ignored"].split()[1] == "3"
     assert said["note"].endswith("not used: 1 *.txt (ant/a.txt)")
     assert said["for training"] == "for training: nothing is missing"
     assert said["for evaluation"] == "for evaluation: nothing is missing"
@@ -96,8 +97,9 @@ def test_boxes_are_counted(described, imagenet_folder):
 def test_the_same_with_a_config_and_its_choices(described, tmp_path):
     root = write_images(tmp_path / "own", {"ant": 10, "owl": 10})
     options = ["--config=configs/alexnet.py", "--config.data.name=folder"]
+    (root / "Thumbs.db").write_bytes(b"\0")
     code, said, _ = described(root, *options, "--config.data.folds=4", "--config.data.fold=3")
-    assert code == 0
+    assert code == 0 and said["ignored"].split()[1] == "1"
     assert said["train"].split()[1] == "15" and said["validation"].split()[1] == "5"
     code, said, _ = described(root, *options, "--config.data.train_examples=6")
     assert said["train"].split()[1:] == ["6", "2", "3", "(ant)", "3", "3", "(ant)"]

@@ -57,6 +57,7 @@ class Dataset:
       prepared: where images come at a fixed size; None for the images themselves.
       layout: what was recognised, in words.
       labels_from: where the labels come from, in words.
+      ignored: hidden files and those of systems and archivers that lie beside the splits.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Dataset:
     prepared: Prepared | None = None
     layout: str = ""
     labels_from: str = ""
+    ignored: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -153,6 +155,7 @@ def open_dataset(
         tuple(dict.fromkeys(notes)),
         layout=found.layout,
         labels_from=found.labels_from,
+        ignored=found.ignored,
     )
 
 

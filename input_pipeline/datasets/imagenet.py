@@ -73,6 +73,7 @@ def _folders(root: Path, cache_dir: Path) -> Found:
         layout="folders of synsets: "
         + ", ".join(f"{path.name}/<wnid>/*" for path in where.values()),
         labels_from="the names of the class folders",
+        ignored=folders.count_clutter(root),
     )
 
 

@@ -70,7 +70,11 @@ def directories(text: str | None) -> list[str]:
     """The paths in `data.dir`, with commas between them; a path that has a comma in it is one."""
     if not text:
         return []
-    return [text] if Path(text).exists() else [part for part in text.split(",") if part]
+    try:
+        one = "," not in text or Path(text).exists()
+    except OSError:  # longer than a path can be
+        one = False
+    return [text] if one else [path for path in text.split(",") if path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Found:
     notes: list[str] = dataclasses.field(default_factory=list)
     layout: str = ""
     labels_from: str = ""
+    ignored: int = 0
 
 
 class Listed(NamedTuple):
@@ -104,8 +109,8 @@ class Place(NamedTuple):
 
     Attributes:
       splits: those there are.
-      absent, notes, layout, labels_from: see `Dataset`; every split has a reason in `absent` that
-        is not in `splits`.
+      absent, notes, layout, labels_from, ignored: see `Dataset`; every split has a reason in
+        `absent` that is not in `splits`.
       called: what stands for classes there, in words.
       looked_for: the end of an error where there are too few; `{base}` stands for the split.
     """
@@ -117,6 +122,7 @@ class Place(NamedTuple):
     labels_from: str
     called: str
     looked_for: str
+    ignored: int = 0
 
 
 def split_folders(root: Path) -> dict[str, Path]:

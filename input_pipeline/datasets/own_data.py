@@ -82,6 +82,7 @@ def find(asked: Asked) -> Found:
         notes,
         layout="; ".join(dict.fromkeys(place.layout for place in places)),
         labels_from="; ".join(dict.fromkeys(place.labels_from for place in places)),
+        ignored=sum(place.ignored for place in places),
     )
 
 
@@ -135,6 +136,7 @@ def _tree(root: Path) -> Place:
         notes,
         layout=f"class folders: {said}",
         labels_from="the names of the class folders",
+        ignored=0 if root in where.values() else folders.count_clutter(root),
         called="class folders",
         looked_for="looked for {base}/<class>/* or <class>/*",
     )

@@ -195,6 +195,9 @@ def test_what_is_wrong_with_several_places_is_named(tree, tmp_path):
     ]:
         with pytest.raises(DataError, match=message):
             opened(places, tmp_path)
+    many = ",".join([str(tree), *(f"/nowhere/{n}" for n in range(500))])  # no path is so long
+    with pytest.raises(DataError, match=r"data.dir=/nowhere/0: there is no such directory"):
+        opened(many, tmp_path)
     with pytest.raises(DataError, match=r"2 directories; several are for classes of your own"):
         open_dataset("imagenet2012", f"{tree},{tree}", cache_dir=tmp_path / "cache")
 
