@@ -185,15 +185,15 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
         if names.key(folder) not in label_of:
             _refuse(directory, folder, class_names)
     places = {".": directory} | {n: directory / os.fsdecode(raw) for n, raw in folders.items()}
-    changed = {name: place.stat().st_mtime_ns for name, place in places.items()}
-    state = index_state(changed, class_names)
+    stamps = {name: place.stat().st_mtime_ns for name, place in places.items()}
+    state = index_state(stamps, class_names)
     cache = index_path(directory, cache_dir)
     none = {"ignored": np.array(0), "inside": np.array([], np.bytes_), "at": np.array([], np.int64)}
     saved = load_arrays(cache, "state", "paths", "sizes", "labels", "notes")
     if saved is not None and saved["state"] == state:
         saved = none | saved
         inside = zip(saved["inside"], saved["at"], strict=True)
-        if all(_changed(top + b"/" + bytes(raw)) == at for raw, at in inside):
+        if all(changed(top + b"/" + bytes(raw)) == at for raw, at in inside):
             return saved
 
     listing = _Listing(top, {}, {})
@@ -241,13 +241,13 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
         "at": np.array(list(listing.inside.values()), np.int64),
     }
     # Changes in the instant of listing could be missed: then it is listed again next time.
-    newest = max(*changed.values(), *listing.inside.values(), 0)
+    newest = max(*stamps.values(), *listing.inside.values(), 0)
     if newest < time.time_ns() - 2_000_000_000:
         save_arrays(cache, **arrays)
     return arrays
 
 
-def _changed(directory: bytes) -> int:
+def changed(directory: bytes) -> int:
     """When a directory was, in nanoseconds; -1 if there is none."""
     try:
         return os.stat(directory).st_mtime_ns  # noqa: PTH116 (bytes)

@@ -40,9 +40,12 @@ def write_sheet(dataset: Dataset, path: Path, cache_dir: Path) -> None:
     """
     examples = next(iter(dataset.splits.values()))
     labels = sources.labels_of(examples, cache_dir)
-    there = np.unique(labels)
+    there, counts = np.unique(labels, return_counts=True)
     most = min(max(_IMAGES // len(there), 1), _MOST_OF_A_CLASS)
-    shown = {int(label): _spread(np.flatnonzero(labels == label), most) for label in there}
+    of_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    shown = {
+        int(label): _spread(indices, most) for label, indices in zip(there, of_class, strict=True)
+    }
     most = max(map(len, shown.values()))
     wanted = np.concatenate(list(shown.values())).tolist()
     found = of_each(

@@ -25,7 +25,7 @@ def find(asked: Asked) -> Found:
     """
     roots = asked.roots(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
     known, cache_dir = asked.class_names, asked.cache_dir
-    places = [own_lists.find(root) or _tree(root) for root in roots]
+    places = [own_lists.find(root, cache_dir) or _tree(root) for root in roots]
     notes = [note for place in places for note in place.notes]
     of_split = {
         split: [place.splits[split] for place in places if split in place.splits]

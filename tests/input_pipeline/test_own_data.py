@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import REPORTED, DataError, open_dataset
+from input_pipeline.datasets import own_lists
 from tests.conftest import write_images
 
 CLASSES = {"train/zebra": 3, "train/ant": 4, "train/10": 2, "val/ant": 2, "val/zebra": 1}
@@ -88,6 +89,24 @@ def test_a_list_alone_is_for_training_and_moves_with_its_images(tree, tmp_path):
     assert opened(moved, tmp_path).fingerprint == before.fingerprint
     moved.write_text(moved.read_text().replace('zebra"', 'bear"'))
     assert opened(moved, tmp_path).fingerprint != before.fingerprint
+
+
+def test_what_a_list_says_is_kept_until_it_or_a_folder_changes(tree, tmp_path, monkeypatch):
+    file = as_csv_with_splits(tree)
+    for folder in tree.glob("**/"):
+        os.utime(folder, (1_600_000_000, 1_600_000_000))
+    before = opened(file, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(own_lists, "_read", None)  # reading it anew would fail
+        patch.setattr(own_lists, "of_each", None)  # and asking for the files
+        again = opened(file, tmp_path)
+    assert again.fingerprint == before.fingerprint and again.class_names == before.class_names
+    assert content(again.splits["train"]) == content(before.splits["train"])
+    (tree / "train" / "ant" / "3.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 of 9 paths are no files: train/ant/3.jpg \(line 13\)"):
+        opened(file, tmp_path)
+    file.write_text(file.read_text("utf-8").replace("train/ant/3.jpg,ant,train", ""), "utf-8")
+    assert opened(file, tmp_path).splits["train"].count == 8
 
 
 def test_numbers_absolute_paths_and_links(tree, tmp_path):
