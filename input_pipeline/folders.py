@@ -33,14 +33,28 @@ _Left = dict[str, tuple[int, str]]
 def class_folders(directory: Path) -> dict[str, bytes]:
     """Folders in `directory`, sorted: what they are called -> their name on the disk.
 
-    Hidden ones and those of file systems and archivers do not count.
+    Hidden ones and those of file systems and archivers do not count, nor `Annotations` with files
+    of boxes in it.
 
     Raises:
       OSError: it cannot be listed.
     """
     with os.scandir(os.fsencode(directory)) as entries:
         found = sorted(e.name for e in entries if e.is_dir())
-    return {shown(name): name for name in found if not names.is_clutter(shown(name), folder=True)}
+    found = [name for name in found if not names.is_clutter(shown(name), folder=True)]
+    if b"Annotations" in found and _holds_annotations(directory / "Annotations"):
+        found.remove(b"Annotations")
+    return {shown(name): name for name in found}
+
+
+def _holds_annotations(directory: Path) -> bool:
+    """Whether XML files are in it or below, in the first folder that has any file of use."""
+    for _, _, found in os.walk(os.fsencode(directory)):
+        if any(named_as_image(shown(name)) for name in found):
+            return False
+        if any(name.lower().endswith(b".xml") for name in found):
+            return True
+    return False
 
 
 def holds_images(directory: Path) -> bool:

@@ -207,6 +207,25 @@ def test_ones_own_classes_and_names_that_come_twice(tmp_path, count):
     assert [of.edges[:, 2].tolist() for of in boxes] == [[], [0.5], [], [0.75] * (count - 1)]
 
 
+def test_classes_without_a_folder_of_their_split(tmp_path):
+    root = write_images(tmp_path / "own", {"a": 2, "b": 2})
+    folder = root / "Annotations" / "b"
+    folder.mkdir(parents=True)
+    (folder / "0.xml").write_text(xml(("b", 0, 0, 100, 100)))
+    dataset = opened(root, tmp_path, "folder", validation_examples=1)
+    assert dataset.class_names == ("a", "b")
+    found = [
+        examples.name(row)
+        for examples in dataset.splits.values()
+        for row in range(examples.count)
+        if len(examples.boxes(row).edges)
+    ]
+    assert found == [f"{root}/b/0.jpg"]
+    (root / "Annotations").rename(root / "b" / "Annotations")  # inside a class: nothing to do
+    write_images(root, {"Annotations": 3})
+    assert opened(root, tmp_path, "folder").class_names == ("Annotations", "a", "b")
+
+
 @pytest.mark.parametrize("where", ["start", "half", "between", "end"])
 @pytest.mark.parametrize("name, mode", [("bbox_val.tgz", "w:gz"), ("bbox_val.tar", "w")])
 def test_a_tar_that_breaks_off_is_named(root, tmp_path, name, mode, where):

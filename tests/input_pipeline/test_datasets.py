@@ -112,6 +112,9 @@ def test_tfds(shared_data, tmp_path, name, train, test):
     }
     assert dataset.evaluation_split == "test"
     assert len(dataset.class_names) == 10
+    known = sources.labels_of(dataset.splits["test"], tmp_path)
+    assert len(known) == test
+    assert known[::500].tolist() == [dataset.splits["test"].read(n)[1] for n in range(0, test, 500)]
     from_index = opened(name, shared_data / "tfds", tmp_path)  # the index is kept by now
     assert from_index.fingerprint == dataset.fingerprint
 
@@ -176,6 +179,8 @@ def test_imagenet_as_tfds_prepares_it(imagenet_of_tfds, tmp_path):
     assert dataset.class_names == ("n01440764", "n02123394", "n15075141")
     train = dataset.splits["train"]
     read = [train.read(index) for index in range(7)]
+    known = sources.labels_of(train, tmp_path / "labels").tolist()
+    assert known == [label for _, label in read]
     loaded = {int(decode.pixels(image)[0, 0, 0]) // 20: label for image, label in read}
     assert loaded == {number: number % 3 for number in range(7)}
 
