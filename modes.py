@@ -15,7 +15,7 @@ from typing import Any
 import process
 from configs.command_line import CommandLine
 from configs.common import ConfigError, to_steps
-from process import DONE, STOPPED
+from process import DONE, FAILED, STOPPED
 
 # Images that are predicted in one program.
 _AT_ONCE = 16
@@ -100,6 +100,32 @@ def prepare_data(config: Any) -> int:
     return DONE
 
 
+def describe_data(flags: Any, arguments: CommandLine) -> int:
+    """Prints what a directory holds and lacks, and writes a sheet of samples of every class.
+
+    Args:
+      flags: `out` and `verify`.
+      arguments: with or without a config; without a name of the dataset it is found out.
+    """
+    import input_pipeline
+
+    data = arguments.config.data
+    cache, out = input_pipeline.cache_dir_of(data), Path(flags.out or "pictures")
+    named = bool(arguments.source) or "data.name" in arguments.overrides
+    dataset = input_pipeline.open_any(data, cache, named=named)
+    print(*input_pipeline.described(dataset, cache), sep="\n", flush=True)
+    sheet = out / "samples.png"
+    input_pipeline.write_sheet(dataset, sheet, cache)
+    print(f"samples     {sheet}", flush=True)
+    faults = 0
+    if flags.verify:
+        report = input_pipeline.reporter(out / "images.jsonl")
+        for split, count, unreadable in input_pipeline.verify(dataset, report, data.threads):
+            print(f"read        {split}: {count:,} images, {unreadable:,} cannot be read")
+            faults += unreadable
+    return FAILED if faults else DONE
+
+
 def export(config: Any, workdir: Path, begun: bool) -> int:
     """Writes the weights of a checkpoint, or of init_from, to WORKDIR/weights.safetensors."""
     import training
@@ -135,7 +161,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
             config, duration, batch_size=config.batch_size, examples_per_epoch=examples.count
         )
 
-    recipe = training.recipe_from_config(config, task, steps)
+    recipe = training.recipe_from_config(config, task, steps, data.class_counts)
     schedule = training.schedule_from_config(config, task, steps)
     noise, share = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
     validated = training.validation_protocol(task).images
@@ -213,13 +239,13 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     return DONE
 
 
-def predict(flags: Any, config: Any | None) -> int:
+def predict(flags: Any, arguments: CommandLine | None) -> int:
     """Prints five guesses for each image, and writes them to predictions.jsonl.
 
     Args:
       flags: `run`, `network`, `images`, `protocol` and `out`.
-      config: of a weights file that does not say what it is of; None takes what the run, the
-        file or `network` says.
+      arguments: with the config of a weights file that does not say what it is of; None takes
+        what the run, the file or `network` says.
     """
     import numpy as np
 
@@ -228,6 +254,7 @@ def predict(flags: Any, config: Any | None) -> int:
     import training
     from devices.xla import keep_compiled
 
+    config = None if arguments is None else arguments.config
     if not flags.run or not flags.images:
         raise ConfigError(
             "--mode=predict needs --run=RUN_OR_WEIGHTS_FILE and --images=FILES_OR_DIRECTORIES, "

@@ -29,6 +29,9 @@ class Note(NamedTuple):
     without_effect: Callable[[Fields, str], bool]
 
 
+_CHOICES = ("folds", "train_examples", "train_examples_per_class")
+
+
 def _given(node: Fields, duration: str) -> bool:
     """Whether a duration, or moments, are given in any unit."""
     return any(node.get(f"{duration}_{unit}") for unit in UNITS)
@@ -79,6 +82,26 @@ NOTES = (
         ("data.validation_labels",),
         "only with the images of ImageNet",
         lambda c, mode: not c["data"]["name"].startswith("imagenet20"),
+    ),
+    Note(
+        ("data.train_examples", "data.train_examples_per_class"),
+        "all of the training set is prepared; the choice is made when it is read",
+        lambda c, mode: mode == "prepare_data",
+    ),
+    Note(
+        ("data.fold",),
+        "only with data.folds",
+        lambda c, mode: not c["data"]["folds"],
+    ),
+    Note(
+        ("data.choice_seed",),
+        "only with data.folds, data.train_examples or data.train_examples_per_class",
+        lambda c, mode: not any(c["data"][name] for name in _CHOICES),
+    ),
+    Note(
+        ("data.sampling", "loss.class_weights"),
+        "only in training",
+        lambda c, mode: mode != "train",
     ),
     Note(
         ("data.prepare.*",),

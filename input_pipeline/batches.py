@@ -72,6 +72,7 @@ def training_batches(
     reading: Reading,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
+    epoch_of: order.EpochOrder = order.epoch_order,
 ) -> Generator[Batch, None, None]:
     """The endless training stream from a step on, a pure function of (seed, step).
 
@@ -88,6 +89,7 @@ def training_batches(
       start: the first step.
       share: (number, shares): this process gets rows number * batch_size / shares onwards of
         every batch, batch_size / shares of them.
+      epoch_of: the order of each epoch.
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `crop_offset`
@@ -104,8 +106,9 @@ def training_batches(
     def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         steps, rows = np.divmod(positions, size)
         stream = steps * batch_size + number * size + rows
-        indices, epochs = order.examples_at(seed, stream, examples.count)
-        return indices, order.uniform_draws(seed, epochs, indices, augment.DRAWS)
+        keys, epochs = order.examples_at(seed, stream, examples.count, epoch_of)
+        uniform = order.uniform_draws(seed, epochs, keys, augment.DRAWS)
+        return keys % examples.count, uniform
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         indices, uniform = at(positions)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from input_pipeline import augment, batches, sources
+from input_pipeline import augment, batches, order, sources
 from input_pipeline.batches import Batch
-from input_pipeline.datasets import Dataset, open_dataset
+from input_pipeline.datasets import Dataset, division, open_dataset
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import Choices, choices
 from input_pipeline.normalization import normalization
@@ -107,7 +107,19 @@ class Data:
             reading=chosen.reading,
             start=start,
             share=share,
+            epoch_of=order.balanced_order(self._labels()) if chosen.balanced else order.epoch_order,
         )
+
+    def class_counts(self) -> np.ndarray:
+        """How many training examples there are of each class, int64 [classes].
+
+        Raises:
+          DataError: there is no training split, or the labels cannot be read.
+        """
+        return np.bincount(self._labels(), minlength=len(self.class_names))
+
+    def _labels(self) -> np.ndarray:
+        return sources.labels_of(self.examples("train"), self.cache_dir)
 
     def evaluation(
         self,
@@ -239,10 +251,10 @@ def open_data(
     """
     chosen = choices(data, report)
     return Data(
-        _open(chosen, cache_dir, only, class_names),
+        _said(open_chosen(chosen, cache_dir, only, class_names)),
         chosen,
         cache_dir,
-        lambda: _open(chosen, cache_dir, "train"),
+        lambda: _said(open_chosen(chosen, cache_dir, "train")),
     )
 
 
@@ -268,7 +280,10 @@ def prepare_data(
     chosen = choices(data, report)
     if not chosen.prepared_dir:
         raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
-    dataset = _open_source(chosen, cache_dir)
+    everything = dataclasses.replace(
+        chosen.chosen, train_examples=None, train_examples_per_class=None
+    )
+    dataset = _said(_open_source(dataclasses.replace(chosen, chosen=everything), cache_dir))
     directory, crops = Path(chosen.prepared_dir), chosen.crops
     about = write(dataset, directory, chosen.prepared_as, chosen.reading, stopped)
     said = described(directory, about)
@@ -277,21 +292,45 @@ def prepare_data(
     return said
 
 
-def _open(
+def _said(dataset: Dataset) -> Dataset:
+    """The dataset, once its notes are on the screen."""
+    for note in dataset.notes:
+        warn(note, "note")
+    return dataset
+
+
+def open_chosen(
     chosen: Choices,
     cache_dir: Path,
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
+    """Opens what a config chose, prepared or not.
+
+    Args:
+      chosen: what the config says.
+      cache_dir, only, class_names: see `open_dataset`.
+
+    Raises:
+      DataError: see `open_dataset` and `open_prepared`.
+    """
     if not chosen.prepared_dir:
         return _open_source(chosen, cache_dir, only, class_names)
-    return open_prepared(
+    division.check(chosen.chosen, chosen.validation_examples)
+    dataset = open_prepared(
         Path(chosen.prepared_dir),
         chosen.prepared_as,
         cache_dir,
         as_they_are=not chosen.crops.rescales,
         only=only,
     )
+    if "train" in dataset.splits:
+        train = division.choose(
+            dataset.splits["train"], chosen.chosen, dataset.class_names, cache_dir
+        )
+        splits = dataset.splits | {"train": train}
+        dataset = dataclasses.replace(dataset, splits=splits, notes=train.notes)
+    return dataset
 
 
 def _open_source(
@@ -300,15 +339,13 @@ def _open_source(
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    dataset = open_dataset(
+    return open_dataset(
         chosen.name,
         chosen.directory,
         validation_examples=chosen.validation_examples,
+        chosen=chosen.chosen,
         cache_dir=cache_dir,
         only=only,
         class_names=class_names,
         validation_labels=chosen.validation_labels,
     )
-    for note in dataset.notes:
-        warn(note, "note")
-    return dataset

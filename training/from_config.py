@@ -4,7 +4,7 @@ Each function takes `to_steps`, the path of a duration in the config, such as `o
 to steps, where the config has durations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from evaluation.preprocessing import Preprocessing
@@ -68,7 +68,12 @@ def task_from_config(config: Any, num_classes: int) -> Task:
     )
 
 
-def recipe_from_config(config: Any, task: Task, to_steps: ToSteps) -> Recipe:
+def recipe_from_config(
+    config: Any,
+    task: Task,
+    to_steps: ToSteps,
+    class_counts: Callable[[], Sequence[int]] = tuple,
+) -> Recipe:
     """What an update does.
 
     Args:
@@ -76,6 +81,8 @@ def recipe_from_config(config: Any, task: Task, to_steps: ToSteps) -> Recipe:
         and `optimizer` are read.
       task: what is trained.
       to_steps: see above.
+      class_counts: gives the number of training examples of each class; called where
+        `loss.class_weights` asks for it.
 
     Raises:
       TrainingError: fields that contradict one another, the mesh or the network.
@@ -107,7 +114,25 @@ def recipe_from_config(config: Any, task: Task, to_steps: ToSteps) -> Recipe:
         ),
         average=_average(optimizer, to_steps),
         skip_nonfinite=config.nonfinite == "skip",
+        class_weights=None
+        if config.loss.class_weights == "none"
+        else balancing_weights(class_counts(), task.options["num_classes"]),
     )
+
+
+def balancing_weights(counts: Sequence[int], num_classes: int) -> tuple[float, ...]:
+    """Weights that give every class that has examples the same part in the loss.
+
+    In inverse proportion to the examples of the class, and 1 on average over all examples.
+
+    Args:
+      counts: training examples of each class.
+      num_classes: outputs of the network; those without examples get 0.
+    """
+    present = [count for count in counts if count]
+    each = sum(present) / max(len(present), 1)
+    found = [float(each / count) if count else 0.0 for count in counts]
+    return tuple(found + [0.0] * (num_classes - len(found)))
 
 
 def schedule_from_config(config: Any, task: Task, to_steps: ToSteps) -> Schedule:

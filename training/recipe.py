@@ -32,6 +32,8 @@ class Recipe:
       frozen: names of the parameters that stay as they are.
       average: of the parameters; None keeps none.
       skip_nonfinite: an update whose loss or gradient is not finite is left out.
+      class_weights: by which the loss of an example of each class is multiplied; None for 1. The
+        loss in metrics is without them.
     """
 
     rates: tuple[Rate, ...]
@@ -49,6 +51,7 @@ class Recipe:
     frozen: frozenset[str] = frozenset()
     average: Average | None = None
     skip_nonfinite: bool = False
+    class_weights: tuple[float, ...] | None = None
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int) -> None:

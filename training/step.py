@@ -182,13 +182,23 @@ def make_train_step(
                 logits, auxiliary, after = network.train(
                     params, statistics, images, keys, batch_statistics
                 )
-                sums = metrics.totals(jax.nn.log_softmax(logits), batch["label"])
+                labels = batch["label"]
+                sums = metrics.totals(jax.nn.log_softmax(logits), labels)
+
+                def summed(losses: Array) -> Array:
+                    """[B] -> the sum, each by the weight of its class."""
+                    if recipe.class_weights is None:
+                        return jnp.sum(losses)
+                    return jnp.sum(losses * jnp.asarray(recipe.class_weights)[labels])
+
                 total = sums["loss"]
+                if recipe.class_weights is not None:
+                    total = summed(metrics.cross_entropy(jax.nn.log_softmax(logits), labels))
                 for side in auxiliary.values():
-                    side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), batch["label"])
-                    total += recipe.auxiliary_weight * jnp.sum(side_loss)
+                    side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), labels)
+                    total += recipe.auxiliary_weight * summed(side_loss)
                 if recipe.rubbish_penalty is not None:
-                    total += jnp.sum(metrics.rubbish_loss(logits, recipe.rubbish_penalty))
+                    total += summed(metrics.rubbish_loss(logits, recipe.rubbish_penalty))
                 return total / recipe.batch_size, (after, sums)
 
             grads, (after, sums) = jax.grad(loss, has_aux=True)(params)

@@ -50,6 +50,13 @@ _PACKAGES = (
 )
 
 
+# Fields that runs begun by earlier versions do not have, and what they did.
+_LATER_FIELDS = {
+    "data.fold": 0,
+    "data.choice_seed": 0,
+    "data.sampling": "uniform",
+    "loss.class_weights": "none",
+}
 # Fields that matter only to a run that has not begun: a checkpoint wins over them.
 START_FIELDS = ("init_",)
 
@@ -171,7 +178,7 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
         if has_checkpoint(workdir):
             say(f"{workdir}: no config.json to compare with; its run is continued as it is")
         return
-    saved, now = flat_fields(saved["config"]), flat_fields(config)
+    saved, now = (_LATER_FIELDS | flat_fields(of) for of in (saved["config"], config))
     for fields in (saved, now):
         _spell_out_the_network(fields)
     # What is observed decides when a plateau lowers the rate.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from input_pipeline import folders, layouts, names, validation_labels
+from input_pipeline import annotations, folders, layouts, names, validation_labels
 from input_pipeline.datasets import layout, tfds_directories
 from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError
@@ -129,11 +129,23 @@ def _splits(
     splits: dict[str, Callable[[], Examples]] = {
         split: functools.partial(open_split, split) for split in where
     }
-    said = [
-        f"{split}: {of.layout if isinstance(of, Stored) else 'class folders'}"
-        for split, of in where.items()
-    ]
-    return Found(splits, challenge.synsets, absent, notes, layout=", ".join(said))
+    return Found(
+        splits,
+        challenge.synsets,
+        absent,
+        notes,
+        layout=_by_split(where, lambda of: f"folders of synsets, {of.name}/<wnid>/*", "layout"),
+        labels_from=_by_split(where, lambda _: "the names of the class folders", "labels_from"),
+        ignored=folders.count_clutter(tree),
+    )
+
+
+def _by_split(where: dict[str, Path | Stored], of_folder: Callable[[Path], str], of: str) -> str:
+    """What is to be said of each split: of class folders by a function, else what `Stored` says."""
+    return ", ".join(
+        f"{split}: {of_folder(source) if isinstance(source, Path) else getattr(source, of)}"
+        for split, source in where.items()
+    )
 
 
 def _sources(root: Path, tree: Path, year: int) -> tuple[dict[str, Path | Stored], list[str]]:
@@ -146,6 +158,7 @@ def _sources(root: Path, tree: Path, year: int) -> tuple[dict[str, Path | Stored
     folders_of = layout.split_folders(tree)
     used = [path.name for split, path in folders_of.items() if split != "test" or year == 2010]
     used += [path.name for path in tree.iterdir() if _BESIDE.fullmatch(path.name)]
+    used += annotations.names_in(tree)
     notes = folders.unused(tree, used) if folders_of else []
     for split, folder in folders_of.items():
         flat = None if split == "train" else layouts.flat_folder.find(folder)

@@ -1,7 +1,7 @@
 """Classes of one's own in WebDataset shards, or in Parquet or Arrow files as the Hub has them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,24 @@ from input_pipeline.names import shown
 from input_pipeline.sources import Examples
 
 
-def find(asked: Asked, root: Path) -> Found | None:
+def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
     """The splits that are stored in files of many images; None where there are class folders.
 
     Classes are those in the files' schema, or else the numbers from 0 to the largest label.
 
     Raises:
-      DataError: see `layouts.find`; or labels that the training set has not.
+      DataError: see `layouts.find`; labels that the training set has not, or several directories.
     """
-    where = layouts.find(root) if root.is_dir() else {}
-    if not where or _has_images_in_folders(root):
+    all_stored = {root: _stored(root) for root in roots}
+    root, where = next(((r, found) for r, found in all_stored.items() if found), (roots[0], {}))
+    if not where:
         return None
+    if len(roots) > 1:
+        kind = next(iter(where.values())).layout
+        raise DataError(
+            f"data.dir={asked.directory}: {root} holds {kind}, which is read alone; several "
+            "directories can be class folders and lists"
+        )
     absent = {split: f"{root} has none" for split in names.SPLITS}
     notes = []
     unlabelled = [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]
@@ -49,7 +56,19 @@ def find(asked: Asked, root: Path) -> Found | None:
         for split, stored in where.items()
     }
     said = ", ".join(f"{split}: {stored.layout}" for split, stored in where.items())
-    return Found(splits, classes, {k: v for k, v in absent.items() if k not in where}, notes, said)
+    return Found(
+        splits,
+        classes,
+        {split: why for split, why in absent.items() if split not in where},
+        notes,
+        layout=said,
+        labels_from=next(iter(where.values())).labels_from,
+        ignored=folders.count_clutter(root),
+    )
+
+
+def _stored(root: Path) -> dict[str, Stored]:
+    return {} if not root.is_dir() or _has_images_in_folders(root) else layouts.find(root)
 
 
 def _has_images_in_folders(root: Path) -> bool:

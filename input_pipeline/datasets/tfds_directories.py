@@ -1,13 +1,14 @@
 """Directories that TFDS prepared: which dataset, configuration and version is meant."""
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from input_pipeline import names, sources
 from input_pipeline.datasets.layout import Asked, Found
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, first_line
 from input_pipeline.sources import Examples
 
 
@@ -43,6 +44,21 @@ def _number(version: str) -> list[int]:
 def _infos(directory: Path) -> list[Path]:
     """Files one and two folders deep: no walk through a million images that are there instead."""
     return [*directory.glob("*/dataset_info.json"), *directory.glob("*/*/dataset_info.json")]
+
+
+def names_in(root: Path) -> list[str]:
+    """Names of the datasets that TFDS prepared in a directory, or in that of one of them."""
+    found = set()
+    for path in (root / "dataset_info.json", *_infos(root)):
+        try:
+            found.add(str(json.loads(path.read_bytes())["name"]))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{path}: not as TFDS writes it ({first_line(error)}); prepare the dataset again"
+            ) from error
+    return sorted(found)
 
 
 def version_directory(root: Path, name: str) -> Path | None:
@@ -164,7 +180,15 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
     splits, absent, notes = _splits(builder, version, cache_dir)
     if not splits:
         raise DataError(f"{version}: no labelled split of train, validation and test there")
-    return Found(splits, tuple(info.features[label_key].names), absent, notes)
+    files_are = info.file_format.value if info.file_format is not None else "tfrecord"
+    return Found(
+        splits,
+        tuple(info.features[label_key].names),
+        absent,
+        notes,
+        layout=f"prepared by TFDS: {info.full_name}, {files_are}",
+        labels_from=f"the feature {label_key!r} of its records",
+    )
 
 
 def _splits(

@@ -61,6 +61,11 @@ class Stored:
     labelled: bool = True
     cost: str = ""
 
+    @property
+    def labels_from(self) -> str:
+        """Where the labels come from, in words."""
+        return "what is stored with the images" if self.labelled else "a file beside the images"
+
     def members(self, cache_dir: Path) -> Members:
         """The images, from the index in `cache_dir` if it is of the files as they are."""
         about = {path: path.stat() for path in self.files}
@@ -175,7 +180,9 @@ def examples(
     if stored.cost:
         notes.append(f"{shown(stored.files[0].parent)}: {stored.cost}")
     disk_order = np.lexsort((place, container)) if stored.cost else None
-    return Examples(len(labels), read, name, fingerprint, tuple(notes), disk_order)
+    return Examples(
+        len(labels), read, name, fingerprint, tuple(notes), disk_order, labels=lambda: labels
+    )
 
 
 def missing_classes(where: Path, class_names: Sequence[str], there: Iterable[str]) -> list[str]:

@@ -14,7 +14,12 @@ from configs.common import to_steps
 from devices import mesh as meshes
 from training import TrainingError
 from training.checkpoints import Checkpoints
-from training.from_config import recipe_from_config, schedule_from_config, task_from_config
+from training.from_config import (
+    balancing_weights,
+    recipe_from_config,
+    schedule_from_config,
+    task_from_config,
+)
 from training.initial import start_from
 from training.optimizer import Average, Momentum, Rate
 from training.recipe import Recipe, frozen_names
@@ -287,6 +292,37 @@ def test_frozen_layers_keep_every_bit():
     np.testing.assert_allclose(
         after["params"]["fc"]["kernel"], kernel - slope, rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("parts, data", [(1, 1), (2, 2)])
+def test_class_weights_act_on_the_loss_and_not_on_its_record(parts, data):
+    """AlexNet, which has no statistics of the batch; an update is one step of the weighted loss."""
+    weights = balancing_weights([4, 0, 1, 2, 5], CLASSES)
+    assert weights == pytest.approx((3 / 4, 0, 3, 3 / 2, 3 / 5))
+    rates = (Rate("", 1.0),)
+    run = Run("alexnet", data=data, parts=parts, rates=rates, class_weights=weights)
+    plain = Run("alexnet", rates=rates)
+    before, logged = jax.device_get(run.state), []
+    for each in (run, plain):
+        each.steps(1)
+        logged.append({k: float(v) for k, v in each.outcome.items() if k in ("loss", "examples")})
+    assert logged[0] == pytest.approx(logged[1], rel=1e-6)
+    batch = batch_at(0, 64)
+    images = batch["image"].astype(np.float32) - MEAN
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(run.recipe.seed), 1), 0)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(BATCH))
+
+    def loss(params):
+        logits, _, _ = run.network.train(
+            params, before["statistics"], images, keys, BatchStatistics()
+        )
+        own = -jax.nn.log_softmax(logits)[np.arange(BATCH), batch["label"]]
+        return jnp.sum(own * np.asarray(weights)[batch["label"]]) / BATCH
+
+    kernel = before["params"]["fc8"]["kernel"]
+    slope = jax.grad(loss)(before["params"])["fc8"]["kernel"] + 0.0005 * kernel
+    after = jax.device_get(run.state)["params"]["fc8"]["kernel"]
+    np.testing.assert_allclose(after, kernel - slope, rtol=1e-3, atol=1e-5)
 
 
 def test_averages_of_what_is_frozen_keep_every_bit():
