@@ -138,6 +138,26 @@ def test_any_directory_of_kaggles_tree_may_be_named(inside, photos, tree, tmp_pa
     assert "secret" in dataset.absent["test"]
 
 
+def test_the_first_lines_of_the_ground_truth(shared_data, photos, tmp_path):
+    """IDs as the challenge gives them, which are not places among the sorted synsets."""
+    root = tmp_path / "data"
+    first = sorted(write.of(photos, "val"), key=lambda photo: photo.name)[:4]
+    write.folders(root, first, flat=True)
+    write.write(root / "ILSVRC2012_validation_ground_truth.txt", "490\n361\n171\n822\n")
+    write.write(root / "map_clsloc.txt", write.map_clsloc(write.kit_ids()))
+    dataset = opened(root, tmp_path)
+    examples, found = dataset.splits["validation"], {}
+    for row in range(4):
+        found[examples.name(row)[-13:-5]] = dataset.class_names[examples.read(row)[1]]
+    assert found == {
+        "00000001": "n01751748",
+        "00000002": "n09193705",
+        "00000003": "n02105855",
+        "00000004": "n04263257",
+    }
+    assert not any("in the challenge" in note for note in dataset.notes)
+
+
 def test_a_file_of_labels_can_be_named(photos, tree, tmp_path):
     root, labels = tmp_path / "data", tmp_path / "labels.txt"
     write.folders(root, photos, flat=True)
