@@ -107,7 +107,16 @@ def test_the_same_examples_in_the_same_order(layout, photos, tree, tmp_path):
             assert ours.fingerprint == expected.fingerprint
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        name if name in ("original tars", "parquet") else pytest.param(name, marks=pytest.mark.slow)
+        for name in LAYOUTS
+    ],
+)
 def test_the_same_batches_from_any_step(layout, photos, tree, tmp_path):
+    if layout in NEED_PYARROW:
+        pytest.importorskip("pyarrow")
     root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0)
     LAYOUTS[layout](root, photos)
     ours, expected = data_of(root, tmp_path), data_of(tree, tmp_path)
