@@ -107,7 +107,16 @@ def test_the_same_examples_in_the_same_order(layout, photos, tree, tmp_path):
             assert ours.fingerprint == expected.fingerprint
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        name if name in ("original tars", "parquet") else pytest.param(name, marks=pytest.mark.slow)
+        for name in LAYOUTS
+    ],
+)
 def test_the_same_batches_from_any_step(layout, photos, tree, tmp_path):
+    if layout in NEED_PYARROW:
+        pytest.importorskip("pyarrow")
     root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0)
     LAYOUTS[layout](root, photos)
     ours, expected = data_of(root, tmp_path), data_of(tree, tmp_path)
@@ -136,6 +145,26 @@ def test_any_directory_of_kaggles_tree_may_be_named(inside, photos, tree, tmp_pa
     dataset = opened(top / inside, tmp_path)
     assert dataset.fingerprint == opened(tree, tmp_path).fingerprint
     assert "secret" in dataset.absent["test"]
+
+
+def test_the_first_lines_of_the_ground_truth(shared_data, photos, tmp_path):
+    """IDs as the challenge gives them, which are not places among the sorted synsets."""
+    root = tmp_path / "data"
+    first = sorted(write.of(photos, "val"), key=lambda photo: photo.name)[:4]
+    write.folders(root, first, flat=True)
+    write.write(root / "ILSVRC2012_validation_ground_truth.txt", "490\n361\n171\n822\n")
+    write.write(root / "map_clsloc.txt", write.map_clsloc(write.kit_ids()))
+    dataset = opened(root, tmp_path)
+    examples, found = dataset.splits["validation"], {}
+    for row in range(4):
+        found[examples.name(row)[-13:-5]] = dataset.class_names[examples.read(row)[1]]
+    assert found == {
+        "00000001": "n01751748",
+        "00000002": "n09193705",
+        "00000003": "n02105855",
+        "00000004": "n04263257",
+    }
+    assert not any("in the challenge" in note for note in dataset.notes)
 
 
 def test_a_file_of_labels_can_be_named(photos, tree, tmp_path):
