@@ -36,16 +36,18 @@ def open_any(data: Any, cache_dir: Path, *, named: bool) -> Dataset:
     """
     if named:
         return _open_all(data, cache_dir)
-    prepared = data.prepared_dir or data.dir
-    if data.prepared_dir or (data.dir and (Path(data.dir) / ABOUT).is_file()):
-        about = load_about(Path(prepared))
-        wanted = {} if about is None else {"folds": None} | about["settings"]
-        return open_prepared(Path(prepared), wanted, cache_dir, as_they_are=True)
-    if not data.dir:
+    if not (data.prepared_dir or data.dir):
         raise DataError(
             "what is to be described? --config.data.dir=DIR, or --config.data.name=digits"
         )
-    return _recognised(data, cache_dir)
+    directory = Path(data.prepared_dir or data.dir)
+    with folders.readable():
+        prepared = bool(data.prepared_dir) or (directory / ABOUT).is_file()
+    if not prepared:
+        return _recognised(data, cache_dir)
+    about = load_about(directory)
+    wanted = {} if about is None else {"folds": None} | about["settings"]
+    return open_prepared(directory, wanted, cache_dir, as_they_are=True)
 
 
 def _recognised(data: Any, cache_dir: Path) -> Dataset:
@@ -61,7 +63,8 @@ def _recognised(data: Any, cache_dir: Path) -> Dataset:
         tried.name = of_tfds[0]
         return _open_all(tried, cache_dir)
     reasons: list[str] = []
-    for tried.name in ("imagenet2012", "folder"):
+    for name in ("imagenet2012", "folder"):
+        tried.name = name
         try:
             return _open_all(tried, cache_dir)
         except DataError as error:

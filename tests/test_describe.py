@@ -154,6 +154,8 @@ def test_what_cannot_be_described_is_one_error(described, call, tmp_path, shared
         ([f"--config.data.dir={tmp_path / 'no'}"], "no: there is no such directory\n"),
         ([f"--config.data.dir={tmp_path / 'one'}"], "1 class folders, at least two are needed"),
         ([f"--config.data.dir={shared_data / 'tfds'}"], "holds cifar10, mnist, as TFDS prepares"),
+        ([f"--config.data.dir=/{'x' * 5000}"], "cannot be read (File name too long)"),
+        ([f"--config.data.prepared_dir={tmp_path}"], "no prepared dataset there"),
         (["--config.data.dirr=/x"], "did you mean --config.data.dir?"),
         (["--config.data.folds=1"], "data.folds=1: 2 to 2147483647, whole"),
         (["--distributed"], "--mode=describe_data is for one process"),

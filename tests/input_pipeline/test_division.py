@@ -184,3 +184,9 @@ def test_balanced_batches_repeat_images_with_crops_of_their_own(fields, tmp_path
     assert len(set(seen)) > 50  # of 56; an index comes up to seven times
     later = next(data.training(1, seed=0, batch_size=28))
     np.testing.assert_array_equal(later["image"], batch["image"])
+    # Two hosts have a half of it each.
+    halves = [
+        next(data.training(1, seed=0, batch_size=28, share=(number, 2)))["image"]
+        for number in range(2)
+    ]
+    np.testing.assert_array_equal(np.concatenate(halves), batch["image"])
