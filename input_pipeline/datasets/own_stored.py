@@ -1,6 +1,7 @@
 """Classes of one's own in WebDataset shards, or in Parquet or Arrow files as the Hub has them."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,12 +74,15 @@ def _stored(root: Path) -> dict[str, Stored]:
 
 def _has_images_in_folders(root: Path) -> bool:
     """Whether there are folders of images, a class or two deep: a tree that has tars in it, too."""
-    first = [root / name for name in folders.class_folders(root)]
     return any(
         folders.holds_images(inside)
-        for folder in first
-        for inside in (folder, *(folder / name for name in folders.class_folders(folder)))
+        for folder in _class_folders(root)
+        for inside in (folder, *_class_folders(folder))
     )
+
+
+def _class_folders(directory: Path) -> list[Path]:
+    return [directory / os.fsdecode(raw) for raw in folders.class_folders(directory).values()]
 
 
 def _unlabelled(stored: Stored, asked: Asked) -> bool:
