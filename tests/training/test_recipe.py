@@ -208,7 +208,10 @@ def test_recomputed_statistics_are_those_of_all_batches_together(data):
     assert check(jax.device_get(statistics), "") == 7
 
 
-@pytest.mark.parametrize("kind, start", [("polyak", 0), ("polyak", 3), ("exponential", 2)])
+@pytest.mark.parametrize(
+    "kind, start",
+    [pytest.param("polyak", 0, marks=pytest.mark.slow), ("polyak", 3), ("exponential", 2)],
+)
 def test_averages_of_parameters(kind, start):
     run = Run(average=Average(kind, 0.6, start))
     states = [run.steps(1, first=number) for number in range(7)]
@@ -334,7 +337,7 @@ def test_frozen_names():
             frozen_names(names, layers, matches, last)
 
 
-@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("mesh", [pytest.param((1, 1), marks=pytest.mark.slow), (2, 2)])
 def test_an_update_that_is_not_finite_is_left_out_whole(mesh):
     run = Run("alexnet", *mesh, skip_nonfinite=True, average=Average("polyak"))
     before = run.steps(2)
