@@ -21,7 +21,7 @@ to be run again; 130 Ctrl-C before there was anything to save.
 import process
 from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR
 
-if __name__ == "__main__":  # before anything that takes time is imported
+if __name__ == "__main__":  # before the imports that take time
     process.guard_streams()
     process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
@@ -56,8 +56,8 @@ WITHOUT_CONFIG = {"predict": None, "describe_data": any_config}
 def define_flags() -> flags.FlagValues:
     """The flags besides --config and its overrides."""
     values = flags.FlagValues()
-    for name, said in TEXTS.items():
-        flags.DEFINE_string(name, None, said, flag_values=values)
+    for name, text in TEXTS.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_bool("verify", False, "With describe_data: read all.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
@@ -98,10 +98,10 @@ def main(argv: list[str]) -> int:
 
 
 def resolve(arguments: command_line.CommandLine) -> None:
-    """Gives the config's network the options that its name stands for, and looks at names.
+    """Sets the options that the network's name stands for, and checks the protocol's name.
 
     Raises:
-      ConfigError: a name, or an option that contradicts it.
+      ConfigError: a name is unknown, or an option contradicts it.
     """
     import evaluation
     import training
@@ -117,19 +117,19 @@ def resolve(arguments: command_line.CommandLine) -> None:
 
 
 def interrupted() -> int:
-    """Says that nothing was saved now."""
+    """Prints that nothing more was saved."""
     print("interrupted; what was saved before is kept", file=sys.stderr)
     return KILLED
 
 
 def fail(error: Exception, code: int = USAGE_ERROR) -> int:
-    """Says what is wrong, without a traceback."""
+    """Prints an error without a traceback, and returns the exit code."""
     print(f"error: {error}", file=sys.stderr)
     return code
 
 
 def check_launch(values: flags.FlagValues) -> None:
-    """Raises ConfigError for flags of several processes where there is one, and the reverse."""
+    """Raises ConfigError for flags of several processes without --distributed, or vice versa."""
     given = [name for name in LAUNCH if values[name].value is not None]
     if given and not values.distributed:
         raise ConfigError(
@@ -141,7 +141,7 @@ def check_launch(values: flags.FlagValues) -> None:
 
 
 def tell_others(argv: list[str]) -> None:
-    """After a usage error: other processes of the launch need not wait for this one."""
+    """Tells the other processes of a launch of a usage error, so that they do not wait."""
     values = define_flags()
     values.set_gnu_getopt(True)
     try:
@@ -158,7 +158,7 @@ def tell_others(argv: list[str]) -> None:
 
 
 def run_with_others(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
-    """Like `run`; if it fails as one of several processes, those do not wait for this one."""
+    """Calls `run`; if it fails as one of several processes, tells the others."""
     if not values.distributed:
         return run(arguments, values)
     import devices
@@ -179,7 +179,7 @@ def run_with_others(arguments: command_line.CommandLine | None, values: flags.Fl
 
 
 def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
-    """Runs the mode; an error that says how the process ends does so in words."""
+    """Runs the mode; prints errors that have an exit code, and raises others."""
     try:
         if values.mode in WITHOUT_CONFIG:
             return getattr(modes, values.mode)(values, arguments)

@@ -1,7 +1,7 @@
-"""What each mode of main.py does: what it opens, hands over and prints.
+"""The modes of main.py, a function each.
 
-A function a mode. JAX, TensorFlow and the packages that need them are imported where they are
-used, so that a mode waits for no more than it needs.
+JAX, TensorFlow and the packages that need them are imported where they are used, so that a mode
+waits only for what it needs.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ from configs.command_line import CommandLine
 from configs.common import ConfigError, to_steps
 from process import DONE, FAILED, STOPPED
 
-# Images that are predicted in one program.
+# Number of images that are predicted together.
 _AT_ONCE = 16
 
 
 def in_workdir(arguments: CommandLine, flags: Any) -> int:
-    """Runs a mode that has a workdir, as one of several processes where it is.
+    """Runs a mode that has a workdir; with --distributed joins the other processes first.
 
     Raises:
-      ConfigError, DataError, DeviceError, TrainingError: it cannot run as asked.
-      RunError, LostProcessError: it had begun.
+      ConfigError, DataError, DeviceError, TrainingError: the mode cannot run as asked.
+      RunError, LostProcessError: the mode had begun and cannot go on.
     """
     import devices
     import training
     from training import workdir as workdirs
 
     config, mode = arguments.config, flags.mode
-    named = (arguments.name, arguments.variant, arguments.overrides)
-    workdir = Path(flags.workdir or workdirs.default_workdir(*named))
+    config_names = (arguments.name, arguments.variant, arguments.overrides)
+    workdir = Path(flags.workdir or workdirs.default_workdir(*config_names))
     if flags.distributed:
         launch = devices.launch_from(
             flags.coordinator_address, flags.num_processes, flags.process_id
@@ -55,7 +55,7 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
 
 
 def out_of_memory(error: Exception) -> Exception | None:
-    """A RunError in the place of what JAX says of a device whose memory is full; else None."""
+    """The RunError for JAX's error of a device whose memory is full; None for other errors."""
     reason = str(error).splitlines()[:1]
     if type(error).__name__ != "JaxRuntimeError" or not str(error).startswith("RESOURCE_EXHAUSTED"):
         return None
@@ -76,14 +76,14 @@ def summary(config: Any) -> int:
 
 
 def prepare_data(config: Any) -> int:
-    """Writes the dataset at the config's size; stopped, it goes on when it is called again."""
+    """Writes the dataset at the config's size; after a stop the next call goes on from there."""
     import input_pipeline
 
-    noted = []
+    received = []
 
     def stop(number: int, frame: Any) -> None:
-        # Noted as well: libraries lose an exception that is raised inside their callbacks.
-        noted.append(number)
+        # Recorded as well: libraries lose exceptions that are raised inside their callbacks.
+        received.append(number)
         raise KeyboardInterrupt
 
     for number in map(process.named, ("SIGINT", "SIGTERM", "SIGHUP")):
@@ -92,7 +92,7 @@ def prepare_data(config: Any) -> int:
     report = input_pipeline.reporter(None)
     cache = input_pipeline.cache_dir_of(config.data)
     try:
-        stopped = lambda: bool(noted)  # noqa: E731
+        stopped = lambda: bool(received)  # noqa: E731
         print(input_pipeline.prepare_data(config.data, cache, report=report, stopped=stopped))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -136,7 +136,7 @@ def export(config: Any, workdir: Path, begun: bool) -> int:
 
 
 def train(config: Any, workdir: Path, begun: bool) -> int:
-    """Trains, going on from what the workdir holds."""
+    """Trains, from the workdir's newest checkpoint if there is one."""
     import jax
 
     import devices
@@ -165,8 +165,8 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
     schedule = training.schedule_from_config(config, task, steps)
     noise, share = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
     validated = training.validation_protocol(task).images
-    chief = jax.process_index() == 0
-    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
+    is_first = jax.process_index() == 0
+    with workdirs.locked(workdir) if is_first else contextlib.nullcontext():
         training_data = training.TrainingData(
             training=lambda start: data.training(
                 start,
@@ -190,7 +190,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
                 "train_examples": examples.count,
             },
         )
-        if chief:
+        if is_first:
             workdirs.save_config(workdir, plain(config), training_data.dataset)
         finished = training.train(task, recipe, schedule, training_data, workdir, initial)
     return DONE if finished else STOPPED
@@ -244,8 +244,8 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
 
     Args:
       flags: `run`, `network`, `images`, `protocol` and `out`.
-      arguments: with the config of a weights file that does not say what it is of; None takes
-        what the run, the file or `network` says.
+      arguments: name, with a config, the network and preprocessing of a weights file that does
+        not; None for those of the run, the file or `network`.
     """
     import numpy as np
 
@@ -261,11 +261,11 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             "several with commas between them"
         )
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
-    named, options = (
+    name, options = (
         (flags.network, None) if config is None else training.model_options(config.model)
     )
     path = Path(flags.run)
-    trained = training.Trained.open(path, named, options)
+    trained = training.Trained.open(path, name, options)
     if config is not None:
         preprocessing = training.preprocessing_from_config(config)
         trained = training.with_normalization(trained, config.init_preprocessing)
@@ -280,8 +280,8 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
         trained, flags.protocol or trained.protocol or "center_crop"
     )
     class_names = training.class_names_of(trained)
-    one = Path(flags.images).exists()  # a name with a comma in it
-    texts = [flags.images] if one else flags.images.split(",")
+    is_path = Path(flags.images).exists()  # whose name may have a comma in it
+    texts = [flags.images] if is_path else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])
     at_once, read = min(len(photographs), _AT_ONCE), 0
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
@@ -289,14 +289,14 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             squares = _squares(photographs[begin : begin + at_once], protocol.images)
             if not squares:
                 continue
-            # Padded, so that there is one program for any number of images.
+            # Padded, so that one compiled program serves any number of images.
             images = np.stack(list(squares.values()))
             images = np.pad(images, [(0, at_once - len(images)), (0, 0), (0, 0), (0, 0)])
             for photograph, scores in zip(squares, scores_of(images), strict=False):
-                found = evaluation.guesses(scores, class_names)
-                name = input_pipeline.shown(photograph)
-                write({"image": name, "guesses": found})
-                print(_said(name, found))
+                guesses = evaluation.guesses(scores, class_names)
+                image = input_pipeline.shown(photograph)
+                write({"image": image, "guesses": guesses})
+                print(_guess_lines(image, guesses))
             read += len(squares)
     if not read:
         raise input_pipeline.DataError("no image could be read; nothing was predicted")
@@ -304,7 +304,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
 
 
 def _squares(photographs: list[Path], images: Any) -> dict[Path, Any]:
-    """Photographs as a protocol asks for them; what cannot be read is said and left out."""
+    """Reads photographs at a protocol's size; prints and leaves out unreadable ones."""
     import input_pipeline
 
     squares = {}
@@ -316,13 +316,13 @@ def _squares(photographs: list[Path], images: Any) -> dict[Path, Any]:
     return squares
 
 
-def _said(name: str, found: list[dict[str, Any]]) -> str:
-    lines = [f"{guess['probability']:7.2%}  {guess['words']}" for guess in found]
-    return "\n".join([name, *lines])
+def _guess_lines(image: str, guesses: list[dict[str, Any]]) -> str:
+    lines = [f"{guess['probability']:7.2%}  {guess['words']}" for guess in guesses]
+    return "\n".join([image, *lines])
 
 
 def _open_data(config: Any, workdir: Path, begun: bool, only: str | None) -> Any:
-    """The dataset of a config, whose classes are in the order that the network knows them."""
+    """The dataset of a config, with its classes in the network's order."""
     import jax
 
     import input_pipeline
@@ -350,7 +350,7 @@ def _opened(
     options: dict[str, Any] | None = None,
     class_names: Any = None,
 ) -> Any:
-    """The network of a run, or else of `init_from`."""
+    """The network of a run if it has begun, else of `init_from`."""
     import training
 
     name, written = training.model_options(config.model)

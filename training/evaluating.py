@@ -1,4 +1,4 @@
-"""Evaluation of a trained network, and the files that tell of it."""
+"""Evaluation of a trained network, and the files with its results."""
 
 import dataclasses
 import math
@@ -22,12 +22,12 @@ from training.writers import append_line, to_json
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-    """What is needed to write the scores of a split to a file.
+    """What a file of a split's scores needs besides the scores.
 
     Attributes:
-      example_name: index of an example -> what it is called.
-      pixels: digest of the images as they are read; see `Data.pixels_digest`.
-      batch_size: of all processes together.
+      example_name: index of an example -> its name.
+      pixels: digest of the decoded images; see `Data.pixels_digest`.
+      batch_size: examples in a batch over all processes.
     """
 
     example_name: Callable[[int], str]
@@ -36,10 +36,10 @@ class Keep:
 
 
 def check_trained(trained: Trained, class_names: Sequence[str]) -> None:
-    """Looks whether a network's logits mean the classes of a dataset.
+    """Checks that a network's logits are of a dataset's classes.
 
     Raises:
-      TrainingError: they mean others; the message says what to do.
+      TrainingError: they are of other classes; the message says what to do.
     """
     if trained.class_names is not None:
         check_classes(trained.class_names, class_names, trained.source)
@@ -64,41 +64,40 @@ def evaluate_trained(
     """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
 
     Args:
-      trained: whole, with its normalization.
+      trained: a whole network, with its normalization.
       task: network and mesh.
-      protocol: how.
-      batches: number of the first batch -> the split from there, as the protocol asks for its
-        images.
-      split: its name.
-      workdir: is made.
-      keep: what is needed to write the scores to a file; None writes none.
+      protocol: how the network is evaluated.
+      batches: number of the first batch -> the split from there, with the protocol's images.
+      split: the split's name.
+      workdir: made if it does not exist.
+      keep: what the file of scores needs; None writes no such file.
 
     Returns:
       `protocol`, `split`, `checkpoint` (the step, or where the weights are from), `examples`
       and the metrics (errors are fractions of 1).
 
     Raises:
-      TrainingError: weights that leave something to be drawn.
-      RunError: logits that are no numbers, or not one example that could be read.
+      TrainingError: the weights leave some layers without values.
+      RunError: logits are not finite, or no example could be read.
     """
     step = make_step(
         protocol, task.network.apply, task.mesh, task.param_specs, task.preprocessing, task.dtype
     )
     model = put_complete(trained, task)
     expected = normalization_for(trained, protocol.images.square)
-    assert expected is not None, "what is not known comes from the config"
+    assert expected is not None, "the config's stands in for an unknown normalization"
     normalization = {k: meshes.replicate(task.mesh, v) for k, v in expected.items()}
     place = meshes.batch_placer(task.mesh)
 
-    def of_batches(some: Batches) -> Scores:
-        found = evaluate(step, model["params"], model["statistics"], normalization, some, place)
-        assert found is not None, "nobody stops it"
+    def scores_of(batches: Batches) -> Scores:
+        found = evaluate(step, model["params"], model["statistics"], normalization, batches, place)
+        assert found is not None, "it is never stopped"
         return found
 
     checkpoint = trained.source if trained.step is None else trained.step
     path, digest = workdir / "scores" / f"{split}-{protocol.name}.npz", ""
     if keep is None:
-        scores = of_batches(batches(0))
+        scores = scores_of(batches(0))
     else:
         settings = {
             "protocol": protocol.name,
@@ -112,7 +111,7 @@ def evaluate_trained(
             "batch_size": keep.batch_size,
         }
         digest = scores_digest(trained, settings)
-        scores = scores_in_parts(of_batches, batches, keep.batch_size, path, digest)
+        scores = scores_in_parts(scores_of, batches, keep.batch_size, path, digest)
     result = metrics.means(scores)
     if not result["examples"]:
         raise RunError(f"not one example of {split} could be read; nothing was evaluated")

@@ -1,4 +1,4 @@
-"""Guesses about single images, without any dataset."""
+"""Guesses for single images, without a dataset."""
 
 import contextlib
 import json
@@ -20,19 +20,19 @@ from training.trained import Trained
 def predictor(
     trained: Trained, protocol: str
 ) -> tuple[Protocol, Callable[[np.ndarray], np.ndarray]]:
-    """A function of images, on one device.
+    """A function from images to log-probabilities, on one device.
 
     Args:
       trained: a whole network, with its normalization and preprocessing.
-      protocol: its name.
+      protocol: the name of a protocol.
 
     Returns:
-      The protocol, which says which images are asked for; and a function of such images,
-      uint8 [B, square, square, 3], that gives log-probabilities, float32 [B, classes].
+      The protocol, which says how images are read; and a function from its images, uint8
+      [B, square, square, 3], to log-probabilities, float32 [B, classes].
 
     Raises:
-      TrainingError: something that is needed is not known of this network.
-      EvaluationError: no such protocol.
+      TrainingError: the network's preprocessing, normalization or some weights are not known.
+      EvaluationError: there is no such protocol.
     """
     if trained.preprocessing is None or trained.normalization is None:
         what = "normalization" if trained.preprocessing else "preprocessing"
@@ -61,7 +61,7 @@ def predictor(
 
 
 def class_names_of(trained: Trained) -> tuple[str, ...]:
-    """Name of each logit's class: a number where nothing is known."""
+    """The name of each logit's class; its number where the name is not known."""
     if trained.class_names is not None:
         return trained.class_names
     if trained.imagenet:
@@ -71,10 +71,10 @@ def class_names_of(trained: Trained) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def predictions_file(path: Path) -> Generator[Callable[[dict[str, Any]], None], None, None]:
-    """A function that adds a JSON object to a file, which begins anew.
+    """A function that adds a JSON object to a file, which is emptied first.
 
     Raises:
-      RunError: it cannot be written.
+      RunError: the file cannot be written.
     """
 
     def failed(error: OSError) -> RunError:

@@ -1,4 +1,4 @@
-"""The scores of a split, kept as they come, so that an evaluation that was stopped goes on."""
+"""The scores of a split, saved in parts, so that an interrupted evaluation can go on."""
 
 import hashlib
 import itertools
@@ -18,31 +18,31 @@ from training.facts import weights_digest
 from training.trained import Trained
 
 Batches = Iterator[dict[str, np.ndarray]]
-# Examples of a part, about: what an interruption can cost.
+# Number of examples in a part, about; an interruption loses at most one part.
 _PART = 4096
 
 
 def scores_digest(trained: Trained, settings: dict[str, Any]) -> str:
-    """Of the weights, the normalisation, and everything else that scores depend on."""
+    """A digest of the weights, the normalisation, and all other settings of the scores."""
     whole = [weights_digest(trained), jax.process_count(), settings]
     text = json.dumps(whole, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def scores_in_parts(
-    of_batches: Callable[[Batches], Scores],
+    scores_of: Callable[[Batches], Scores],
     batches: Callable[[int], Batches],
     batch_size: int,
     path: Path,
     digest: str,
 ) -> Scores:
-    """This process's scores of a split; parts that lie there already are not computed again.
+    """This process's scores of a split; parts that exist are not computed again.
 
     Args:
-      of_batches: computes the scores of some batches; every process calls it with as many.
+      scores_of: computes the scores of some batches; every process calls it with equally many.
       batches: number of the first batch -> the split from there.
-      batch_size: of all processes together.
-      path: of the file that the parts will be joined to.
+      batch_size: examples in a batch over all processes.
+      path: the file that the parts will be joined to.
       digest: of everything that the scores depend on.
 
     Raises:
@@ -52,12 +52,12 @@ def scores_in_parts(
     parts: list[Scores] = []
     while (part := score_files.read_part(_part(path, process, len(parts)), digest)) is not None:
         parts.append(part)
-    # Every step is computed by all processes: what one has to do, all do.
+    # All processes compute every step together, so they start from the same part.
     (counts,) = gather_rows(np.array([len(parts)], np.int32))
     del parts[int(counts.min()) :]
     stream = batches(len(parts) * at_once)
     while chunk := list(itertools.islice(stream, 1)):
-        part = of_batches(itertools.chain(chunk, itertools.islice(stream, at_once - 1)))
+        part = scores_of(itertools.chain(chunk, itertools.islice(stream, at_once - 1)))
         try:
             score_files.write_part(_part(path, process, len(parts)), part, digest)
         except OSError as error:
@@ -76,15 +76,15 @@ def join_parts(
     """Joins the parts of all processes to one file; every process calls this.
 
     Args:
-      path: of the file; the parts lie beside it, and are removed once it is there.
+      path: the file; the parts lie beside it, and are removed once it is written.
       digest: of everything that the scores depend on.
-      examples: how many the parts have together.
+      examples: number of examples in all parts together.
       checkpoint, example_name: see `score_files.write_scores`.
 
     Raises:
-      RunError: it cannot be written, or parts are missing.
+      RunError: the file cannot be written, or parts are missing.
     """
-    gather_rows(np.zeros(1, np.int32))  # all have written theirs
+    gather_rows(np.zeros(1, np.int32))  # waits until all processes have written their parts
     if jax.process_index() == 0:
         parts = []
         for process in range(jax.process_count()):
@@ -106,15 +106,15 @@ def join_parts(
         except OSError as error:
             raise _failed(path, error) from error
         score_files.remove_parts(path)
-    gather_rows(np.zeros(1, np.int32))  # nobody leaves before
+    gather_rows(np.zeros(1, np.int32))  # waits until the file is written
 
 
 _part = score_files.part_path
 
 
 def _failed(path: Path, error: OSError) -> RunError:
-    there = next(directory for directory in path.absolute().parents if directory.is_dir())
-    free = shutil.disk_usage(there).free / 1e6
+    existing = next(directory for directory in path.absolute().parents if directory.is_dir())
+    free = shutil.disk_usage(existing).free / 1e6
     return RunError(
         f"{path}: cannot be written ({error.strerror}; {free:.0f} MB are free there). What was "
         "written is kept, and the same command goes on from it; without it: "
