@@ -74,7 +74,7 @@ def batches(sizes: np.ndarray, shapes: Sequence[Shape], batch_size: int) -> list
     sizes = np.asarray(sizes)
     # The tightest first: the shape of an image is the first that holds it.
     order = sorted(shapes, key=lambda shape: shape[0] * shape[1])
-    fits: np.ndarray = (np.array(order)[None] >= sizes[:, None]).all(axis=2)
+    fits = np.all(np.array(order)[None] >= sizes[:, None], axis=2)
     if not fits.any(axis=1).all():
         row = int(np.argmin(fits.any(axis=1)))
         raise ValueError(f"image {row} of {tuple(sizes[row].tolist())} pixels: no shape holds it")
