@@ -6,7 +6,6 @@ every layer counts what lies outside of it as what lies outside of the maps, so 
 are those of the image alone (`vision_models.forward.Pass.valid`).
 """
 
-import jax.numpy as jnp
 from jax import Array
 
 from vision_models import layers
@@ -58,8 +57,9 @@ def check_dense(network: Network) -> None:
     """
     found = _tied(network, "")
     if found:
-        raise ValueError(f"{found}, so that the network takes images of {network.image_size} "
-                         "pixels alone")
+        raise ValueError(
+            f"{found}, so that the network takes images of {network.image_size} pixels alone"
+        )
 
 
 def _tied(parts: Sequential, path: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ TOWER_AXIS = "tower"
 # [batch, n]; between the layers of a tower a list with one such array per tower held
 # here (see `vision_models.towers`).
 Activations = Array | list[Array]
+Kind = TypeVar("Kind", bound=Activations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +93,14 @@ class Pass:
 
     def slide(
         self,
-        x: Activations,
+        x: Kind,
         window: int,
         stride: int = 1,
         padding: Padding = NO_PADDING,
         *,
         ceil: bool = False,
         outside: float = 0.0,
-    ) -> Activations:
+    ) -> Kind:
         """The maps as windows are to see them that slide over them; moves `valid` past them.
 
         Args:
@@ -108,6 +110,9 @@ class Pass:
 
         Returns:
           `x`; with `outside` in it where windows reach past an image.
+
+        Raises:
+          ValueError: no window fits into the maps.
         """
         if self.valid is None:
             return x
@@ -120,17 +125,17 @@ class Pass:
                 pooled_size(size, window, stride, *padding[axis], ceil=ceil)
                 for size in range(largest + 1)
             ]
+            if moved[largest] < 1:
+                raise ValueError(f"maps of {height} x {width} in windows of {window}: too small")
             sizes.append(jnp.asarray(np.array(moved, np.int32))[self.valid[:, axis]])
         self.valid = jnp.stack(sizes, axis=1)
         return x
 
-    def cut(self, x: Activations, outside: float = 0.0) -> Activations:
+    def cut(self, x: Kind, outside: float = 0.0) -> Kind:
         """`x` with `outside` wherever there is no image."""
         if self.valid is None:
             return x
-        return each(
-            lambda maps: jnp.where(self.mask(maps), maps, np.array(outside, maps.dtype)), x
-        )
+        return each(lambda maps: jnp.where(self.mask(maps), maps, np.array(outside, maps.dtype)), x)
 
     def mask(self, maps: Array) -> Array:
         """[B, H, W, C] -> bool [B, H, W, 1], where the images are; `valid` is not None."""
@@ -140,9 +145,10 @@ class Pass:
         return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def each(function: Callable[[Array], Array], x: Activations) -> Activations:
+def each(function: Callable[[Array], Array], x: Kind) -> Kind:
     """The function of the maps of each tower held here, or of the maps that all share."""
-    return [function(part) for part in x] if isinstance(x, list) else function(x)
+    found = [function(part) for part in x] if isinstance(x, list) else function(x)
+    return cast(Kind, found)
 
 
 def gather(x: list[Array], towers: int) -> Array:

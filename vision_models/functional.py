@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 from jax import Array
 
+from vision_models import dense
 from vision_models.forward import BatchStatistics
 from vision_models.network import Network
 from vision_models.towers import PER_TOWER
@@ -26,6 +27,8 @@ class PureNetwork:
     Attributes:
       init: random key -> (parameters, statistics).
       apply: (parameters, statistics, images) -> logits, in evaluation.
+      score_map: (parameters, statistics, images, valid) -> (scores, cells), in dense evaluation;
+        see `vision_models.dense.score_map`.
       train: (parameters, statistics, images, dropout keys [batch], how statistics are taken)
         -> (logits, logits of auxiliary classifiers by name, statistics), in training.
       per_tower: like the parameters, True where there is a leading axis over towers.
@@ -37,6 +40,7 @@ class PureNetwork:
 
     init: Callable[[Array], tuple[Params, Statistics]]
     apply: Callable[[Params, Statistics, Array], Array]
+    score_map: Callable[[Params, Statistics, Array, Array], tuple[Array, Array]]
     train: Callable[
         [Params, Statistics, Array, Array, BatchStatistics],
         tuple[Array, dict[str, Array], Statistics],
@@ -65,6 +69,11 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     def apply(params: Params, statistics: Statistics, images: Array) -> Array:
         return nnx.merge(graph, params, statistics)(images)
 
+    def score_map(
+        params: Params, statistics: Statistics, images: Array, valid: Array
+    ) -> tuple[Array, Array]:
+        return dense.score_map(nnx.merge(graph, params, statistics), images, valid)
+
     def train(
         params: Params,
         statistics: Statistics,
@@ -80,7 +89,7 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     per_tower = nnx.to_pure_dict(params, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
     layers = tuple(name for name in abstract.names if name in per_tower)
     return PureNetwork(
-        init, apply, train, per_tower, abstract.towers, abstract.heads, layers,
+        init, apply, score_map, train, per_tower, abstract.towers, abstract.heads, layers,
         has_statistics=bool(nnx.to_pure_dict(states[1])),
     )  # fmt: skip
 

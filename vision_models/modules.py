@@ -280,9 +280,7 @@ class Pool:
         first = x[0] if isinstance(x, list) else x
         image = run.mask(first).astype(jnp.promote_types(first.dtype, jnp.float32))
         lowest = -np.inf if self.kind == "max" else 0.0
-        x = run.slide(
-            x, self.window, self.stride, self.padding, ceil=self.ceil, outside=lowest
-        )
+        x = run.slide(x, self.window, self.stride, self.padding, ceil=self.ceil, outside=lowest)
         if self.kind == "average":
             # Of the pixels there are: zeros and ones averaged alike say how many they are.
             share = jnp.maximum(pool(image), np.finfo(np.float32).tiny)
