@@ -137,23 +137,23 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
 
     recipe = training.recipe_from_config(config, task, steps)
     schedule = training.schedule_from_config(config, task, steps)
-    noise, part = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
+    noise, share = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
     validated = training.validation_protocol(task).images
     chief = jax.process_index() == 0
     with workdirs.locked(workdir) if chief else contextlib.nullcontext():
-        inputs = training.Inputs(
+        training_data = training.TrainingData(
             training=lambda start: data.training(
                 start,
                 seed=config.seed,
                 batch_size=config.batch_size,
                 colour_noise_steps=noise,
-                part=part,
+                share=share,
             ),
             validation=lambda: data.evaluation(
                 "validation",
                 validated,
                 batch_size=task.padded_batch_size(config.evaluation.batch_size),
-                part=part,
+                share=share,
             ),
             example_name=examples.name,
             normalization=training.normalization_for(initial, task.preprocessing.square)
@@ -165,8 +165,8 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
             },
         )
         if chief:
-            workdirs.save_config(workdir, plain(config), inputs.dataset)
-        finished = training.train(task, recipe, schedule, inputs, workdir, initial)
+            workdirs.save_config(workdir, plain(config), training_data.dataset)
+        finished = training.train(task, recipe, schedule, training_data, workdir, initial)
     return DONE if finished else STOPPED
 
 
@@ -191,7 +191,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     if trained.normalization is None:
         trained = dataclasses.replace(trained, normalization=data.normalization(protocol.images))
     batch_size = task.padded_batch_size(config.evaluation.batch_size)
-    part, examples = devices.process_share(task.mesh), data.examples(split)
+    share, examples = devices.process_share(task.mesh), data.examples(split)
     keep = None
     if config.evaluation.save_scores:
         keep = training.Keep(
@@ -202,7 +202,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         task,
         protocol,
         lambda start: data.evaluation(
-            split, protocol.images, batch_size=batch_size, part=part, start=start
+            split, protocol.images, batch_size=batch_size, share=share, start=start
         ),
         split,
         workdir,

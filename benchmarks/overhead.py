@@ -24,7 +24,7 @@ import numpy as np
 import training
 from benchmarks import report
 from devices import mesh as meshes
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from training.optimizer import Momentum, Rate
 from training.recipe import Recipe
 from training.step import init_state, make_train_step
@@ -128,7 +128,7 @@ def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int)
             task,
             recipe,
             training.Schedule(steps + 1, 10, None, steps // 2 + 1, checkpoint_keep=2),
-            training.Inputs(
+            training.TrainingData(
                 training=stream,  # type: ignore[arg-type]
                 validation=validation,  # type: ignore[arg-type]
                 example_name=str,

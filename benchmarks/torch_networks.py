@@ -59,17 +59,17 @@ def _alexnet(num_classes: int) -> Any:
 def _vgg_d(num_classes: int) -> Any:
     from torch import nn
 
-    parts: list[Any] = []
+    layers: list[Any] = []
     inside = 3
     for maps, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(count):
-            parts += [nn.Conv2d(inside, maps, 3, padding=1), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(inside, maps, 3, padding=1), nn.ReLU(inplace=True)]
             inside = maps
-        parts.append(nn.MaxPool2d(2, 2))
-    parts.append(nn.Flatten())
-    for inputs in (512 * 7 * 7, 4096):
-        parts += [nn.Linear(inputs, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)]
-    return nn.Sequential(*parts, nn.Linear(4096, num_classes))
+        layers.append(nn.MaxPool2d(2, 2))
+    layers.append(nn.Flatten())
+    for features in (512 * 7 * 7, 4096):
+        layers += [nn.Linear(features, 4096), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Linear(4096, num_classes))
 
 
 def _googlenet(num_classes: int) -> Any:
@@ -169,7 +169,7 @@ def _resnet50(num_classes: int) -> Any:
         def forward(self, x: Any) -> Any:
             return torch.relu(self.deep(x) + self.shortcut(x))
 
-    parts: list[Any] = [
+    layers: list[Any] = [
         *conv(3, 64, 7, 2),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -177,10 +177,10 @@ def _resnet50(num_classes: int) -> Any:
     inside = 64
     for stage, (maps, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
         for block in range(count):
-            parts.append(Block(inside, maps, 2 if stage and not block else 1))
+            layers.append(Block(inside, maps, 2 if stage and not block else 1))
             inside = 4 * maps
     return nn.Sequential(
-        *parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, num_classes)
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, num_classes)
     )
 
 

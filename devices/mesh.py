@@ -80,17 +80,17 @@ def make_mesh(
 
 
 def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
-    """Which part of every batch a process feeds: (number of the part, parts in all).
+    """Which share of every batch a process feeds: (number of the share, shares in all).
 
     Processes whose devices hold different towers of the same rows of the mesh feed the
-    same part.
+    same share.
 
     Args:
       mesh: of all devices.
       process: by default this one.
 
     Raises:
-      DeviceError: its rows of the mesh are not a whole part of it.
+      DeviceError: its rows of the mesh are no equal share of it.
     """
     process = jax.process_index() if process is None else process
     data = mesh.shape["data"]
@@ -98,7 +98,7 @@ def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
     if not rows or data % len(rows) or rows != list(range(rows[0], rows[0] + len(rows))):
         raise DeviceError(
             f"mesh.data={data} x mesh.tower={mesh.shape['tower']}: process {process} holds rows "
-            f"{rows} of the mesh, which is no equal part of it; choose another mesh"
+            f"{rows} of the mesh, which is no equal share of it; choose another mesh"
         )
     return rows[0] // len(rows), data // len(rows)
 
@@ -135,13 +135,13 @@ def abstract_arrays(shapes: Any, where: Any) -> Any:
 def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Array]]:
     """A function that puts this process's share of a batch on the mesh, split over `data`."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    _, parts = process_share(mesh)
+    _, shares = process_share(mesh)
 
     def place(batch: dict[str, np.ndarray]) -> dict[str, Array]:
         with _on_purpose():
             return {
                 name: jax.make_array_from_process_local_data(
-                    sharding, value, (len(value) * parts, *value.shape[1:])
+                    sharding, value, (len(value) * shares, *value.shape[1:])
                 )
                 for name, value in batch.items()
             }

@@ -12,8 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from devices import collectives
 from devices.mesh import local_rows
 from devices.xla import compiler_options
-from evaluation import inputs
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing, view_input
 from evaluation.protocols.protocol import Protocol
 from evaluation.scores import Scores
 
@@ -46,7 +45,7 @@ def make_step(
         params: Any, statistics: Any, normalization: dict[str, Array], images: Array
     ) -> Array:
         def of_view(view: Array) -> Array:
-            seen = inputs.view_input(
+            seen = view_input(
                 images,
                 normalization,
                 view,

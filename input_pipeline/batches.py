@@ -71,7 +71,7 @@ def training_batches(
     colours: Callable[[np.ndarray, int], dict[str, np.ndarray]],
     reading: Reading,
     start: int = 0,
-    part: tuple[int, int] = (0, 1),
+    share: tuple[int, int] = (0, 1),
 ) -> Generator[Batch, None, None]:
     """The endless training stream from a step on, a pure function of (seed, step).
 
@@ -86,8 +86,8 @@ def training_batches(
       colours: (uniform draws [b, DRAWS], step) -> arrays [b, ...] by name.
       reading: how images are read.
       start: the first step.
-      part: (number, parts): this process gets rows number * batch_size / parts onwards of
-        every batch, batch_size / parts of them.
+      share: (number, shares): this process gets rows number * batch_size / shares onwards of
+        every batch, batch_size / shares of them.
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `crop_offset`
@@ -98,12 +98,12 @@ def training_batches(
       DataError: an image cannot be read and must not be left out, or a hundred one after
         another; the message names it.
     """
-    number, parts = part
-    share = batch_size // parts
+    number, shares = share
+    size = batch_size // shares
 
     def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        steps, rows = np.divmod(positions, share)
-        stream = steps * batch_size + number * share + rows
+        steps, rows = np.divmod(positions, size)
+        stream = steps * batch_size + number * size + rows
         indices, epochs = order.examples_at(seed, stream, examples.count)
         return indices, order.uniform_draws(seed, epochs, indices, augment.DRAWS)
 
@@ -123,17 +123,17 @@ def training_batches(
             out["index"][row] = index
             out["label"][row], out["crop_offset"][row], out["flip"][row] = taken
 
-    size = crops.crop
+    side = crops.crop
     specs = {
-        "image": tf.TensorSpec([share, size, size, 3], tf.uint8),
-        "label": tf.TensorSpec([share], tf.int32),
-        "index": tf.TensorSpec([share], tf.int64),
-        "crop_offset": tf.TensorSpec([share, 2], tf.int32),
-        "flip": tf.TensorSpec([share], tf.bool),
+        "image": tf.TensorSpec([size, side, side, 3], tf.uint8),
+        "label": tf.TensorSpec([size], tf.int32),
+        "index": tf.TensorSpec([size], tf.int64),
+        "crop_offset": tf.TensorSpec([size, 2], tf.int32),
+        "flip": tf.TensorSpec([size], tf.bool),
     }
     batches = _parallel(fill, specs, reading.parallel, start=start)
     for step, batch in enumerate(batches, start):
-        _, uniform = at(step * share + np.arange(share))
+        _, uniform = at(step * size + np.arange(size))
         yield batch | colours(uniform, step)
 
 
@@ -144,7 +144,7 @@ def evaluation_batches(
     batch_size: int,
     reading: Reading,
     start: int = 0,
-    part: tuple[int, int] = (0, 1),
+    share: tuple[int, int] = (0, 1),
 ) -> Generator[Batch, None, None]:
     """Every example once, in order; the last batch is padded and the padding masked.
 
@@ -155,7 +155,7 @@ def evaluation_batches(
       batch_size: examples in a batch over all processes.
       reading: how images are read.
       start: the first batch; those before it are not read.
-      part: as in `training_batches`.
+      share: as in `training_batches`.
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b] of the example
@@ -166,16 +166,16 @@ def evaluation_batches(
       DataError: an image cannot be read and must not be left out, or none of them can; the
         message names it.
     """
-    number, parts = part
-    share = batch_size // parts
+    number, shares = share
+    size = batch_size // shares
     middle = np.full(augment.DRAWS, 0.5)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
-        steps, rows = np.divmod(positions, share)
+        steps, rows = np.divmod(positions, size)
         out["label"][:] = 0
         out["mask"][:] = 0
         out["index"][:] = -1
-        for row, index in enumerate(steps * batch_size + number * share + rows):
+        for row, index in enumerate(steps * batch_size + number * size + rows):
             taken = None
             if index < examples.count:
                 taken = _take(examples, index, crops, middle, out["image"][row], reading)
@@ -185,16 +185,16 @@ def evaluation_batches(
                 out["label"][row], out["mask"][row], out["index"][row] = taken[0], 1, index
 
     specs = {
-        "image": tf.TensorSpec([share, crops.crop, crops.crop, 3], tf.uint8),
-        "label": tf.TensorSpec([share], tf.int32),
-        "index": tf.TensorSpec([share], tf.int64),
-        "mask": tf.TensorSpec([share], tf.float32),
+        "image": tf.TensorSpec([size, crops.crop, crops.crop, 3], tf.uint8),
+        "label": tf.TensorSpec([size], tf.int32),
+        "index": tf.TensorSpec([size], tf.int64),
+        "mask": tf.TensorSpec([size], tf.float32),
     }
     steps, read = -(-examples.count // batch_size), 0
     for batch in _parallel(fill, specs, reading.parallel, start=start, stop=max(start, steps)):
         read += int(batch["mask"].sum())
         yield batch
-    if not read and not start and parts == 1:
+    if not read and not start and shares == 1:
         raise DataError(
             f"none of the {examples.count} images, {examples.name(0)} the first, can be read"
         )

@@ -79,7 +79,7 @@ class Data:
         seed: int,
         batch_size: int,
         colour_noise_steps: int | None = None,
-        part: tuple[int, int] = (0, 1),
+        share: tuple[int, int] = (0, 1),
     ) -> Generator[Batch, None, None]:
         """The endless training stream from a step on; see `training_batches`.
 
@@ -87,7 +87,7 @@ class Data:
           start: the first step.
           seed, batch_size: as in `training_batches`.
           colour_noise_steps: there is no colour noise from this step on; None keeps it.
-          part: (number, parts): which part of every batch this process gets, and of how many.
+          share: (number, shares): which share of every batch this process gets, and of how many.
 
         Raises:
           DataError: there is no training split, its images were prepared at another size, or
@@ -106,7 +106,7 @@ class Data:
             colours=augment.colour_drawer(chosen.colours, covariance, colour_noise_steps),
             reading=chosen.reading,
             start=start,
-            part=part,
+            share=share,
         )
 
     def evaluation(
@@ -115,7 +115,7 @@ class Data:
         images: Images,
         *,
         batch_size: int,
-        part: tuple[int, int] = (0, 1),
+        share: tuple[int, int] = (0, 1),
         start: int = 0,
     ) -> Generator[Batch, None, None]:
         """One pass over a split, every example once; see `evaluation_batches`.
@@ -124,7 +124,7 @@ class Data:
           split: its name.
           images: which squares.
           batch_size: examples in a batch over all processes.
-          part: as in `training`.
+          share: as in `training`.
           start: the first batch; starting anywhere costs the same.
 
         Raises:
@@ -138,7 +138,7 @@ class Data:
             batch_size=batch_size,
             reading=self.choices.reading,
             start=start,
-            part=part,
+            share=share,
         )
 
     def pixels_digest(self, split: str, side: int) -> str:

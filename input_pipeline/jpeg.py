@@ -93,13 +93,13 @@ class _Layout(NamedTuple):
 def frame_at(encoded: bytes, at: int) -> Frame:
     """Reads the frame header whose marker is at `at`; there are at least ten bytes from there."""
     count = encoded[at + 9]
-    parts = encoded[at + 10 : at + 10 + 3 * count]
+    components = encoded[at + 10 : at + 10 + 3 * count]
     return Frame(
         encoded[at + 1],
         int.from_bytes(encoded[at + 5 : at + 7]),
         int.from_bytes(encoded[at + 7 : at + 9]),
-        tuple(parts[::3]),
-        8 * max([sampling & 15 for sampling in parts[1::3]], default=1),
+        tuple(components[::3]),
+        8 * max([sampling & 15 for sampling in components[1::3]], default=1),
     )
 
 
@@ -257,7 +257,7 @@ def _without_filling(encoded: bytes) -> bytes:
 def _rows_of(data: bytes, frame: Frame, scans: list[_Scan], *, broken: bool) -> int:
     """How many rows come from data that has no end mark; `broken`: inside the last scan."""
     begun = [scan for scan in scans if scan.first == 0 and not scan.refines]
-    if {part for scan in begun for part in scan.components} < set(frame.components):
+    if {component for scan in begun for component in scan.components} < set(frame.components):
         return 0  # colours are missing
     if not broken or scans[-1] not in begun:
         return frame.height
@@ -309,8 +309,8 @@ def _lenient(encoded: bytes) -> np.ndarray:
 
 def _all_bits(frame: Frame, scans: list[_Scan]) -> bool:
     """Whether a progressive file's scans hold every bit of every coefficient."""
-    missing = {part: np.full(64, True) for part in frame.components}
+    missing = {component: np.full(64, True) for component in frame.components}
     for scan in scans:
-        for part in scan.components:
-            missing[part][scan.first : scan.last + 1] = scan.low > 0
+        for component in scan.components:
+            missing[component][scan.first : scan.last + 1] = scan.low > 0
     return not any(coefficients.any() for coefficients in missing.values())

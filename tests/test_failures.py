@@ -130,6 +130,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert finish(start(*run), code=1)[1].splitlines()[-1] == message
 
 
+@pytest.mark.slow
 def test_such_updates_are_left_out_by_choice(tmp_path):
     workdir = tmp_path / "run"
     run = [*RUN, *EXPLODING, "--config.nonfinite=skip", f"--workdir={workdir}"]
@@ -141,6 +142,7 @@ def test_such_updates_are_left_out_by_choice(tmp_path):
     assert "and so it was 99 times before" in err
 
 
+@pytest.mark.slow
 def test_updates_that_are_left_out_push_no_checkpoint_away(tmp_path):
     """What was broken by the last good update is not worth keeping."""
     workdir = tmp_path / "run"
@@ -175,6 +177,7 @@ def test_one_process_that_fails_alone_ends_the_others(tmp_path):
     assert "lost the others (process 0 has ended with code 1" in err.splitlines()[-1], err
 
 
+@pytest.mark.slow
 def test_a_process_whose_data_is_gone_ends_the_others(tmp_path):
     """The second cannot read what it needs, before anything is computed."""
     data = write_images(tmp_path / "data", {f"{s}/{c}": 8 for s in ("train", "val") for c in "ab"})

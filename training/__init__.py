@@ -14,7 +14,7 @@ from training.from_config import (
     task_from_config,
 )
 from training.initial import normalization_for, open_initial, with_normalization
-from training.loop import Inputs, train, validation_protocol
+from training.loop import TrainingData, train, validation_protocol
 from training.network import model_fields
 from training.prediction import class_names_of, predictions_file, predictor
 from training.recipe import Recipe
@@ -23,13 +23,13 @@ from training.task import Task, make_task
 from training.trained import Trained
 
 __all__ = [
-    "Inputs",
     "Keep",
     "Recipe",
     "RunError",
     "Schedule",
     "Task",
     "Trained",
+    "TrainingData",
     "TrainingError",
     "check_trained",
     "class_names_of",

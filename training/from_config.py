@@ -7,7 +7,7 @@ to steps, where the config has durations.
 from collections.abc import Callable
 from typing import Any
 
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from training.classes import Start
 from training.errors import TrainingError
 from training.optimizer import Average, Momentum, Plateau, Rate, rates_by_parameter
@@ -83,18 +83,18 @@ def recipe_from_config(config: Any, task: Task, to_steps: ToSteps) -> Recipe:
     optimizer, names = config.optimizer, parameter_names(task.network.per_tower)
     rates = _rates(optimizer, to_steps)
     rates_by_parameter(rates, names)  # groups that match nothing
-    parts = config.gradient_accumulation
-    check_batch_size(config.batch_size, task.mesh, parts)
+    micro_batches = config.gradient_accumulation
+    check_batch_size(config.batch_size, task.mesh, micro_batches)
     group = config.batch_norm.group
-    if parts == 1 and group >= config.batch_size:
+    if micro_batches == 1 and group >= config.batch_size:
         group = 0  # all there is, without a name for it that other meshes must divide
-    check_group(group, config.batch_size, task.mesh, parts)
+    check_group(group, config.batch_size, task.mesh, micro_batches)
     return Recipe(
         rates=rates,
         batch_size=config.batch_size,
         momentum=_momentum(optimizer),
         plateau=Plateau(optimizer.drop_factor, optimizer.plateau_patience, optimizer.plateau_drops),
-        parts=parts,
+        micro_batches=micro_batches,
         seed=config.seed,
         dtype=task.dtype,
         aligned_mean=task.preprocessing.aligned_mean,

@@ -47,8 +47,8 @@ Model = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What the loop reads.
+class TrainingData:
+    """What the loop reads: the training stream, the validation split, and facts on them.
 
     Attributes:
       training: first step -> the training stream from there.
@@ -82,7 +82,7 @@ def train(
     task: Task,
     recipe: Recipe,
     schedule: Schedule,
-    inputs: Inputs,
+    data: TrainingData,
     workdir: Path,
     initial: Trained | None = None,
 ) -> bool:
@@ -92,7 +92,7 @@ def train(
       task: network, images and mesh.
       recipe: what a step does.
       schedule: when things happen.
-      inputs: training stream, validation split, normalisation.
+      data: training stream, validation split, normalisation.
       workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
       initial: what the network starts from, if there is no checkpoint.
 
@@ -105,24 +105,24 @@ def train(
         that cannot be written; the checkpoints before are intact.
     """
     train_step = make_train_step(task.network, recipe, task.mesh)
-    validate = _validator(task, inputs)
+    validate = _validator(task, data)
     place = meshes.batch_placer(task.mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", schedule.checkpoint_keep)
-    step, state, normalization, progress = _begin(task, recipe, inputs, checkpoints, initial)
+    step, state, normalization, progress = _begin(task, recipe, data, checkpoints, initial)
     explain = functools.partial(
         explained, recipe=recipe, checkpoints=checkpoints, workdir=workdir,
-        example_name=inputs.example_name,
+        example_name=data.example_name,
     )  # fmt: skip
     clock = Clock(recipe.batch_size, training_flops(task), peak_flops(task.mesh))
     alone, first = jax.process_count() == 1, step
     with contextlib.ExitStack() as stack:
         # It waits for the other processes: not where this one has failed.
         stack.push(lambda kind, *_: checkpoints.close() if alone or kind is None else None)
-        epoch_steps = inputs.dataset["train_examples"] / recipe.batch_size
+        epoch_steps = data.dataset["train_examples"] / recipe.batch_size
         log = RunLog(workdir, step, progress.evaluated, schedule.total, epoch_steps)
         stack.callback(log.close)
         profiler = stack.enter_context(Profiler(workdir / "profile", schedule.profile))
-        stream = stack.enter_context(contextlib.closing(inputs.training(step)))
+        stream = stack.enter_context(contextlib.closing(data.training(step)))
         stop = stack.enter_context(StopRequest())
 
         def asked_to_stop() -> bool:
@@ -189,7 +189,7 @@ def train(
                 with clock.stopped():
                     checkpoints.save(
                         step, state, model, normalization, dataclasses.asdict(progress),
-                        inputs.dataset, validation,
+                        data.dataset, validation,
                     )  # fmt: skip
 
             # 6. The end.
@@ -219,7 +219,11 @@ def train(
 
 
 def _begin(
-    task: Task, recipe: Recipe, inputs: Inputs, checkpoints: Checkpoints, initial: Trained | None
+    task: Task,
+    recipe: Recipe,
+    data: TrainingData,
+    checkpoints: Checkpoints,
+    initial: Trained | None,
 ) -> tuple[int, State, dict[str, Array], Progress]:
     """Steps made, state, normalisation and progress: of the newest checkpoint, or fresh ones."""
     checkpoints.clear_unfinished()
@@ -228,7 +232,7 @@ def _begin(
         state = init_state(task.network, recipe, task.mesh)
         if initial is not None:
             state = start_from(state, initial)
-        return 0, state, _replicated(task.mesh, inputs.normalization), Progress(recipe.plateau)
+        return 0, state, _replicated(task.mesh, data.normalization), Progress(recipe.plateau)
     state = checkpoints.restore_state(step, abstract_state(task.network, recipe, task.mesh))
     normalization = checkpoints.restore_normalization(step, meshes.replicated(task.mesh))
     saved, _ = checkpoints.restore_json(step)
@@ -242,7 +246,7 @@ def validation_protocol(task: Task) -> Protocol:
 
 
 def _validator(
-    task: Task, inputs: Inputs
+    task: Task, data: TrainingData
 ) -> Callable[[Model, dict[str, Array], Callable[[], bool]], dict[str, float] | None]:
     """A function of (model, normalization, whether to stop): its metrics, None once stopped."""
     protocol = validation_protocol(task)
@@ -254,7 +258,7 @@ def _validator(
     def validate(
         model: Model, normalization: dict[str, Array], stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        with contextlib.closing(inputs.validation()) as batches:
+        with contextlib.closing(data.validation()) as batches:
             scores = evaluate(
                 evaluation_step, model["params"], model["statistics"], normalization, batches,
                 place, stop,

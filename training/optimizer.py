@@ -99,7 +99,7 @@ def decay_by_parameter(momentum: Momentum, names: Sequence[str]) -> list[float]:
     """The weight decay of each named parameter."""
     decays = []
     for name in names:
-        own = [(part, decay) for part, decay in momentum.own_decays if part in name]
+        own = [(match, decay) for match, decay in momentum.own_decays if match in name]
         decay = max(own, key=lambda pair: len(pair[0]))[1] if own else momentum.weight_decay
         is_kernel = name.rsplit("/", 1)[-1] == "kernel"
         decays.append(decay if is_kernel or momentum.decay_biases else 0.0)

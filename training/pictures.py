@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from devices import mesh as meshes
-from evaluation import inputs
+from evaluation.preprocessing import training_input
 from training.recipe import Recipe
 from vision_models.functional import PureNetwork
 
@@ -31,7 +31,7 @@ def training_images(
     """The first images of a batch as the network sees them, float32 [n, h, w, 3]."""
     few = {name: jnp.asarray(value[:_SHOWN]) for name, value in batch.items()}
     images = jax.tree.map(meshes.fetch, normalization)
-    see = jax.jit(inputs.training_input, static_argnames=("aligned", "dtype"))
+    see = jax.jit(training_input, static_argnames=("aligned", "dtype"))
     return np.asarray(see(few, images, aligned=recipe.aligned_mean, dtype="float32"))
 
 

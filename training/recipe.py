@@ -18,17 +18,17 @@ class Recipe:
       batch_size: examples in a batch over all devices.
       momentum: and weight decay.
       plateau: the rule by which the rate falls when validation error stops improving.
-      parts: that each device computes its share of a batch in, one after another, adding
-        up their gradients.
+      micro_batches: into how many a device cuts its share of a batch; their gradients are
+        added up.
       seed: of the dropout masks, which are a function of (seed, step, place in the batch).
       dtype: of the computation; parameters, their updates and the loss are float32.
-      aligned_mean: see `evaluation.inputs.training_input`.
+      aligned_mean: see `evaluation.preprocessing.training_input`.
       auxiliary_weight: of the loss of each auxiliary classifier; the loss in metrics is
         that of the main one.
       rubbish_penalty: see `evaluation.metrics.rubbish_loss`; None leaves it out.
       max_filter_rms: see `optimizer.limit_filters`; 0 does not limit.
       statistics_group: examples that BatchNorm's statistics are of; 0 for the whole batch
-        (of each part, where there are several).
+        (of each micro-batch, where there are several).
       frozen: names of the parameters that stay as they are.
       average: of the parameters; None keeps none.
       skip_nonfinite: an update whose loss or gradient is not finite is left out.
@@ -38,7 +38,7 @@ class Recipe:
     batch_size: int
     momentum: Momentum = dataclasses.field(default_factory=Momentum)
     plateau: Plateau = dataclasses.field(default_factory=Plateau)
-    parts: int = 1
+    micro_batches: int = 1
     seed: int = 0
     dtype: str = "float32"
     aligned_mean: bool = True
@@ -51,43 +51,46 @@ class Recipe:
     skip_nonfinite: bool = False
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, parts: int) -> None:
-    """Every device along `data` gets the same number of examples in every part.
+def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int) -> None:
+    """Every device along `data` gets the same number of examples in every micro-batch.
 
     Raises:
       TrainingError: it does not divide.
     """
     data = mesh.shape["data"]
-    shares = data * parts
+    shares = data * micro_batches
     if batch_size % shares:
-        by = f"mesh.data={data}" + (f" x gradient_accumulation={parts}" if parts > 1 else "")
+        by = f"mesh.data={data}" + (
+            f" x gradient_accumulation={micro_batches}" if micro_batches > 1 else ""
+        )
         raise TrainingError(
             f"batch_size={batch_size} is not a multiple of {shares} ({by}); "
             f"choose {max(round(batch_size / shares), 1) * shares}, or another "
-            + ("mesh.data" if parts == 1 else "gradient_accumulation")
+            + ("mesh.data" if micro_batches == 1 else "gradient_accumulation")
         )
 
 
-def check_group(group: int, batch_size: int, mesh: Mesh, parts: int) -> None:
+def check_group(group: int, batch_size: int, mesh: Mesh, micro_batches: int) -> None:
     """Groups of BatchNorm's statistics divide what a device computes at a time, or are of it.
 
     Raises:
-      TrainingError: they do not, or are larger than a part.
+      TrainingError: they do not, or are larger than a micro-batch.
     """
-    if group > batch_size // parts:
+    if group > batch_size // micro_batches:
         raise TrainingError(
-            f"batch_norm.group={group}: with gradient_accumulation={parts} a batch of {batch_size} "
-            f"is computed {batch_size // parts} examples at a time, and statistics are of no more; "
+            f"batch_norm.group={group}: with gradient_accumulation={micro_batches} a batch of "
+            f"{batch_size} is computed {batch_size // micro_batches} examples at a time, and "
+            "statistics are of no more; "
             "choose a smaller group, or fewer parts"
         )
-    held = batch_size // (mesh.shape["data"] * parts)
+    held = batch_size // (mesh.shape["data"] * micro_batches)
     fits = group == 0 or held % group == 0 or group % held == 0
-    if not fits or (group and (batch_size // parts) % group):
+    if not fits or (group and (batch_size // micro_batches) % group):
         raise TrainingError(
             f"batch_norm.group={group}: a device computes {held} examples at a time "
             f"(batch_size={batch_size}, mesh.data={mesh.shape['data']}, "
-            f"gradient_accumulation={parts}); choose a group that divides them or that they "
-            "divide, or 0 for the whole batch"
+            f"gradient_accumulation={micro_batches}); choose a group that divides them or that "
+            "they divide, or 0 for the whole batch"
         )
 
 

@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from devices import collectives
 from devices.mesh import abstract_arrays, param_specs, shardings
 from devices.xla import compiler_options, options_to_run_once
-from evaluation import inputs, metrics
+from evaluation import metrics
+from evaluation.preprocessing import Normalization, training_input
 from training import optimizer as optimizers
 from training.recipe import Recipe
 from vision_models.forward import BatchStatistics
@@ -132,7 +133,7 @@ def empty_interval() -> dict[str, Array]:
 
 def make_train_step(
     network: PureNetwork, recipe: Recipe, mesh: Mesh
-) -> Callable[[State, Batch, inputs.Normalization], tuple[State, dict[str, Array]]]:
+) -> Callable[[State, Batch, Normalization], tuple[State, dict[str, Array]]]:
     """Compiles (state, batch, normalization) -> (state after one update, what happened).
 
     The state is donated: the one passed in cannot be used again. What happened: the sums of
@@ -159,16 +160,16 @@ def make_train_step(
     batch_statistics = BatchStatistics(data_axis, recipe.statistics_group, recipe.frozen)
 
     def gradients(
-        params: Any, statistics: Any, batch: Batch, normalization: inputs.Normalization, key: Array
+        params: Any, statistics: Any, batch: Batch, normalization: Normalization, key: Array
     ) -> tuple[Any, Any, Any]:
         """Of the mean loss; the statistics after it, and what happened. On one device."""
         places = collectives.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 
-        def of_part(
+        def of_micro_batch(
             params: Any, statistics: Any, batch: Batch, keys: Array
         ) -> tuple[Any, Any, dict[str, Array]]:
-            images = inputs.training_input(
+            images = training_input(
                 batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
             )
 
@@ -191,25 +192,25 @@ def make_train_step(
                 return total / recipe.batch_size, (after, sums)
 
             grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
-            # By how much each part moves them: exactly 0 where they are frozen.
+            # By how much each micro-batch moves them: exactly 0 where they are frozen.
             moves = jax.tree.map(jnp.subtract, after, statistics)
             return grads, moves, sums
 
-        # Each device's own gradients, summed over `data` once, after all parts.
+        # Each device's own gradients, summed over `data` once, after the last micro-batch.
         own = collectives.own(params, mesh, "data")
-        if recipe.parts == 1:
-            grads, moves, sums = of_part(own, statistics, batch, keys)
+        if recipe.micro_batches == 1:
+            grads, moves, sums = of_micro_batch(own, statistics, batch, keys)
         else:
             like = (
                 collectives.own(statistics, mesh, "data") if recipe.statistics_group else statistics
             )
-            grads, moves, sums = _over_parts(
-                functools.partial(of_part, own, statistics),
-                recipe.parts,
+            grads, moves, sums = _over_micro_batches(
+                functools.partial(of_micro_batch, own, statistics),
+                recipe.micro_batches,
                 (batch, keys),
                 (own, like, collectives.own(empty_interval(), mesh, "data")),
             )
-            moves = jax.tree.map(lambda move: move / recipe.parts, moves)
+            moves = jax.tree.map(lambda move: move / recipe.micro_batches, moves)
         grads = jax.tree.map(
             lambda grad, param, still: (
                 jnp.zeros_like(param) if still else collectives.total(grad, mesh, "data")
@@ -242,7 +243,7 @@ def make_train_step(
     )
 
     def step(
-        state: State, batch: Batch, normalization: inputs.Normalization
+        state: State, batch: Batch, normalization: Normalization
     ) -> tuple[State, dict[str, Array]]:
         key = jax.random.fold_in(dropout_key, state["step"])
         grads, statistics, sums = sharded_gradients(
@@ -307,31 +308,31 @@ def make_train_step(
     )
 
 
-def _over_parts(
-    of_part: Callable[[Batch, Array], tuple[Any, Any, Any]],
-    parts: int,
+def _over_micro_batches(
+    of_micro_batch: Callable[[Batch, Array], tuple[Any, Any, Any]],
+    count: int,
     examples: tuple[Batch, Array],
     like: tuple[Any, Any, Any],
 ) -> tuple[Any, Any, Any]:
-    """Gradients, moves of statistics and metrics of one part after another, added up.
+    """Gradients, moves of statistics and metrics of one micro-batch after another, added up.
 
     Args:
-      of_part: (batch, keys) -> (gradients, moves, metrics).
-      parts: how many.
-      examples: batch and dropout keys, of all parts.
+      of_micro_batch: (batch, keys) -> (gradients, moves, metrics).
+      count: how many micro-batches.
+      examples: batch and dropout keys, of all of them.
       like: arrays like the three.
     """
 
-    def add(so_far: tuple[Any, Any, Any], part: tuple[Batch, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, so_far, of_part(*part)), None
+    def add(so_far: tuple[Any, Any, Any], micro_batch: tuple[Batch, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, so_far, of_micro_batch(*micro_batch)), None
 
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), examples)
+    split = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
     return lax.scan(add, jax.tree.map(jnp.zeros_like, like), split)[0]
 
 
 def make_pooling_step(
     network: PureNetwork, recipe: Recipe, mesh: Mesh
-) -> Callable[[Any, Any, Batch, inputs.Normalization, Array], Any]:
+) -> Callable[[Any, Any, Batch, Normalization, Array], Any]:
     """Compiles (params, statistics, batch, normalization, share) -> statistics with the batch in.
 
     `share` is that of this batch among those so far: 1, 1/2, 1/3 ... make the mean and
@@ -347,7 +348,7 @@ def make_pooling_step(
     def pool(params: Any, statistics: Any, batch: Batch, normalization: Any, share: Array) -> Any:
         places = collectives.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(dropout_key, places)
-        images = inputs.training_input(
+        images = training_input(
             batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
         )
         taken = BatchStatistics(data_axis, frozen=recipe.frozen, pooled=share)

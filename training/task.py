@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 import vision_models
 from devices import mesh as meshes
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from training.network import wrong_options
 from vision_models.analysis import multiply_adds
 from vision_models.functional import PureNetwork, functional
@@ -38,7 +38,7 @@ class Task:
     param_specs: Any
 
     def padded_batch_size(self, batch_size: int) -> int:
-        """The next size that every device along `data` gets an equal part of."""
+        """The next size that every device along `data` gets an equal share of."""
         data = self.mesh.shape["data"]
         return -(-batch_size // data) * data
 

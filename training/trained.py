@@ -11,7 +11,7 @@ import numpy as np
 
 import vision_models
 from devices import mesh as meshes
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.workdir import has_checkpoint, is_directory, saved_config

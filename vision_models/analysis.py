@@ -96,18 +96,18 @@ def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
     """
     shapes, products = _trace(model, image_size, training=True)
     rows = []
-    for name, part, field, auxiliary in _layers(model, "", (1, 1), False)[0]:
-        sliding = hasattr(part, "window")
+    for name, layer, field, auxiliary in _layers(model, "", (1, 1), False)[0]:
+        sliding = hasattr(layer, "window")
         output = shapes[name]
         rows.append(
             Layer(
                 name=name,
-                kind=type(part).__name__,
+                kind=type(layer).__name__,
                 output=output,
-                window=part.window if sliding else None,
-                stride=part.stride if sliding else None,
-                padding=sum(map(tuple, part.padding), ()) if sliding else None,
-                parameters=count_parameters(part) if isinstance(part, nnx.Module) else 0,
+                window=layer.window if sliding else None,
+                stride=layer.stride if sliding else None,
+                padding=sum(map(tuple, layer.padding), ()) if sliding else None,
+                parameters=count_parameters(layer) if isinstance(layer, nnx.Module) else 0,
                 multiply_adds=products[name],
                 receptive_field=field,
                 activation_bytes=4 * math.prod(output),
@@ -121,33 +121,33 @@ Field = tuple[int, int]  # pixels that one output sees, pixels between neighbour
 
 
 def _layers(
-    parts: Sequential, path: str, field: Field, auxiliary: bool
+    sequence: Sequential, path: str, field: Field, auxiliary: bool
 ) -> tuple[list[tuple[str, Any, int, bool]], Field]:
     """(name, layer, receptive field, auxiliary) of all layers below, and the field after them."""
     found = []
     ends = []
-    for name in parts.names:
-        part, whole = getattr(parts, name), f"{path}/{name}" if path else name
-        if isinstance(part, Sequential):
-            inner, end = _layers(part, whole, field, auxiliary or isinstance(part, Auxiliary))
+    for name in sequence.names:
+        layer, whole = getattr(sequence, name), f"{path}/{name}" if path else name
+        if isinstance(layer, Sequential):
+            inner, end = _layers(layer, whole, field, auxiliary or isinstance(layer, Auxiliary))
             found += inner
-            if not isinstance(part, Auxiliary):
+            if not isinstance(layer, Auxiliary):
                 ends.append(end)
         else:
             size, jump = field
-            end = size + (_reach(part) - 1) * jump, jump * getattr(part, "stride", 1)
-            found.append((whole, part, end[0], auxiliary))
+            end = size + (_reach(layer) - 1) * jump, jump * getattr(layer, "stride", 1)
+            found.append((whole, layer, end[0], auxiliary))
             ends.append(end)
-        if ends and not isinstance(parts, Branches):
+        if ends and not isinstance(sequence, Branches):
             field = ends[-1]
-    return found, max(ends, default=field) if isinstance(parts, Branches) else field
+    return found, max(ends, default=field) if isinstance(sequence, Branches) else field
 
 
-def _reach(part: Any) -> int:
+def _reach(layer: Any) -> int:
     """Pixels of its input that one output of a layer sees."""
-    if hasattr(part, "in_shape"):
-        return part.in_shape[0]
-    return getattr(part, "window", 1)
+    if hasattr(layer, "in_shape"):
+        return layer.in_shape[0]
+    return getattr(layer, "window", 1)
 
 
 def _trace(
@@ -176,9 +176,9 @@ def _trace(
         while scope and scope not in shapes:  # an operation's own scope within a layer's
             scope = scope.rpartition("/")[0]
         products[scope] += _multiply_adds_of(equation)
-    for name, part, _, _ in _layers(model, "", (1, 1), False)[0]:
-        if hasattr(part, "density"):  # products with the zeros of a sparse kernel are none
-            products[name] = int(products[name] * part.density)
+    for name, layer, _, _ in _layers(model, "", (1, 1), False)[0]:
+        if hasattr(layer, "density"):  # products with the zeros of a sparse kernel are none
+            products[name] = int(products[name] * layer.density)
     return shapes, products
 
 

@@ -147,7 +147,7 @@ class Pass:
 
 def each(function: Callable[[Array], Array], x: Kind) -> Kind:
     """The function of the maps of each tower held here, or of the maps that all share."""
-    found = [function(part) for part in x] if isinstance(x, list) else function(x)
+    found = [function(tower) for tower in x] if isinstance(x, list) else function(x)
     return cast(Kind, found)
 
 

@@ -66,7 +66,7 @@ class SparseConv(nnx.Module):
         """Initialised as section II and appendix A say: uniform in +-2.4 / fan-in."""
         self.window, self.stride, self.padding = window, 1, modules.NO_PADDING
         self.neuron = neuron
-        fans = [window**2 * len(inputs) for inputs in C3_TABLE for _ in inputs]
+        fans = [window**2 * len(sources) for sources in C3_TABLE for _ in sources]
         uniform = jax.random.uniform(
             rngs.params(), (window, window, len(fans)), jnp.float32, -2.4, 2.4
         )
@@ -76,7 +76,7 @@ class SparseConv(nnx.Module):
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, 6] -> [B, H - 4, W - 4, 16]."""
         x = run.slide(x, self.window)
-        pairs = [(source, made) for made, inputs in enumerate(C3_TABLE) for source in inputs]
+        pairs = [(source, made) for made, row in enumerate(C3_TABLE) for source in row]
         sources, made = np.array(pairs).T
         planes = self.kernel[...]
         dense = jnp.zeros((*planes.shape[:2], 6, len(C3_TABLE)), planes.dtype)

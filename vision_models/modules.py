@@ -1,4 +1,4 @@
-"""Layers as parts of a network.
+"""The layers of a network.
 
 A layer is called as `layer(x, run, path)`: its input, the forward pass
 (`vision_models.forward.Pass`) and its own name within the network. Those with
@@ -250,9 +250,9 @@ class Dropout:
             return layers.dropout(x, self.rate, keys, inverted=self.inverted)
         first = first_tower(len(x), self.towers)
         dropped = []
-        for tower, part in enumerate(x):
+        for tower, maps in enumerate(x):
             own = None if keys is None else layers.fold_in_each(keys, first + tower)
-            dropped.append(layers.dropout(part, self.rate, own, inverted=self.inverted))
+            dropped.append(layers.dropout(maps, self.rate, own, inverted=self.inverted))
         return dropped
 
 

@@ -24,11 +24,11 @@ from vision_models.pooling import Padding
 class Sequential(nnx.Module):
     """Layers applied one after another; each is an attribute under its name."""
 
-    def __init__(self, parts: Mapping[str, Any]):
-        """`parts` are layers (see `vision_models.modules`), in order."""
-        self.names = tuple(parts)
-        for name, part in parts.items():
-            setattr(self, name, part)
+    def __init__(self, by_name: Mapping[str, Any]):
+        """`by_name` are layers (see `vision_models.modules`), in order."""
+        self.names = tuple(by_name)
+        for name, layer in by_name.items():
+            setattr(self, name, layer)
 
     def run(self, x: Activations, run: Pass, path: str = "") -> Activations:
         """Applies the layers; their names are recorded under `path`."""
@@ -47,9 +47,9 @@ class Branches(Sequential):
     residual block).
     """
 
-    def __init__(self, parts: Mapping[str, Sequential], join: str):
-        """`parts` are the branches, in the order of their maps."""
-        super().__init__(parts)
+    def __init__(self, by_name: Mapping[str, Sequential], join: str):
+        """`by_name` are the branches, in the order of their maps."""
+        super().__init__(by_name)
         self.join = join
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
@@ -96,7 +96,7 @@ class Network(Sequential):
 
     def __init__(
         self,
-        parts: Mapping[str, Any],
+        by_name: Mapping[str, Any],
         *,
         image_size: int,
         num_classes: int,
@@ -104,7 +104,7 @@ class Network(Sequential):
         towers: int,
     ):
         """Made by `Builder.network`."""
-        super().__init__(parts)
+        super().__init__(by_name)
         self.image_size, self.num_classes = image_size, num_classes
         self.heads, self.towers = heads, towers
 
@@ -177,20 +177,20 @@ class Builder:
         self.channels = channels
         self.flat = False  # whether the maps have become features
         self.shared = True  # whether every tower reads the maps of all
-        self.parts: dict[str, Any] = {}
+        self.by_name: dict[str, Any] = {}
         self.heads: list[str] = []
         self.num_classes = 0
 
-    def add(self, name: str, part: Any) -> None:
+    def add(self, name: str, layer: Any) -> None:
         """Appends a layer that leaves the shape as it is."""
-        if name in self.parts:
+        if name in self.by_name:
             raise ValueError(f"two layers are called {name}")
-        self.parts[name] = part
+        self.by_name[name] = layer
 
-    def custom(self, name: str, part: Any, channels: int) -> None:
+    def custom(self, name: str, layer: Any, channels: int) -> None:
         """A layer made elsewhere that slides a window (`window`, `stride`, `padding`)."""
-        self.add(name, part)
-        self._slide(name, part.window, part.stride, part.padding)
+        self.add(name, layer)
+        self._slide(name, layer.window, layer.stride, layer.padding)
         self._made(channels)
 
     def conv(
@@ -227,10 +227,10 @@ class Builder:
                 ),
             )  # fmt: skip
         else:
-            part = modules.Conv(
+            layer = modules.Conv(
                 self.channels, channels, window, bias=value if use_bias else None, **common
             )
-            self.add(name, part)
+            self.add(name, layer)
         self._slide(name, window, stride, pads)
         self._made(channels)
 
@@ -243,12 +243,12 @@ class Builder:
     ) -> None:
         """A convolution whose kernels are not shared between positions."""
         _check_positive(name, maps=channels, window=window)
-        part = modules.LocallyConnected(
+        layer = modules.LocallyConnected(
             (self.height, self.width, self.channels), channels, window,
             padding=_pads(padding), neuron=self.neuron, init=init, bias=self.bias,
             rngs=self.rngs,
         )  # fmt: skip
-        self.custom(name, part, channels)
+        self.custom(name, layer, channels)
 
     def pad_channels(self, name: str, channels: int, *, stride: int) -> None:
         """A shortcut without parameters to fewer pixels and more maps."""
@@ -369,7 +369,7 @@ class Builder:
         channels = [b.channels for b in made.values()]
         if len(sizes) != 1 or (join == "add" and len(set(channels)) != 1):
             raise ValueError(f"{name}: its branches make {sizes} pixels of {channels} maps")
-        self.add(name, Branches({n: Sequential(b.parts) for n, b in made.items()}, join))
+        self.add(name, Branches({n: Sequential(b.by_name) for n, b in made.items()}, join))
         ((self.height, self.width),) = sizes
         self.channels = sum(channels) if join == "concatenate" else channels[0]
         return made
@@ -378,7 +378,7 @@ class Builder:
         """Layers grouped under a name."""
         inner = self.fork()
         make(inner)
-        self.add(name, Block(inner.parts))
+        self.add(name, Block(inner.by_name))
         self.height, self.width, self.channels = inner.height, inner.width, inner.channels
 
     def auxiliary(self, name: str, make: Callable[["Builder"], None]) -> None:
@@ -388,7 +388,7 @@ class Builder:
             make(inner)
         except ValueError as error:
             raise ValueError(f"{name}: {error} (auxiliary=False leaves it out)") from error
-        self.add(name, Auxiliary(inner.parts))
+        self.add(name, Auxiliary(inner.by_name))
         self.heads += [f"{name}/{head}" for head in inner.heads]
 
     def fork(self) -> "Builder":
@@ -404,7 +404,7 @@ class Builder:
     def network(self) -> Network:
         """The network, once its head is there."""
         return Network(
-            self.parts,
+            self.by_name,
             image_size=self.image_size,
             num_classes=self.num_classes,
             heads=tuple(self.heads),

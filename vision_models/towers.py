@@ -120,10 +120,10 @@ class TowerDense(nnx.Module):
         x = run.slide(x, self.in_shape[0])
         outputs = []
         for tower in range(self.kernel.shape[0]):
-            part = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(part.dtype)
-            out = apply_dense(part, kernel, self.in_shape, sliding, part.dtype)
-            outputs.append(neuron(out + self.bias[tower].astype(part.dtype)))
+            maps = _of_tower(x, tower)
+            kernel = self.kernel[tower].astype(maps.dtype)
+            out = apply_dense(maps, kernel, self.in_shape, sliding, maps.dtype)
+            outputs.append(neuron(out + self.bias[tower].astype(maps.dtype)))
         return outputs
 
 
@@ -161,10 +161,10 @@ class TowerHead(nnx.Module):
         x = run.slide(x, self.in_shape[0])
         scores = []
         for tower in range(held):
-            part = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(part.dtype)
-            wide = jnp.promote_types(part.dtype, jnp.float32)
-            scores.append(apply_dense(part, kernel, self.in_shape, sliding, wide))
+            maps = _of_tower(x, tower)
+            kernel = self.kernel[tower].astype(maps.dtype)
+            wide = jnp.promote_types(maps.dtype, jnp.float32)
+            scores.append(apply_dense(maps, kernel, self.in_shape, sliding, wide))
         total = sum(scores[1:], scores[0])
         if held < self.towers:
             total = lax.psum(total, TOWER_AXIS)

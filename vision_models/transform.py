@@ -36,18 +36,18 @@ def fully_convolutional(model: Network) -> Network:
     return copy
 
 
-def _slide(parts: Sequential) -> bool:
+def _slide(sequence: Sequential) -> bool:
     """Turns what lies below into convolutions; false if there was nothing to turn."""
     turned = False
-    for name in parts.names:
-        part = getattr(parts, name)
-        if isinstance(part, Dense | TowerDense | TowerHead):
-            part.convolutional, turned = True, True
-        elif isinstance(part, GlobalAveragePool):
-            setattr(parts, name, dataclasses.replace(part, convolutional=True))
+    for name in sequence.names:
+        layer = getattr(sequence, name)
+        if isinstance(layer, Dense | TowerDense | TowerHead):
+            layer.convolutional, turned = True, True
+        elif isinstance(layer, GlobalAveragePool):
+            setattr(sequence, name, dataclasses.replace(layer, convolutional=True))
             turned = True
-        elif isinstance(part, Sequential):
-            turned |= _slide(part)
+        elif isinstance(layer, Sequential):
+            turned |= _slide(layer)
     return turned
 
 

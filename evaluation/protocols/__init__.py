@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from evaluation.errors import EvaluationError
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from evaluation.protocols.crops import center_crop, nine_crop, ten_view
 from evaluation.protocols.protocol import Images, Protocol
 

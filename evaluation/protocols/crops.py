@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from evaluation.protocols.protocol import Images, Protocol
 
 

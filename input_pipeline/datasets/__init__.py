@@ -141,8 +141,8 @@ def open_dataset(
         tfds_directories.base_name(name) != "imagenet2012" or validation_examples is not None
     ):
         train = functools.cache(splits["train"])
-        for part in ("train", "validation"):
-            splits[part] = functools.partial(_hold_out, name, train, validation_examples, part)
+        for split in ("train", "validation"):
+            splits[split] = functools.partial(_hold_out, name, train, validation_examples, split)
     if only == REPORTED:
         only = "test" if "test" in splits else "validation"
     if only is not None and only not in splits:
@@ -159,9 +159,9 @@ def default_cache_dir() -> Path:
 
 
 def _hold_out(
-    name: str, opened: Callable[[], Examples], validation_examples: int | None, part: str
+    name: str, opened: Callable[[], Examples], validation_examples: int | None, split: str
 ) -> Examples:
-    """One part, `train` or `validation`, of the training examples that `opened` gives."""
+    """One split, `train` or `validation`, of the training examples that `opened` gives."""
     train, held = opened(), validation_examples
     if held is None:
         base = tfds_directories.base_name(name)
@@ -172,5 +172,5 @@ def _hold_out(
             f"{train.count} training examples of {name}"
         )
     permutation = order.fixed_order(train.count)
-    rows = permutation[held:] if part == "train" else permutation[:held]
+    rows = permutation[held:] if split == "train" else permutation[:held]
     return sources.subset(train, np.sort(rows))

@@ -25,12 +25,12 @@ def find(asked: Asked) -> Found:
     notes: list[str] = []
     if where and not any(folders.class_folders(path) for path in where.values()):
         # A folder of images called `train` beside others is one of railways; beside others that
-        # sound like parts of a dataset (test1) its images are in no class.
+        # sound like splits (test1) its images are in no class.
         named = [path.name for path in where.values()]
         others = [raw for name, raw in folders.class_folders(root).items() if name not in named]
         classes = [raw for raw in others if folders.holds_images(root / os.fsdecode(raw))]
-        parts = any(names.sounds_like_a_split(shown(raw)) for raw in classes)
-        if len(classes) > 1 and not parts:
+        like_splits = any(names.sounds_like_a_split(shown(raw)) for raw in classes)
+        if len(classes) > 1 and not like_splits:
             notes.append(f"{root}: {', '.join(named)} taken for classes, not for splits")
             where = {}
     absent = layout.absent_folders(root, where)

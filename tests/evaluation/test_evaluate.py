@@ -8,8 +8,8 @@ from flax import nnx
 
 import vision_models
 from devices import mesh as meshes
-from evaluation import EvaluationError, evaluate, inputs, make_step, metrics, protocol_called
-from evaluation.inputs import Preprocessing
+from evaluation import EvaluationError, evaluate, make_step, metrics, protocol_called
+from evaluation.preprocessing import Preprocessing, training_input, view_input
 from evaluation.protocols import PROTOCOLS, Images, Protocol
 from input_pipeline import augment, open_dataset
 from input_pipeline.batches import Reading, evaluation_batches
@@ -157,7 +157,7 @@ def test_training_input_equals_numpy(aligned):
         "colour_shift": rng.normal(0, 6, (5, 3)).astype(np.float32),
         "colour_scale": np.full(5, 1 / 1.1, np.float32),
     }
-    ours = inputs.training_input(
+    ours = training_input(
         jax.tree.map(jnp.asarray, batch), normalization(mean), aligned=aligned, dtype="float32"
     )
     for i in range(5):
@@ -175,7 +175,7 @@ def test_mean_of_a_view(aligned):
     images = rng.integers(0, 256, (2, RESIZE, RESIZE, 3), np.uint8)
     mean = mean_image()
     for y, x, flip in [(0, 8, 1), (4, 4, 0)]:
-        seen = inputs.view_input(
+        seen = view_input(
             jnp.asarray(images), normalization(mean), jnp.array([y, x, flip]),
             size=CROP, aligned=aligned, dtype="float32",
         )  # fmt: skip

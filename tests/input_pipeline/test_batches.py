@@ -48,7 +48,7 @@ def stream(
 ):
     data = opened(dataset, tmp_path, reading, **augment)
     return data.training(
-        start, seed=3, batch_size=batch, colour_noise_steps=noise_steps, part=process
+        start, seed=3, batch_size=batch, colour_noise_steps=noise_steps, share=process
     )
 
 
@@ -56,7 +56,7 @@ def evaluated(
     dataset, split="validation", batch=4, process=(0, 1), reading=DEFAULT, images=SQUARE, start=0
 ):
     data = opened(dataset, None, reading)
-    return data.evaluation(split, images, batch_size=batch, part=process, start=start)
+    return data.evaluation(split, images, batch_size=batch, share=process, start=start)
 
 
 def take(batches, count):

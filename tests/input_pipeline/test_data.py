@@ -42,16 +42,16 @@ def squares(data, split, wanted):
     return out
 
 
-@pytest.mark.parametrize("batch_size, parts", [(1, 1), (4, 1), (4, 2), (12, 3)])
-def test_the_index_says_which_example_it_is(fields, tmp_path, batch_size, parts):
+@pytest.mark.parametrize("batch_size, shares", [(1, 1), (4, 1), (4, 2), (12, 3)])
+def test_the_index_says_which_example_it_is(fields, tmp_path, batch_size, shares):
     (tmp_path / "images" / "val" / "a" / "2.jpg").write_bytes(b"damaged")
     data = opened(fields, tmp_path)
     wanted = images(40)
-    shares = [
-        list(data.evaluation("validation", wanted, batch_size=batch_size, part=(number, parts)))
-        for number in range(parts)
+    streams = [
+        list(data.evaluation("validation", wanted, batch_size=batch_size, share=(number, shares)))
+        for number in range(shares)
     ]
-    batches = [batch for step in zip(*shares, strict=True) for batch in step]
+    batches = [batch for step in zip(*streams, strict=True) for batch in step]
     index, mask, label = (
         np.concatenate([batch[name] for batch in batches]) for name in ("index", "mask", "label")
     )
@@ -63,11 +63,11 @@ def test_the_index_says_which_example_it_is(fields, tmp_path, batch_size, parts)
     )
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_evaluation_starts_at_any_batch_without_reading_those_before(fields, tmp_path, parts):
+@pytest.mark.parametrize("shares", [1, 2])
+def test_evaluation_starts_at_any_batch_without_reading_those_before(fields, tmp_path, shares):
     data = opened(fields, tmp_path)
-    part = (parts - 1, parts)
-    batches = list(data.evaluation("validation", images(40), batch_size=2, part=part))
+    share = (shares - 1, shares)
+    batches = list(data.evaluation("validation", images(40), batch_size=2, share=share))
     assert len(batches) == 5
     validation, read = data.dataset.splits["validation"], set()
 
@@ -80,7 +80,9 @@ def test_evaluation_starts_at_any_batch_without_reading_those_before(fields, tmp
     )
     for start in (5, 4, 3, 7):
         read.clear()
-        rest = list(data.evaluation("validation", images(40), batch_size=2, part=part, start=start))
+        rest = list(
+            data.evaluation("validation", images(40), batch_size=2, share=share, start=start)
+        )
         assert len(rest) == max(5 - start, 0)
         for ours, theirs in zip(rest, batches[start:], strict=True):
             assert ours.keys() == theirs.keys()

@@ -104,15 +104,17 @@ def assert_close(ours, expected, **tolerance):
 
 
 @pytest.mark.parametrize(
-    "parts, data, tower",
+    "micro_batches, data, tower",
     [*(pytest.param(*case, marks=pytest.mark.slow) for case in [(2, 1, 1), (4, 2, 1)]), (2, 2, 2)],
 )
-def test_accumulation_equals_the_large_batch(parts, data, tower):
+def test_accumulation_equals_the_large_batch(micro_batches, data, tower):
     """Dropout masks included, which go with the place in the whole batch."""
     whole = Run("alexnet", rates=(Rate("", 0.01),))
-    in_parts = Run("alexnet", rates=(Rate("", 0.01),), parts=parts, data=data, tower=tower)
+    accumulated = Run(
+        "alexnet", rates=(Rate("", 0.01),), micro_batches=micro_batches, data=data, tower=tower
+    )
     before = jax.device_get(whole.state["params"])
-    expected, ours = whole.steps(4), in_parts.steps(4)
+    expected, ours = whole.steps(4), accumulated.steps(4)
     assert_close(ours["params"], expected["params"], rtol=1e-3, atol=1e-6)
     assert_close(ours["interval"], expected["interval"], rtol=1e-5)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, expected["params"])
@@ -120,14 +122,14 @@ def test_accumulation_equals_the_large_batch(parts, data, tower):
 
 
 @pytest.mark.slow
-def test_parts_have_statistics_of_their_own():
+def test_micro_batches_have_statistics_of_their_own():
     """As groups have that are computed at once; or of groups within them."""
     groups = Run(statistics_group=4).steps(3)
-    for parts in (Run(parts=2), Run(parts=2, statistics_group=4)):
-        ours = parts.steps(3)
+    for run in (Run(micro_batches=2), Run(micro_batches=2, statistics_group=4)):
+        ours = run.steps(3)
         assert_close(ours["params"], groups["params"], rtol=1e-3, atol=1e-5)
         assert_close(ours["statistics"], groups["statistics"], rtol=1e-3, atol=1e-5)
-    split = Run(parts=2, statistics_group=2, data=2).steps(3)
+    split = Run(micro_batches=2, statistics_group=2, data=2).steps(3)
     assert_close(split["params"], Run(statistics_group=2).steps(3)["params"], rtol=2e-3, atol=1e-5)
     whole = Run().steps(3)
     differs = jax.tree.map(lambda a, b: np.abs(a - b).max(), whole["params"], groups["params"])
@@ -139,7 +141,7 @@ def test_parts_have_statistics_of_their_own():
     [
         pytest.param(2, 4, marks=pytest.mark.slow),
         (2, 2),
-        (4, 4),
+        pytest.param(4, 4, marks=pytest.mark.slow),
         pytest.param(4, 2, marks=pytest.mark.slow),
         pytest.param(4, 8, marks=pytest.mark.slow),
     ],
@@ -206,7 +208,10 @@ def test_recomputed_statistics_are_those_of_all_batches_together(data):
     assert check(jax.device_get(statistics), "") == 7
 
 
-@pytest.mark.parametrize("kind, start", [("polyak", 0), ("polyak", 3), ("exponential", 2)])
+@pytest.mark.parametrize(
+    "kind, start",
+    [pytest.param("polyak", 0, marks=pytest.mark.slow), ("polyak", 3), ("exponential", 2)],
+)
 def test_averages_of_parameters(kind, start):
     run = Run(average=Average(kind, 0.6, start))
     states = [run.steps(1, first=number) for number in range(7)]
@@ -332,7 +337,7 @@ def test_frozen_names():
             frozen_names(names, layers, matches, last)
 
 
-@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("mesh", [pytest.param((1, 1), marks=pytest.mark.slow), (2, 2)])
 def test_an_update_that_is_not_finite_is_left_out_whole(mesh):
     run = Run("alexnet", *mesh, skip_nonfinite=True, average=Average("polyak"))
     before = run.steps(2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.inputs import Preprocessing
+from evaluation.preprocessing import Preprocessing
 from training import Trained, TrainingError, normalization_for
 from training.trained import usual_preprocessing
 from vision_models.weights import Weights

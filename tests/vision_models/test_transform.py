@@ -117,7 +117,9 @@ def test_without_padding_every_cell_counts():
         np.testing.assert_allclose(dense[0, i, j], model(crop)[0], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vgg_d_no_fc", "lenet_caffe"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", pytest.param("vgg_d_no_fc", marks=pytest.mark.slow), "lenet_caffe"]
+)
 def test_the_dense_form_of_the_native_size_is_the_network(name):
     options = {"image_size": 64} if name == "vgg_d_no_fc" else {}
     model = vision_models.create(name, rngs=nnx.Rngs(0), **options)

@@ -207,7 +207,7 @@ def _translate(
     """A foreign file in our layout."""
     model = abstract(name, options)
     skip = model.heads if new_head else ()
-    parts = layers_with_variables(model)
+    ours_by_layer = layers_with_variables(model)
     layers = naming.layer_names(name, model, source)
     tensors, beside, notes = naming.prepare(source), dict(group.beside), []
 
@@ -216,14 +216,14 @@ def _translate(
 
     body = [
         key_of(layer, variable)
-        for layer, part in parts.items()
-        for variable in part.shapes
+        for layer, held in ours_by_layer.items()
+        for variable in held.shapes
         if not is_head(f"{layer}/", model.heads)
     ]
-    their_heads = [layers[layer] for layer in parts if is_head(f"{layer}/", model.heads)]
+    their_heads = [layers[layer] for layer in ours_by_layer if is_head(f"{layer}/", model.heads)]
     main = model.heads[0]
-    if not new_head and main in parts:
-        shape, _ = convert(parts[main], "kernel", None)
+    if not new_head and main in ours_by_layer:
+        shape, _ = convert(ours_by_layer[main], "kernel", None)
         called = heads.renamed(layers[main], shape, body, {**beside, **tensors})
         if called is not None:
             notes.append(f"taken for the classifier: {called}")
@@ -235,12 +235,12 @@ def _translate(
     need: dict[str, tuple[int, ...]] = {}
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     ours: dict[str, str] = {}
-    for layer, part in parts.items():
+    for layer, held in ours_by_layer.items():
         if is_head(f"{layer}/", skip):
             continue
-        for variable in part.shapes:
+        for variable in held.shapes:
             key = key_of(layer, variable)
-            need[key], makers[key] = convert(part, variable, tensors.get(key))
+            need[key], makers[key] = convert(held, variable, tensors.get(key))
             ours[key] = f"{layer}/{variable}"
     extra = [n for n in tensors if n not in need]
     of_heads = [n for n in extra if heads.is_of_a_head(n, tensors[n].shape, body, their_heads)]

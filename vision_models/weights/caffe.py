@@ -186,8 +186,8 @@ def preprocessing_of(name: str, source: Source) -> str | None:
 
 def to_rgb(variables: dict[str, np.ndarray], model: Network) -> None:
     """Turns the first convolution, which reads blue, green, red there, to red, green, blue."""
-    for layer, part in layers_with_variables(model).items():
-        if not is_norm(part):
+    for layer, variables_of in layers_with_variables(model).items():
+        if not is_norm(variables_of):
             kernel = f"{layer}/kernel"
             if variables[kernel].shape[-2] == 3:
                 variables[kernel] = variables[kernel][..., ::-1, :]
@@ -213,12 +213,12 @@ def _resnet(layer: str, deep: set[str]) -> str:
     fixed = {"conv1": "conv1", "norm1": "bn_conv1", "fc": "fc1000"}
     if layer in fixed:
         return fixed[layer]
-    block, branch, part = layer.split("/")
+    block, branch, own_name = layer.split("/")
     stage, number = block.removeprefix("conv").split("_")
     place = int(number) - 1
     letter = chr(ord("a") + place) if stage not in deep else f"b{place}" if place else "a"
-    prefix = "res" if part.startswith("conv") else "bn"
-    end = "branch1" if branch == "shortcut" else "branch2" + "abc"[int(part[-1]) - 1]
+    prefix = "res" if own_name.startswith("conv") else "bn"
+    end = "branch1" if branch == "shortcut" else "branch2" + "abc"[int(own_name[-1]) - 1]
     return f"{prefix}{stage}{letter}_{end}"
 
 

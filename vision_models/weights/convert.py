@@ -14,7 +14,7 @@ from vision_models.weights.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class LayerVariables:
     """A layer with variables.
 
     Attributes:
@@ -26,22 +26,22 @@ class Part:
     shapes: dict[str, tuple[int, ...]]
 
 
-def layers_with_variables(parts: Sequential, path: str = "") -> dict[str, Part]:
+def layers_with_variables(sequence: Sequential, path: str = "") -> dict[str, LayerVariables]:
     """The layers that have parameters or statistics, by path, in order."""
-    found: dict[str, Part] = {}
-    for name in parts.names:
-        part, whole = getattr(parts, name), f"{path}/{name}" if path else name
-        if isinstance(part, Sequential):
-            found |= layers_with_variables(part, whole)
-        elif isinstance(part, nnx.Module):
-            state = nnx.to_pure_dict(nnx.state(part, nnx.Any(nnx.Param, nnx.BatchStat)))
+    found: dict[str, LayerVariables] = {}
+    for name in sequence.names:
+        layer, whole = getattr(sequence, name), f"{path}/{name}" if path else name
+        if isinstance(layer, Sequential):
+            found |= layers_with_variables(layer, whole)
+        elif isinstance(layer, nnx.Module):
+            state = nnx.to_pure_dict(nnx.state(layer, nnx.Any(nnx.Param, nnx.BatchStat)))
             if state:
-                found[whole] = Part(part, {k: tuple(v.shape) for k, v in state.items()})
+                found[whole] = LayerVariables(layer, {k: tuple(v.shape) for k, v in state.items()})
     return found
 
 
 def convert(
-    part: Part, variable: str, found: Tensor | None
+    layer: LayerVariables, variable: str, found: Tensor | None
 ) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
     """How a layer's variable lies in PyTorch and Caffe.
 
@@ -49,7 +49,7 @@ def convert(
     maps flattened as (map, row, column), and towers are groups of consecutive maps.
 
     Args:
-      part: the layer.
+      layer: the layer.
       variable: such as `kernel`.
       found: the tensor in the file, if there is one: matrices may be given as
         convolutions of the maps, [out, maps, height, width].
@@ -57,22 +57,22 @@ def convert(
     Returns:
       The shape that it has to have there, and the conversion.
     """
-    module, shape = part.module, part.shapes[variable]
+    module, shape = layer.module, layer.shapes[variable]
     if variable != "kernel":
         flat = (int(np.prod(shape)),)
         return flat, lambda array: array.reshape(shape)
     match module:
         case Conv():
-            height, width, inputs, outputs = shape
-            return (outputs, inputs, height, width), lambda a: a.transpose(2, 3, 1, 0)
+            height, width, maps_in, maps_out = shape
+            return (maps_out, maps_in, height, width), lambda a: a.transpose(2, 3, 1, 0)
         case TowerConv():
-            towers, height, width, inputs, outputs = shape
+            towers, height, width, maps_in, maps_out = shape
 
             def split(array: np.ndarray) -> np.ndarray:
-                groups = array.reshape(towers, outputs, inputs, height, width)
+                groups = array.reshape(towers, maps_out, maps_in, height, width)
                 return groups.transpose(0, 3, 4, 2, 1)
 
-            return (towers * outputs, inputs, height, width), split
+            return (towers * maps_out, maps_in, height, width), split
         case Dense():
             height, width, maps = module.in_shape
             outputs = shape[1]
@@ -103,9 +103,9 @@ def convert(
     raise NotImplementedError(f"no conversion for {type(module).__name__}")
 
 
-def is_norm(part: Part) -> bool:
+def is_norm(layer: LayerVariables) -> bool:
     """Whether the layer is a batch normalisation."""
-    return isinstance(part.module, BatchNorm)
+    return isinstance(layer.module, BatchNorm)
 
 
 def _matrix(

@@ -66,8 +66,8 @@ def fit(
     have = params | statistics
     need = {
         f"{path}/{variable}": shape
-        for path, part in layers_with_variables(model).items()
-        for variable, shape in part.shapes.items()
+        for path, layer in layers_with_variables(model).items()
+        for variable, shape in layer.shapes.items()
         if wanted(f"{path}/{variable}")
     }
     extra = [] if grown else [n for n in have if n not in need and not is_head(n, skip)]
@@ -79,8 +79,8 @@ def fit(
     )
     fresh = {
         path
-        for path, part in layers_with_variables(model).items()
-        if not any(f"{path}/{variable}" in need for variable in part.shapes)
+        for path, layer in layers_with_variables(model).items()
+        if not any(f"{path}/{variable}" in need for variable in layer.shapes)
     }
     return dataclasses.replace(
         weights,

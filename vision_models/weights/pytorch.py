@@ -109,14 +109,14 @@ def _features(model: Network, timm: bool) -> dict[str, str]:
     """Numbers of modules; torchvision counts convolutions, normalisations, neurons and pools."""
     names, number = {}, 0
     for layer in model.names:
-        part = getattr(model, layer)
-        if isinstance(part, Conv):
+        module = getattr(model, layer)
+        if isinstance(module, Conv):
             names[layer] = f"features.{number}"
-            number += 1 if part.neuron == "identity" else 2
-        elif isinstance(part, BatchNorm):
+            number += 1 if module.neuron == "identity" else 2
+        elif isinstance(module, BatchNorm):
             names[layer] = f"features.{number}"
             number += 2
-        elif isinstance(part, Pool):
+        elif isinstance(module, Pool):
             number += 1
     places = (1, 4, 6) if hasattr(model, "drop5") else (0, 3, 6)
     for layer, place in zip(("fc6", "fc7", "fc8"), places, strict=True):
@@ -149,9 +149,9 @@ def _resnet(layer: str, head: str) -> str:
     fixed = {"conv1": "conv1", "norm1": "bn1", "fc": head}
     if layer in fixed:
         return fixed[layer]
-    block, branch, part = layer.split("/")
+    block, branch, own_name = layer.split("/")
     stage, number = block.removeprefix("conv").split("_")
-    inner = part.replace("norm", "bn")
+    inner = own_name.replace("norm", "bn")
     if branch == "shortcut":
-        inner = "downsample." + {"conv": "0", "norm": "1"}[part]
+        inner = "downsample." + {"conv": "0", "norm": "1"}[own_name]
     return f"layer{int(stage) - 1}.{int(number) - 1}.{inner}"

@@ -14,7 +14,12 @@ from vision_models.weights import WeightsError
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("alexnet", marks=pytest.mark.slow), "resnet20", "lenet5", "cifar10_11pct"],
+    [
+        pytest.param("alexnet", marks=pytest.mark.slow),
+        "resnet20",
+        "lenet5",
+        pytest.param("cifar10_11pct", marks=pytest.mark.slow),
+    ],
 )
 def test_safetensors_there_and_back(name, tmp_path):
     options = {"num_classes": 10}

@@ -29,7 +29,7 @@ from vision_models.weights import WeightsError
 NETWORKS = [
     ("alexnet", "alexnet_owt", {}),
     ("vgg16", "vgg_d", {}),
-    ("vgg16_bn", "vgg16", {"batch_norm": True}),
+    pytest.param("vgg16_bn", "vgg16", {"batch_norm": True}, marks=pytest.mark.slow),
     ("googlenet", "googlenet_bn", {}),
     ("resnet18", "resnet18", RESNET),
     ("resnet50", "resnet50", V15),
@@ -65,7 +65,11 @@ def gradients_in_torch(peer, x, labels, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "theirs, ours, options", [("alexnet", "alexnet_owt", {}), ("resnet18", "resnet18", RESNET)]
+    "theirs, ours, options",
+    [
+        pytest.param("alexnet", "alexnet_owt", {}, marks=pytest.mark.slow),
+        ("resnet18", "resnet18", RESNET),
+    ],
 )
 def test_gradients_equal_torchvisions(theirs, ours, options, tmp_path):
     peer = torch_network(theirs)
@@ -138,6 +142,7 @@ def test_batch_norm_statistics_equal_torchs_after_three_steps(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_timms_names(tmp_path):
     """timm has VGG's fully connected layers as convolutions, and ResNets as torchvision."""
     peer = torch_network("vgg11")
