@@ -157,7 +157,7 @@ def convolutional(name: str) -> Any:
             window = round((part.in_features / maps) ** 0.5)
             conv = nn.Conv2d(maps, part.out_features, window)
             conv.weight.data = part.weight.data.reshape(conv.weight.shape)
-            conv.bias.data = part.bias.data
+            conv.bias = part.bias
             part = conv
         if isinstance(part, nn.Conv2d):
             maps = part.out_channels
