@@ -108,7 +108,8 @@ def resolve(arguments: command_line.CommandLine) -> None:
 
     model = arguments.config.model.to_dict()
     try:
-        evaluation.check_protocol(arguments.config.evaluation.protocol)
+        chosen = arguments.config.evaluation
+        evaluation.check_protocol(chosen.protocol, chosen.scales)
         fields = training.model_fields(model, arguments.overrides, arguments.written.model.name)
     except (training.TrainingError, evaluation.EvaluationError) as error:
         raise ConfigError(str(error)) from error

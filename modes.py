@@ -140,6 +140,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
     import jax
 
     import devices
+    import evaluation
     import training
     from training import workdir as workdirs
 
@@ -164,7 +165,8 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
     recipe = training.recipe_from_config(config, task, steps, data.class_counts)
     schedule = training.schedule_from_config(config, task, steps)
     noise, share = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
-    validated = training.validation_protocol(task).images
+    watch = evaluation.training_protocol(config.evaluation.validation_protocol, task.preprocessing)
+    validated = watch.looks[0].images
     is_first = jax.process_index() == 0
     with workdirs.locked(workdir) if is_first else contextlib.nullcontext():
         training_data = training.TrainingData(
@@ -182,6 +184,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
                 share=share,
             ),
             example_name=examples.name,
+            watch=watch,
             normalization=training.normalization_for(initial, task.preprocessing.square)
             or data.normalization(validated),
             dataset={
@@ -204,36 +207,48 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     import evaluation
     import input_pipeline
     import training
+    from evaluation import whole
 
     only = config.evaluation.split or input_pipeline.REPORTED
     data = _open_data(config, workdir, begun, only)
     split = config.evaluation.split or data.evaluation_split
     task = training.task_from_config(config, len(data.class_names))
-    protocol = evaluation.protocol_called(config.evaluation.protocol, task.preprocessing)
+    protocol = evaluation.protocol_called(
+        config.evaluation.protocol,
+        task.preprocessing,
+        config.evaluation.scales,
+        config.evaluation.dense_average,
+    )
+    evaluation.check_network(protocol, task.network)
     trained = _opened(config, workdir, begun, task.options, data.class_names)
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
     training.check_trained(trained, data.class_names)
-    if trained.normalization is None:
-        trained = dataclasses.replace(trained, normalization=data.normalization(protocol.images))
     batch_size = task.padded_batch_size(config.evaluation.batch_size)
-    share, examples = devices.process_share(task.mesh), data.examples(split)
-    keep = None
-    if config.evaluation.save_scores:
-        keep = training.Keep(
-            examples.name, data.pixels_digest(split, protocol.images.side), batch_size
-        )
+    share, plans = devices.process_share(task.mesh), {}
+    for look in protocol.looks:
+        if look.images.whole:
+            sizes = data.sizes(split, look.images)
+            plans[look.images] = whole.batches(sizes, whole.widths(sizes), batch_size)
     result = training.evaluate_trained(
         trained,
         task,
         protocol,
-        lambda start: data.evaluation(
-            split, protocol.images, batch_size=batch_size, share=share, start=start
+        training.Split(
+            split,
+            lambda images, start: data.evaluation(
+                split, images, batch_size=batch_size, share=share, start=start,
+                plan=plans.get(images),
+            ),
+            data.normalization if trained.normalization is None else None,
+            data.class_names,
+            data.examples(split).name,
+            lambda images: data.pixels_digest(split, images),
+            batch_size,
         ),
-        split,
         workdir,
-        keep,
-    )
+        keep=config.evaluation.save_scores,
+    )  # fmt: skip
     if jax.process_index() == 0:
         print(json.dumps(result))
     return DONE
@@ -247,8 +262,6 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
       arguments: name, with a config, the network and preprocessing of a weights file that does
         not; None for those of the run, the file or `network`.
     """
-    import numpy as np
-
     import evaluation
     import input_pipeline
     import training
@@ -271,49 +284,52 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
         trained = training.with_normalization(trained, config.init_preprocessing)
         trained = dataclasses.replace(trained, preprocessing=preprocessing)
         if trained.normalization is None:
-            whole = evaluation.protocol_called("center_crop", preprocessing).images
+            (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
             data = input_pipeline.open_data(
                 config.data, input_pipeline.cache_dir_of(config.data), only="train"
             )
-            trained = dataclasses.replace(trained, normalization=data.normalization(whole))
-    protocol, scores_of = training.predictor(
-        trained, flags.protocol or trained.protocol or "center_crop"
-    )
+            trained = dataclasses.replace(trained, normalization=data.normalization(look.images))
+    chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
     is_path = Path(flags.images).exists()  # whose name may have a comma in it
     texts = [flags.images] if is_path else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])
-    at_once, read = min(len(photographs), _AT_ONCE), 0
+    protocol, at_once, scores_of = training.predictor(
+        trained, chosen, min(len(photographs), _AT_ONCE)
+    )
+    read = 0
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
-            squares = _squares(photographs[begin : begin + at_once], protocol.images)
-            if not squares:
+            pixels = _pixels(photographs[begin : begin + at_once], protocol)
+            if not pixels:
                 continue
-            # Padded, so that one compiled program serves any number of images.
-            images = np.stack(list(squares.values()))
-            images = np.pad(images, [(0, at_once - len(images)), (0, 0), (0, 0), (0, 0)])
-            for photograph, scores in zip(squares, scores_of(images), strict=False):
+            for photograph, scores in zip(pixels, scores_of(list(pixels.values())), strict=True):
                 guesses = evaluation.guesses(scores, class_names)
                 image = input_pipeline.shown(photograph)
                 write({"image": image, "guesses": guesses})
                 print(_guess_lines(image, guesses))
-            read += len(squares)
+            read += len(pixels)
     if not read:
         raise input_pipeline.DataError("no image could be read; nothing was predicted")
     return DONE
 
 
-def _squares(photographs: list[Path], images: Any) -> dict[Path, Any]:
-    """Reads photographs at a protocol's size; prints and leaves out unreadable ones."""
+def _pixels(photographs: list[Path], protocol: Any) -> dict[Path, list[Any]]:
+    """Reads photographs as each look needs them; prints and leaves out unreadable ones."""
     import input_pipeline
 
-    squares = {}
+    def read(photograph: Path, images: Any) -> Any:
+        if images.whole:
+            return input_pipeline.read_whole(photograph, images.side)
+        return input_pipeline.read_square(photograph, images.side, images.pad)
+
+    pixels = {}
     for photograph in photographs:
         try:
-            squares[photograph] = input_pipeline.read_square(photograph, images.side, images.pad)
+            pixels[photograph] = [read(photograph, look.images) for look in protocol.looks]
         except input_pipeline.DataError as error:
             print(f"left out: {error}", file=sys.stderr)
-    return squares
+    return pixels
 
 
 def _guess_lines(image: str, guesses: list[dict[str, Any]]) -> str:

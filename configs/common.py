@@ -172,6 +172,11 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
 
     config.evaluation = evaluation = ConfigDict()
     evaluation.protocol = "center_crop"  # of --mode=evaluate; see evaluation/protocols
+    evaluation.scales = ()  # pixels of the shorter side; the protocol's own
+    # What a network that slides over an image averages there: scores or probabilities.
+    evaluation.dense_average = "scores"
+    # What training is watched by: one of those that look at squares.
+    evaluation.validation_protocol = "center_crop"
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")

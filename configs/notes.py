@@ -15,6 +15,10 @@ from configs.fields import UNITS, shown
 Fields = Mapping[str, Any]
 
 
+# Protocols in which a network slides over whole images.
+SLIDING = ("dense", "multi_crop_and_dense", "multi_scale", "multi_scale_logits", "overfeat")
+
+
 class Note(NamedTuple):
     """Fields without effect.
 
@@ -239,9 +243,19 @@ NOTES = (
         lambda c, mode: not c["init_from"] and mode != "predict",
     ),
     Note(
-        ("evaluation.save_scores",),
+        ("evaluation.save_scores", "evaluation.scales"),
         "only with --mode=evaluate",
         lambda c, mode: mode != "evaluate",
+    ),
+    Note(
+        ("evaluation.dense_average",),
+        "only where a network slides over images (evaluation.protocol=dense and the like)",
+        lambda c, mode: c["evaluation"]["protocol"] not in SLIDING,
+    ),
+    Note(
+        ("evaluation.validation_protocol",),
+        "only with --mode=train",
+        lambda c, mode: mode != "train",
     ),
 )
 

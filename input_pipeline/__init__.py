@@ -28,7 +28,7 @@ from input_pipeline.describe import described, open_any
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import cache_dir_of
 from input_pipeline.names import shown
-from input_pipeline.photographs import find_photographs, read_square
+from input_pipeline.photographs import find_photographs, read_square, read_whole
 from input_pipeline.report import reporter
 from input_pipeline.samples import verify, write_sheet
 
@@ -47,6 +47,7 @@ __all__ = [
     "open_dataset",
     "prepare_data",
     "read_square",
+    "read_whole",
     "reporter",
     "shown",
     "verify",

@@ -8,24 +8,29 @@ from typing import Any, Protocol
 import numpy as np
 
 from input_pipeline import augment, batches, order, sources
-from input_pipeline.batches import Batch
+from input_pipeline.batches import Batch, Planned
 from input_pipeline.datasets import Dataset, division, open_dataset
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import Choices, choices
-from input_pipeline.normalization import normalization
+from input_pipeline.normalization import normalization, of_any_shape
 from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics, pixels_digest
 from input_pipeline.prepare import write
 from input_pipeline.prepared import described, open_prepared
 from input_pipeline.report import Report, silent, warn
+from input_pipeline.sizes import image_sizes, rescaled_sizes
 from input_pipeline.sources import Examples
 
 
 class Images(Protocol):
-    """Which images are asked for: the central square of each, with zeros around it."""
+    """Which images are asked for: the central square of each, with zeros around it, or all."""
 
     @property
     def side(self) -> int:
-        """Pixels of the square, and of the rescaled image's shorter side."""
+        """Pixels of the rescaled image's shorter side, and so of the square."""
+
+    @property
+    def whole(self) -> bool:
+        """All of the rescaled image, without zeros around it."""
 
     @property
     def pad(self) -> int:
@@ -129,21 +134,34 @@ class Data:
         batch_size: int,
         share: tuple[int, int] = (0, 1),
         start: int = 0,
+        plan: Sequence[Planned] | None = None,
     ) -> Generator[Batch, None, None]:
-        """One pass over a split, every example once; see `evaluation_batches`.
+        """One pass over a split, every example once; see `evaluation_batches`, `whole_batches`.
 
         Args:
           split: its name.
-          images: which squares.
+          images: which.
           batch_size: examples in a batch over all processes.
           share: as in `training`.
           start: the first batch; starting anywhere costs the same.
+          plan: which images make a batch, where they are whole: made of their `sizes`.
 
         Raises:
           DataError: there is no such split, or its images were prepared too small.
         """
         examples = self.examples(split)
-        _check_side(self.dataset, images.side)
+        _check_images(self.dataset, images)
+        if images.whole:
+            assert plan is not None, "whole images come in planned batches"
+            return batches.whole_batches(
+                examples,
+                images.side,
+                plan,
+                batch_size=batch_size,
+                reading=self.choices.reading,
+                start=start,
+                share=share,
+            )
         return batches.evaluation_batches(
             examples,
             augment.central_square(images.side, images.pad),
@@ -153,13 +171,32 @@ class Data:
             share=share,
         )
 
-    def pixels_digest(self, split: str, side: int) -> str:
-        """Changes with the pixels that `evaluation` gives of squares of this side.
+    def sizes(self, split: str, images: Images) -> np.ndarray:
+        """Height and width of the whole images of a split, as `evaluation` gives them.
+
+        Looked up once, without decoding what a header tells, and kept.
+
+        Returns:
+          int32 [count, 2].
+
+        Raises:
+          DataError: there is no such split, its images were prepared too small or as squares, or
+            they cannot be read.
+        """
+        examples, prepared = self.examples(split), self.dataset.prepared
+        _check_images(self.dataset, images)
+        of = "" if prepared is None else f"prepared at {prepared.side}"
+        found = image_sizes(examples, self.cache_dir, self.choices.reading.parallel, of)
+        return rescaled_sizes(found, images.side)
+
+    def pixels_digest(self, split: str, images: Images) -> str:
+        """Changes with the pixels that `evaluation` gives.
 
         Raises:
           DataError: there is no such split.
         """
-        return pixels_digest(_as_rescaled(self.dataset, split, side), side, self.choices.reading)
+        examples = _as_rescaled(self.dataset, split, images.side)
+        return pixels_digest(examples, images.side, self.choices.reading, whole=images.whole)
 
     def normalization(self, images: Images) -> dict[str, np.ndarray]:
         """What these images are normalised with: (pixel - mean) / deviation.
@@ -168,7 +205,8 @@ class Data:
         it if it was not.
 
         Returns:
-          float32 `mean` [square, square, 3] of side + 2 pad pixels, and `deviation` [3].
+          float32 `mean` [square, square, 3] of side + 2 pad pixels, of whole images [3]; and
+          `deviation` [3].
 
         Raises:
           DataError: there is no training set to compute it from, its images were prepared too
@@ -176,7 +214,11 @@ class Data:
         """
         normalizer, mean = self.choices.normalizer, None
         if normalizer.of_training_set:
-            mean = self._pixel_statistics(images.side).mean
+            # A colour does not depend on the size; that of training is the one that is known.
+            side = self.choices.crops.resize if images.whole else images.side
+            mean = self._pixel_statistics(side).mean
+        if images.whole:
+            return of_any_shape(normalizer, mean)
         return normalization(normalizer, images.side, images.pad, mean)
 
     def _pixel_statistics(self, side: int) -> PixelStatistics:
@@ -211,6 +253,24 @@ def _as_rescaled(dataset: Dataset, split: str, side: int) -> Examples:
         return examples
     other = sources.digest(examples.fingerprint, f"prepared at {prepared.side}")
     return dataclasses.replace(examples, fingerprint=other)
+
+
+def _check_images(dataset: Dataset, images: Images) -> None:
+    """Looks whether images that were prepared are those that are asked for.
+
+    Raises:
+      DataError: they are too small, or squares where the whole is needed.
+    """
+    prepared = dataset.prepared
+    if images.whole and prepared is not None and not prepared.whole:
+        raise DataError(
+            f"{prepared.directory}: prepared as central squares, and this protocol needs whole "
+            "images. Prepare them in another directory (--mode=prepare_data "
+            f"--config.data.augment.crop=image --config.data.resize={images.side} "
+            "--config.data.prepared_dir=DIR), or use the images themselves, without "
+            "data.prepared_dir"
+        )
+    _check_side(dataset, images.side)
 
 
 def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:

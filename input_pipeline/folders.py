@@ -135,6 +135,36 @@ def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -
     )
 
 
+def from_files(directory: Path) -> Examples:
+    """Images without labels, in a directory itself: in the order of their names, label -1.
+
+    Args:
+      directory: where the files are.
+
+    Raises:
+      DataError: no image there, or no permission.
+    """
+    with readable():
+        listing = _Listing(os.fsencode(directory), {}, {})
+        found = listing.images(b"")
+    if not found:
+        raise DataError(
+            f"{shown(directory)}: no images (looked for *{', *'.join(names.IMAGE_SUFFIXES)} in the "
+            "folder itself)"
+        )
+    paths = [os.fsencode(directory) + b"/" + name for name, _ in found]
+    sizes = [f"{shown(name)}:{size}" for name, size in found]
+    return Examples(
+        count=len(paths),
+        read=lambda row: (read_file(paths[row]), -1),
+        name=lambda row: shown(paths[row]),
+        fingerprint=digest("unlabelled", *sizes),
+        notes=(f"{shown(directory)}: not used: {_said(listing.left)}",) if listing.left else (),
+        labels=lambda: np.full(len(paths), -1, np.int32),
+        ignored=listing.ignored,
+    )
+
+
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
     """Turns what the system says of a path into a DataError that names it."""

@@ -1,12 +1,13 @@
 """Images that somebody names, one by one or as directories, outside any dataset."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import augment, folders, names
+from input_pipeline import augment, decode, folders, names
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.names import shown
 
@@ -59,10 +60,37 @@ def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
     """
     crops = augment.central_square(side, pad)
     square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
+    with _named(path) as content:
+        augment.take(content, crops, np.full(augment.DRAWS, 0.5), square, exact=False)
+    return square
+
+
+def read_whole(path: Path, side: int) -> np.ndarray:
+    """A whole photograph as evaluation reads it.
+
+    Args:
+      path: of the file.
+      side: pixels of the shorter side.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      DataError: see `read_square`.
+    """
+    with _named(path) as content:
+        size = decode.size(content)
+        if size is None:
+            size = decode.pixels(content).shape[:2]  # says what is wrong
+        whole = np.zeros((*augment.rescaled(*size, side), 3), np.uint8)
+        augment.take_whole(content, side, whole, exact=False)
+    return whole
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Generator[bytes, None, None]:
+    """The content of a file, whose name stands in what is said of it."""
     try:
-        content = folders.read_file(os.fsencode(path))
-        middle = np.full(augment.DRAWS, 0.5)
-        augment.take(content, crops, middle, square, exact=False)
+        yield folders.read_file(os.fsencode(path))
     except UnreadableError as error:
         raise DataError(f"{shown(path)}: {error}") from error
-    return square

@@ -118,7 +118,7 @@ def open_prepared(
         splits,
         tuple(class_names),
         absent,
-        prepared=Prepared(directory, side, as_source),
+        prepared=Prepared(directory, side, made["image"] == "whole", as_source),
         layout=f"prepared by --mode=prepare_data: {side} pixels, {made['format']}",
         labels_from=f"{made['name']}, when it was prepared",
     )

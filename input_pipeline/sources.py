@@ -161,7 +161,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
     )
 
 
-def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
+def from_tfds(builder: Any, split: str, cache_dir: Path, *, file_names: bool = False) -> Examples:
     """A split of a prepared TFDS dataset, TFRecord or ArrayRecord files, read at random.
 
     ArrayRecord files have an index of their own. For TFRecord files one is made (file, offset
@@ -172,6 +172,7 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
       builder: from `tfds.builder_from_directory`, with supervised keys.
       split: a split that it has.
       cache_dir: where the index is kept.
+      file_names: examples are called by the names of their files, where the records hold these.
 
     Raises:
       DataError: files of another format, missing or cut short.
@@ -202,6 +203,8 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
             f"{info.splits[split].num_examples}; prepare it again"
         )
     parse = _parser(info.features[image_key], image_key, label_key)
+    if file_names and "file_name" in info.features:
+        name = lambda row: _file_name(record(row))  # noqa: E731
     return Examples(
         count=count,
         read=lambda row: parse(record(row)),
@@ -211,6 +214,11 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
         if label is None
         else lambda: _kept_labels(label, count, cache_dir / f"labels-{fingerprint}.npz"),
     )
+
+
+def _file_name(record: bytes) -> str:
+    fields = tf.train.Example.FromString(record).features.feature
+    return fields["file_name"].bytes_list.value[0].decode("utf-8", "backslashreplace")
 
 
 def _parser(

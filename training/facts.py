@@ -77,8 +77,12 @@ def code_digest(root: Path) -> str:
 
 def weights_digest(initial: Trained) -> str:
     """A digest of all tensors and of their normalisation."""
+    return array_digest(initial.params, initial.statistics, initial.normalization)
+
+
+def array_digest(*arrays: Any) -> str:
+    """A digest of nested dicts of arrays."""
     digest = hashlib.sha256()
-    arrays = (initial.params, initial.statistics, initial.normalization)
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())

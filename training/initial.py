@@ -105,8 +105,11 @@ def printable(text: str) -> str:
     return re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
 
 
-def normalization_for(initial: Trained | None, square: int) -> dict[str, np.ndarray] | None:
+def normalization_for(initial: Trained | None, square: int | None) -> dict[str, np.ndarray] | None:
     """The normalisation that weights expect, for images of `square` pixels; None if not known.
+
+    Of whole images (None), whose shape is any, the mean is a colour, [3]; that of a mean image
+    is the mean of its pixels.
 
     Raises:
       TrainingError: its mean image has another size, and its pixels differ.
@@ -114,6 +117,12 @@ def normalization_for(initial: Trained | None, square: int) -> dict[str, np.ndar
     if initial is None or initial.normalization is None:
         return None
     mean = initial.normalization["mean"]
+    if square is None:
+        if mean.ndim == 3:
+            same = (mean == mean[0, 0]).all()
+            mean = mean[0, 0] if same else mean.mean(axis=(0, 1), dtype=np.float64)
+        deviation = initial.normalization["deviation"]
+        return {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
     if mean.ndim == 3 and mean.shape[0] != square:
         side = mean.shape[0]
         mean = mean[0, 0]  # if all its pixels are equal, it fits any size

@@ -15,8 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from devices import mesh as meshes
-from evaluation import evaluate, make_step, metrics
-from evaluation.protocols import Protocol, center_crop
+from evaluation import Protocol, evaluate, make_steps, metrics
 from training import writers
 from training.checkpoints import Checkpoints
 from training.clock import Clock, peak_flops
@@ -54,6 +53,7 @@ class TrainingData:
       training: first step -> the training stream from there.
       validation: () -> one pass over the validation split.
       example_name: index of a training example -> its name.
+      watch: the protocol of validation, which looks at squares as training does.
       normalization: `mean` [square, square, 3] and `deviation` [3] of images, float32.
       dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
     """
@@ -61,6 +61,7 @@ class TrainingData:
     training: Callable[[int], Generator[NumpyBatch, None, None]]
     validation: Callable[[], Generator[NumpyBatch, None, None]]
     example_name: Callable[[int], str]
+    watch: Protocol
     normalization: dict[str, np.ndarray]
     dataset: dict[str, Any]
 
@@ -240,18 +241,12 @@ def _begin(
     return step, state, normalization, Progress(Plateau(**saved["plateau"]), saved["evaluated"])
 
 
-def validation_protocol(task: Task) -> Protocol:
-    """The protocol of the evaluations during training."""
-    return center_crop(task.preprocessing)
-
-
 def _validator(
     task: Task, data: TrainingData
 ) -> Callable[[Model, dict[str, Array], Callable[[], bool]], dict[str, float] | None]:
     """A function (model, normalization, whether to stop) -> metrics, or None if stopped."""
-    protocol = validation_protocol(task)
-    evaluation_step = make_step(
-        protocol, task.network.apply, task.mesh, task.param_specs, task.preprocessing, task.dtype
+    (evaluation_step,) = make_steps(
+        data.watch, task.network, task.mesh, task.param_specs, task.preprocessing, task.dtype
     )
     place = meshes.batch_placer(task.mesh)
 

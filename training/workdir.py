@@ -57,7 +57,10 @@ _LATER_FIELDS = {
     "data.choice_seed": 0,
     "data.sampling": "uniform",
     "loss.class_weights": "none",
+    "evaluation.validation_protocol": "center_crop",
 }
+# Fields of the evaluations that decide when a plateau lowers the rate.
+_WATCHES = ("evaluate_every_", "evaluation.validation_protocol")
 # Fields that matter only to a run that has not begun: a checkpoint wins over them.
 START_FIELDS = ("init_",)
 
@@ -183,7 +186,7 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     for fields in (saved, now):
         _spell_out_the_network(fields)
     # The evaluations decide when a plateau lowers the rate.
-    decisive = ("evaluate_every_",) if now.get("optimizer.plateau_patience") else ()
+    decisive = _WATCHES if now.get("optimizer.plateau_patience") else ()
     differing = [
         f"{field} (was {saved.get(field)}, now {now.get(field)})"
         for field in sorted(saved.keys() | now.keys())

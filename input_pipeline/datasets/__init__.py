@@ -35,12 +35,14 @@ class Prepared(NamedTuple):
     Attributes:
       directory: where.
       side: pixels of their shorter side.
+      whole: they are whole images; else central squares.
       as_source: at that size they are the pixels of the images that they were made from, bit
         for bit, and have their fingerprint.
     """
 
     directory: Path
     side: int
+    whole: bool
     as_source: bool
 
 
@@ -146,6 +148,8 @@ def open_dataset(
     splits = division.divided(base, splits, validation_examples, chosen, cache_dir)
     if only == REPORTED:
         only = "test" if "test" in splits else "validation"
+    if only in found.unlabelled and only not in splits:
+        splits[only] = found.unlabelled[only]
     if only is not None and only not in splits:
         raise _no_split(name, only, list(splits), found.absent)
     opened = {split: splits[split]() for split in splits if only in (None, split)}

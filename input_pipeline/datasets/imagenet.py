@@ -100,13 +100,16 @@ def _splits(
             f"and for imagenet2012/<version>/dataset_info.json).{layout.wrapped(root)}\n{_PREPARE}"
         )
     absent = layout.absent_folders(tree, {split: root for split in where})
+    unlabelled: dict[str, Callable[[], Examples]] = {}
     if challenge.year == 2012 and "test" in where:
-        there = _place(where.pop("test"))
-        absent["test"] = f"the labels of ImageNet's test images are secret ({there})"
+        secret = where.pop("test")
+        absent["test"] = f"the labels of ImageNet's test images are secret ({_place(secret)})"
+        unlabelled["test"] = functools.partial(_unlabelled, secret, asked.cache_dir)
     test = where.get("test")
     if isinstance(test, Stored) and not (
         test.labelled or validation_labels.find(challenge, "test", [*places, _place(test).parent])
     ):
+        unlabelled["test"] = functools.partial(_unlabelled, test, asked.cache_dir)
         del where["test"]
         absent["test"] = (
             f"no labels of {_place(test)} (looked for "
@@ -133,6 +136,7 @@ def _splits(
         splits,
         challenge.synsets,
         absent,
+        unlabelled,
         notes,
         layout=_by_split(where, lambda of: f"folders of synsets, {of.name}/<wnid>/*", "layout"),
         labels_from=_by_split(where, lambda _: "the names of the class folders", "labels_from"),
@@ -210,6 +214,12 @@ def _open(
     ]
     examples = layouts.examples(source, found, labels, challenge.synsets)
     return dataclasses.replace(examples, notes=(*notes, *examples.notes))
+
+
+def _unlabelled(source: Path | Stored, cache_dir: Path) -> Examples:
+    if isinstance(source, Path):
+        return folders.from_files(source)
+    return layouts.unlabelled(source, source.members(cache_dir))
 
 
 def _class_folders(directory: Path, challenge: Challenge, cache_dir: Path) -> Examples:

@@ -86,6 +86,8 @@ class Found:
     splits: dict[str, Callable[[], Examples]]
     class_names: tuple[str, ...]
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    # Splits without labels, whose labels are -1: opened where they are asked for by name.
+    unlabelled: dict[str, Callable[[], Examples]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     layout: str = ""
     labels_from: str = ""

@@ -64,6 +64,7 @@ def find(asked: Asked) -> Found:
         if split not in of_split
     }
     splits: dict[str, Callable[[], Examples]] = {}
+    unlabelled: dict[str, Callable[[], Examples]] = {}
     for split, all_listed in of_split.items():
         used = []
         for listed in all_listed:
@@ -74,6 +75,7 @@ def find(asked: Asked) -> Found:
                     "no folder of a class"
                 )
                 notes.append(f"{absent[split]}. It is not used")
+                unlabelled[split] = functools.partial(folders.from_files, listed.where)
             else:
                 used.append(listed)
         if used:
@@ -83,6 +85,7 @@ def find(asked: Asked) -> Found:
         splits,
         class_names,
         absent,
+        {} if "test" in splits else unlabelled,
         notes,
         layout="; ".join(dict.fromkeys(place.layout for place in places)),
         labels_from="; ".join(dict.fromkeys(place.labels_from for place in places)),

@@ -35,11 +35,11 @@ def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
         )
     absent = {split: f"{root} has none" for split in names.SPLITS}
     notes = []
-    unlabelled = [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]
-    for split in unlabelled:
+    unlabelled: dict[str, Callable[[], Examples]] = {}
+    for split in [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]:
         absent[split] = f"the {split} split in {root} has no labels"
         notes.append(f"{absent[split]}. It is not used")
-        del where[split]
+        unlabelled[split] = functools.partial(_open_unlabelled, where.pop(split), asked.cache_dir)
     if not where:
         raise DataError(f"{root}: no labelled images, only {' and '.join(unlabelled)}")
     base = next(split for split in names.SPLITS if split in where)
@@ -61,6 +61,7 @@ def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
         splits,
         classes,
         {split: why for split, why in absent.items() if split not in where},
+        unlabelled,
         notes,
         layout=said,
         labels_from=next(iter(where.values())).labels_from,
@@ -88,6 +89,10 @@ def _class_folders(directory: Path) -> list[Path]:
 def _unlabelled(stored: Stored, asked: Asked) -> bool:
     found = stored.members(asked.cache_dir)
     return bool((found.labels < 0).all())
+
+
+def _open_unlabelled(stored: Stored, cache_dir: Path) -> Examples:
+    return layouts.unlabelled(stored, stored.members(cache_dir))
 
 
 def _open(stored: Stored, class_names: tuple[str, ...], cache_dir: Path) -> Examples:

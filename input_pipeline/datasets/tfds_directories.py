@@ -11,6 +11,8 @@ from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.sources import Examples
 
+_Openers = dict[str, Callable[[], Examples]]
+
 
 class _Parts(NamedTuple):
     """The parts of NAME[/CONFIG][/VERSION], NAME[/CONFIG][:VERSION]; empty if not given."""
@@ -177,7 +179,7 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
             f"{version}: {held} is no image classification dataset "
             "(an image and one class label per example are needed)"
         )
-    splits, absent, notes = _splits(builder, version, cache_dir)
+    splits, absent, unlabelled, notes = _splits(builder, version, cache_dir)
     if not splits:
         raise DataError(f"{version}: no labelled split of train, validation and test there")
     files_are = info.file_format.value if info.file_format is not None else "tfrecord"
@@ -185,6 +187,7 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
         splits,
         tuple(info.features[label_key].names),
         absent,
+        unlabelled,
         notes,
         layout=f"prepared by TFDS: {info.full_name}, {files_are}",
         labels_from=f"the feature {label_key!r} of its records",
@@ -193,9 +196,10 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
 
 def _splits(
     builder: Any, version: Path, cache_dir: Path
-) -> tuple[dict[str, Callable[[], Examples]], dict[str, str], list[str]]:
+) -> tuple[_Openers, dict[str, str], _Openers, list[str]]:
     there = builder.info.splits
-    splits: dict[str, Callable[[], Examples]] = {}
+    splits: _Openers = {}
+    unlabelled: _Openers = {}
     absent = {split: f"{version} has {', '.join(there) or 'no splits'}" for split in names.SPLITS}
     spelled: dict[str, str] = {}
     notes, strange = [], []
@@ -216,6 +220,9 @@ def _splits(
         # The labels of ImageNet's test images are secret: all are -1.
         elif split == "test" and opened().read(0)[1] < 0:
             absent[split] = f"split {name} of {version} has no labels"
+            unlabelled[split] = functools.partial(
+                sources.from_tfds, builder, name, cache_dir, file_names=True
+            )
         else:
             splits[split] = opened
             del absent[split]
@@ -223,4 +230,4 @@ def _splits(
         notes.append(f"{absent[split]}. It is not used")
     if strange:
         notes.append(f"{version}: not used: {names.listed(strange)}")
-    return splits, absent, notes
+    return splits, absent, unlabelled, notes

@@ -11,7 +11,14 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.layouts import flat_folder, hub, original_tars, webdataset
-from input_pipeline.layouts.members import Members, Stored, examples, missing_classes, mixed
+from input_pipeline.layouts.members import (
+    Members,
+    Stored,
+    examples,
+    missing_classes,
+    mixed,
+    unlabelled,
+)
 from input_pipeline.names import shown
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "mixed",
     "standard_labels",
     "stored_classes",
+    "unlabelled",
 ]
 
 

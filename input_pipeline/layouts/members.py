@@ -185,6 +185,17 @@ def examples(
     )
 
 
+def unlabelled(stored: Stored, found: Members) -> Examples:
+    """The images without labels, by file name or as they are stored; their label is -1."""
+    of_one_class = examples(stored, found, np.zeros(len(found.labels), np.int32), ["test"])
+    return dataclasses.replace(
+        of_one_class,
+        read=lambda row: (of_one_class.read(row)[0], -1),
+        fingerprint=digest("unlabelled", of_one_class.fingerprint),
+        labels=lambda: np.full(of_one_class.count, -1, np.int32),
+    )
+
+
 def missing_classes(where: Path, class_names: Sequence[str], there: Iterable[str]) -> list[str]:
     """A sentence on the classes that are not there; none if all are."""
     known = set(there)

@@ -99,6 +99,10 @@ CASES = [
     ("no BatchNorm", "vgg.py:a", "batch_norm.group=8", ["model.batch_norm=True"]),
     ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
+    (
+        "slides over images", ALEXNET, "evaluation.dense_average=probabilities",
+        ["evaluation.protocol=dense"],
+    ),
 ]  # fmt: skip
 
 
@@ -117,6 +121,13 @@ OF_MODES = [
     ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
+    (
+        "only with --mode=train",
+        ALEXNET,
+        "evaluation.validation_protocol=ten_view",
+        "evaluate",
+        "train",
+    ),
 ]
 
 
