@@ -235,10 +235,7 @@ def _parsed(content: bytes) -> tuple[int, int, list[tuple[str, list[float]]]]:
         raise ValueError("it does not say the size of the image")
     drawn = []
     for thing in root.iter("object"):
-        corners = [
-            float(thing.findtext(f"bndbox/{of}") or "nan")
-            for of in ("xmin", "ymin", "xmax", "ymax")
-        ]
+        corners = [float(thing.findtext(f"bndbox/{of}") or "nan") for of in _CORNERS]
         if not np.isfinite(corners).all():
             raise ValueError("a box without its corners")
         drawn.append(((thing.findtext("name") or "").strip(), corners))

@@ -298,6 +298,20 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
     return arrays
 
 
+def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
+    """Names and sizes of the images in a directory itself, and a sentence on what is not used.
+
+    Which files are images, and which are a system's own, is as in class folders.
+
+    Raises:
+      OSError: it cannot be listed.
+    """
+    listing = _Listing(os.fsencode(directory), {}, {})
+    found = listing.images(b"")
+    notes = [f"{shown(directory)}: not used: {_said(listing.left)}"] if listing.left else []
+    return found, notes
+
+
 def changed(directory: bytes) -> int:
     """When a directory was, in nanoseconds; -1 if there is none."""
     try:

@@ -8,7 +8,6 @@ import json
 import os
 import posixpath
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -327,8 +326,7 @@ def _sizes(prefix: bytes, paths: np.ndarray, title: str, cache_dir: Path) -> np.
     holding = {os.path.dirname(_whole(prefix, path)) for path in paths}  # noqa: PTH120 (bytes)
     changed = {folder: folders.changed(folder) for folder in sorted(holding)}
     sizes = np.fromiter(of_each(size, len(paths), 8, title, " files"), np.int64, len(paths))
-    # Changes in the instant of asking could be missed.
-    if sizes.min() >= 0 and max(changed.values()) < time.time_ns() - 2_000_000_000:
+    if sizes.min() >= 0 and folders.settled(changed.values()):
         of_folders = np.array(list(changed.values()), np.int64)
         save_arrays(cache, sizes=sizes, folders=np.array(list(changed)), changed=of_folders)
     return sizes

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from input_pipeline import folders, names
+from input_pipeline import folders
 from input_pipeline.layouts.members import Members, Stored, members
 from input_pipeline.names import shown
 
@@ -22,17 +22,6 @@ def find(directory: Path) -> Stored | None:
 
 
 def _list(directory: Path) -> Members:
-    images, other = [], []
-    with os.scandir(os.fsencode(directory)) as entries:
-        for entry in entries:
-            name = shown(entry.name)
-            if names.is_clutter(name):
-                continue
-            if folders.named_as_image(name):
-                images.append((entry.name, entry.stat().st_size))
-            else:
-                other.append(name)
-    listed, sizes = zip(*images, strict=True)
-    count = len(images)
-    notes = [f"{shown(directory)}: not used: {names.listed(sorted(other))}"] if other else []
-    return members([(listed, [-1] * count, sizes, 0, [0] * count)], notes=notes)
+    images, notes = folders.images_in(directory)
+    names, sizes = [name for name, _ in images], [size for _, size in images]
+    return members([(names, [-1] * len(names), sizes, 0, [0] * len(names))], notes=notes)

@@ -1,5 +1,6 @@
 """WebDataset shards: tars in which an image and its class lie side by side, KEY.jpg and KEY.cls."""
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -52,12 +53,10 @@ def find(root: Path) -> dict[str, Stored]:
                 f"({listed([str(gap) for gap in gaps])}); get them again"
             )
         files = tuple(shards[number] for number in sorted(shards))
-        found[split] = Stored(f"WebDataset shards ({len(files)})", files, _lister(files), read_at)
+        found[split] = Stored(
+            f"WebDataset shards ({len(files)})", files, functools.partial(_list, files), read_at
+        )
     return found
-
-
-def _lister(files: tuple[Path, ...]) -> Any:
-    return lambda: _list(files)
 
 
 def _list(files: tuple[Path, ...]) -> Members:
