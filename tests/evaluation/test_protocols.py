@@ -233,7 +233,7 @@ def data(photographs, tmp_path_factory):
     return open_data(fields, root / "cache", only="validation", class_names=tuple("01"))
 
 
-def evaluated(data, protocol, layout=(1, 1), batch_size=6):
+def evaluated(data, protocol, layout=(1, 1), batch_size=6, most=2):
     form, (params, statistics) = network()
     mesh = meshes.make_mesh(1, data=layout[0], tower=layout[1])
     specs = meshes.param_specs(form.per_tower, mesh)
@@ -243,7 +243,7 @@ def evaluated(data, protocol, layout=(1, 1), batch_size=6):
         mean, plan = np.broadcast_to(MEAN, (RESIZE, RESIZE, 3)), None
         if look.images.whole:
             sizes, mean = data.sizes("validation", look.images), MEAN
-            plan = whole.batches(sizes, whole.widths(sizes, most=2), batch_size)
+            plan = whole.batches(sizes, whole.widths(sizes, most), batch_size)
         batches = data.evaluation("validation", look.images, batch_size=batch_size, plan=plan)
         expected = {"mean": jnp.asarray(mean), "deviation": jnp.asarray(DEVIATION)}
         looks.append(evaluate(step, params, statistics, expected, batches, place))
@@ -277,6 +277,28 @@ def test_a_protocol_equals_loops_over_views(data, name):
         expected.append(reference(photograph, scales))
     assert np.ptp(expected, axis=0).max() > 0.1  # the images matter
     np.testing.assert_allclose(np.exp(scores.scores), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_few_programs_score_a_whole_set(shared_data, tmp_path, caplog):
+    """250 photographs at Q = 384, of 70 sizes: 16 compilations at most, each image once."""
+    from configs.alexnet import get_config
+    from input_pipeline import open_data
+
+    for number, path in enumerate(sorted(shared_data.glob("imagenet_sample/*/*/*.JPEG"))):
+        folder = tmp_path / "data" / "val" / f"{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:03}.jpg").symlink_to(path)
+    fields = get_config().data
+    fields.name, fields.dir, fields.threads = "folder", str(tmp_path / "data"), 2
+    fields.resize, fields.crop = 384, CROP
+    data = open_data(fields, tmp_path, only="validation", class_names=tuple("01"))
+    protocol = protocol_called("dense", Preprocessing(384, CROP))
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        scores = evaluated(data, protocol, batch_size=8, most=16)
+    programs = [r for r in caplog.records if r.getMessage().startswith("Compiling jit(local)")]
+    assert 2 <= len(programs) <= 16
+    assert scores.index.tolist() == list(range(250))
 
 
 def test_numbers_of_views_and_their_order():
