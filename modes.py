@@ -298,6 +298,12 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     protocol, at_once, scores_of = training.predictor(
         trained, chosen, min(len(photographs), _AT_ONCE)
     )
+    if protocol.count > 20 and not flags.protocol:
+        print(
+            f"{protocol.count} views of each image, as this network's paper has it; one alone, "
+            "sooner: --protocol=center_crop",
+            file=sys.stderr,
+        )
     read = 0
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):

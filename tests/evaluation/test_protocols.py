@@ -209,31 +209,36 @@ REFERENCES = {
 
 @pytest.fixture(scope="module")
 def photographs(shared_data):
-    """20 photographs of ImageNet, lying and standing ones among them."""
+    """20 photographs of ImageNet, lying and standing ones among them, also among the first 5."""
     found = sorted((shared_data / "imagenet_sample" / "val").glob("*/*.JPEG"))[:20]
-    sizes = [Image.open(path).size for path in found]
-    assert any(w > h for w, h in sizes) and any(h > w for w, h in sizes)
-    return found
+    stands = [height > width for width, height in (Image.open(path).size for path in found)]
+    assert any(stands) and not all(stands)
+    first = [stands.index(True), stands.index(False)]
+    return [found[n] for n in first + [n for n in range(20) if n not in first]]
 
 
 @pytest.fixture(scope="module")
-def data(photographs, tmp_path_factory):
-    """The same as a split."""
+def opened(photographs, tmp_path_factory):
+    """How many photographs -> the first of them as a split."""
     from configs.alexnet import get_config
     from input_pipeline import open_data
 
-    root = tmp_path_factory.mktemp("photographs")
-    for number, path in enumerate(photographs):
-        folder = root / "val" / f"{number % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:02}.jpg").symlink_to(path)
-    fields = get_config().data
-    fields.name, fields.dir, fields.decode = "folder", str(root), "exact"
-    fields.resize, fields.crop, fields.threads = RESIZE, CROP, 2
-    return open_data(fields, root / "cache", only="validation", class_names=tuple("01"))
+    @functools.cache
+    def split(count):
+        root = tmp_path_factory.mktemp("photographs")
+        for number, path in enumerate(photographs[:count]):
+            folder = root / "val" / f"{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number:02}.jpg").symlink_to(path)
+        fields = get_config().data
+        fields.name, fields.dir, fields.decode = "folder", str(root), "exact"
+        fields.resize, fields.crop, fields.threads = RESIZE, CROP, 2
+        return open_data(fields, root / "cache", only="validation", class_names=tuple("01"))
+
+    return split
 
 
-def evaluated(data, protocol, layout=(1, 1), batch_size=6, most=2):
+def evaluated(data, protocol, layout=(1, 1), batch_size=2, most=2):
     form, (params, statistics) = network()
     mesh = meshes.make_mesh(1, data=layout[0], tower=layout[1])
     specs = meshes.param_specs(form.per_tower, mesh)
@@ -250,19 +255,16 @@ def evaluated(data, protocol, layout=(1, 1), batch_size=6, most=2):
     return over_looks(protocol, looks)
 
 
+CASES = (*PROTOCOLS, "dense-probabilities", "dense-2x1")
 # Whose kind others hold as well.
 SLOW = (
-    "multi_scale_logits", "multi_scale", "dense", "dense-2x1", "dense-probabilities", "nine_crop",
-    "ten_view", "center_crop",
+    "multi_scale_logits", "multi_scale", "multi_crop", "dense", "dense-2x1", "dense-probabilities",
+    "nine_crop", "ten_view", "center_crop",
 )  # fmt: skip
-CASES = (*PROTOCOLS, "dense-probabilities", "dense-2x1")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else pytest.mark.quick) for n in CASES],
-)
-def test_a_protocol_equals_loops_over_views(data, name):
+def check(data, name, count):
+    """Equal to the reference on every photograph."""
     base, _, more = name.partition("-")
     scales = SCALES.get(base, ())
     average = "probabilities" if more == "probabilities" else "scores"
@@ -270,13 +272,26 @@ def test_a_protocol_equals_loops_over_views(data, name):
     layout = (2, 1) if more == "2x1" else (1, 1)
     scores = evaluated(data, protocol, layout)
     reference = dense_probabilities if average == "probabilities" else REFERENCES[base]
-    assert scores.index.tolist() == list(range(20))
+    assert scores.index.tolist() == list(range(count))
     expected = []
-    for index in range(20):
+    for index in range(count):
         photograph = Image.open(data.examples("validation").name(index)).convert("RGB")
         expected.append(reference(photograph, scales))
     assert np.ptp(expected, axis=0).max() > 0.1  # the images matter
     np.testing.assert_allclose(np.exp(scores.scores), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW])
+def test_a_protocol_equals_loops_over_views(opened, name):
+    """Of a standing photograph and four others, in several batches."""
+    check(opened(5), name, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_protocol_equals_loops_over_views_of_20_photographs(opened, name):
+    check(opened(20), name, 20)
 
 
 @pytest.mark.slow
