@@ -284,6 +284,7 @@ def test_two_processes_write_the_same_scores(call, trained):
         assert saved["index"].tolist() == list(range(77))
         np.testing.assert_allclose(saved["scores"], alone["scores"], rtol=1e-4, atol=1e-5)
         assert saved["name"].tolist() == alone["name"].tolist()
+    path.unlink()
 
 
 @pytest.mark.slow

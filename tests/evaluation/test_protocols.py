@@ -11,7 +11,15 @@ from PIL import Image
 
 import vision_models
 from devices import mesh as meshes
-from evaluation import EvaluationError, check_network, evaluate, make_steps, protocol_called, whole
+from evaluation import (
+    EvaluationError,
+    check_network,
+    evaluate,
+    make_steps,
+    protocol_called,
+    steps,
+    whole,
+)
 from evaluation.preprocessing import Preprocessing
 from evaluation.protocols import PROTOCOLS
 from training.scoring import over_looks
@@ -207,6 +215,13 @@ REFERENCES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    """Compiles several times as fast; convolutions and products are not that compiler's."""
+    options = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(steps, "compiler_options", lambda: options)
+
+
 @pytest.fixture(scope="module")
 def photographs(shared_data):
     """20 photographs of ImageNet, lying and standing ones among them, also among the first 5."""
@@ -242,9 +257,9 @@ def evaluated(data, protocol, layout=(1, 1), batch_size=2, most=2):
     form, (params, statistics) = network()
     mesh = meshes.make_mesh(1, data=layout[0], tower=layout[1])
     specs = meshes.param_specs(form.per_tower, mesh)
-    steps = make_steps(protocol, form, mesh, specs, IMAGES, "float32")
+    programs = make_steps(protocol, form, mesh, specs, IMAGES, "float32")
     place, looks = meshes.batch_placer(mesh), []
-    for look, step in zip(protocol.looks, steps, strict=True):
+    for look, step in zip(protocol.looks, programs, strict=True):
         mean, plan = np.broadcast_to(MEAN, (RESIZE, RESIZE, 3)), None
         if look.images.whole:
             sizes, mean = data.sizes("validation", look.images), MEAN
