@@ -442,7 +442,7 @@ class Builder:
 def _check_positive(name: str, **numbers: int) -> None:
     for what, number in numbers.items():
         if number < 1:
-            raise ValueError(f"{name}: {what} {number}: at least 1 is needed")
+            raise ValueError(f"{name}: {what} {number}, at least 1 is needed")
 
 
 def _pads(padding: int | Padding) -> Padding:
