@@ -156,7 +156,7 @@ def rescaled(height: int, width: int, side: int) -> tuple[int, int]:
     return max(round(height * side / shorter), side), max(round(width * side / shorter), side)
 
 
-def view(crops: Crops, uniform: Sequence[float] | np.ndarray, height: int, width: int) -> View:
+def view(crops: Crops, uniform: Sequence[float], height: int, width: int) -> View:
     """Which pixels of an image its crop shows; padding and distortion are not in it.
 
     Args:
