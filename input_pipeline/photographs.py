@@ -61,7 +61,7 @@ def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
     crops = augment.central_square(side, pad)
     square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
     with _named(path) as content:
-        augment.take(content, crops, np.full(augment.DRAWS, 0.5), square, exact=False)
+        augment.take(content, crops, augment.MIDDLE, square, exact=False)
     return square
 
 
