@@ -11,8 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-# Pixels of the images that a device slides a network over together: eight of 384 x 512. VGG needs
-# two gigabytes for them, and more images are no faster, on a CPU or a GPU.
+# Pixels of the images that a device slides a network over together: eight of 384 x 512. VGG-D's
+# maps of them take .8 GB in float32 (docs/protocols.md).
 _TOGETHER = 8 * 384 * 512
 
 
