@@ -1,4 +1,4 @@
-"""Images that somebody names, one by one or as directories, outside any dataset."""
+"""Images outside any dataset, named one by one or by their directories."""
 
 import contextlib
 import os
@@ -13,13 +13,17 @@ from input_pipeline.names import shown
 
 
 def find_photographs(paths: Sequence[str]) -> list[Path]:
-    """The files that paths stand for: files as they are, and the images in directories and below.
+    """Lists the image files that paths name.
 
     Args:
-      paths: of files and directories; `~` is the home.
+      paths: of files, which are taken as they are, and of directories, which are searched for
+        images with their subdirectories; `~` is the home directory.
+
+    Returns:
+      Paths in the order of `paths`, sorted within each directory.
 
     Raises:
-      DataError: there is nothing of that name, or no image in a directory.
+      DataError: a path does not exist or cannot be read, or a directory has no image.
     """
     found: list[Path] = []
     for text in paths:
@@ -53,10 +57,10 @@ def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
       pad: zeros around the square, in pixels on each side.
 
     Returns:
-      uint8 [square, square, 3] of side + 2 pad pixels.
+      uint8 [square, square, 3], where square = side + 2 pad.
 
     Raises:
-      DataError: the file cannot be read, or nothing can be made of it.
+      DataError: the file cannot be read or decoded.
     """
     crops = augment.central_square(side, pad)
     square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
@@ -81,7 +85,7 @@ def read_whole(path: Path, side: int) -> np.ndarray:
     with _named(path) as content:
         size = decode.size(content)
         if size is None:
-            size = decode.pixels(content).shape[:2]  # says what is wrong
+            size = decode.pixels(content).shape[:2]  # raises with the reason
         whole = np.zeros((*augment.rescaled(*size, side), 3), np.uint8)
         augment.take_whole(content, side, whole, exact=False)
     return whole
@@ -89,7 +93,7 @@ def read_whole(path: Path, side: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Generator[bytes, None, None]:
-    """The content of a file, whose name stands in what is said of it."""
+    """Reads a file; turns an UnreadableError inside the block into a DataError with its name."""
     try:
         yield folders.read_file(os.fsencode(path))
     except UnreadableError as error:
