@@ -21,7 +21,7 @@ was a step to save; 130 Ctrl-C before there was anything to save.
 """
 
 import process
-from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR
+from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR, fail
 
 if __name__ == "__main__":  # before anything that takes time is imported
     process.guard_streams()
@@ -122,12 +122,6 @@ def interrupted() -> int:
     return KILLED
 
 
-def fail(error: Exception, code: int = USAGE_ERROR) -> int:
-    """Says what is wrong, without a traceback."""
-    print(f"error: {error}", file=sys.stderr)
-    return code
-
-
 def check_launch(values: flags.FlagValues) -> None:
     """Raises ConfigError for flags of several processes where there is one, and the reverse."""
     given = [name for name in LAUNCH if values[name].value is not None]
@@ -180,19 +174,16 @@ def run_with_others(arguments: command_line.CommandLine | None, values: flags.Fl
 
 def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
     """Runs the mode; an error that says how the process ends does so in words."""
-    try:
+
+    def run_mode() -> int:
         if values.mode == "predict":
             return modes.predict(values, arguments and arguments.config)
         assert arguments is not None, "every other mode has a config"
         if values.mode in ("summary", "prepare_data"):
             return getattr(modes, values.mode)(arguments.config)
         return modes.in_workdir(arguments, values)
-    except Exception as error:
-        error = modes.out_of_memory(error) or error
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            raise
-        return fail(error, code)
+
+    return process.failing_in_words(run_mode, modes.out_of_memory)
 
 
 if __name__ == "__main__":

@@ -56,14 +56,14 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
 
 def out_of_memory(error: Exception) -> Exception | None:
     """A RunError in the place of what JAX says of a device whose memory is full; else None."""
-    reason = str(error).splitlines()[:1]
-    if type(error).__name__ != "JaxRuntimeError" or not str(error).startswith("RESOURCE_EXHAUSTED"):
+    if type(error).__name__ != "JaxRuntimeError":
         return None
     import training
 
-    return training.RunError(
-        f"the device's memory is full ({reason[0][:200]}); choose a smaller --config.batch_size, "
-        "compute it in parts (--config.gradient_accumulation=4), or use more devices"
+    return training.out_of_memory(
+        error,
+        "choose a smaller --config.batch_size, compute it in parts "
+        "(--config.gradient_accumulation=4), or use more devices",
     )
 
 
@@ -227,6 +227,7 @@ def predict(flags: Any, config: Any | None) -> int:
     import input_pipeline
     import training
     from devices.xla import keep_compiled
+    from visualization import opening
 
     if not flags.run or not flags.images:
         raise ConfigError(
@@ -234,21 +235,7 @@ def predict(flags: Any, config: Any | None) -> int:
             "several with commas between them"
         )
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
-    named, options = (
-        (flags.network, None) if config is None else training.model_options(config.model)
-    )
-    path = Path(flags.run)
-    trained = training.Trained.open(path, named, options)
-    if config is not None:
-        preprocessing = training.preprocessing_from_config(config)
-        trained = training.with_normalization(trained, config.init_preprocessing)
-        trained = dataclasses.replace(trained, preprocessing=preprocessing)
-        if trained.normalization is None:
-            whole = evaluation.protocol_called("center_crop", preprocessing).images
-            data = input_pipeline.open_data(
-                config.data, input_pipeline.cache_dir_of(config.data), only="train"
-            )
-            trained = dataclasses.replace(trained, normalization=data.normalization(whole))
+    trained = opening.open_trained(Path(flags.run), flags.network, config)
     protocol, scores_of = training.predictor(
         trained, flags.protocol or trained.protocol or "center_crop"
     )

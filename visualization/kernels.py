@@ -1,0 +1,72 @@
+"""The kernels of the first layer, as in Krizhevsky et al. 2012, Figure 3.
+
+Those of each tower stand above one another, 16 in a row for 96. By default one minimum and one
+maximum over all kernels are black and white, as in the authors' shownet.py; `--each` scales every
+kernel by itself. `--history` shows every checkpoint of the run, one below the other.
+"""
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visualization import command_line, pictures
+from visualization.opening import Opened
+
+_PIXELS = 32  # of a kernel in the picture, at least
+_IN_A_ROW = 16
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--each", action="store_true", help="Scale each kernel by itself.")
+    parser.add_argument("--history", action="store_true", help="Every checkpoint of the run.")
+
+
+def first_kernels(params: Any, layers: tuple[str, ...]) -> np.ndarray:
+    """The kernels of the first layer that has any.
+
+    Args:
+      params: of the network, nested dicts.
+      layers: names, in order.
+
+    Returns:
+      [towers, maps, h, w, channels]; one tower where there are no others.
+    """
+    found: Any = params
+    names = [name for name in layers if name in found]
+    while "kernel" not in found:
+        found = found[names[0]] if names else next(iter(found.values()))
+        names = []
+    kernel = np.asarray(found["kernel"], np.float32)
+    if kernel.ndim == 4:
+        kernel = kernel[None]
+    return np.moveaxis(kernel, -1, 1)
+
+
+def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
+    """Kernels [towers, maps, h, w, channels] as uint8 [height, width, 3].
+
+    Grey unless there are three channels, of which it is then the mean.
+    """
+    towers, maps, height, width, channels = kernels.shape
+    flat = kernels.reshape(towers * maps, height, width, channels)
+    if channels != 3:
+        flat = flat.mean(axis=-1, keepdims=True)
+    shown = pictures.enlarged(pictures.scaled(flat, each=each), _PIXELS)
+    of_tower = np.split(shown, towers)
+    columns = _IN_A_ROW if maps >= _IN_A_ROW else maps
+    return pictures.stacked([pictures.grid(t, columns, ground=0) for t in of_tower], gap=8)
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes kernels.png, or a row of pictures through training."""
+    if not arguments.history:
+        kernels = first_kernels(opened.trained.params, opened.layers)
+        yield pictures.save(picture(kernels, each=arguments.each), opened.out("kernels.png"))
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

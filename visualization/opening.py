@@ -1,0 +1,319 @@
+"""What pictures are made of: a trained network as a function, and images as it sees them."""
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+import evaluation
+import input_pipeline
+import training
+import vision_models
+from configs.common import ConfigError, base_config
+from devices.xla import keep_compiled
+from evaluation.preprocessing import view_input
+from evaluation.protocols import Protocol
+from input_pipeline import Data, DataError
+from training import Trained, TrainingError
+from training.workdir import is_directory, saved_config
+from vision_models.analysis import activation_shapes
+from vision_models.functional import set_variables
+from vision_models.network import Network
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A trained network to look into, on one device.
+
+    Attributes:
+      trained: what was opened.
+      arguments: the command line, parsed.
+      workdir: of the run; None of a file.
+    """
+
+    trained: Trained
+    arguments: argparse.Namespace
+    workdir: Path | None
+
+    @functools.cached_property
+    def model(self) -> Network:
+        """The network with its weights.
+
+        Raises:
+          TrainingError: options that do not fit, or weights that leave something to be drawn.
+        """
+        return network_of(self.trained)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every layer's activations for one image, in order: maps or features."""
+        return activation_shapes(self.model)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in order."""
+        return tuple(self.shapes)
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each logit's class: a number where nothing is known."""
+        return training.class_names_of(self.trained)
+
+    @functools.cached_property
+    def protocol(self) -> Protocol:
+        """The central crop, of the images that the network was trained on.
+
+        Raises:
+          TrainingError: how its images come about is not known.
+        """
+        if self.trained.preprocessing is None or self.trained.normalization is None:
+            what = "normalization" if self.trained.preprocessing else "preprocessing"
+            raise TrainingError(
+                f"{self.trained.source} does not say the {what} of its images: name a config that "
+                "does, with --config and, for the normalisation, --config.init_preprocessing"
+            )
+        return evaluation.protocol_called("center_crop", self.trained.preprocessing)
+
+    def layer(self, name: str, *, maps: bool = False) -> str:
+        """The name of a layer, once it has been looked up.
+
+        Args:
+          name: as in `layers`.
+          maps: it has to make maps, and not features.
+
+        Raises:
+          ConfigError: there is none of this name, or it makes no maps; the message lists those
+            that there are.
+        """
+        able = [n for n, shape in self.shapes.items() if not maps or len(shape) == 3]
+        if name in able:
+            return name
+        fault = "makes no maps" if name in self.shapes else "no such layer"
+        raise ConfigError(f"--layer={name}: {fault}; there are {', '.join(able)}")
+
+    @functools.cached_property
+    def inputs(self) -> Callable[[np.ndarray], Array]:
+        """uint8 [B, square, square, 3] -> what the network sees, float32 [B, crop, crop, 3].
+
+        Raises:
+          TrainingError: how its images come about is not known.
+        """
+        preprocessing, protocol = self.trained.preprocessing, self.protocol
+        assert preprocessing is not None
+        found = training.normalization_for(self.trained, protocol.images.square)
+        assert found is not None
+        expected = {name: jnp.asarray(value) for name, value in found.items()}
+        view = jnp.asarray(protocol.views[0])
+
+        @jax.jit
+        def see(images: Array) -> Array:
+            return view_input(
+                images,
+                expected,
+                view,
+                size=preprocessing.crop,
+                aligned=preprocessing.aligned_mean,
+                dtype="float32",
+            )
+
+        return lambda images: see(jnp.asarray(images))
+
+    def shown(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [B, square, square, 3] -> their central crops, uint8 [B, crop, crop, 3]."""
+        assert self.trained.preprocessing is not None
+        y, x, _ = self.protocol.views[0]
+        crop = self.trained.preprocessing.crop
+        return images[:, y : y + crop, x : x + crop]
+
+    def recorder(self, layers: Sequence[str]) -> Callable[[Array], tuple[Array, dict[str, Array]]]:
+        """A compiled function: what the network sees -> logits, and activations by layer.
+
+        Args:
+          layers: whose activations are wanted, as in `self.layers`; others are not kept.
+        """
+        graph, state = nnx.split(self.model)
+
+        @jax.jit
+        def run(state: Any, images: Array) -> tuple[Array, dict[str, Array]]:
+            record: dict[str, Array] = {}
+            logits = nnx.merge(graph, state)(images, record=record)
+            return logits, {name: record[name] for name in layers}
+
+        return lambda images: run(state, images)
+
+    def data(self, only: str | None = None) -> Data:
+        """The dataset: the run's own, or that of --data_name and --data_dir.
+
+        Args:
+          only: the split that is wanted; --split, or else what results are reported on, if None.
+
+        Raises:
+          ConfigError: no dataset is named.
+          DataError: it cannot be opened.
+        """
+        arguments, own = self.arguments, self._data_fields()
+        named = arguments.data_name or own.get("name")
+        if not named:
+            raise ConfigError(
+                f"{self.trained.source}: a file names no dataset; name one with --data_name=NAME "
+                "and --data_dir=DIR (--data_name=digits needs no directory)"
+            )
+        fields = base_config(batch_size=1, learning_rate=1.0).data
+        other = named != own.get("name")
+        if other or arguments.data_dir:
+            own |= {"name": named, "dir": arguments.data_dir, "prepared_dir": None}
+        if other:
+            own |= {"validation_examples": None}
+        with fields.unlocked(), fields.ignore_type():  # a run's tuples are lists in its JSON
+            fields.update(own)
+        return input_pipeline.open_data(
+            fields,
+            input_pipeline.cache_dir_of(fields),
+            only=only or arguments.split or input_pipeline.REPORTED,
+            class_names=None if other else self.trained.class_names,
+        )
+
+    def _data_fields(self) -> dict[str, Any]:
+        if self.arguments.config is not None:
+            return self.arguments.config.data.to_dict()
+        try:
+            if self.workdir is not None:
+                return dict(saved_config(self.workdir)["config"]["data"])
+        except (LookupError, FileNotFoundError):
+            pass
+        made = self.trained.preprocessing
+        if made is None:
+            return {}
+        return {"resize": made.resize, "crop": made.crop, "pad": made.pad}
+
+    def images(
+        self, limit: int | None = None, only: str | None = None
+    ) -> Generator[Any, None, None]:
+        """A dataset's images as the network's central crop asks for them, batch by batch.
+
+        Args:
+          limit: the first so many; all if None.
+          only: see `data`.
+
+        Yields:
+          `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b]; b is the
+          batch size but for the last. What cannot be read is left out.
+
+        Raises:
+          ConfigError, DataError: see `data`.
+        """
+        data = self.data(only)
+        split = only or self.arguments.split or data.evaluation_split
+        left = data.examples(split).count if limit is None else limit
+        size = min(self.arguments.batch_size, max(left, 1))
+        for batch in data.evaluation(split, self.protocol.images, batch_size=size):
+            there = batch["mask"] > 0
+            found = {name: batch[name][there][:left] for name in ("image", "label", "index")}
+            left -= len(found["label"])
+            if len(found["label"]):
+                yield found
+            if left <= 0:
+                return
+
+    def photograph(self, path: str) -> np.ndarray:
+        """A photograph as the network's central crop asks for it, uint8 [square, square, 3].
+
+        Raises:
+          DataError: it is none, or cannot be read.
+        """
+        found = input_pipeline.find_photographs([path])
+        if len(found) != 1:
+            raise DataError(f"--image={path}: {len(found)} images are there; name one")
+        asked = self.protocol.images
+        return input_pipeline.read_square(found[0], asked.side, asked.pad)
+
+    def out(self, name: str) -> Path:
+        """The path of a picture; its directory is made.
+
+        Raises:
+          RunError: it cannot be made.
+        """
+        directory = Path(self.arguments.out or (self.workdir or Path()) / "pictures")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise training.RunError(
+                f"{directory}: cannot be written ({error.strerror}); name a place with --out"
+            ) from error
+        return directory / name
+
+    def at(self, checkpoint: int) -> "Opened":
+        """The same run at another checkpoint.
+
+        Raises:
+          TrainingError: there is none of that step.
+        """
+        assert self.workdir is not None, "a file has one state"
+        trained = Trained.open(self.workdir, checkpoint=str(checkpoint))
+        return dataclasses.replace(self, trained=trained)
+
+
+def open_run_or_file(arguments: argparse.Namespace) -> Opened:
+    """Opens what the command line names.
+
+    Raises:
+      ConfigError, DataError, TrainingError: nothing that can be looked into.
+    """
+    keep_compiled(input_pipeline.default_cache_dir() / "compiled")
+    path = Path(arguments.run)
+    trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
+    return Opened(trained, arguments, path if is_directory(path) else None)
+
+
+def open_trained(
+    path: Path, network: str | None, config: Any | None, checkpoint: str = "latest"
+) -> Trained:
+    """A run or a weights file, completed by what a config says.
+
+    Args:
+      path: of the run or the file.
+      network: name of a file's network, where the file does not say it.
+      config: in its place; None takes what the run, the file or `network` says.
+      checkpoint: of a run.
+
+    Raises:
+      DataError: the mean that the config asks for cannot be computed.
+      TrainingError: nothing that fits.
+    """
+    if config is None:
+        return Trained.open(path, network, checkpoint=checkpoint)
+    name, options = training.model_options(config.model)
+    trained = Trained.open(path, name, options, checkpoint=checkpoint)
+    trained = training.with_normalization(trained, config.init_preprocessing)
+    preprocessing = training.preprocessing_from_config(config)
+    trained = dataclasses.replace(trained, preprocessing=preprocessing)
+    if trained.normalization is not None:
+        return trained
+    whole = evaluation.protocol_called("center_crop", preprocessing).images
+    cache = input_pipeline.cache_dir_of(config.data)
+    data = input_pipeline.open_data(config.data, cache, only="train")
+    return dataclasses.replace(trained, normalization=data.normalization(whole))
+
+
+def network_of(trained: Trained) -> Network:
+    """The module of a trained network, with its weights.
+
+    Raises:
+      TrainingError: weights that leave something to be drawn and trained.
+    """
+    if trained.fresh:
+        raise TrainingError(
+            f"{trained.source}: {', '.join(trained.fresh)} would be random numbers; train first"
+        )
+    options = {**trained.options, "num_classes": trained.num_classes}
+    model = nnx.eval_shape(lambda: vision_models.create(trained.name, rngs=nnx.Rngs(0), **options))
+    set_variables(model, *jax.tree.map(jnp.asarray, (trained.params, trained.statistics)))
+    return model
