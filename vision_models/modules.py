@@ -54,7 +54,7 @@ class Conv(nnx.Module):
         x = run.slide(x, self.window, self.stride, self.padding)
         bias = self.bias[...] if hasattr(self, "bias") else None
         out = convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
-        return layers.neuron(self.neuron)(out)
+        return run.neuron(self.neuron)(out)
 
 
 class Dense(nnx.Module):
@@ -90,7 +90,7 @@ class Dense(nnx.Module):
         sliding = self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
         out = apply_dense(x, kernel, self.in_shape, sliding, dtype)
-        return layers.neuron(self.neuron)(out + self.bias[...].astype(dtype))
+        return run.neuron(self.neuron)(out + self.bias[...].astype(dtype))
 
 
 def apply_dense(
@@ -153,7 +153,7 @@ class LocallyConnected(nnx.Module):
             axis=-1,
         )
         out = jnp.einsum("bhwi,hwio->bhwo", windows, self.kernel[...].astype(x.dtype))
-        return layers.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
+        return run.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
 
 
 class BatchNorm(nnx.Module):
@@ -232,7 +232,7 @@ class Neuron:
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Elementwise."""
-        return each(layers.neuron(self.name), x)
+        return each(run.neuron(self.name), x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -362,6 +362,7 @@ class LocalResponseNorm:
                 average=self.average,
             )  # fmt: skip
 
+        normalize = run.normalization(normalize)
         if self.across == 1 or not isinstance(x, list):
             return each(normalize, x)
         whole = normalize(gather(x, self.across))
@@ -387,9 +388,11 @@ class SpatialResponseNorm:
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """The shape stays."""
         constants = dataclasses.asdict(self)
-        return each(
-            lambda maps: layers.spatial_response_normalization(maps, **constants), run.cut(x)
-        )
+
+        def normalize(maps: Array) -> Array:
+            return layers.spatial_response_normalization(maps, **constants)
+
+        return each(run.normalization(normalize), run.cut(x))
 
 
 @dataclasses.dataclass(frozen=True)
