@@ -362,10 +362,10 @@ class LocalResponseNorm:
                 average=self.average,
             )  # fmt: skip
 
-        normalize = run.normalization(normalize)
+        apply = run.normalization(normalize)
         if self.across == 1 or not isinstance(x, list):
-            return each(normalize, x)
-        whole = normalize(gather(x, self.across))
+            return each(apply, x)
+        whole = apply(gather(x, self.across))
         channels, first = x[0].shape[-1], first_tower(len(x), self.across)
         return [
             lax.dynamic_slice_in_dim(whole, (first + tower) * channels, channels, whole.ndim - 1)

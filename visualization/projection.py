@@ -16,8 +16,8 @@ from flax import nnx
 from jax import Array
 
 from vision_models import layers
-from vision_models.forward import Function, Pass
-from vision_models.network import Network
+from vision_models.forward import NO_PADDING, Function, Pass
+from vision_models.network import Auxiliary, Branches, Network, Sequential
 
 
 def _with_backward(function: Function, backward: Callable[[Array, Array], Array]) -> Function:
@@ -90,3 +90,41 @@ def projector(
         return cast(Array, backward(one)[0])
 
     return lambda images, units: project(state, images, units)
+
+
+# Output i of a layer sees, along either side, the pixels i * jump + low .. i * jump + high.
+Field = tuple[int, int, int]
+
+
+def fields(sequence: Sequential, path: str = "", field: Field = (1, 0, 0)) -> dict[str, Field]:
+    """(jump, low, high) of every layer, by name, where branches see the union of theirs.
+
+    Windows are counted; the neighbourhood of normalisations inside maps is not.
+    """
+    found: dict[str, Field] = {}
+    ends = []
+    for name in sequence.names:
+        layer, whole = getattr(sequence, name), f"{path}/{name}" if path else name
+        if isinstance(layer, Auxiliary):
+            found[whole] = field
+            continue
+        if isinstance(layer, Sequential):
+            found |= fields(layer, whole, field)
+            end = found[whole]
+        else:
+            jump, low, high = field
+            window, stride = getattr(layer, "window", 1), getattr(layer, "stride", 1)
+            before = getattr(layer, "padding", NO_PADDING)[0][0]
+            end = (
+                jump * stride,
+                low - before * jump,
+                high + (window - 1 - before) * jump,
+            )
+            found[whole] = end
+        ends.append(end)
+        if not isinstance(sequence, Branches):
+            field = end
+    if isinstance(sequence, Branches) and ends:
+        field = ends[0][0], min(low for _, low, _ in ends), max(high for _, _, high in ends)
+    found[path] = field
+    return found
