@@ -37,7 +37,8 @@ def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, f
       images: uint8 [n, square, square, 3].
       labels: int32 [n].
     """
-    graph, params, rest = nnx.split(opened.model, nnx.Param, ...)
+    graph, *states = nnx.split(opened.model, nnx.Param, nnx.BatchStat)
+    params, rest = states
 
     @jax.jit
     def gradient(params: nnx.State, images: Array, labels: Array) -> nnx.State:
@@ -47,11 +48,12 @@ def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, f
 
         return jax.grad(loss)(params)
 
-    total = None
+    total: nnx.State | None = None
     for begin in range(0, len(images), opened.arguments.batch_size):
         part = slice(begin, begin + opened.arguments.batch_size)
         found = gradient(params, opened.inputs(images[part]), jnp.asarray(labels[part]))
         total = found if total is None else jax.tree.map(jnp.add, total, found)
+    assert total is not None, "there is an image"
     squares: dict[str, float] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(total)):
         layer = "/".join(keys_of(path)[:-1])

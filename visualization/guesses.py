@@ -87,7 +87,9 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     training.check_trained(trained, names)
     if trained.class_names is not None:
         names = trained.class_names
-    images, found, truths = [], [], []
+    images: list[np.ndarray] = []
+    found: list[list[dict[str, Any]]] = []
+    truths: list[str] = []
     for batch in opened.images(seed=arguments.seed, asked=protocol.images):
         more = arguments.batch_size - len(batch["image"])
         padded = np.pad(batch["image"], [(0, more), (0, 0), (0, 0), (0, 0)])

@@ -7,6 +7,7 @@ neuron. `--beside=RUN`, once or more, draws others into the same picture.
 """
 
 import argparse
+import itertools
 from collections.abc import Generator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def responding(opened: Opened) -> tuple[str, ...]:
     rows = [row for row in layer_table(opened.model) if not row.auxiliary]
     normed = [
         after.name
-        for before, after in zip(rows, rows[1:], strict=False)
+        for before, after in itertools.pairwise(rows)
         if after.kind == "BatchNorm" and before.window == 3
     ]
     return tuple(normed or [row.name for row in rows if row.parameters])

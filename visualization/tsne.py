@@ -1,9 +1,9 @@
 """Images laid out so that those with like features lie together: t-SNE of a layer.
 
 After Karpathy's pictures (cs.stanford.edu/people/karpathy/cnnembed): thumbnails at their places
-(tsne.png), and on a filled grid (tsne_grid.png). There the nearest image of each cell fills it; here
-every image gets one cell, such that the sum of squared distances is least. Barnes-Hut t-SNE of
-scikit-learn on Euclidean distances (van der Maaten 2014).
+(tsne.png), and on a filled grid (tsne_grid.png). There the nearest image fills each cell; here
+every image gets one cell at most, such that the sum of squared distances is least. Barnes-Hut
+t-SNE of scikit-learn on Euclidean distances (van der Maaten 2014).
 """
 
 import argparse
