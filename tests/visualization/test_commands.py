@@ -56,7 +56,10 @@ def test_faults_are_named(look, run, tmp_path, command, arguments, message):
 
 
 def test_norms_are_those_of_the_gradient(look, run, tmp_path):
-    """Of the bias of the classifier the gradient is known: the mean of probability less truth. In three parts."""
+    """Of the bias of the classifier the gradient is known: the mean of probability less truth.
+
+    The gradient is computed in three parts.
+    """
     from visualization import command_line, gradients
     from visualization.opening import open_run_or_file
 
