@@ -61,6 +61,7 @@ def define_flags() -> flags.FlagValues:
     for name, said in TEXTS.items():
         flags.DEFINE_string(name, None, said, flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
+    flags.DEFINE_bool("picture", False, "With --mode=predict: also figures.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process.", flag_values=values)

@@ -6,6 +6,7 @@ used, so that a mode waits for no more than it needs.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import signal
 import sys
@@ -217,7 +218,7 @@ def predict(flags: Any, config: Any | None) -> int:
     """Prints five guesses for each image, and writes them to predictions.jsonl.
 
     Args:
-      flags: `run`, `network`, `images`, `protocol` and `out`.
+      flags: `run`, `network`, `images`, `protocol`, `picture` and `out`.
       config: of a weights file that does not say what it is of; None takes what the run, the
         file or `network` says.
     """
@@ -244,6 +245,7 @@ def predict(flags: Any, config: Any | None) -> int:
     texts = [flags.images] if one else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])
     at_once, read = min(len(photographs), _AT_ONCE), 0
+    drawing = _figures(Path(flags.out or ".")) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
             squares = _squares(photographs[begin : begin + at_once], protocol.images)
@@ -257,10 +259,37 @@ def predict(flags: Any, config: Any | None) -> int:
                 name = input_pipeline.shown(photograph)
                 write({"image": name, "guesses": found})
                 print(_said(name, found))
+                if drawing is not None and (picture := drawing(squares[photograph], found)):
+                    print(picture)
             read += len(squares)
     if not read:
         raise input_pipeline.DataError("no image could be read; nothing was predicted")
+    if drawing is not None and (picture := drawing(None, [])):
+        print(picture)
     return DONE
+
+
+def _figures(directory: Path) -> Any:
+    """A function that takes images with their guesses, and draws eight at a time.
+
+    It gives the path of a picture that it has written, else None; without an image it draws
+    those that are left.
+    """
+    from visualization import guesses, pictures
+
+    held: list[tuple[Any, list[dict[str, Any]]]] = []
+    numbers = itertools.count(1)
+
+    def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
+        if image is not None:
+            held.append((image, found))
+        if not held or (image is not None and len(held) < guesses.SHOWN):
+            return None
+        figure = guesses.figure([image for image, _ in held], [found for _, found in held])
+        held.clear()
+        return pictures.save_figure(figure, directory / f"predictions-{next(numbers)}.png")
+
+    return add
 
 
 def _squares(photographs: list[Path], images: Any) -> dict[Path, Any]:

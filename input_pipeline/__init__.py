@@ -26,7 +26,7 @@ from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_d
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import cache_dir_of
 from input_pipeline.names import shown
-from input_pipeline.photographs import find_photographs, read_square
+from input_pipeline.photographs import find_photographs, read_photograph, read_square, square_of
 from input_pipeline.report import reporter
 
 __all__ = [
@@ -41,9 +41,11 @@ __all__ = [
     "open_data",
     "open_dataset",
     "prepare_data",
+    "read_photograph",
     "read_square",
     "reporter",
     "shown",
+    "square_of",
 ]
 
 # Accelerators belong to JAX; TensorFlow would take all their memory.

@@ -141,6 +141,36 @@ class Data:
             share=share,
         )
 
+    @property
+    def shifts_colours(self) -> bool:
+        """Whether training shifts colours along the principal components of the training set."""
+        return self.choices.colours.need_covariance
+
+    def colour_covariance(self) -> np.ndarray:
+        """Covariance of RGB over the training set in grey levels squared, float64 [3, 3].
+
+        Raises:
+          DataError: as in `normalization`.
+        """
+        return self._pixel_statistics(self.choices.crops.resize).covariance
+
+    def alone(self, content: bytes | np.ndarray) -> "Data":
+        """The same recipe with one image as its whole training set.
+
+        Pixel statistics remain those of the training set.
+
+        Args:
+          content: a file's bytes, or uint8 [height, width, 3].
+
+        Raises:
+          DataError: they are needed, and cannot be computed.
+        """
+        if self.shifts_colours:
+            self.colour_covariance()  # known from here on, also to the copy
+        one = sources.Examples(1, lambda row: (content, 0), lambda row: "the image", "one")
+        dataset = dataclasses.replace(self.dataset, splits={"train": one}, prepared=None)
+        return dataclasses.replace(self, dataset=dataset)
+
     def pixels_digest(self, split: str, side: int) -> str:
         """Changes with the pixels that `evaluation` gives of squares of this side.
 

@@ -57,12 +57,41 @@ def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
     Raises:
       DataError: the file cannot be read, or nothing can be made of it.
     """
+    return square_of(read_photograph(path), side, pad, name=shown(path))
+
+
+def read_photograph(path: Path) -> bytes:
+    """The bytes of a photograph's file.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        return folders.read_file(os.fsencode(path))
+    except UnreadableError as error:
+        raise DataError(f"{shown(path)}: {error}") from error
+
+
+def square_of(
+    content: bytes | np.ndarray, side: int, pad: int = 0, *, name: str = "the image"
+) -> np.ndarray:
+    """The central square of an image as evaluation reads it.
+
+    Args:
+      content: a file's bytes, or uint8 [height, width, 3].
+      side, pad: as in `read_square`.
+      name: what it is called in a message.
+
+    Returns:
+      uint8 [square, square, 3] of side + 2 pad pixels.
+
+    Raises:
+      DataError: nothing can be made of it.
+    """
     crops = augment.central_square(side, pad)
     square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
     try:
-        content = folders.read_file(os.fsencode(path))
-        middle = np.full(augment.DRAWS, 0.5)
-        augment.take(content, crops, middle, square, exact=False)
+        augment.take(content, crops, np.full(augment.DRAWS, 0.5), square, exact=False)
     except UnreadableError as error:
-        raise DataError(f"{shown(path)}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
     return square

@@ -88,6 +88,12 @@ def make_parser(said: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def add_image_flags(parser: argparse.ArgumentParser) -> None:
+    """Which one image is looked at; see `Opened.content`."""
+    parser.add_argument("--image", help="A photograph; else --index of the dataset.")
+    parser.add_argument("--index", type=int, default=0, help="Number in the split; 0 if not told.")
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in a line."""
 

@@ -66,6 +66,21 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     if not arguments.history:
         kernels = first_kernels(opened.trained.params, opened.layers)
         yield pictures.save(picture(kernels, each=arguments.each), opened.out("kernels.png"))
+        return
+    states = opened.states()
+    figure = pictures.figure(7, 0.3 + 0.5 * len(states))
+    rows = figure.subplots(len(states), 1, squeeze=False)[:, 0]
+    for axes, state in zip(rows, states, strict=True):
+        kernels = first_kernels(state.trained.params, opened.layers)
+        few = kernels[:, : _IN_A_ROW // len(kernels)]
+        row = few.reshape(1, -1, *few.shape[2:])
+        axes.imshow(picture(row, each=arguments.each), interpolation="nearest")
+        axes.set_ylabel(f"{state.trained.step}", rotation=0, ha="right", va="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    figure.suptitle("the first kernels of each tower, by step", fontsize=9)
+    yield pictures.save_figure(figure, opened.out("kernels_history.png"))
 
 
 if __name__ == "__main__":

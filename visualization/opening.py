@@ -20,11 +20,13 @@ import vision_models
 from configs.common import ConfigError, base_config
 from devices.xla import keep_compiled
 from evaluation.preprocessing import view_input
-from evaluation.protocols import Protocol
+from evaluation.protocols import Images, Protocol
 from input_pipeline import Data, DataError
+from input_pipeline.batches import Batch
+from input_pipeline.sources import subset
 from training import Trained, TrainingError
-from training.workdir import is_directory, saved_config
-from vision_models.analysis import activation_shapes
+from training.workdir import is_directory, saved_config, steps_in
+from vision_models.analysis import activation_shapes, layer_table
 from vision_models.functional import set_variables
 from vision_models.network import Network
 
@@ -195,45 +197,107 @@ class Opened:
         return {"resize": made.resize, "crop": made.crop, "pad": made.pad}
 
     def images(
-        self, limit: int | None = None, only: str | None = None
-    ) -> Generator[Any, None, None]:
-        """A dataset's images as the network's central crop asks for them, batch by batch.
+        self,
+        limit: int | None = None,
+        *,
+        only: str | None = None,
+        seed: int | None = None,
+        chosen: np.ndarray | None = None,
+        asked: Images | None = None,
+    ) -> Generator[Batch, None, None]:
+        """A dataset's images, batch by batch.
 
         Args:
           limit: the first so many; all if None.
           only: see `data`.
+          seed: of a random order; that of the dataset if None.
+          chosen: indices of those that are wanted, in this order; all if None.
+          asked: which squares; those of the network's central crop if None.
 
         Yields:
-          `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b]; b is the
-          batch size but for the last. What cannot be read is left out.
+          `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b] in the
+          split; b is the batch size but for the last. What cannot be read is left out.
 
         Raises:
           ConfigError, DataError: see `data`.
         """
         data = self.data(only)
         split = only or self.arguments.split or data.evaluation_split
-        left = data.examples(split).count if limit is None else limit
-        size = min(self.arguments.batch_size, max(left, 1))
-        for batch in data.evaluation(split, self.protocol.images, batch_size=size):
+        examples = data.examples(split)
+        if chosen is None:
+            chosen = np.arange(examples.count)
+            if seed is not None:
+                chosen = np.random.default_rng(seed).permutation(examples.count)
+        left = len(chosen) if limit is None else limit
+        part = dataclasses.replace(data.dataset, splits={split: subset(examples, chosen)})
+        size = min(self.arguments.batch_size, max(left, 1), len(chosen))
+        stream = dataclasses.replace(data, dataset=part).evaluation(
+            split, asked or self.protocol.images, batch_size=size
+        )
+        for batch in stream:
             there = batch["mask"] > 0
             found = {name: batch[name][there][:left] for name in ("image", "label", "index")}
+            found["index"] = chosen[found["index"]]
             left -= len(found["label"])
             if len(found["label"]):
                 yield found
             if left <= 0:
                 return
 
-    def photograph(self, path: str) -> np.ndarray:
-        """A photograph as the network's central crop asks for it, uint8 [square, square, 3].
+    def content(self, only: str | None = None) -> bytes | np.ndarray:
+        """The image of --image, or else --index of the dataset: bytes, or uint8 [h, w, 3].
+
+        Args:
+          only: see `data`.
 
         Raises:
-          DataError: it is none, or cannot be read.
+          ConfigError, DataError: there is none, or it cannot be read.
         """
-        found = input_pipeline.find_photographs([path])
-        if len(found) != 1:
-            raise DataError(f"--image={path}: {len(found)} images are there; name one")
+        path, index = self.arguments.image, self.arguments.index
+        if path:
+            found = input_pipeline.find_photographs([path])
+            if len(found) != 1:
+                raise DataError(f"--image={path}: {len(found)} images are there; name one")
+            return input_pipeline.read_photograph(found[0])
+        data = self.data(only)
+        examples = data.examples(only or self.arguments.split or data.evaluation_split)
+        if not 0 <= index < examples.count:
+            raise ConfigError(f"--index={index}: images are numbered 0 to {examples.count - 1}")
+        return examples.read(index)[0]
+
+    def square(self, content: bytes | np.ndarray) -> np.ndarray:
+        """An image as the network's central crop asks for it, uint8 [square, square, 3].
+
+        Raises:
+          DataError: nothing can be made of it.
+        """
+        name = self.arguments.image or f"image {self.arguments.index}"
         asked = self.protocol.images
-        return input_pipeline.read_square(found[0], asked.side, asked.pad)
+        return input_pipeline.square_of(content, asked.side, asked.pad, name=name)
+
+    @functools.cached_property
+    def last_hidden(self) -> str:
+        """The layer whose features the classifier reads, such as fc7."""
+        kinds = {row.name: row.kind for row in layer_table(self.model)}
+        before = self.layers[: self.layers.index(self.model.heads[0])]
+        passing = ("Dropout", "Exchange", "Activation")
+        return next(name for name in reversed(before) if kinds.get(name) not in passing)
+
+    def features(self, layer: str, **which: Any) -> Generator[tuple[np.ndarray, Batch], None, None]:
+        """A layer's features of a dataset's images, float32 [b, features], and the images.
+
+        Args:
+          layer: as in `layers`.
+          which: see `images`.
+        """
+        run = self.recorder([layer])
+        for batch in self.images(**which):
+            images = batch["image"]
+            # Padded, so that there is one program.
+            more = self.arguments.batch_size - len(images)
+            _, found = run(self.inputs(np.pad(images, [(0, more), (0, 0), (0, 0), (0, 0)])))
+            flat = np.asarray(found[layer], np.float32).reshape(self.arguments.batch_size, -1)
+            yield flat[: len(images)], batch
 
     def out(self, name: str) -> Path:
         """The path of a picture; its directory is made.
@@ -250,15 +314,19 @@ class Opened:
             ) from error
         return directory / name
 
-    def at(self, checkpoint: int) -> "Opened":
-        """The same run at another checkpoint.
+    def states(self) -> list["Opened"]:
+        """The run at each of its checkpoints, oldest first; a file as it is.
 
         Raises:
-          TrainingError: there is none of that step.
+          TrainingError: one cannot be read.
         """
-        assert self.workdir is not None, "a file has one state"
-        trained = Trained.open(self.workdir, checkpoint=str(checkpoint))
-        return dataclasses.replace(self, trained=trained)
+        if self.workdir is None:
+            return [self]
+        steps = steps_in(self.workdir / "checkpoints")
+        return [
+            dataclasses.replace(self, trained=Trained.open(self.workdir, checkpoint=str(step)))
+            for step in steps
+        ]
 
 
 def open_run_or_file(arguments: argparse.Namespace) -> Opened:
@@ -271,6 +339,15 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     path = Path(arguments.run)
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
+
+
+def of_other(opened: Opened, path: Path) -> Opened:
+    """Another run, asked the same.
+
+    Raises:
+      TrainingError: nothing that can be opened.
+    """
+    return Opened(Trained.open(path), opened.arguments, path if is_directory(path) else None)
 
 
 def open_trained(

@@ -130,3 +130,8 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
 def figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches."""
     return plt.figure(figsize=(width, height))
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """So many colours, from dark to light, for things that come one after another."""
+    return [tuple(plt.get_cmap("viridis")(0.85 * n / max(count - 1, 1))) for n in range(count)]
