@@ -6,13 +6,15 @@ the parts of the images that the units see. Maps stand below one another, strong
 """
 
 import argparse
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from configs.common import ConfigError
+from input_pipeline import DataError
 from visualization import command_line, pictures
 from visualization.opening import Opened
 from visualization.projection import RULES, Field, fields, projector
@@ -28,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=positive, default=6, help="Maps, without --maps.")
     parser.add_argument("--strongest", type=positive, default=9, help="Activations of a map.")
     parser.add_argument("--limit", type=positive, help="Images to look through.")
-    parser.add_argument("--method", choices=list(RULES), default="deconvnet")
+    parser.add_argument("--method", choices=list(RULES), default="deconv")
     parser.add_argument(
         "--normalization_derivative",
         action="store_true",
@@ -67,49 +69,102 @@ def patch(image: np.ndarray, unit: np.ndarray, field: Field, ground: float) -> n
     return padded[y : y + side, x : x + side]
 
 
-def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
-    """Writes deconvnet-LAYER-METHOD.png."""
-    layer = opened.layer(arguments.layer, maps=True)
-    maps = chosen_maps(arguments.maps, arguments.count, opened.shapes[layer][-1])
-    record = opened.recorder([layer])
-    values: list[np.ndarray] = []  # [maps, n] and below [maps, n, 3]
-    units: list[np.ndarray] = []
-    kept = np.zeros((len(maps), 0, 0, 0, 0), np.uint8)
-    strengths, places = np.zeros((len(maps), 0)), np.zeros((len(maps), 0, 3), np.int32)
-    for batch in opened.images(arguments.limit):
-        found = np.asarray(record(opened.inputs(batch["image"]))[1][layer])[..., maps]
-        count, height, width, _ = found.shape
-        flat = found.reshape(count, height * width, -1)
-        where = flat.argmax(axis=1).T
-        values = [strengths, flat.max(axis=1).T]
-        rows, columns = np.divmod(where, width)
-        numbers = np.broadcast_to(np.array(maps)[:, None], where.shape)
-        units = [places, np.stack([rows, columns, numbers], axis=-1).astype(np.int32)]
-        images = np.broadcast_to(batch["image"], (len(maps), *batch["image"].shape))
-        pool = images if not kept.size else np.concatenate([kept, images], axis=1)
-        strengths, places = np.concatenate(values, axis=1), np.concatenate(units, axis=1)
-        order = np.argsort(-strengths, axis=1, kind="stable")[:, : arguments.strongest]
-        strengths = np.take_along_axis(strengths, order, 1)
-        places = np.take_along_axis(places, order[..., None], 1)
-        kept = np.stack([of_map[best] for of_map, best in zip(pool, order, strict=True)])
+class Strongest(NamedTuple):
+    """The strongest activations of maps, strongest first, at most one of an image.
+
+    Attributes:
+      values: float32 [maps, n].
+      units: int32 [maps, n, 3]: row, column and map of each.
+      images: uint8 [maps, n, square, square, 3].
+    """
+
+    values: np.ndarray
+    units: np.ndarray
+    images: np.ndarray
+
+
+def strongest(
+    opened: Opened, layer: str, maps: Sequence[int], count: int, squares: Iterable[np.ndarray]
+) -> Strongest:
+    """Looks through images for the `count` (fewer, of fewer images) strongest of each map.
+
+    Args:
+      opened: the network.
+      layer: that makes maps.
+      maps: their numbers.
+      count: how many of each are wanted; of equally strong ones the first.
+      squares: see `Opened.recorded`; none but those found are kept.
+    """
+    values = np.zeros((len(maps), 0), np.float32)
+    units, numbers = np.zeros((len(maps), 0, 3), np.int32), np.zeros((len(maps), 0), np.int64)
+    kept: dict[int, np.ndarray] = {}
+    begin = 0
+    for images, _, record in opened.recorded([layer], squares):
+        found = record[layer][..., maps]
+        width = found.shape[2]
+        flat = found.reshape(len(found), -1, len(maps))
+        rows, columns = np.divmod(flat.argmax(axis=1).T, width)
+        places = np.stack([rows, columns, np.broadcast_to(np.c_[list(maps)], rows.shape)], axis=-1)
+        here = np.broadcast_to(begin + np.arange(len(images)), rows.shape)
+        values = np.concatenate([values, flat.max(axis=1).T], axis=1)
+        units = np.concatenate([units, places.astype(np.int32)], axis=1)
+        numbers = np.concatenate([numbers, here], axis=1)
+        best = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        values, numbers = (np.take_along_axis(a, best, axis=1) for a in (values, numbers))
+        units = np.take_along_axis(units, best[..., None], axis=1)
+        kept |= {begin + n: image for n, image in enumerate(images)}
+        kept = {n: kept[n] for n in np.unique(numbers)}
+        begin += len(images)
+    if not begin:
+        raise DataError("there are no images to look through; choose another --split")
+    return Strongest(values, units, np.stack([np.stack([kept[n] for n in row]) for row in numbers]))
+
+
+def projections(
+    opened: Opened,
+    layer: str,
+    found: Strongest,
+    method: str = "deconv",
+    *,
+    normalization_derivative: bool = False,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What was found, projected to pixels, and what the units see, a pair for each map.
+
+    Args:
+      opened, layer, found: see `strongest`.
+      method, normalization_derivative: see `projection.rules`.
+
+    Returns:
+      Projections [n, side, side, 3] in 0..1, zero at .5, each scaled by its own largest
+      magnitude; and uint8 [n, side, side, 3].
+    """
     project = projector(
-        opened.model, layer, arguments.method,
-        normalization_derivative=arguments.normalization_derivative,
-    )  # fmt: skip
-    field, rows_of_picture = fields(opened.model)[layer], []
-    for images, unit in zip(kept, places, strict=True):
-        pixels = np.asarray(project(opened.inputs(images), jnp.asarray(unit)))
-        if pixels.shape[-1] != 3:
-            pixels = pixels.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
-        cut = [patch(p, u[:2], field, 0.0) for p, u in zip(pixels, unit, strict=True)]
-        seen = [
-            patch(i, u[:2], field, 128) for i, u in zip(opened.shown(images), unit, strict=True)
-        ]
-        both = [pictures.around_grey(np.stack(cut)), np.stack(seen)]
-        row = [pictures.grid(pictures.enlarged(p, _PIXELS), columns=len(unit)) for p in both]
-        rows_of_picture.append(pictures.stacked(row, gap=1))
-    name = f"deconvnet-{layer.replace('/', '-')}-{arguments.method}.png"
-    yield pictures.save(pictures.stacked(rows_of_picture, gap=8), opened.out(name))
+        opened.model, layer, method, normalization_derivative=normalization_derivative
+    )
+    field, pairs = fields(opened.model)[layer], []
+    for images, units in zip(found.images, found.units, strict=True):
+        pixels = np.asarray(project(opened.inputs(images), jnp.asarray(units)), np.float32)
+        cut = [patch(p, u[:2], field, 0.0) for p, u in zip(pixels, units, strict=True)]
+        shown = opened.shown(images)
+        seen = [patch(i, u[:2], field, 128) for i, u in zip(shown, units, strict=True)]
+        pairs.append((pictures.around_grey(np.stack(cut)), np.stack(seen)))
+    return pairs
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes deconvnet_LAYER_METHOD.png."""
+    layer, method = opened.layer(arguments.layer, maps=True), arguments.method
+    maps = chosen_maps(arguments.maps, arguments.count, opened.shapes[layer][-1])
+    images = (image for batch in opened.images(arguments.limit) for image in batch["image"])
+    found = strongest(opened, layer, maps, arguments.strongest, images)
+    rows = []
+    for pair in projections(
+        opened, layer, found, method, normalization_derivative=arguments.normalization_derivative
+    ):
+        both = [pictures.grid(pictures.enlarged(p, _PIXELS), columns=len(p)) for p in pair]
+        rows.append(pictures.stacked(both, gap=1))
+    path = opened.out(f"deconvnet_{layer.replace('/', '_')}_{method}.png")
+    yield pictures.save(pictures.stacked(rows, gap=8), path)
 
 
 if __name__ == "__main__":

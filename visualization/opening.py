@@ -3,7 +3,8 @@
 import argparse
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ class Opened:
     def class_names(self) -> tuple[str, ...]:
         """Name of each logit's class: a number where nothing is known."""
         return training.class_names_of(self.trained)
+
+    def named_classes(self) -> tuple[str, ...]:
+        """Name of each logit's class, of the dataset where the network has none.
+
+        Raises:
+          ConfigError, DataError: see `data`.
+          TrainingError: the network was trained on other classes.
+        """
+        names = self.data().class_names
+        training.check_trained(self.trained, names)
+        return self.class_names if self.trained.class_names is not None else tuple(names)
 
     @functools.cached_property
     def protocol(self) -> Protocol:
@@ -150,6 +162,27 @@ class Opened:
             return logits, {name: record[name] for name in layers}
 
         return lambda images: run(state, images)
+
+    def recorded(
+        self, layers: Sequence[str], squares: Iterable[np.ndarray]
+    ) -> Generator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]], None, None]:
+        """Images, however many, with their logits and activations, batch by batch.
+
+        Args:
+          layers: see `recorder`.
+          squares: uint8 [square, square, 3] each, as the network's central crop asks for them.
+
+        Yields:
+          uint8 [b, square, square, 3], float32 [b, classes], and by layer float32 [b, ...]; b is
+          the batch size but for the last.
+        """
+        run, coming = self.recorder(layers), iter(squares)
+        while batch := list(itertools.islice(coming, self.arguments.batch_size)):
+            more = self.arguments.batch_size - len(batch)  # padded, so that there is one program
+            images = np.stack(batch + more * batch[-1:])
+            logits, found = run(self.inputs(images))
+            kept = {n: np.asarray(v[: len(batch)], np.float32) for n, v in found.items()}
+            yield images[: len(batch)], np.asarray(logits[: len(batch)]), kept
 
     def data(self, only: str | None = None) -> Data:
         """The dataset: the run's own, or that of --data_name and --data_dir.
@@ -245,7 +278,14 @@ class Opened:
                 return
 
     def content(self, only: str | None = None) -> bytes | np.ndarray:
-        """The image of --image, or else --index of the dataset: bytes, or uint8 [h, w, 3].
+        """The image of --image, or else --index of the dataset: see `labelled`."""
+        return self.labelled(only)[0]
+
+    def labelled(self, only: str | None = None) -> tuple[bytes | np.ndarray, int]:
+        """The image of --image, or else --index of the dataset, and its label.
+
+        Returns:
+          Bytes of a file, or uint8 [h, w, 3]; and the label, -1 where there is none.
 
         Args:
           only: see `data`.
@@ -258,12 +298,12 @@ class Opened:
             found = input_pipeline.find_photographs([path])
             if len(found) != 1:
                 raise DataError(f"--image={path}: {len(found)} images are there; name one")
-            return input_pipeline.read_photograph(found[0])
+            return input_pipeline.read_photograph(found[0]), -1
         data = self.data(only)
         examples = data.examples(only or self.arguments.split or data.evaluation_split)
         if not 0 <= index < examples.count:
             raise ConfigError(f"--index={index}: images are numbered 0 to {examples.count - 1}")
-        return examples.read(index)[0]
+        return examples.read(index)
 
     def square(self, content: bytes | np.ndarray) -> np.ndarray:
         """An image as the network's central crop asks for it, uint8 [square, square, 3].

@@ -27,11 +27,11 @@ def _with_backward(function: Function, backward: Callable[[Array, Array], Array]
     return cast(Function, made)
 
 
-# By method, the rule of the ReLU; others keep their derivative. `deconvnet` rectifies the
+# By method, the rule of the ReLU; others keep their derivative. `deconv` rectifies the
 # reconstruction whatever the sign of the input was; `guided` (Springenberg et al. 2015) lets
 # through what is positive on both ways; `gradient` (Simonyan et al. 2014) is the derivative.
 RULES: dict[str, Callable[[Array, Array], Array] | None] = {
-    "deconvnet": lambda x, cotangent: jnp.maximum(cotangent, 0),
+    "deconv": lambda x, cotangent: jnp.maximum(cotangent, 0),
     "guided": lambda x, cotangent: jnp.where(x > 0, jnp.maximum(cotangent, 0), 0),
     "gradient": None,
 }
@@ -61,7 +61,7 @@ def rules(method: str, record: dict[str, Array], *, normalization_derivative: bo
 
 
 def projector(
-    model: Network, layer: str, method: str = "deconvnet", *, normalization_derivative: bool = False
+    model: Network, layer: str, method: str = "deconv", *, normalization_derivative: bool = False
 ) -> Callable[[Array, Array], Array]:
     """A compiled function that projects one unit of a layer for each image back to pixels.
 

@@ -37,13 +37,13 @@ def test_patches_hold_the_pixels_of_the_field():
 
 def test_a_picture_of_a_run(run, look, tmp_path):
     """The run's own dataset, every method."""
-    for method in ("deconvnet", "gradient"):
+    for method in ("deconv", "gradient"):
         code, _, said = look(
             "deconvnet", run, "--layer=conv1", f"--method={method}", "--limit=20",
             f"--out={tmp_path}",
         )  # fmt: skip
         assert code == 0, said
-        assert (tmp_path / f"deconvnet-conv1-{method}.png").exists()
+        assert (tmp_path / f"deconvnet_conv1_{method}.png").exists()
 
 
 @pytest.mark.parametrize(
