@@ -3,10 +3,14 @@
 import dataclasses
 import zlib
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+
+from vision_models.pooling import Padding, pooled_size
 
 # The mesh axis that towers lie along.
 TOWER_AXIS = "tower"
@@ -15,6 +19,7 @@ TOWER_AXIS = "tower"
 # [batch, n]; between the layers of a tower a list with one such array per tower held
 # here (see `vision_models.towers`).
 Activations = Array | list[Array]
+Kind = TypeVar("Kind", bound=Activations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,7 @@ class BatchStatistics:
 
 
 WHOLE_BATCH = BatchStatistics()
+NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 @dataclasses.dataclass
@@ -55,12 +61,18 @@ class Pass:
       statistics: BatchNorm's, in training.
       record: receives the activations of every layer by name.
       auxiliary: in training receives the logits of auxiliary classifiers by name.
+      valid: in dense evaluation, int32 [batch, 2]: height and width of the part of each
+        example's maps, at the top left, that comes of its image. What lies outside counts
+        as what lies outside of the maps, and fully connected layers slide over the maps. It
+        is that of the maps which the next layer reads: a layer that changes their size moves
+        it (`slide`). None: the maps are the image's all over.
     """
 
     dropout_keys: Array | None = None
     statistics: BatchStatistics = WHOLE_BATCH
     record: dict[str, Array] | None = None
     auxiliary: dict[str, Array] | None = None
+    valid: Array | None = None
 
     @property
     def training(self) -> bool:
@@ -79,10 +91,64 @@ class Pass:
         number = zlib.crc32(path.encode()) & 0x7FFFFFFF
         return jax.vmap(jax.random.fold_in, in_axes=(0, None))(self.dropout_keys, number)
 
+    def slide(
+        self,
+        x: Kind,
+        window: int,
+        stride: int = 1,
+        padding: Padding = NO_PADDING,
+        *,
+        ceil: bool = False,
+        outside: float = 0.0,
+    ) -> Kind:
+        """The maps as windows are to see them that slide over them; moves `valid` past them.
 
-def each(function: Callable[[Array], Array], x: Activations) -> Activations:
+        Args:
+          x: [B, H, W, C], of each tower.
+          window, stride, padding, ceil: see `pooling.pooled_size`.
+          outside: what windows see where there is no image.
+
+        Returns:
+          `x`; with `outside` in it where windows reach past an image.
+
+        Raises:
+          ValueError: no window fits into the maps.
+        """
+        if self.valid is None:
+            return x
+        if ceil or padding != NO_PADDING:
+            x = self.cut(x, outside)
+        height, width = (x[0] if isinstance(x, list) else x).shape[1:3]
+        sizes = []
+        for axis, largest in enumerate((height, width)):
+            moved = [
+                pooled_size(size, window, stride, *padding[axis], ceil=ceil)
+                for size in range(largest + 1)
+            ]
+            if moved[largest] < 1:
+                raise ValueError(f"maps of {height} x {width} in windows of {window}: too small")
+            sizes.append(jnp.asarray(np.array(moved, np.int32))[self.valid[:, axis]])
+        self.valid = jnp.stack(sizes, axis=1)
+        return x
+
+    def cut(self, x: Kind, outside: float = 0.0) -> Kind:
+        """`x` with `outside` wherever there is no image."""
+        if self.valid is None:
+            return x
+        return each(lambda maps: jnp.where(self.mask(maps), maps, np.array(outside, maps.dtype)), x)
+
+    def mask(self, maps: Array) -> Array:
+        """[B, H, W, C] -> bool [B, H, W, 1], where the images are; `valid` is not None."""
+        assert self.valid is not None
+        rows = jnp.arange(maps.shape[1]) < self.valid[:, :1]
+        columns = jnp.arange(maps.shape[2]) < self.valid[:, 1:]
+        return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def each(function: Callable[[Array], Array], x: Kind) -> Kind:
     """The function of the maps of each tower held here, or of the maps that all share."""
-    return [function(tower) for tower in x] if isinstance(x, list) else function(x)
+    found = [function(tower) for tower in x] if isinstance(x, list) else function(x)
+    return cast(Kind, found)
 
 
 def gather(x: list[Array], towers: int) -> Array:

@@ -75,6 +75,7 @@ class SparseConv(nnx.Module):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, 6] -> [B, H - 4, W - 4, 16]."""
+        x = run.slide(x, self.window)
         pairs = [(source, made) for made, row in enumerate(C3_TABLE) for source in row]
         sources, made = np.array(pairs).T
         planes = self.kernel[...]
@@ -100,6 +101,7 @@ class Subsample(nnx.Module):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, H / 2, W / 2, C]."""
+        x = run.slide(x, self.window, self.stride)
         total = 4 * pooling.pool(x, "average", window=2, stride=2)
         out = total * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
         return layers.neuron(self.neuron)(out)
@@ -113,8 +115,8 @@ class RBFHead(nnx.Module):
     """
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, 84] -> [B, 10], float32."""
-        difference = layers.widened(x)[:, None, :] - digit_codes()
+        """[..., 84] -> [..., 10], float32."""
+        difference = layers.widened(x)[..., None, :] - digit_codes()
         return -jnp.sum(jnp.square(difference), axis=-1)
 
 

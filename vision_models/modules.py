@@ -16,11 +16,9 @@ from jax import Array, lax
 
 from vision_models import layers, pooling
 from vision_models.convolution import convolve
-from vision_models.forward import Activations, Pass, each, first_tower, gather
+from vision_models.forward import NO_PADDING, Activations, Pass, each, first_tower, gather
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
-
-NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 def _constant(value: float, *shape: int) -> Array:
@@ -53,6 +51,7 @@ class Conv(nnx.Module):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, in] -> [B, H', W', out]."""
+        x = run.slide(x, self.window, self.stride, self.padding)
         bias = self.bias[...] if hasattr(self, "bias") else None
         out = convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
         return layers.neuron(self.neuron)(out)
@@ -62,8 +61,8 @@ class Dense(nnx.Module):
     """Fully connected layer and neuron. Parameters: kernel [in, out], bias [out].
 
     Maps [h, w, c] are flattened in that order. As a convolution (`convolutional` set, by
-    `vision_models.fully_convolutional`) it slides over larger maps instead, with the
-    same parameters: kernel [h, w, c, out], no padding, stride 1.
+    `vision_models.fully_convolutional`, or in dense evaluation) it slides over larger maps
+    instead, with the same parameters: kernel [h, w, c, out], no padding, stride 1.
     """
 
     def __init__(
@@ -88,7 +87,9 @@ class Dense(nnx.Module):
         """[B, h, w, c] or [B, features] -> [B, units]; as a convolution [B, H', W', units]."""
         dtype = jnp.promote_types(x.dtype, jnp.float32) if self.head else x.dtype
         kernel = self.kernel[...].astype(x.dtype)
-        out = apply_dense(x, kernel, self.in_shape, self.convolutional, dtype)
+        sliding = self.convolutional or run.valid is not None
+        x = run.slide(x, self.in_shape[0])
+        out = apply_dense(x, kernel, self.in_shape, sliding, dtype)
         return layers.neuron(self.neuron)(out + self.bias[...].astype(dtype))
 
 
@@ -274,12 +275,24 @@ class Pool:
                 padding=self.padding, ceil=self.ceil,
             )  # fmt: skip
 
-        return each(pool, x)
+        if run.valid is None:
+            return each(pool, x)
+        first = x[0] if isinstance(x, list) else x
+        image = run.mask(first).astype(jnp.promote_types(first.dtype, jnp.float32))
+        lowest = -np.inf if self.kind == "max" else 0.0
+        x = run.slide(x, self.window, self.stride, self.padding, ceil=self.ceil, outside=lowest)
+        if self.kind == "average":
+            # Of the pixels there are: zeros and ones averaged alike say how many they are.
+            share = jnp.maximum(pool(image), np.finfo(np.float32).tiny)
+            x = each(lambda maps: (pool(layers.widened(maps)) / share).astype(maps.dtype), x)
+            return x
+        # What is not finite would spoil its neighbours in some convolutions.
+        return run.cut(each(pool, x))
 
 
 @dataclasses.dataclass(frozen=True)
 class GlobalAveragePool:
-    """Average over whole maps.
+    """Average over whole maps; in dense evaluation over each image's part of them.
 
     `convolutional` (set by `vision_models.fully_convolutional`) slides a window of the
     size of the maps that the network was built for over larger ones.
@@ -291,7 +304,12 @@ class GlobalAveragePool:
     padding: Padding = NO_PADDING
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, C] -> [B, C], or [B, H', W', C]."""
+        """[B, H, W, C] -> [B, C], or [B, H', W', C]; in dense evaluation [B, 1, 1, C]."""
+        if run.valid is not None:
+            total = layers.widened(run.cut(x)).sum((1, 2), keepdims=True)
+            pixels = jnp.maximum(run.valid.prod(axis=1), 1)
+            run.valid = jnp.minimum(run.valid, 1)
+            return (total / pixels[:, None, None, None]).astype(x.dtype)
         if self.convolutional:
             return pooling.pool(x, "average", window=self.window, stride=1)
         return x.mean(axis=(1, 2))
@@ -369,7 +387,9 @@ class SpatialResponseNorm:
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """The shape stays."""
         constants = dataclasses.asdict(self)
-        return each(lambda maps: layers.spatial_response_normalization(maps, **constants), x)
+        return each(
+            lambda maps: layers.spatial_response_normalization(maps, **constants), run.cut(x)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,6 +416,7 @@ class PadChannels:
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels]."""
+        x = run.slide(x, self.window, self.stride, self.padding)
         more = self.channels - x.shape[-1]
         x = x[:, :: self.stride, :: self.stride]
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (more // 2, more - more // 2)))

@@ -54,8 +54,9 @@ class Branches(Sequential):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, H', W', C']."""
-        outputs = []
+        outputs, valid = [], run.valid
         for name in self.names:
+            run.valid = valid
             with jax.named_scope(name):
                 outputs.append(getattr(self, name).run(x, run, f"{path}/{name}"))
         if self.join == "concatenate":

@@ -22,9 +22,9 @@ from jax import Array, lax
 
 from vision_models import layers
 from vision_models.convolution import convolve
-from vision_models.forward import TOWER_AXIS, Activations, Pass, gather
+from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, gather
 from vision_models.layers import Initializer
-from vision_models.modules import NO_PADDING, apply_dense
+from vision_models.modules import apply_dense
 from vision_models.pooling import Padding
 
 # Name of the metadata entry of parameters that have a leading axis over towers.
@@ -73,6 +73,7 @@ class TowerConv(nnx.Module):
 
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """One output a tower held here, from that tower's input or from the shared one."""
+        x = run.slide(x, self.window, self.stride, self.padding)
         neuron = layers.neuron(self.neuron)
         return [
             neuron(
@@ -115,12 +116,13 @@ class TowerDense(nnx.Module):
 
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """Inputs [batch, ...] are flattened to [batch, in]."""
-        neuron = layers.neuron(self.neuron)
+        neuron, sliding = layers.neuron(self.neuron), self.convolutional or run.valid is not None
+        x = run.slide(x, self.in_shape[0])
         outputs = []
         for tower in range(self.kernel.shape[0]):
             maps = _of_tower(x, tower)
             kernel = self.kernel[tower].astype(maps.dtype)
-            out = apply_dense(maps, kernel, self.in_shape, self.convolutional, maps.dtype)
+            out = apply_dense(maps, kernel, self.in_shape, sliding, maps.dtype)
             outputs.append(neuron(out + self.bias[tower].astype(maps.dtype)))
         return outputs
 
@@ -155,13 +157,14 @@ class TowerHead(nnx.Module):
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Array:
         """Logits [batch, classes] in float32, the same on every tower."""
-        held = self.kernel.shape[0]
+        held, sliding = self.kernel.shape[0], self.convolutional or run.valid is not None
+        x = run.slide(x, self.in_shape[0])
         scores = []
         for tower in range(held):
             maps = _of_tower(x, tower)
             kernel = self.kernel[tower].astype(maps.dtype)
             wide = jnp.promote_types(maps.dtype, jnp.float32)
-            scores.append(apply_dense(maps, kernel, self.in_shape, self.convolutional, wide))
+            scores.append(apply_dense(maps, kernel, self.in_shape, sliding, wide))
         total = sum(scores[1:], scores[0])
         if held < self.towers:
             total = lax.psum(total, TOWER_AXIS)

@@ -19,8 +19,8 @@ import training
 import vision_models
 from configs.common import ConfigError, base_config
 from devices.xla import keep_compiled
-from evaluation.preprocessing import view_input
-from evaluation.protocols import Images, Protocol
+from evaluation.preprocessing import Preprocessing, view_input
+from evaluation.protocols import Crops, Look
 from input_pipeline import Data, DataError
 from input_pipeline.batches import Batch
 from input_pipeline.sources import subset
@@ -70,7 +70,7 @@ class Opened:
         return training.class_names_of(self.trained)
 
     @functools.cached_property
-    def protocol(self) -> Protocol:
+    def look(self) -> Look:
         """The central crop, of the images that the network was trained on.
 
         Raises:
@@ -82,7 +82,15 @@ class Opened:
                 f"{self.trained.source} does not say the {what} of its images: name a config that "
                 "does, with --config and, for the normalisation, --config.init_preprocessing"
             )
-        return evaluation.protocol_called("center_crop", self.trained.preprocessing)
+        return _central_look(self.trained.preprocessing)
+
+    @functools.cached_property
+    def view(self) -> np.ndarray:
+        """Row and column where the crop begins in its square, and 0: int32 [3]."""
+        (crops,) = self.look.views
+        assert isinstance(crops, Crops)
+        square = self.look.images.square
+        return np.append(crops.offsets(square, square)[0], 0).astype(np.int32)
 
     def layer(self, name: str, *, maps: bool = False) -> str:
         """The name of a layer, once it has been looked up.
@@ -108,12 +116,12 @@ class Opened:
         Raises:
           TrainingError: how its images come about is not known.
         """
-        preprocessing, protocol = self.trained.preprocessing, self.protocol
+        preprocessing = self.trained.preprocessing
+        found = training.normalization_for(self.trained, self.look.images.square)
         assert preprocessing is not None
-        found = training.normalization_for(self.trained, protocol.images.square)
         assert found is not None
         expected = {name: jnp.asarray(value) for name, value in found.items()}
-        view = jnp.asarray(protocol.views[0])
+        view = jnp.asarray(self.view)
 
         @jax.jit
         def see(images: Array) -> Array:
@@ -131,7 +139,7 @@ class Opened:
     def shown(self, images: np.ndarray) -> np.ndarray:
         """uint8 [B, square, square, 3] -> their central crops, uint8 [B, crop, crop, 3]."""
         assert self.trained.preprocessing is not None
-        y, x, _ = self.protocol.views[0]
+        y, x, _ = self.view
         crop = self.trained.preprocessing.crop
         return images[:, y : y + crop, x : x + crop]
 
@@ -203,7 +211,6 @@ class Opened:
         only: str | None = None,
         seed: int | None = None,
         chosen: np.ndarray | None = None,
-        asked: Images | None = None,
     ) -> Generator[Batch, None, None]:
         """A dataset's images, batch by batch.
 
@@ -212,7 +219,6 @@ class Opened:
           only: see `data`.
           seed: of a random order; that of the dataset if None.
           chosen: indices of those that are wanted, in this order; all if None.
-          asked: which squares; those of the network's central crop if None.
 
         Yields:
           `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b] in the
@@ -232,7 +238,7 @@ class Opened:
         part = dataclasses.replace(data.dataset, splits={split: subset(examples, chosen)})
         size = min(self.arguments.batch_size, max(left, 1), len(chosen))
         stream = dataclasses.replace(data, dataset=part).evaluation(
-            split, asked or self.protocol.images, batch_size=size
+            split, self.look.images, batch_size=size
         )
         for batch in stream:
             there = batch["mask"] > 0
@@ -272,8 +278,7 @@ class Opened:
           DataError: nothing can be made of it.
         """
         name = self.arguments.image or f"image {self.arguments.index}"
-        asked = self.protocol.images
-        return input_pipeline.square_of(content, asked.side, asked.pad, name=name)
+        return input_pipeline.pixels_of(content, self.look.images, name)
 
     @functools.cached_property
     def last_hidden(self) -> str:
@@ -374,10 +379,16 @@ def open_trained(
     trained = dataclasses.replace(trained, preprocessing=preprocessing)
     if trained.normalization is not None:
         return trained
-    whole = evaluation.protocol_called("center_crop", preprocessing).images
     cache = input_pipeline.cache_dir_of(config.data)
     data = input_pipeline.open_data(config.data, cache, only="train")
-    return dataclasses.replace(trained, normalization=data.normalization(whole))
+    return dataclasses.replace(
+        trained, normalization=data.normalization(_central_look(preprocessing).images)
+    )
+
+
+def _central_look(preprocessing: Preprocessing) -> Look:
+    (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
+    return look
 
 
 def network_of(trained: Trained) -> Network:

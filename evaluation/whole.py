@@ -1,0 +1,140 @@
+"""Whole images in few shapes: batches of images of any width, padded to one of a few sizes.
+
+Every shape of a batch is a compilation. Images that were scaled to the same shorter side differ
+in their longer one; a few lengths of it, chosen for the images there are, waste little.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+Shape = tuple[int, int]  # height, width
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Images that are evaluated together.
+
+    Attributes:
+      shape: that they are padded to.
+      rows: int64, positions of the images among all; fewer than a batch where there are no more.
+    """
+
+    shape: Shape
+    rows: np.ndarray
+
+
+def widths(sizes: np.ndarray, most: int = 16, enough: float = 1.02) -> list[Shape]:
+    """The shapes that images are padded to, with the least padding that so many can have.
+
+    Lying and upright images have shapes of their own. Of two choices, that with fewer shapes is
+    taken if its padded images have at most `enough` times the pixels that there are.
+
+    Args:
+      sizes: int [N, 2], height and width of each image; N is at least 1.
+      most: shapes; at least 2 where some images lie and others stand.
+      enough: padded over true pixels.
+
+    Returns:
+      At most `most` (height, width): lying ones, then upright ones, each from narrow to wide.
+    """
+    groups = [group for group in _by_orientation(sizes) if len(group)]
+    if most < len(groups):
+        raise ValueError(f"most={most}: lying and upright images need {len(groups)} shapes")
+    tables = [_Cuts(group, most) for group in groups]
+    true = int(np.prod(np.asarray(sizes, np.int64), axis=1).sum())
+    best: list[int] = []
+    for total in range(len(groups), most + 1):
+        # How many of the shapes are of the first orientation.
+        pairs = [[n, total - n] for n in range(1, total)]
+        splits = pairs if len(tables) == 2 else [[total]]
+        best = min(splits, key=lambda split: _area(tables, split))
+        if _area(tables, best) <= enough * true:
+            break
+    return [
+        shape for table, count in zip(tables, best, strict=True) for shape in table.shapes(count)
+    ]
+
+
+def batches(sizes: np.ndarray, shapes: Sequence[Shape], batch_size: int) -> list[Batch]:
+    """Shares images out to batches: every image once, at most one short batch an orientation.
+
+    What a shape leaves over goes with the images of the next smaller one, in the larger shape.
+    The order is a function of the sizes alone.
+
+    Args:
+      sizes: int [N, 2], height and width of each image.
+      shapes: from `widths`.
+      batch_size: images of a batch.
+
+    Raises:
+      ValueError: an image that no shape holds.
+    """
+    sizes = np.asarray(sizes)
+    # The tightest first: the shape of an image is the first that holds it.
+    order = sorted(shapes, key=lambda shape: shape[0] * shape[1])
+    fits = np.all(np.array(order)[None] >= sizes[:, None], axis=2)
+    if not fits.any(axis=1).all():
+        row = int(np.argmin(fits.any(axis=1)))
+        raise ValueError(f"image {row} of {tuple(sizes[row].tolist())} pixels: no shape holds it")
+    shape_of = fits.argmax(axis=1)
+    found = []
+    for lying in (True, False):
+        numbers = [n for n in range(len(order)) if (order[n][0] <= order[n][1]) == lying]
+        rows = np.concatenate(
+            [np.flatnonzero(shape_of == n) for n in reversed(numbers)] or [np.array([], np.int64)]
+        )
+        for start in range(0, len(rows), batch_size):
+            some = rows[start : start + batch_size]
+            found.append(Batch(order[shape_of[some[0]]], some))
+    return found
+
+
+def _by_orientation(sizes: np.ndarray) -> list[np.ndarray]:
+    """Sizes of the images that lie (squares too), and of those that stand."""
+    sizes = np.asarray(sizes, np.int64)
+    lying = sizes[:, 0] <= sizes[:, 1]
+    return [sizes[lying], sizes[~lying]]
+
+
+class _Cuts:
+    """The best cuts of images of one orientation into 1, 2, ... shapes.
+
+    Dynamic programming over the distinct lengths in order: the best n shapes for the shortest
+    images end in a shape as long as the longest of them.
+    """
+
+    def __init__(self, sizes: np.ndarray, most: int):
+        """Sizes of the images, [N, 2], and the largest number of shapes."""
+        self.lying = bool(sizes[0, 0] <= sizes[0, 1])
+        self.shorter = int(sizes.min(axis=1).max())
+        self.lengths, counts = np.unique(sizes.max(axis=1), return_counts=True)
+        before = np.concatenate([[0], np.cumsum(counts)])  # images shorter than each length
+        n = len(self.lengths)
+        # cost[i, j]: of the images of lengths i to j - 1 in one shape.
+        cost = np.full((n + 1, n + 1), np.inf)
+        for j in range(1, n + 1):
+            cost[:j, j] = (before[j] - before[:j]) * self.lengths[j - 1] * self.shorter
+        self.area = [np.where(np.arange(n + 1) == 0, 0, np.inf)]
+        self.start: list[np.ndarray] = [np.zeros(n + 1, int)]
+        for _ in range(min(most, n)):
+            total = self.area[-1][:, None] + cost
+            self.start.append(total.argmin(axis=0))
+            self.area.append(total.min(axis=0))
+
+    def shapes(self, count: int) -> list[Shape]:
+        """The best `count` shapes, or as many as there are lengths, from narrow to wide."""
+        end, ends = len(self.lengths), []
+        for number in range(min(count, len(self.lengths)), 0, -1):
+            ends.append(int(self.lengths[end - 1]))
+            end = int(self.start[number][end])
+        return [(self.shorter, e) if self.lying else (e, self.shorter) for e in reversed(ends)]
+
+
+def _area(tables: Sequence[_Cuts], split: Sequence[int]) -> float:
+    """Pixels of the padded images with so many shapes of each orientation."""
+    return sum(
+        float(table.area[min(count, len(table.lengths))][-1])
+        for table, count in zip(tables, split, strict=True)
+    )
