@@ -1,4 +1,4 @@
-"""What every room needs of the file system: files that appear whole, and locks."""
+"""Files that appear whole, and locks, for all packages."""
 
 import contextlib
 import os
@@ -8,17 +8,17 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Generator[Path, None, None]:
-    """A path to write to, whose file takes the place of `path` at the end.
+    """A temporary path to write to; its file replaces `path` at the end.
 
-    A reader sees the whole of the old file or of the new one, also after a power cut. What was
-    written is removed where writing fails.
+    A reader sees the whole old file or the whole new one, also after a power cut. If writing
+    fails, the temporary file is removed.
 
     Args:
-      path: of the file.
-      shared: other processes may be writing it at the same time.
+      path: the file to replace.
+      shared: whether other processes may be writing it at the same time.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     number = f".{os.getpid()}" if shared else ""
     temporary = path.with_name(f".{path.name}{number}.tmp")
@@ -35,13 +35,13 @@ def replacing(path: Path, *, shared: bool = False) -> Generator[Path, None, None
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None, None, None]:
-    """Holds a lock for the processes of this machine, or of a file system that can.
+    """Holds a lock against other processes, as far as the file system supports locks.
 
     Args:
-      path: of a file that is made for it.
+      path: the lock's file, which is made.
 
     Raises:
-      BlockingIOError: another process holds it.
+      BlockingIOError: another process holds the lock.
       OSError: the file cannot be made.
     """
     with open(path, "w") as file:

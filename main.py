@@ -6,24 +6,22 @@
     python main.py --config=configs/vgg.py:d --mode=summary
     python main.py --mode=predict --run=runs/alexnet --images=photo.jpg
 
-Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of
-the network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the
-dataset at the config's size in --config.data.prepared_dir, quick to read from then on; predict,
-five guesses for each of --images by the network of --run, a workdir or a file of weights.
+Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of the
+network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the dataset at
+the config's size in --config.data.prepared_dir; describe_data, what --config.data.dir holds and
+lacks, with or without --config; predict, five guesses for each of --images by the --run's network.
 
-Any field of a config is overridden by --config.field=value, for example
---config.model.dropout=0 or --config.total_epochs=30.
+Any field of a config is overridden by --config.field=value, such as --config.total_epochs=30.
 
-Exit codes: 0 done; 1 failed on the way, such as a full disk or a loss that is not
-finite; 2 a usage error; 75 stopped by a signal (SIGTERM, SIGHUP; Ctrl-C in training and
-preparing) and ready to be run again, in training with a checkpoint saved if there
-was a step to save; 130 Ctrl-C before there was anything to save.
+Exit codes: 0 done; 1 failed on the way, such as a full disk or a loss that is not finite; 2 a
+usage error; 75 stopped by a signal (SIGTERM, SIGHUP; Ctrl-C in training and preparing) and ready
+to be run again; 130 Ctrl-C before there was anything to save.
 """
 
 import process
 from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR, fail
 
-if __name__ == "__main__":  # before anything that takes time is imported
+if __name__ == "__main__":  # before the imports that take time
     process.guard_streams()
     process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
@@ -36,32 +34,33 @@ from absl import flags
 
 import modes
 from configs import command_line, notes
-from configs.common import ConfigError, expand_paths, expanded
+from configs.common import ConfigError, any_config, expand_paths, expanded
 
-# JAX, TensorFlow and the packages that need them are imported where they are used:
-# --help and a misspelt override answer at once.
-
+# JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
-MODES = ("train", "evaluate", "summary", "export", "prepare_data", "predict")
+SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
+MODES = ("train", "evaluate", "summary", "export", "prepare_data", "describe_data", "predict")
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
     "run": "With --mode=predict: the workdir of a run, or a file of weights.",
     "images": "With --mode=predict: files and directories, with commas between them.",
     "network": "With --mode=predict: the network of a weights file that does not say it.",
     "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
-    "out": "With --mode=predict: where predictions.jsonl goes; by default the current directory.",
+    "out": "Where predictions.jsonl goes (by default here), or the sheet of samples (pictures/).",
     "coordinator_address": "host:port of process 0.",
 }
 PATHS = ("workdir", "run", "out")
+WITHOUT_CONFIG = {"predict": None, "describe_data": any_config}
 
 
 def define_flags() -> flags.FlagValues:
     """The flags besides --config and its overrides."""
     values = flags.FlagValues()
-    for name, said in TEXTS.items():
-        flags.DEFINE_string(name, None, said, flag_values=values)
+    for name, text in TEXTS.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_bool("picture", False, "With --mode=predict: also figures.", flag_values=values)
+    flags.DEFINE_bool("verify", False, "With describe_data: read all.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process.", flag_values=values)
@@ -75,7 +74,7 @@ def main(argv: list[str]) -> int:
         print(__doc__, "Flags:\n", values.get_help(), sep="\n")
         return DONE
     try:
-        arguments = command_line.parse(argv, values, without_config=("predict",))
+        arguments = command_line.parse(argv, values, WITHOUT_CONFIG)
         for name in PATHS:
             if values[name].value:
                 values[name].value = expanded(f"--{name}", str(values[name].value))
@@ -83,7 +82,8 @@ def main(argv: list[str]) -> int:
         if arguments is not None:
             command_line.check(arguments)
             expand_paths(arguments.config)
-            resolve(arguments)
+            if arguments.source:
+                resolve(arguments)
     except ConfigError as error:
         fail(error)
         tell_others(argv)
@@ -99,17 +99,18 @@ def main(argv: list[str]) -> int:
 
 
 def resolve(arguments: command_line.CommandLine) -> None:
-    """Gives the config's network the options that its name stands for, and looks at names.
+    """Sets the options that the network's name stands for, and checks the protocol's name.
 
     Raises:
-      ConfigError: a name, or an option that contradicts it.
+      ConfigError: a name is unknown, or an option contradicts it.
     """
     import evaluation
     import training
 
     model = arguments.config.model.to_dict()
     try:
-        evaluation.check_protocol(arguments.config.evaluation.protocol)
+        chosen = arguments.config.evaluation
+        evaluation.check_protocol(chosen.protocol, chosen.scales)
         fields = training.model_fields(model, arguments.overrides, arguments.written.model.name)
     except (training.TrainingError, evaluation.EvaluationError) as error:
         raise ConfigError(str(error)) from error
@@ -118,25 +119,25 @@ def resolve(arguments: command_line.CommandLine) -> None:
 
 
 def interrupted() -> int:
-    """Says that nothing was saved now."""
+    """Prints that nothing more was saved."""
     print("interrupted; what was saved before is kept", file=sys.stderr)
     return KILLED
 
 
 def check_launch(values: flags.FlagValues) -> None:
-    """Raises ConfigError for flags of several processes where there is one, and the reverse."""
+    """Raises ConfigError for flags of several processes without --distributed, or vice versa."""
     given = [name for name in LAUNCH if values[name].value is not None]
     if given and not values.distributed:
         raise ConfigError(
             f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
             "--distributed, or leave it out"
         )
-    if values.distributed and values.mode in ("summary", "prepare_data", "predict"):
+    if values.distributed and values.mode not in SEVERAL:
         raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
 
 
 def tell_others(argv: list[str]) -> None:
-    """After a usage error: other processes of the launch need not wait for this one."""
+    """Tells the other processes of a launch of a usage error, so that they do not wait."""
     values = define_flags()
     values.set_gnu_getopt(True)
     try:
@@ -153,7 +154,7 @@ def tell_others(argv: list[str]) -> None:
 
 
 def run_with_others(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
-    """Like `run`; if it fails as one of several processes, those do not wait for this one."""
+    """Calls `run`; if it fails as one of several processes, tells the others."""
     if not values.distributed:
         return run(arguments, values)
     import devices
@@ -174,11 +175,11 @@ def run_with_others(arguments: command_line.CommandLine | None, values: flags.Fl
 
 
 def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
-    """Runs the mode; an error that says how the process ends does so in words."""
+    """Runs the mode; prints errors that have an exit code, and raises others."""
 
     def run_mode() -> int:
-        if values.mode == "predict":
-            return modes.predict(values, arguments and arguments.config)
+        if values.mode in WITHOUT_CONFIG:
+            return getattr(modes, values.mode)(values, arguments)
         assert arguments is not None, "every other mode has a config"
         if values.mode in ("summary", "prepare_data"):
             return getattr(modes, values.mode)(arguments.config)

@@ -1,11 +1,10 @@
-"""What each mode of main.py does: what it opens, hands over and prints.
+"""The modes of main.py, a function each.
 
-A function a mode. JAX, TensorFlow and the packages that need them are imported where they are
-used, so that a mode waits for no more than it needs.
+JAX, TensorFlow and the packages that need them are imported where they are used, so that a mode
+waits only for what it needs.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import signal
@@ -16,26 +15,26 @@ from typing import Any
 import process
 from configs.command_line import CommandLine
 from configs.common import ConfigError, to_steps
-from process import DONE, STOPPED
+from process import DONE, FAILED, STOPPED
 
-# Images that are predicted in one program.
+# Number of images that are predicted together.
 _AT_ONCE = 16
 
 
 def in_workdir(arguments: CommandLine, flags: Any) -> int:
-    """Runs a mode that has a workdir, as one of several processes where it is.
+    """Runs a mode that has a workdir; with --distributed joins the other processes first.
 
     Raises:
-      ConfigError, DataError, DeviceError, TrainingError: it cannot run as asked.
-      RunError, LostProcessError: it had begun.
+      ConfigError, DataError, DeviceError, TrainingError: the mode cannot run as asked.
+      RunError, LostProcessError: the mode had begun and cannot go on.
     """
     import devices
     import training
     from training import workdir as workdirs
 
     config, mode = arguments.config, flags.mode
-    named = (arguments.name, arguments.variant, arguments.overrides)
-    workdir = Path(flags.workdir or workdirs.default_workdir(*named))
+    config_names = (arguments.name, arguments.variant, arguments.overrides)
+    workdir = Path(flags.workdir or workdirs.default_workdir(*config_names))
     if flags.distributed:
         launch = devices.launch_from(
             flags.coordinator_address, flags.num_processes, flags.process_id
@@ -56,7 +55,7 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
 
 
 def out_of_memory(error: Exception) -> Exception | None:
-    """A RunError in the place of what JAX says of a device whose memory is full; else None."""
+    """The RunError for JAX's error of a device whose memory is full; None for other errors."""
     if type(error).__name__ != "JaxRuntimeError":
         return None
     import training
@@ -77,14 +76,14 @@ def summary(config: Any) -> int:
 
 
 def prepare_data(config: Any) -> int:
-    """Writes the dataset at the config's size; stopped, it goes on when it is called again."""
+    """Writes the dataset at the config's size; after a stop the next call goes on from there."""
     import input_pipeline
 
-    noted = []
+    received = []
 
     def stop(number: int, frame: Any) -> None:
-        # Noted as well: libraries lose an exception that is raised inside their callbacks.
-        noted.append(number)
+        # Recorded as well: libraries lose exceptions that are raised inside their callbacks.
+        received.append(number)
         raise KeyboardInterrupt
 
     for number in map(process.named, ("SIGINT", "SIGTERM", "SIGHUP")):
@@ -93,12 +92,38 @@ def prepare_data(config: Any) -> int:
     report = input_pipeline.reporter(None)
     cache = input_pipeline.cache_dir_of(config.data)
     try:
-        stopped = lambda: bool(noted)  # noqa: E731
+        stopped = lambda: bool(received)  # noqa: E731
         print(input_pipeline.prepare_data(config.data, cache, report=report, stopped=stopped))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return STOPPED
     return DONE
+
+
+def describe_data(flags: Any, arguments: CommandLine) -> int:
+    """Prints what a directory holds and lacks, and writes a sheet of samples of every class.
+
+    Args:
+      flags: `out` and `verify`.
+      arguments: with or without a config; without a name of the dataset it is found out.
+    """
+    import input_pipeline
+
+    data = arguments.config.data
+    cache, out = input_pipeline.cache_dir_of(data), Path(flags.out or "pictures")
+    named = bool(arguments.source) or "data.name" in arguments.overrides
+    dataset = input_pipeline.open_any(data, cache, named=named)
+    print(*input_pipeline.described(dataset, cache), sep="\n", flush=True)
+    sheet = out / "samples.png"
+    input_pipeline.write_sheet(dataset, sheet, cache)
+    print(f"samples     {sheet}", flush=True)
+    faults = 0
+    if flags.verify:
+        report = input_pipeline.reporter(out / "images.jsonl")
+        for split, count, unreadable in input_pipeline.verify(dataset, report, data.threads):
+            print(f"read        {split}: {count:,} images, {unreadable:,} cannot be read")
+            faults += unreadable
+    return FAILED if faults else DONE
 
 
 def export(config: Any, workdir: Path, begun: bool) -> int:
@@ -111,10 +136,11 @@ def export(config: Any, workdir: Path, begun: bool) -> int:
 
 
 def train(config: Any, workdir: Path, begun: bool) -> int:
-    """Trains, going on from what the workdir holds."""
+    """Trains, from the workdir's newest checkpoint if there is one."""
     import jax
 
     import devices
+    import evaluation
     import training
     from training import workdir as workdirs
 
@@ -136,12 +162,13 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
             config, duration, batch_size=config.batch_size, examples_per_epoch=examples.count
         )
 
-    recipe = training.recipe_from_config(config, task, steps)
+    recipe = training.recipe_from_config(config, task, steps, data.class_counts)
     schedule = training.schedule_from_config(config, task, steps)
     noise, share = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
-    validated = training.validation_protocol(task).images
-    chief = jax.process_index() == 0
-    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
+    watch = evaluation.training_protocol(config.evaluation.validation_protocol, task.preprocessing)
+    validated = watch.looks[0].images
+    is_first = jax.process_index() == 0
+    with workdirs.locked(workdir) if is_first else contextlib.nullcontext():
         training_data = training.TrainingData(
             training=lambda start: data.training(
                 start,
@@ -157,6 +184,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
                 share=share,
             ),
             example_name=examples.name,
+            watch=watch,
             normalization=training.normalization_for(initial, task.preprocessing.square)
             or data.normalization(validated),
             dataset={
@@ -165,7 +193,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
                 "train_examples": examples.count,
             },
         )
-        if chief:
+        if is_first:
             workdirs.save_config(workdir, plain(config), training_data.dataset)
         finished = training.train(task, recipe, schedule, training_data, workdir, initial)
     return DONE if finished else STOPPED
@@ -179,57 +207,68 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     import evaluation
     import input_pipeline
     import training
+    from evaluation import whole
 
     only = config.evaluation.split or input_pipeline.REPORTED
     data = _open_data(config, workdir, begun, only)
     split = config.evaluation.split or data.evaluation_split
     task = training.task_from_config(config, len(data.class_names))
-    protocol = evaluation.protocol_called(config.evaluation.protocol, task.preprocessing)
+    protocol = evaluation.protocol_called(
+        config.evaluation.protocol,
+        task.preprocessing,
+        config.evaluation.scales,
+        config.evaluation.dense_average,
+    )
+    evaluation.check_network(protocol, task.network)
     trained = _opened(config, workdir, begun, task.options, data.class_names)
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
     training.check_trained(trained, data.class_names)
-    if trained.normalization is None:
-        trained = dataclasses.replace(trained, normalization=data.normalization(protocol.images))
     batch_size = task.padded_batch_size(config.evaluation.batch_size)
-    share, examples = devices.process_share(task.mesh), data.examples(split)
-    keep = None
-    if config.evaluation.save_scores:
-        keep = training.Keep(
-            examples.name, data.pixels_digest(split, protocol.images.side), batch_size
-        )
+    share, plans = devices.process_share(task.mesh), {}
+    for look in protocol.looks:
+        if look.images.whole:
+            sizes = data.sizes(split, look.images)
+            plans[look.images] = whole.batches(sizes, whole.widths(sizes), batch_size)
     result = training.evaluate_trained(
         trained,
         task,
         protocol,
-        lambda start: data.evaluation(
-            split, protocol.images, batch_size=batch_size, share=share, start=start
+        training.Split(
+            split,
+            lambda images, start: data.evaluation(
+                split, images, batch_size=batch_size, share=share, start=start,
+                plan=plans.get(images),
+            ),
+            data.normalization if trained.normalization is None else None,
+            data.class_names,
+            data.examples(split).name,
+            lambda images: data.pixels_digest(split, images),
+            batch_size,
         ),
-        split,
         workdir,
-        keep,
-    )
+        keep=config.evaluation.save_scores,
+    )  # fmt: skip
     if jax.process_index() == 0:
         print(json.dumps(result))
     return DONE
 
 
-def predict(flags: Any, config: Any | None) -> int:
+def predict(flags: Any, arguments: CommandLine | None) -> int:
     """Prints five guesses for each image, and writes them to predictions.jsonl.
 
     Args:
       flags: `run`, `network`, `images`, `protocol`, `picture` and `out`.
-      config: of a weights file that does not say what it is of; None takes what the run, the
-        file or `network` says.
+      arguments: name, with a config, the network and preprocessing of a weights file that does
+        not; None for those of the run, the file or `network`.
     """
-    import numpy as np
-
     import evaluation
     import input_pipeline
     import training
     from devices.xla import keep_compiled
     from visualization import opening
 
+    config = None if arguments is None else arguments.config
     if not flags.run or not flags.images:
         raise ConfigError(
             "--mode=predict needs --run=RUN_OR_WEIGHTS_FILE and --images=FILES_OR_DIRECTORIES, "
@@ -237,42 +276,40 @@ def predict(flags: Any, config: Any | None) -> int:
         )
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     trained = opening.open_trained(Path(flags.run), flags.network, config)
-    protocol, scores_of = training.predictor(
-        trained, flags.protocol or trained.protocol or "center_crop"
-    )
+    chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
-    one = Path(flags.images).exists()  # a name with a comma in it
-    texts = [flags.images] if one else flags.images.split(",")
+    is_path = Path(flags.images).exists()  # whose name may have a comma in it
+    texts = [flags.images] if is_path else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])
-    at_once, read = min(len(photographs), _AT_ONCE), 0
-    drawing = _figures(Path(flags.out or ".")) if flags.picture else None
+    protocol, at_once, scores_of = training.predictor(
+        trained, chosen, min(len(photographs), _AT_ONCE)
+    )
+    read = 0
+    draw = _figures(Path(flags.out or ".")) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
-            squares = _squares(photographs[begin : begin + at_once], protocol.images)
-            if not squares:
+            pixels = _pixels(photographs[begin : begin + at_once], protocol)
+            if not pixels:
                 continue
-            # Padded, so that there is one program for any number of images.
-            images = np.stack(list(squares.values()))
-            images = np.pad(images, [(0, at_once - len(images)), (0, 0), (0, 0), (0, 0)])
-            for photograph, scores in zip(squares, scores_of(images), strict=False):
-                found = evaluation.guesses(scores, class_names)
-                name = input_pipeline.shown(photograph)
-                write({"image": name, "guesses": found})
-                print(_said(name, found))
-                if drawing is not None and (picture := drawing(squares[photograph], found)):
+            for photograph, scores in zip(pixels, scores_of(list(pixels.values())), strict=True):
+                guesses = evaluation.guesses(scores, class_names)
+                image = input_pipeline.shown(photograph)
+                write({"image": image, "guesses": guesses})
+                print(_guess_lines(image, guesses))
+                if draw is not None and (picture := draw(pixels[photograph][0], guesses)):
                     print(picture)
-            read += len(squares)
+            read += len(pixels)
     if not read:
         raise input_pipeline.DataError("no image could be read; nothing was predicted")
-    if drawing is not None and (picture := drawing(None, [])):
+    if draw is not None and (picture := draw(None, [])):
         print(picture)
     return DONE
 
 
 def _figures(directory: Path) -> Any:
-    """A function that takes images with their guesses, and draws eight at a time.
+    """A function of an image and its guesses that draws eight at a time.
 
-    It gives the path of a picture that it has written, else None; without an image it draws
+    It returns the path of a picture that it has written, else None; without an image it draws
     those that are left.
     """
     from visualization import guesses, pictures
@@ -292,26 +329,30 @@ def _figures(directory: Path) -> Any:
     return add
 
 
-def _squares(photographs: list[Path], images: Any) -> dict[Path, Any]:
-    """Photographs as a protocol asks for them; what cannot be read is said and left out."""
+def _pixels(photographs: list[Path], protocol: Any) -> dict[Path, list[Any]]:
+    """Reads photographs as each look needs them; prints and leaves out unreadable ones."""
     import input_pipeline
 
-    squares = {}
+    pixels = {}
     for photograph in photographs:
         try:
-            squares[photograph] = input_pipeline.read_square(photograph, images.side, images.pad)
+            content = input_pipeline.read_photograph(photograph)
+            pixels[photograph] = [
+                input_pipeline.pixels_of(content, look.images, input_pipeline.shown(photograph))
+                for look in protocol.looks
+            ]
         except input_pipeline.DataError as error:
             print(f"left out: {error}", file=sys.stderr)
-    return squares
+    return pixels
 
 
-def _said(name: str, found: list[dict[str, Any]]) -> str:
-    lines = [f"{guess['probability']:7.2%}  {guess['words']}" for guess in found]
-    return "\n".join([name, *lines])
+def _guess_lines(image: str, guesses: list[dict[str, Any]]) -> str:
+    lines = [f"{guess['probability']:7.2%}  {guess['words']}" for guess in guesses]
+    return "\n".join([image, *lines])
 
 
 def _open_data(config: Any, workdir: Path, begun: bool, only: str | None) -> Any:
-    """The dataset of a config, whose classes are in the order that the network knows them."""
+    """The dataset of a config, with its classes in the network's order."""
     import jax
 
     import input_pipeline
@@ -339,7 +380,7 @@ def _opened(
     options: dict[str, Any] | None = None,
     class_names: Any = None,
 ) -> Any:
-    """The network of a run, or else of `init_from`."""
+    """The network of a run if it has begun, else of `init_from`."""
     import training
 
     name, written = training.model_options(config.model)

@@ -1,6 +1,6 @@
-"""What the system gives a process: streams to print to, and signals that end it.
+"""The standard streams of a process, and the signals that end it.
 
-Both are put in order before anything else is imported; this module takes no time to import.
+Both are set up before other imports; this module takes no time to import.
 """
 
 import contextlib
@@ -14,19 +14,20 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-# How main.py ends; see its docstring.
+# The exit codes of main.py; see its docstring.
 DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 
-# Of a log file: there may be room again for the next line.
+# Errors of a full disk, which may have room again for the next line.
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def guard_streams() -> None:
-    """From here on printing ends nothing, whatever becomes of its reader, file or terminal.
+    """Makes printing never fail, whatever happens to its reader, file or terminal.
 
-    Replaces sys.stdout and sys.stderr. What nobody can read is lost. Streams that were closed when
-    the process began lead nowhere, lest a file that is opened later get their numbers, and with
-    them what libraries print. Characters that the encoding does not have are written as escapes.
+    Replaces sys.stdout and sys.stderr. Output that cannot be written is dropped. Streams that
+    were closed when the process began go to /dev/null. Otherwise a file opened later could get
+    their descriptors, and the output of libraries with them. Characters that the encoding lacks
+    are written as escapes.
     """
     for number in range(3):
         try:
@@ -34,16 +35,16 @@ def guard_streams() -> None:
         except OSError:
             _lead_nowhere(number)
     for number, name in ((1, "stdout"), (2, "stderr")):
-        before = getattr(sys, name)
-        if before is not None:
-            before.flush()
+        original = getattr(sys, name)
+        if original is not None:
+            original.flush()
         guarded = io.TextIOWrapper(
             io.BufferedWriter(_Guarded(number, "wb", closefd=False)),
-            encoding=before.encoding if before is not None else "utf-8",
+            encoding=original.encoding if original is not None else "utf-8",
             errors="backslashreplace",
-            # Unbuffered, as by python -u, is line by line here.
+            # An unbuffered stream, as by python -u, becomes line-buffered.
             line_buffering=name == "stderr"
-            or (before is not None and (before.line_buffering or before.write_through)),
+            or (original is not None and (original.line_buffering or original.write_through)),
         )
         setattr(sys, name, guarded)
         setattr(sys, f"__{name}__", guarded)
@@ -52,30 +53,30 @@ def guard_streams() -> None:
 class _Guarded(io.FileIO):
     """A file descriptor whose writes always succeed."""
 
-    said = False  # that there is no room for them
+    warned = False  # that the disk is full
 
     def write(self, data: Any) -> int:
-        """Writes what can be written, and drops what cannot."""
+        """Writes `data`, or drops what cannot be written."""
         size = memoryview(data).nbytes
         try:
             written: int | None = None
-            while written is None:  # set to be asked later, by whoever has it as well
+            while written is None:  # another process has made the descriptor non-blocking
                 written = super().write(data)
                 if written is None:
                     select.select([], [self.fileno()], [])
             return written
         except OSError as error:
             if error.errno not in _NO_ROOM:
-                _lead_nowhere(self.fileno())  # what libraries print themselves, too
-            elif self.fileno() == 1 and not self.said:
-                self.said = True
+                _lead_nowhere(self.fileno())  # drops the output of libraries as well
+            elif self.fileno() == 1 and not self.warned:
+                self.warned = True
                 with contextlib.suppress(OSError):
                     os.write(2, f"warning: standard output is lost ({error.strerror})\n".encode())
             return size
 
 
 def _lead_nowhere(number: int) -> None:
-    """Makes a file descriptor one of /dev/null."""
+    """Redirects a file descriptor to /dev/null."""
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, number)
@@ -111,31 +112,34 @@ def failing_in_words(
 
 
 def do_without_a_home() -> None:
-    """Without a home Keras, which TensorFlow imports, would make a folder called ~ here."""
+    """Names a folder for Keras, which TensorFlow imports, if there is no home directory.
+
+    Keras would make a folder called ~ in the current directory.
+    """
     if os.path.expanduser("~") == "~":  # noqa: PTH111 (pathlib's fails without a home)
         os.environ.setdefault("KERAS_HOME", os.path.abspath(".cache/keras"))  # noqa: PTH100
 
 
 def end_in_words(codes: dict[str, int]) -> None:
-    """Signals end the process with a line on stderr, where nothing better is done with them.
+    """Makes signals end the process at once with a line on stderr, until other handlers are set.
 
-    At once: an exception could be lost in a library that is just calling back. One that is
-    ignored from the beginning, as by nohup, stays ignored.
+    A handler that raised an exception could lose it in a library's callback. A signal that is
+    ignored from the beginning, as under nohup, stays ignored.
 
     Args:
-      codes: exit code of each signal, such as {"SIGTERM": 75}; those that the system does not
-        have are left out.
+      codes: exit code of each signal, such as {"SIGTERM": 75}; signals that the system lacks are
+        left out.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        # What stands in the buffers, unless the signal came in the middle of writing them.
+        # Flushes the buffers, which fails if the signal interrupted a write.
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
         with contextlib.suppress(OSError):
-            said = f"{name}: stopped; what was saved before is kept, the same command goes on\n"
-            os.write(2, said.encode())
+            line = f"{name}: stopped; what was saved before is kept, the same command goes on\n"
+            os.write(2, line.encode())
         os._exit(codes[name])
 
     for number in map(named, codes):
@@ -144,5 +148,5 @@ def end_in_words(codes: dict[str, int]) -> None:
 
 
 def named(name: str) -> Any:
-    """A signal by its name; None where the system has none of it."""
+    """A signal by its name; None where the system lacks it."""
     return getattr(signal, name, None)

@@ -9,6 +9,9 @@ read the same photographs, repeated, from the page cache, make batches of 128 ui
   on_the_fly/*       from JPEG files; peer: DataLoader over Pillow, the same crops and flips
   prepared_jpeg/*    from shards of 256 x 256 JPEGs; peer: the same over files of that size
   prepared_raw/*     from shards of pixels; peer: FFCV's raw mode, the same crop and flip
+  from_*/alexnet     from the same photographs stored in tars, shards or Parquet files, read in
+                     place; peer: on_the_fly from JPEG files
+  prepare_from_parquet/*  writing shards of pixels; peer: the same from JPEG files
   first_batch/*      seconds from opening the dataset to its first batch, after imports and
                      with the pixel statistics of the training set known
 """
@@ -18,6 +21,7 @@ import importlib.util
 import itertools
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -28,8 +32,9 @@ from typing import Any
 import numpy as np
 
 import input_pipeline
-from benchmarks import report
+from benchmarks import layouts, report
 from configs import alexnet, googlenet, vgg
+from input_pipeline.datasets.imagenet import imagenet_synsets
 
 BATCH = 128
 # Buffers filled while others had their turn.
@@ -42,6 +47,10 @@ CASES = (
     "on_the_fly/googlenet",
     "prepared_jpeg/alexnet",
     "prepared_raw/alexnet",
+    "from_original_tars/alexnet",
+    "from_webdataset/alexnet",
+    "from_parquet/alexnet",
+    "prepare_from_parquet/alexnet",
     "first_batch/alexnet",
 )
 
@@ -128,6 +137,25 @@ def _rows(
         yield compare(f"prepared_{kind}/alexnet", ours, peer, peer_name)
         ours.close()
 
+    for kind, write in layouts.CASES.items():
+        if not {f"from_{kind}/alexnet", f"prepare_from_{kind}/alexnet"} & set(cases):
+            continue
+        if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+            continue
+        stored = scratch / kind
+        write(stored, "train", _stored(folder))
+        if f"from_{kind}/alexnet" in cases:
+            ours, plain = (_ours(alexnet.get_config(), root, cache) for root in (stored, folder))
+            yield compare(f"from_{kind}/alexnet", ours, plain, "JPEG files")
+            ours.close(), plain.close()
+        if f"prepare_from_{kind}/alexnet" in cases:
+            both = [_preparing(root, cache, scratch / "written") for root in (stored, folder)]
+            speeds = report.alternate(both, rounds)
+            first, second = (report.median(values) for values in speeds)
+            assert first is not None
+            name = f"prepare_from_{kind}/alexnet"
+            yield report.row(name, "images/s", first, second, device=device, peer_name="JPEG files")
+
     if "first_batch/alexnet" not in cases:
         return
     config = alexnet.get_config()
@@ -170,6 +198,41 @@ def _repeated(photographs: Path, folder: Path) -> Path:
             for number in range(copies):
                 (target / f"{number}_{path.name}").symlink_to(path.resolve())
     return folder
+
+
+def _stored(folder: Path) -> list[layouts.Image]:
+    """The training photographs, shuffled as files of the Hub and shards are."""
+    synsets = imagenet_synsets()
+    images = [
+        layouts.Image(path.parent.name, synsets.index(path.parent.name), path.name, b"")
+        for path in sorted((folder / "train").glob("*/*"))
+    ]
+    random.Random(0).shuffle(images)
+    return [
+        image._replace(content=(folder / "train" / image.synset / image.name).read_bytes())
+        for image in images
+    ]
+
+
+def _preparing(root: Path, cache: Path, written: Path) -> Callable[[], float]:
+    """Images per second at which a dataset is prepared."""
+    config = alexnet.get_config()
+    config.data.dir, config.data.prepared_dir = str(root), str(written)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        input_pipeline.prepare_data(config.data, cache)
+        passed = time.perf_counter() - start
+        count = sum(e.count for e in _examples(config, cache))
+        shutil.rmtree(written)
+        return count / passed
+
+    return measure
+
+
+def _examples(config: Any, cache: Path) -> Iterator[Any]:
+    data = input_pipeline.open_data(config.data, cache)
+    yield from (data.examples(split) for split in data.dataset.splits)
 
 
 def _ours(config: Any, folder: Path, cache: Path) -> Any:

@@ -24,6 +24,7 @@ import numpy as np
 import training
 from benchmarks import report
 from devices import mesh as meshes
+from evaluation import training_protocol
 from evaluation.preprocessing import Preprocessing
 from training.optimizer import Momentum, Rate
 from training.recipe import Recipe
@@ -132,6 +133,7 @@ def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int)
                 training=stream,  # type: ignore[arg-type]
                 validation=validation,  # type: ignore[arg-type]
                 example_name=str,
+                watch=training_protocol("center_crop", task.preprocessing),
                 normalization=normalization,
                 dataset={"class_names": [], "fingerprint": "", "train_examples": 10**6},
             ),

@@ -14,8 +14,10 @@ He et al. 2016:
 
 Krizhevsky's cuda-convnet (example-layers), whose names are their errors:
   :18pct    three convolutions, normalisation inside maps; no augmentation
-  :13pct    two convolutions, two locally connected layers; 24x24 crops, flips, nine crops
-  :11pct    the same with normalisation across maps (cuda-convnet2); AlexNet's section 3.3
+  :13pct    two convolutions, two locally connected layers; 24x24 crops, flips; tested on ten
+              views, four corners, the centre and their mirror images
+  :11pct    the same with normalisation across maps (cuda-convnet2); AlexNet's section 3.3;
+              nine crops without mirror images
 Krizhevsky et al. 2012, Figure 1:
   :figure1, :figure1_tanh     a four-layer network without regularisation, for the epochs
                               that ReLU and tanh take to 25% training error (ReLU: a
@@ -140,7 +142,7 @@ def _thirteen(variant: str) -> ConfigDict:
     # 350 epochs on four fifths, 150 on all, then twice a tenth of the rate.
     config.optimizer.drop_epochs = (500, 510)
     config.total_epochs = 520.0
-    config.evaluation.protocol = "nine_crop"
+    config.evaluation.protocol = "ten_view"  # cuda-convnet's multiview test
     return config
 
 
@@ -151,4 +153,5 @@ def _eleven(variant: str) -> ConfigDict:
     config.model.norm = True
     config.model.local3 = 64
     config.optimizer.groups.fc10.weight_decay = 0.01
+    config.evaluation.protocol = "nine_crop"  # cuda-convnet2's
     return config

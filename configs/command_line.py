@@ -2,11 +2,13 @@
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import os
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ class CommandLine:
       name: of the config file, without its folder and suffix.
       variant: after the colon, or "".
       overrides: path of each overridden field and the value it was given.
-      source: what --config says.
+      source: what --config says; "" where it is left out.
       written: the config of the file, without the overrides.
     """
 
@@ -55,7 +57,9 @@ class CommandLine:
 
 
 def parse(
-    argv: Sequence[str], flag_values: flags.FlagValues, without_config: Sequence[str] = ()
+    argv: Sequence[str],
+    flag_values: flags.FlagValues,
+    without_config: Mapping[str, Callable[[], ConfigDict] | None] = types.MappingProxyType({}),
 ) -> CommandLine | None:
     """Parses a command line whose flag --config names a config file.
 
@@ -65,10 +69,11 @@ def parse(
     Args:
       argv: with the program's name first.
       flag_values: defines no flag `config` yet.
-      without_config: values of the flag `mode` with which --config may be left out.
+      without_config: values of the flag `mode` with which --config may be left out, and what
+        makes the config that is overridden then; None where nothing is.
 
     Returns:
-      None where it is left out.
+      None where it is left out, and there is no config in its place.
 
     Raises:
       ConfigError: anything that is wrong, in one or two lines.
@@ -78,28 +83,37 @@ def parse(
     if source is None:
         modes = [a.split("=")[-1] for a in arguments if a.startswith(("--mode", "-mode"))]
         overridden = any(a.lstrip("-").startswith("config.") for a in arguments)
-        if modes and modes[-1] in without_config and not overridden:
+        mode = modes[-1] if modes else ""
+        load = without_config.get(mode)
+        if mode not in without_config or (load is None and overridden):
+            raise ConfigError(
+                "no --config; for example --config=configs/alexnet.py:digits, which needs no data "
+                "of yours"
+            )
+        if load is None:
             _parse_flags(argv, flag_values)
             return None
-        raise ConfigError(
-            "no --config; for example --config=configs/alexnet.py:digits, which needs no data of "
-            "yours"
-        )
-    source = expanded("--config", source)
+        source = ""
+    else:
+        source = expanded("--config", source)
+        load = functools.partial(_load, source)
     path, _, variant = source.partition(":")
-    config = _load(source)
+    config = load()
     overrides, others = _take_overrides(arguments, config)
     options = _take_options(overrides, config)
-    arguments = [program, f"--config={source}", *overrides.values(), *others]
-    config_flags.DEFINE_config_file(
-        "config", lock_config=True, flag_values=flag_values, sys_argv=arguments
-    )
+    defined = {"lock_config": True, "flag_values": flag_values}
+    if source:
+        arguments = [program, f"--config={source}", *overrides.values(), *others]
+        config_flags.DEFINE_config_file("config", sys_argv=arguments, **defined)
+    else:
+        arguments = [program, *overrides.values(), *others]
+        config_flags.DEFINE_config_dict("config", config, sys_argv=arguments, **defined)
     try:
         _parse_flags(arguments, flag_values)
     except flags.IllegalFlagValueError as error:
         raise ConfigError(_wrong_value(str(error), config)) from error
     config = flag_values["config"].value
-    unchanged = _load(source)
+    unchanged = load()
     keep_overridden_unit(config, overrides)
     values = {field: _get(config, field) for field in overrides}
     for field, value in values.items():
@@ -135,7 +149,7 @@ def check(parsed: CommandLine) -> None:
         fault = fields.fault(field, value, network)
         if fault is not None:
             raise ConfigError(f"--config.{fault}")
-    for field in field_names(parsed.config):
+    for field in field_names(parsed.config) if parsed.source else ():
         if field.startswith("model.") and field not in _OF_ANY_NETWORK and parsed.renamed:
             continue  # the other network's
         fault = fields.fault(field, _get(parsed.config, field), network)

@@ -17,7 +17,13 @@ class ConfigError(ValueError):
 
 
 # Fields that hold the path of a file or directory.
-PATHS = ("init_from", "data.dir", "data.cache_dir", "data.prepared_dir")
+PATHS = (
+    "init_from",
+    "data.dir",
+    "data.cache_dir",
+    "data.prepared_dir",
+    "data.validation_labels",
+)
 
 
 def expanded(name: str, path: str) -> str:
@@ -47,8 +53,10 @@ def expand_paths(config: Any) -> None:
         node = config
         for group in groups:
             node = node[group]
-        if node[name]:
-            node[name] = expanded(f"--config.{field}", node[name])
+        # Several directories have commas between them.
+        texts = (node[name] or "").split(",") if field == "data.dir" else [node[name] or ""]
+        if texts != [""]:
+            node[name] = ",".join(expanded(f"--config.{field}", text) for text in texts)
 
 
 def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
@@ -74,6 +82,13 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.dir = config_dict.placeholder(str)
     data.cache_dir = config_dict.placeholder(str)  # mean image, indices; else ~/.cache
     data.validation_examples = config_dict.placeholder(int)  # where there is no such split
+    data.validation_labels = config_dict.placeholder(str)  # their file; else searched for
+    data.train_examples = config_dict.placeholder(int)  # of each class as many; None: all
+    data.train_examples_per_class = config_dict.placeholder(int)  # None: all
+    data.folds = config_dict.placeholder(int)  # of train; one is the validation split
+    data.fold = 0  # which one, from 0 on
+    data.choice_seed = 0  # of which examples are chosen, and in which fold they are
+    data.sampling = "uniform"  # every example once an epoch; or balanced, every class as often
     data.prepared_dir = config_dict.placeholder(str)  # what --mode=prepare_data wrote
     data.prepare = ConfigDict()
     data.prepare.format = "raw"  # pixels; or jpeg
@@ -132,6 +147,9 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
 
     config.loss = loss = ConfigDict()  # besides the cross-entropy
     loss.auxiliary_weight = 0.0  # of the cross-entropy of auxiliary classifiers
+    # Of each example by its class: "balanced", in inverse proportion to the class's examples, 1
+    # on average; or "none".
+    loss.class_weights = "none"
     loss.rubbish_penalty = config_dict.placeholder(float)  # LeNet-5's j, see metrics
 
     add_duration(config, "total")
@@ -154,11 +172,21 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
 
     config.evaluation = evaluation = ConfigDict()
     evaluation.protocol = "center_crop"  # of --mode=evaluate; see evaluation/protocols
+    evaluation.scales = ()  # pixels of the shorter side; the protocol's own
+    # What a network that slides over an image averages there: scores or probabilities.
+    evaluation.dense_average = "scores"
+    # What training is watched by: one of those that look at squares.
+    evaluation.validation_protocol = "center_crop"
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")
     evaluation.save_scores = False  # of every example, to scores/ in the workdir
     return config
+
+
+def any_config() -> ConfigDict:
+    """The fields that every config has, for what needs no network."""
+    return base_config(batch_size=1, learning_rate=1.0)
 
 
 def set_rate(config: ConfigDict, learning_rate: float, *, batch_size: int) -> None:

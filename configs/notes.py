@@ -15,6 +15,10 @@ from configs.fields import UNITS, shown
 Fields = Mapping[str, Any]
 
 
+# Protocols in which a network slides over whole images.
+SLIDING = ("dense", "multi_crop_and_dense", "multi_scale", "multi_scale_logits", "overfeat")
+
+
 class Note(NamedTuple):
     """Fields without effect.
 
@@ -27,6 +31,9 @@ class Note(NamedTuple):
     paths: tuple[str, ...]
     reason: str
     without_effect: Callable[[Fields, str], bool]
+
+
+_CHOICES = ("folds", "train_examples", "train_examples_per_class")
 
 
 def _given(node: Fields, duration: str) -> bool:
@@ -69,6 +76,36 @@ NOTES = (
         ("data.dir",),
         "data.prepared_dir is read in its place",
         lambda c, mode: bool(c["data"]["prepared_dir"]) and mode != "prepare_data",
+    ),
+    Note(
+        ("data.validation_labels",),
+        "data.prepared_dir is read, which has the labels",
+        lambda c, mode: bool(c["data"]["prepared_dir"]) and mode != "prepare_data",
+    ),
+    Note(
+        ("data.validation_labels",),
+        "only with the images of ImageNet",
+        lambda c, mode: not c["data"]["name"].startswith("imagenet20"),
+    ),
+    Note(
+        ("data.train_examples", "data.train_examples_per_class"),
+        "all of the training set is prepared; the choice is made when it is read",
+        lambda c, mode: mode == "prepare_data",
+    ),
+    Note(
+        ("data.fold",),
+        "only with data.folds",
+        lambda c, mode: not c["data"]["folds"],
+    ),
+    Note(
+        ("data.choice_seed",),
+        "only with data.folds, data.train_examples or data.train_examples_per_class",
+        lambda c, mode: not any(c["data"][name] for name in _CHOICES),
+    ),
+    Note(
+        ("data.sampling", "loss.class_weights"),
+        "only in training",
+        lambda c, mode: mode != "train",
     ),
     Note(
         ("data.prepare.*",),
@@ -206,9 +243,19 @@ NOTES = (
         lambda c, mode: not c["init_from"] and mode != "predict",
     ),
     Note(
-        ("evaluation.save_scores",),
+        ("evaluation.save_scores", "evaluation.scales"),
         "only with --mode=evaluate",
         lambda c, mode: mode != "evaluate",
+    ),
+    Note(
+        ("evaluation.dense_average",),
+        "only where a network slides over images (evaluation.protocol=dense and the like)",
+        lambda c, mode: c["evaluation"]["protocol"] not in SLIDING,
+    ),
+    Note(
+        ("evaluation.validation_protocol",),
+        "only with --mode=train",
+        lambda c, mode: mode != "train",
     ),
 )
 

@@ -31,7 +31,11 @@ Training scale S (section 3.1): 256 as it stands; the paper's others are
                    --config.optimizer.learning_rate=0.001, from S = 384
 each with --config.init_from=RUN of the one it starts from.
 
-Differences from the paper: the test takes the central crop, where the paper's is dense.
+The test is the paper's, --config.evaluation.protocol=dense at Q = S; of a range Q is
+data.resize, its middle. Its Table 4 takes three scales,
+"--config.evaluation.scales=(224,256,288)" for S = 256 and "(256,384,512)" for the range; Table 5
+multi_crop and multi_crop_and_dense at the latter. A whole
+image takes the memory of two crops at S = 256, of four at 384: --config.evaluation.batch_size.
 
 Cost: 74 epochs of 1.28 M images at 93 GFLOP each (D, forward and backward); the authors'
 runs took two to three weeks on four Titan Black.
@@ -71,4 +75,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.plateau_patience = 5
     config.optimizer.plateau_drops = 3
     config.total_epochs = 74.0
+    config.evaluation.protocol = "dense"  # section 3.2
     return config

@@ -1,4 +1,4 @@
-"""What the processes of a launch must have in common, compared before anything is computed."""
+"""Checks that the processes of a launch agree, before anything is computed."""
 
 import contextlib
 import json
@@ -10,18 +10,18 @@ from typing import Any
 from devices.errors import DeviceError
 from devices.meeting import Meeting, processes
 
-# Differences that are spelled out, and characters of a value.
+# Number of differences in a message, and of characters of a value in it.
 _SHOWN, _WIDTH = 5, 60
-# Seconds in which a file written by one host must be seen by all; NFS remembers for some what
-# was not there.
+# Seconds within which all hosts must see a file that one wrote; NFS caches for some seconds
+# that a file does not exist.
 _SEEN_WITHIN = 15
 
 
 def differences(brought: list[dict[str, Any]], own: int) -> list[str]:
-    """What is not the same in all processes, as process `own` says it.
+    """The facts that differ between processes, from the point of view of process `own`.
 
     Args:
-      brought: facts of each process, by their names.
+      brought: facts of each process, by name.
       own: number of a process.
 
     Returns:
@@ -45,10 +45,10 @@ def differences(brought: list[dict[str, Any]], own: int) -> list[str]:
 
 
 def agree(meeting: Meeting, name: str, facts: dict[str, Any]) -> None:
-    """Goes on if all processes bring the same facts to this exchange.
+    """Checks that all processes bring the same facts to the exchange `name`.
 
     Raises:
-      DeviceError: they do not; every process raises it, and names what differs.
+      DeviceError: the facts differ; every process raises it, and names what differs.
     """
     found = differences(meeting.exchange(name, facts), meeting.own)
     if found:
@@ -60,20 +60,21 @@ def agree(meeting: Meeting, name: str, facts: dict[str, Any]) -> None:
 
 
 def prove_shared(meeting: Meeting, workdir: Path) -> None:
-    """Goes on if what process 0 writes to the workdir is seen by all.
+    """Checks that all processes see a file that process 0 writes to the workdir.
 
-    A file with a name of its own, in the workdir or, where there is none yet, in the nearest
-    directory above; it is removed. Names of the workdir may differ from host to host.
+    The file has a unique name and is removed afterwards. It lies in the workdir or, if that
+    does not exist yet, in the nearest directory above. The workdir's path may differ between
+    hosts.
 
     Raises:
-      DeviceError: it is not shared, or cannot be written; in every process.
+      DeviceError: the workdir is not shared, or cannot be written; every process raises it.
     """
     whole = workdir.absolute()
     token: dict[str, Any] = {}
     if meeting.own == 0:
         place = next(p for p in (whole, *whole.parents) if p.is_dir())
         written = place / f".shared-by-all-{secrets.token_hex(8)}"
-        # Relative to a directory that is there, the workdir must have one name.
+        # Relative to an existing directory, all hosts must name the workdir alike.
         token = {"name": written.name, "below": whole.relative_to(place).parts}
         try:
             written.write_text(written.name)
@@ -102,7 +103,7 @@ def prove_shared(meeting: Meeting, workdir: Path) -> None:
 
 
 def _split(path: Path, names: int) -> tuple[Path, list[str]]:
-    """A path without its last so many names, and these."""
+    """A path without its last `names` parts, and these parts."""
     upper = Path(*path.parts[: max(len(path.parts) - names, 1)])
     return upper, list(path.relative_to(upper).parts)
 
@@ -111,7 +112,7 @@ def _appears(path: Path, content: str) -> bool:
     deadline = time.monotonic() + _SEEN_WITHIN
     while True:
         with contextlib.suppress(OSError):
-            list(path.parent.iterdir())  # asks the server, where names are remembered
+            list(path.parent.iterdir())  # makes NFS ask the server rather than its cache
             if path.read_text(errors="replace") == content:
                 return True
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
 """Splitting over a mesh axis and summing over it, at no cost where the axis has one device.
 
-XLA keeps a collective over a group of one as a copy, of every gradient among others.
+XLA compiles a collective over one device to a copy, for example of every gradient.
 """
 
 from typing import TypeVar
@@ -14,7 +14,7 @@ Tree = TypeVar("Tree")
 
 
 def split(mesh: Mesh, axis: str) -> PartitionSpec:
-    """Leading dimension over `axis`, or nothing split where that has one device."""
+    """Splits the leading dimension over `axis`; splits nothing if the axis has one device."""
     return PartitionSpec(axis) if mesh.shape[axis] > 1 else PartitionSpec()
 
 
@@ -24,9 +24,9 @@ def total(tree: Tree, mesh: Mesh, axis: str) -> Tree:
 
 
 def own(tree: Tree, mesh: Mesh, axis: str) -> Tree:
-    """Inside `jax.shard_map`: what is the same along `axis`, taken as each device's own.
+    """Inside `jax.shard_map`: marks arrays that are equal along `axis` as each device's own.
 
-    A gradient with respect to it is then that device's alone, not yet summed over the axis.
+    A gradient with respect to them is then the device's own, not yet summed over the axis.
     """
     if mesh.shape[axis] == 1:
         return tree
@@ -34,6 +34,6 @@ def own(tree: Tree, mesh: Mesh, axis: str) -> Tree:
 
 
 def rows(count: int, mesh: Mesh, axis: str) -> Array:
-    """Inside `jax.shard_map`: which rows of the whole the `count` held here are, int32 [count]."""
+    """Inside `jax.shard_map`: global indices of the `count` rows on this device, int32 [count]."""
     first = lax.axis_index(axis) * count if mesh.shape[axis] > 1 else 0
     return first + jnp.arange(count)

@@ -19,16 +19,16 @@ from devices import agreement
 from devices.errors import DeviceError, LostProcessError
 from devices.meeting import Meeting, split_address
 
-# Seconds for all processes to come: of people who start them one by one, and of a cluster that
-# starts machines for them.
+# Seconds within which all processes must come: when people start them one by one, and when a
+# cluster starts machines for them.
 _BY_HAND, _BY_CLUSTER = 40, 300
-# A process that has failed waits so long for the others to hear of it; for those that fail for
-# the same reason there is time to say it themselves before they end because of another.
+# Seconds that a failed process waits for the others to hear of it; and seconds that a process
+# waits after it heard, so that it can report the same fault itself.
 _LINGER, _GRACE = 5, 2
-# Seconds that JAX waits at its own start and end, where all processes are known to be there; and
-# its own heartbeat's, longer than ours.
+# Seconds that JAX waits at its start and its end, when all processes are known to be present;
+# and the timeout of its heartbeat, longer than ours.
 _JAX_STARTS, _JAX_ENDS, _JAX_HEARTBEAT = 60, 30, 100
-# How the errors of JAX begin that have nothing to do with other processes.
+# Beginnings of JAX's errors that do not come from other processes.
 _OF_ONE_ALONE = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
 _FLAGS = ("--coordinator_address", "--num_processes", "--process_id")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -36,14 +36,14 @@ _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """What a process knows of its launch.
+    """A launch, from the point of view of one of its processes.
 
     Attributes:
       address: host:port of process 0.
-      count: of processes.
-      own: number of this one.
-      devices: numbers of this machine's devices that are its own; None: all.
-      patience: seconds for all processes to come.
+      count: number of processes.
+      own: number of this process.
+      devices: numbers of this machine's devices that the process uses; None for all.
+      patience: seconds within which all processes must come.
     """
 
     address: str
@@ -53,7 +53,7 @@ class Launch:
     patience: float
 
 
-# Of this process; there is one launch in its life.
+# The state of this process's launch; a process has at most one.
 _meeting: Meeting | None = None
 _lost, _lost_because = threading.Event(), ""
 _leaving_with: int | None = None
@@ -61,18 +61,18 @@ _last_word = threading.Lock()
 
 
 def launch_from(address: str | None, count: int | None, own: int | None) -> Launch:
-    """What the flags say, or else JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """The launch that the flags describe.
 
-    Where neither do, Cloud TPU, Slurm, Open MPI or Kubernetes are asked, as JAX does.
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID stand in for missing flags.
+    What is still missing is asked of Cloud TPU, Slurm, Open MPI or Kubernetes, as JAX does.
 
     Args:
       address: host:port of process 0.
-      count: of processes.
+      count: number of processes.
       own: number of this process, from 0.
 
     Raises:
-      DeviceError: something is missing or out of range; the message names the flag or the
-        variable.
+      DeviceError: a value is missing or out of range; the message names the flag or variable.
     """
     named, given = list(_FLAGS), list[Any]((address, count, own))
     for i, variable in enumerate(_VARIABLES):
@@ -127,16 +127,16 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
 def join_processes(launch: Launch, facts: dict[str, Any], workdir: Path) -> None:
     """Joins the processes of a launch, if all were started for the same run.
 
-    Before anything else touches a device, and before anything is written.
+    Must be called before anything touches a device or is written.
 
     Args:
       launch: from `launch_from`.
-      facts: what must be the same in all, by what it is called on the screen.
-      workdir: of the run.
+      facts: facts that must be equal in all processes, by their names on the screen.
+      workdir: the run's.
 
     Raises:
-      DeviceError: they do not agree or do not share the workdir.
-      LostProcessError: one has not come, or has failed meanwhile.
+      DeviceError: the processes do not agree, or do not share the workdir.
+      LostProcessError: a process has not come, or has failed.
     """
     global _meeting
     _meeting = Meeting(launch.address, launch.count, launch.own, _when_lost)
@@ -144,7 +144,7 @@ def join_processes(launch: Launch, facts: dict[str, Any], workdir: Path) -> None
     agreement.agree(_meeting, "launch", facts)
     agreement.prove_shared(_meeting, workdir)
     _end_instead_of_aborting()
-    # JAX's own way of noticing SIGTERM would take the signal before the loop looks for it.
+    # JAX's own handler of SIGTERM would take the signal from the training loop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -161,22 +161,22 @@ def join_processes(launch: Launch, facts: dict[str, Any], workdir: Path) -> None
 
 
 def agree_on_inputs(facts: dict[str, Any]) -> None:
-    """Goes on if all processes have the same data and weights; alone, at once.
+    """Checks that all processes have the same data and weights; does nothing in a single process.
 
     Args:
       facts: as in `join_processes`.
 
     Raises:
-      DeviceError: they have not; every process names what differs.
+      DeviceError: the facts differ; every process names what differs.
     """
     if _meeting is not None:
         agreement.agree(_meeting, "inputs", facts)
 
 
 def tell_of_failure(launch: Launch, code: int) -> None:
-    """From a process that has failed before it joined the others, and said so.
+    """Tells the others that this process failed before it joined them, and has reported it.
 
-    They hear of it as far as they come soon; what happens here is not worth a word more.
+    Processes hear of it if they come soon. Nothing more is printed here.
     """
     global _meeting
     _silence()
@@ -189,9 +189,9 @@ def tell_of_failure(launch: Launch, code: int) -> None:
 
 @contextlib.contextmanager
 def ending_with_the_others() -> Generator[None, None, None]:
-    """Ends this process at once, with code 1 and a word of why, when another one is lost.
+    """Inside, the loss of another process ends this one at once, with code 1 and a message.
 
-    Nothing can be saved or closed in good order without the others: that would wait for them.
+    Saving or closing in an orderly way would wait for the lost process.
     """
     try:
         yield
@@ -199,23 +199,23 @@ def ending_with_the_others() -> Generator[None, None, None]:
         if _meeting is None or _meeting.count == 1:
             raise
         reason = (str(error).splitlines() or ["no reason given"])[0][:200]
-        alone = reason.startswith(_OF_ONE_ALONE)
-        theirs = "Gloo" in reason or (isinstance(error, jax.errors.JaxRuntimeError) and not alone)
-        # Which one was lost is about to be heard, if it is that.
-        if _lost.wait(2 * _GRACE) or theirs:
+        local = reason.startswith(_OF_ONE_ALONE)
+        remote = "Gloo" in reason or (isinstance(error, jax.errors.JaxRuntimeError) and not local)
+        # If another process was lost, its number arrives within this time.
+        if _lost.wait(2 * _GRACE) or remote:
             _end_because(reason)
         raise
 
 
 def leave(code: int) -> None:
-    """Ends this process, which has failed and said so; the others then end as well.
+    """Ends this process, which has failed and reported it; the others then end as well.
 
-    Leaving in good order would wait for processes that do not know of the failure.
+    An orderly end would wait for processes that do not know of the failure.
     """
     global _leaving_with
     if _meeting is None:
         return
-    if _lost.is_set() and code == 1:  # that is why
+    if _lost.is_set() and code == 1:  # the loss caused the failure
         _end_because(_lost_because)
     _leaving_with = code
     _meeting.end(code)
@@ -225,7 +225,7 @@ def leave(code: int) -> None:
 
 
 def finish(code: int) -> None:
-    """Waits for the others at the end of a run in good order; one may still fail."""
+    """Waits for the others at the end of a run without a fault; one may still fail."""
     global _leaving_with
     if _meeting is not None:
         _meeting.exchange("end", {})
@@ -234,7 +234,7 @@ def finish(code: int) -> None:
 
 
 def _when_lost(reason: str) -> None:
-    """Called in a thread: whatever the main one is at may wait for ever."""
+    """Ends the process, from a thread: the main thread may wait for ever."""
     global _lost_because
     _lost_because = reason
     _lost.set()
@@ -244,7 +244,7 @@ def _when_lost(reason: str) -> None:
 
 
 def _end_because(reason: str) -> None:
-    """Says that others are lost and ends with 1; the first call does."""
+    """Prints that others are lost and ends the process with 1; only the first call does."""
     _last_word.acquire()
     place = "" if _meeting is None else f"process {_meeting.own} of {_meeting.count} "
     with contextlib.suppress(OSError, ValueError):
@@ -260,7 +260,7 @@ def _end_because(reason: str) -> None:
 
 
 def _silence() -> None:
-    """What libraries still say, or print at the end, does not come after the last word."""
+    """Redirects both streams to /dev/null, so that libraries print nothing after our message."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -273,16 +273,16 @@ def _silence() -> None:
 def _on_abort(number: int) -> None:
     if _leaving_with is not None:
         os._exit(_leaving_with)
-    # A signal that ends all of them has the time to arrive; then the reason is known.
+    # A signal that ends all processes has time to arrive here and to name the reason.
     time.sleep(2 * _GRACE)
     _end_because("JAX's service for several processes has ended this one")
 
 
 def _end_instead_of_aborting() -> None:
-    """Puts our word after JAX's C++ stack, and code 1 in the place of 134.
+    """Prints our message after JAX's C++ stack, and ends with code 1 in place of 134.
 
-    The moment process 0 is gone JAX's client ends the process with SIGABRT, from a thread of its
-    own. A handler of Python's would run too late, in the main thread.
+    When process 0 is gone, JAX's client ends the process with SIGABRT from its own thread.
+    A Python handler would run too late, in the main thread.
     """
     if os.name == "posix":
         ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)

@@ -1,13 +1,13 @@
-"""Where the processes of a launch meet before JAX joins them, and hear of one another's end.
+"""A meeting of the processes of a launch before JAX joins them, and news of their ends.
 
-Whatever is wrong with a launch, JAX's own service answers with SIGABRT and a C++ stack, and
-collectives wait for ever for a process that does something else. So process 0 first listens at
-the coordinator's address itself. Each process, its own as well, opens one connection: there they
-say who they are, compare what they were started with, and JAX has the address after that. The
-connections stay open. What comes to its end says so or is missed at once; what stands still is
-missed after `SILENCE`.
+JAX's own service answers every fault of a launch with SIGABRT and a C++ stack, and collectives
+wait for ever for a process that does something else. Therefore process 0 first listens at the
+coordinator's address itself. Each process, process 0 as well, opens one connection, gives its
+number, and compares what it was started with. Then the address is left to JAX. The connections
+stay open. A process that ends says so, or its closed connection is noticed at once. A process
+that hangs is noticed after `SILENCE`.
 
-One JSON object a line; an empty line is a sign of life.
+Messages are JSON objects, one a line; an empty line is a sign of life.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from devices.errors import DeviceError, LostProcessError
 
 # Seconds without a sign of life after which a process counts as lost, and between two signs.
 SILENCE, _SIGN = 40, 5
-# Seconds after which a process that waits says so, and for which an address may still be in use
-# by a run that is just leaving it.
+# Seconds after which a waiting process prints that it waits; and seconds for which a run that
+# is ending may still use the address.
 _QUIET, _LEAVING = 5, 10
-# With these words the host begins every connection: nothing else that listens does.
+# The host begins every connection with this line, which tells it from other programs.
 _GREETING = "vision_models: processes of one launch\n"
 _LINE = 2**24  # bytes at most
 
@@ -38,12 +38,12 @@ class Meeting:
     """This process's connection to the others."""
 
     def __init__(self, address: str, count: int, own: int, lost: Callable[[str], None]):
-        """Nothing happens yet.
+        """Opens no connection yet.
 
         Args:
           address: host:port of process 0, which listens there until all have come.
-          count: of processes.
-          own: number of this one.
+          count: number of processes.
+          own: number of this process.
           lost: called from a thread, with the reason, when another process is lost later on.
         """
         self.address, self.count, self.own = address, count, own
@@ -54,15 +54,15 @@ class Meeting:
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def gather(self, patience: float, ended: int | None = None) -> None:
-        """Waits until all have come.
+        """Waits until all processes have come.
 
         Args:
-          patience: seconds for that.
-          ended: exit code of a process that has failed already, and comes to say so.
+          patience: seconds to wait.
+          ended: exit code of this process if it has failed and comes only to say so.
 
         Raises:
-          DeviceError: numbers do not fit, or the address is another program's.
-          LostProcessError: nobody answers, somebody has not come, or has failed.
+          DeviceError: the processes' numbers do not fit, or another program has the address.
+          LostProcessError: process 0 does not answer, or a process has not come or has failed.
         """
         deadline = time.monotonic() + patience
         if self.own == 0:
@@ -75,7 +75,7 @@ class Meeting:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def exchange(self, name: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """What every process has brought to the exchange `name`, by process; waits for all."""
+        """The facts of every process in the exchange `name`, by number; waits for all."""
         self._send({"exchange": name, "facts": facts})
         brought: list[dict[str, Any]] = [{}] * self.count
         for same, processes in self._replies.get():
@@ -84,17 +84,17 @@ class Meeting:
         return brought
 
     def end(self, code: int) -> None:
-        """Tells the others that this process ends; `code` 0 if in good order."""
+        """Tells the others that this process ends; `code` 0 if without a fault."""
         self._ended = True
         self._send({"end": code})
 
     def linger(self, seconds: float) -> None:
-        """Process 0 stays until the others have heard why it goes, for some seconds at most."""
+        """In process 0, waits until the others have left, for `seconds` at most."""
         if self._host is not None:
             self._host.gone.wait(seconds)
 
     def _send(self, message: dict[str, Any]) -> None:
-        with self._sending, contextlib.suppress(OSError):  # what is lost is seen by the reader
+        with self._sending, contextlib.suppress(OSError):  # the reader notices a lost connection
             if self._line is not None:
                 self._line.sendall((json.dumps(message) + "\n").encode())
 
@@ -143,7 +143,7 @@ class Meeting:
 
 
 class _Host:
-    """Process 0's side: a thread that knows all connections."""
+    """Process 0's side: a thread with all connections."""
 
     def __init__(self, listener: socket.socket, count: int, patience: float):
         """Takes connections from `listener` until `count` processes have come."""
@@ -181,7 +181,7 @@ class _Host:
                 self._tell_all(None)
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its first line to its last."""
+        """Serves one connection, from its first line to its last."""
         writer.write(_GREETING.encode())
         try:
             hello = json.loads(await asyncio.wait_for(reader.readline(), SILENCE))
@@ -225,7 +225,7 @@ class _Host:
             writer.close()
 
     async def _listen_to(self, process: int, reader: asyncio.StreamReader) -> str | None:
-        """Until the end of a process: why it ended, None if in good order."""
+        """Reads until a process ends; returns why it ended, or None if without a fault."""
         try:
             while line := await asyncio.wait_for(reader.readline(), SILENCE):
                 message = json.loads(line) if line.strip() else {}
@@ -250,7 +250,7 @@ class _Host:
             self._tell_all({"exchange": name, "brought": groups})
 
     def _break_up(self, fault: str, failed: bool = False) -> None:
-        """Tells all who have come, and those who come later, why nothing comes of it."""
+        """Tells all processes, also those that come later, why the launch fails."""
         if self._fault is None:
             self._fault = {"fault": fault, "failed": failed}
             self._tell_all(self._fault)
@@ -270,7 +270,7 @@ def split_address(address: str) -> tuple[str, int]:
     """Host and port of host:port, or of [host]:port for IPv6.
 
     Raises:
-      ValueError: what is wrong with it.
+      ValueError: the address is invalid; the message says why.
     """
     host, colon, port = address.rpartition(":")
     if not colon or port.endswith("]"):
@@ -288,7 +288,7 @@ def split_address(address: str) -> tuple[str, int]:
 def _listen(address: str) -> socket.socket:
     """A listening socket at the port of `address`, on all of this machine's addresses.
 
-    JAX_COORDINATOR_BIND_ADDRESS, where JAX's own service is to listen, counts here too.
+    JAX_COORDINATOR_BIND_ADDRESS, which says where JAX's own service listens, counts here too.
     """
     host, port = "", split_address(address)[1]
     if chosen := os.environ.get("JAX_COORDINATOR_BIND_ADDRESS"):
@@ -307,7 +307,7 @@ def _listen(address: str) -> socket.socket:
                 host, both, family = "", False, socket.AF_INET
                 continue
             if time.monotonic() > deadline:
-                number = error.errno or 0  # that of a name that is not known is negative
+                number = error.errno or 0  # negative for an unknown name
                 reason = os.strerror(number) if number > 0 else error.strerror
                 raise DeviceError(
                     f"--coordinator_address={address}: process 0 cannot listen there "
@@ -318,7 +318,7 @@ def _listen(address: str) -> socket.socket:
 
 
 def _connect(address: str, own: int, deadline: float) -> tuple[socket.socket, Any]:
-    """A connection to process 0, and its lines, after the greeting."""
+    """A connection to process 0 and a reader of its lines, after the greeting."""
     waits_since = time.monotonic()
     said = False
     strange_since = None

@@ -1,4 +1,4 @@
-"""The devices as a mesh with the axes `data` and `tower`, and how arrays lie on it."""
+"""The devices as a mesh with the axes `data` and `tower`, and the sharding of arrays on it."""
 
 import contextlib
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from devices.errors import DeviceError
 
 
 def check_platform() -> None:
-    """Looks for the accelerators that JAX_PLATFORMS names, if it names any.
+    """Checks that the accelerators that JAX_PLATFORMS names, if any, exist.
 
     Raises:
-      DeviceError: there are none.
+      DeviceError: there are no such devices.
     """
     asked = jax.config.values["jax_platforms"]
     if asked in (None, "", "cpu"):
-        return  # what there is; the CPU's own options can still be set
+        return  # without opening the devices: the CPU's options can still be set
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter where no plugin is installed
@@ -43,15 +43,14 @@ def make_mesh(
     """Lays the devices out as data x tower.
 
     Args:
-      towers: how many towers the network has.
-      data: devices along `data`, over which batches are split; None takes all there are.
-      tower: devices along `tower`, over which towers are split; None takes 2 for a
+      towers: number of towers of the network.
+      data: number of devices along `data`, over which batches are split; None for all.
+      tower: number of devices along `tower`, over which towers are split; None takes 2 for a
         network of two towers on an even number of devices, else 1.
       devices: by default all devices of all processes.
 
     Raises:
-      DeviceError: more devices asked for than there are, or towers that cannot be
-        split so.
+      DeviceError: there are too few devices, or the towers cannot be split over them.
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
@@ -80,17 +79,17 @@ def make_mesh(
 
 
 def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
-    """Which share of every batch a process feeds: (number of the share, shares in all).
+    """The share of every batch that a process feeds: (number of the share, number of shares).
 
     Processes whose devices hold different towers of the same rows of the mesh feed the
     same share.
 
     Args:
       mesh: of all devices.
-      process: by default this one.
+      process: number of a process; by default this one's.
 
     Raises:
-      DeviceError: its rows of the mesh are no equal share of it.
+      DeviceError: the process's rows are not one of several equal shares of the mesh.
     """
     process = jax.process_index() if process is None else process
     data = mesh.shape["data"]
@@ -104,18 +103,18 @@ def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
 
 
 def param_specs(per_tower: Any, mesh: Mesh) -> Any:
-    """Partition specs of parameters: their leading axis over `tower` where they have one per tower.
+    """Partition specs of parameters; a leading axis of towers is split over `tower`.
 
     Args:
-      per_tower: a tree like the parameters, True where one has a leading axis of towers.
-      mesh: with an axis of size 1 nothing is split.
+      per_tower: a tree like the parameters, True for those with a leading axis of towers.
+      mesh: if its axis `tower` has size 1, nothing is split.
     """
     split = collectives.split(mesh, "tower")
     return jax.tree.map(lambda leaf: split if leaf else PartitionSpec(), per_tower)
 
 
 def shardings(mesh: Mesh, specs: Any) -> Any:
-    """The shardings that a tree of partition specs means on a mesh."""
+    """The shardings on a mesh of a tree of partition specs."""
     return jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
         specs,
@@ -124,7 +123,7 @@ def shardings(mesh: Mesh, specs: Any) -> Any:
 
 
 def abstract_arrays(shapes: Any, where: Any) -> Any:
-    """Shapes and dtypes of arrays (real or not), each with its sharding."""
+    """Shapes and dtypes of arrays or abstract arrays, each with its sharding."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,
@@ -150,24 +149,24 @@ def batch_placer(mesh: Mesh) -> Callable[[dict[str, np.ndarray]], dict[str, Arra
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device of the mesh."""
+    """The sharding of arrays that are equal on every device of the mesh."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def replicate(mesh: Mesh, array: np.ndarray) -> Array:
-    """The same array on every device of the mesh."""
+    """Puts an array on every device of the mesh."""
     return put(array, replicated(mesh))
 
 
 def fetch(array: Array) -> np.ndarray:
-    """An array of the mesh on this host; where processes hold parts of it all must call this."""
+    """Copies an array of the mesh to this host; if it is split over processes, all must call."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return jax.device_get(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def local_rows(array: Array) -> np.ndarray:
-    """Of an array that is split over `data`, the rows that this process feeds."""
+    """The rows of an array split over `data` that this process feeds."""
     if array.is_fully_addressable:
         return jax.device_get(array)
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
@@ -175,10 +174,10 @@ def local_rows(array: Array) -> np.ndarray:
 
 
 def gather_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Rows of all processes, those of the first process first; every process calls this.
+    """The rows of all processes, in the order of the processes; every process calls this.
 
     Args:
-      *arrays: int32 or float32, all with as many rows; each process may have another number.
+      *arrays: int32 or float32, all with equally many rows; processes may have different numbers.
     """
     if jax.process_count() == 1:
         return arrays
@@ -188,19 +187,19 @@ def gather_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         missing = int(counts.max()) - len(array)
         padded = np.pad(array, [(0, missing), *[(0, 0)] * (array.ndim - 1)])
         rows = np.asarray(multihost_utils.process_allgather(padded))
-        gathered.append(np.concatenate([own[:n] for own, n in zip(rows, counts, strict=True)]))
+        gathered.append(np.concatenate([part[:n] for part, n in zip(rows, counts, strict=True)]))
     return tuple(gathered)
 
 
 def put(array: np.ndarray, sharding: jax.sharding.Sharding) -> Array:
-    """An array that every process has, laid out on the devices."""
+    """Puts an array that every process has on the devices."""
     with _on_purpose():
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _on_purpose() -> contextlib.AbstractContextManager[None]:
-    """For copies to devices that `jax.transfer_guard`, set to find the unwanted ones, may see.
+    """Allows intended copies to devices under `jax.transfer_guard`, which finds unintended ones.
 
-    It knows those of `jax.device_put` as wanted, but not those of arrays made of parts.
+    The guard takes copies of `jax.device_put` as intended, but not those of arrays made of parts.
     """
     return jax.transfer_guard_host_to_device("allow")

@@ -1,4 +1,4 @@
-"""How XLA is to compile and run these networks."""
+"""XLA's options for compiling and running these networks."""
 
 import ctypes
 import functools
@@ -13,9 +13,9 @@ import jax
 def compiler_options() -> dict[str, str]:
     """Options for `jax.jit(..., compiler_options=...)` of programs with convolutions.
 
-    On CPUs XLA of 2026 hands float32 convolutions to YNNPACK by default, which is slower at most
-    of them than Eigen (docs/results.md); matrix products stay there. Elsewhere, and where XLA
-    does not know the option, none.
+    On CPUs XLA of 2026 gives float32 convolutions to YNNPACK by default, which is slower at most
+    of them than Eigen (docs/results.md); matrix products stay with YNNPACK. There are no options
+    on other platforms, and where XLA does not know this one.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     if jax.default_backend() != "cpu":
@@ -30,27 +30,26 @@ def compiler_options() -> dict[str, str]:
 def options_to_run_once() -> dict[str, int]:
     """Options for `jax.jit` of a program that runs once, such as the draw of all parameters.
 
-    On CPUs it is compiled faster, and gives the same numbers.
+    On CPUs the program compiles faster, and gives the same numbers.
     """
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
-# Of mallopt, in malloc.h of the GNU C library.
+# Parameters of mallopt, from malloc.h of the GNU C library.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_memory() -> None:
-    """On CPUs memory that a program has freed stays with this process, for the next call.
+    """On CPUs, keeps memory that a program has freed in this process, for the next call.
 
-    Otherwise each training step gets its memory from the system anew, page by page, and all of
-    it zeroed (docs/results.md has what that costs). To be called before JAX has devices,
-    and after `jax.distributed.initialize`. Programs for the CPU then run while they
-    are called, and not beside their caller. Memory is left alone where there is an
-    accelerator, and where the C library is not GNU's.
+    Otherwise each training step gets zeroed memory from the system, page by page
+    (docs/results.md has the cost). Must be called before JAX has devices, and after
+    `jax.distributed.initialize`. Programs for the CPU then run synchronously. Memory is left
+    alone with an accelerator, and where the C library is not GNU's.
     """
-    # Run by the calling thread, the main one: what other threads allocate comes from arenas that
-    # hold no blocks above 64 MiB.
-    if "jax_cpu_enable_async_dispatch" in jax.config.values:  # not of JAX's stable interface
+    # Synchronous programs run in the calling, main thread. Other threads allocate from arenas
+    # that hold no blocks above 64 MiB.
+    if "jax_cpu_enable_async_dispatch" in jax.config.values:  # not in JAX's stable interface
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() == "cpu" and platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
@@ -61,13 +60,13 @@ def keep_memory() -> None:
 def keep_compiled(directory: Path) -> None:
     """Keeps compiled programs in a directory, so that the next run need not compile them again.
 
-    JAX's persistent compilation cache, a part for each kind of host, whose instructions the
-    programs may contain; of programs that took a second or more to compile. A cache that the
-    user chose (JAX_COMPILATION_CACHE_DIR) stays.
+    This is JAX's persistent compilation cache. It holds programs that took a second or more to
+    compile, in one subdirectory per kind of host, for programs may contain a host's special
+    instructions. A cache that the user chose (JAX_COMPILATION_CACHE_DIR) stays.
 
     Args:
-      directory: is made. Where that fails JAX says so, and compiles; nothing is kept where
-        its path is not UTF-8, which XLA needs.
+      directory: made if it does not exist. If that fails, JAX prints it, and compiles. Nothing
+        is kept if its path is not UTF-8, which XLA needs.
     """
     try:
         str(directory.absolute()).encode()
@@ -79,8 +78,8 @@ def keep_compiled(directory: Path) -> None:
 
 
 def _instructions() -> str:
-    """What tells hosts apart that cannot run each other's programs."""
-    with_flags = Path("/proc/cpuinfo")
-    lines = with_flags.read_text().splitlines() if with_flags.is_file() else []
+    """A text that differs between hosts that cannot run each other's programs."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     flags = {line for line in lines if line.startswith(("flags", "Features"))}
     return " ".join([platform.machine(), platform.processor(), *sorted(flags)])

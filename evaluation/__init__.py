@@ -1,19 +1,30 @@
 """Test-time protocols, scores, and metrics of them."""
 
 from evaluation.errors import EvaluationError
-from evaluation.evaluate import evaluate, make_step
+from evaluation.evaluate import evaluate
 from evaluation.guesses import guesses
-from evaluation.protocols import PROTOCOLS, Protocol, check_protocol, protocol_called
+from evaluation.protocols import (
+    PROTOCOLS,
+    Images,
+    Protocol,
+    check_protocol,
+    protocol_called,
+    training_protocol,
+)
 from evaluation.scores import Scores
+from evaluation.steps import check_network, make_steps
 
 __all__ = [
     "PROTOCOLS",
     "EvaluationError",
+    "Images",
     "Protocol",
     "Scores",
+    "check_network",
     "check_protocol",
     "evaluate",
     "guesses",
-    "make_step",
+    "make_steps",
     "protocol_called",
+    "training_protocol",
 ]

@@ -100,18 +100,20 @@ def means(scores: Scores) -> dict[str, float]:
     the same scores; the result does not depend on the number of processes.
 
     Returns:
-      `examples`, an integer, and the means of `METRICS` (errors are fractions of 1); NaN over
-      no examples.
+      `examples`, an integer, and the means of `METRICS` over those that have labels (errors are
+      fractions of 1); NaN over none.
     """
     values = [np.zeros((len(METRICS), 0), np.float32)]
     for begin in range(0, len(scores.index), _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)
-        values.append(_padded_metrics(scores.scores[part], scores.label[part]))
+        of_part = _padded_metrics(scores.scores[part], scores.label[part])
+        values.append(np.where(scores.label[part] >= 0, of_part, np.float32(np.nan)))
     index, per_example = gather_rows(scores.index, np.concatenate(values, axis=1).T)
     _, first = np.unique(index, return_index=True)
     count = len(first)
     whole = per_example[first].astype(np.float64)
-    found = whole.mean(axis=0) if count else np.full(len(METRICS), math.nan)
+    labelled = ~np.isnan(whole[:, 0])  # an error is a number, whatever the scores are
+    found = whole[labelled].mean(axis=0) if labelled.any() else np.full(len(METRICS), math.nan)
     return {"examples": count, **dict(zip(METRICS, map(float, found), strict=True))}
 
 

@@ -2,7 +2,8 @@
 
 Images travel as uint8. Normalisation is a dict of float32 arrays: `mean` [square, square,
 3], for the whole square that crops are taken from (by default each crop subtracts the part
-of it that lies under the crop), and `deviation` [3], by which colours are divided.
+of it that lies under the crop), and `deviation` [3], by which colours are divided. Of whole images,
+whose shape is any, the mean is a colour, [3].
 """
 
 import dataclasses
@@ -10,6 +11,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from evaluation.resizing import rescaled
 
 Normalization = dict[str, Array]
 
@@ -106,3 +109,57 @@ def view_input(
     crops = mirrored(crops, flip).astype(jnp.float32)
     under = mirrored(window(mean, y, x, size), flip) if aligned else central_window(mean, size)
     return ((crops - under) / normalization["deviation"]).astype(dtype)
+
+
+def crop_input(
+    images: Array,
+    normalization: Normalization,
+    offsets: Array,
+    flip: Array,
+    *,
+    cut: int,
+    size: int,
+    dtype: str,
+) -> Array:
+    """One crop of each whole image as the network sees it.
+
+    Args:
+      images: uint8 [B, height, width, 3], padded.
+      normalization: `mean` [3] and `deviation`.
+      offsets: int32 [B, 2], row and column of each crop.
+      flip: scalar, whether they are mirrored.
+      cut: pixels of a crop's side, rescaled to `size` if that is another.
+      size: pixels that the network sees.
+      dtype: of the result.
+
+    Returns:
+      [B, size, size, 3].
+    """
+    crops = jax.vmap(lambda image, at: window(image, at[0], at[1], cut))(images, offsets)
+    if cut != size:
+        crops = rescaled(crops, size)
+    crops = mirrored(crops, flip).astype(jnp.float32)
+    return ((crops - normalization["mean"]) / normalization["deviation"]).astype(dtype)
+
+
+def whole_input(
+    images: Array, valid: Array, normalization: Normalization, flip: Array, *, dtype: str
+) -> Array:
+    """Whole images as the network sees them, zero where they are padded.
+
+    Args:
+      images: uint8 [B, height, width, 3], padded at the right and below.
+      valid: int32 [B, 2], height and width of each without its padding.
+      normalization: `mean` [3] and `deviation`.
+      flip: scalar, whether they are mirrored, each in its own width.
+      dtype: of the result.
+
+    Returns:
+      [B, height, width, 3].
+    """
+    rows, columns = jnp.arange(images.shape[1]), jnp.arange(images.shape[2])
+    there = (rows < valid[:, :1])[:, :, None] & (columns < valid[:, 1:])[:, None, :]
+    source = jnp.where(flip, jnp.maximum(valid[:, 1:] - 1 - columns, 0), columns)
+    pixels = jnp.take_along_axis(images, source[:, None, :, None], axis=2).astype(jnp.float32)
+    seen = (pixels - normalization["mean"]) / normalization["deviation"]
+    return jnp.where(there[..., None], seen, 0).astype(dtype)

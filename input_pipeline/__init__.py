@@ -4,10 +4,11 @@ data = open_data(config.data, default_cache_dir())
 for batch in data.training(0, seed=0, batch_size=128): ...
 for batch in data.evaluation("validation", images, batch_size=128): ...
 
-A file a stage: datasets, folders and sources (where examples are), order (which one comes
+A file a stage: datasets, layouts, folders and sources (where examples are), order (which one comes
 when), decode (bytes to pixels), augment (crops and colours), batches (the tf.data pipelines),
 pixel_statistics and normalization (what is subtracted); kernels has the inner loops, prepare
-writes datasets at a fixed size. from_config reads a config's fields, data puts all together.
+writes datasets at a fixed size, annotations and boxes have the objects in images, describe and
+samples say what a directory holds. from_config reads a config's fields, data puts all together.
 """
 
 import os
@@ -21,13 +22,15 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 
-from input_pipeline.data import Data, Images, open_data, prepare_data
+from input_pipeline.data import Data, open_data, prepare_data
 from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
+from input_pipeline.describe import described, open_any
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import cache_dir_of
 from input_pipeline.names import shown
-from input_pipeline.photographs import find_photographs, read_photograph, read_square, square_of
+from input_pipeline.photographs import Images, find_photographs, pixels_of, read_photograph
 from input_pipeline.report import reporter
+from input_pipeline.samples import verify, write_sheet
 
 __all__ = [
     "REPORTED",
@@ -37,15 +40,18 @@ __all__ = [
     "Images",
     "cache_dir_of",
     "default_cache_dir",
+    "described",
     "find_photographs",
+    "open_any",
     "open_data",
     "open_dataset",
+    "pixels_of",
     "prepare_data",
     "read_photograph",
-    "read_square",
     "reporter",
     "shown",
-    "square_of",
+    "verify",
+    "write_sheet",
 ]
 
 # Accelerators belong to JAX; TensorFlow would take all their memory.

@@ -259,6 +259,42 @@ def take(
     return (wanted.offset[0] - top + crops.pad, wanted.offset[1] - left + crops.pad), wanted.flip
 
 
+def take_whole(
+    content: bytes | np.ndarray,
+    side: int,
+    out: np.ndarray,
+    *,
+    exact: bool,
+    repaired: Repair = decode.ignore,
+) -> tuple[int, int]:
+    """Writes a whole image to the top left of `out`, zeros to the rest.
+
+    Args:
+      content: a file's bytes, or uint8 [height, width, 3].
+      side: pixels of its shorter side there.
+      out: uint8 [rows, columns, 3].
+      exact, repaired: as in `take`.
+
+    Returns:
+      Its height and width there; nothing is written if `out` is smaller.
+
+    Raises:
+      UnreadableError: nothing can be made of these bytes.
+    """
+
+    def choose(height: int, width: int) -> View:
+        scaled = rescaled(height, width, side)
+        return View((0, 0, height, width), scaled, (0, 0), scaled)
+
+    _, pixels = decode.window(content, choose, exact=exact, repaired=repaired)
+    height, width = pixels.shape[:2]
+    if height <= out.shape[0] and width <= out.shape[1]:
+        out[:height, :width] = pixels
+        out[height:] = 0
+        out[:height, width:] = 0
+    return height, width
+
+
 def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
     """Row, column, height and width, in the rescaled image, of what crops are taken from."""
     if crops.kind in ("image", "area"):

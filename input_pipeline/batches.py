@@ -1,37 +1,25 @@
 """tf.data pipelines: examples in, batches of NumPy arrays out."""
 
-import atexit
-import contextlib
 import dataclasses
-import functools
 import os
-import weakref
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import augment, order
+from input_pipeline import ahead, augment, order
+from input_pipeline.ahead import Batch
 from input_pipeline.augment import Crops
-from input_pipeline.decode import UnreadableError
+from input_pipeline.decode import Repair, UnreadableError
 from input_pipeline.errors import DataError
 from input_pipeline.report import Report, silent
 from input_pipeline.sources import Examples
 
-Batch = dict[str, np.ndarray]
+T = TypeVar("T")
 
 # So many unreadable images one after another are no accident.
 _TOO_MANY = 100
-# Closed before the interpreter goes: TensorFlow's threads would wait for its lock for ever.
-_streams: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_streams() -> None:
-    for stream in list(_streams):
-        with contextlib.suppress(ValueError):  # it runs, in another thread
-            stream.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +60,7 @@ def training_batches(
     reading: Reading,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
+    epoch_of: order.EpochOrder = order.epoch_order,
 ) -> Generator[Batch, None, None]:
     """The endless training stream from a step on, a pure function of (seed, step).
 
@@ -88,6 +77,7 @@ def training_batches(
       start: the first step.
       share: (number, shares): this process gets rows number * batch_size / shares onwards of
         every batch, batch_size / shares of them.
+      epoch_of: the order of each epoch.
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `crop_offset`
@@ -104,8 +94,9 @@ def training_batches(
     def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         steps, rows = np.divmod(positions, size)
         stream = steps * batch_size + number * size + rows
-        indices, epochs = order.examples_at(seed, stream, examples.count)
-        return indices, order.uniform_draws(seed, epochs, indices, augment.DRAWS)
+        keys, epochs = order.examples_at(seed, stream, examples.count, epoch_of)
+        uniform = order.uniform_draws(seed, epochs, keys, augment.DRAWS)
+        return keys % examples.count, uniform
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         indices, uniform = at(positions)
@@ -121,7 +112,7 @@ def training_batches(
                     "cannot be read; is this the right dataset?"
                 )
             out["index"][row] = index
-            out["label"][row], out["crop_offset"][row], out["flip"][row] = taken
+            out["label"][row], (out["crop_offset"][row], out["flip"][row]) = taken
 
     side = crops.crop
     specs = {
@@ -131,7 +122,7 @@ def training_batches(
         "crop_offset": tf.TensorSpec([size, 2], tf.int32),
         "flip": tf.TensorSpec([size], tf.bool),
     }
-    batches = _parallel(fill, specs, reading.parallel, start=start)
+    batches = ahead.batches(fill, specs, reading.parallel, start=start)
     for step, batch in enumerate(batches, start):
         _, uniform = at(step * size + np.arange(size))
         yield batch | colours(uniform, step)
@@ -172,9 +163,7 @@ def evaluation_batches(
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         steps, rows = np.divmod(positions, size)
-        out["label"][:] = 0
-        out["mask"][:] = 0
-        out["index"][:] = -1
+        _nothing(out)
         for row, index in enumerate(steps * batch_size + number * size + rows):
             taken = None
             if index < examples.count:
@@ -184,17 +173,122 @@ def evaluation_batches(
             else:
                 out["label"][row], out["mask"][row], out["index"][row] = taken[0], 1, index
 
-    specs = {
-        "image": tf.TensorSpec([size, crops.crop, crops.crop, 3], tf.uint8),
+    specs, steps = (
+        _evaluation_specs(size, (crops.crop, crops.crop)),
+        -(-examples.count // batch_size),
+    )
+    batches = ahead.batches(fill, specs, reading.parallel, start=start, stop=max(start, steps))
+    yield from _checked(batches, examples, whole=not start and shares == 1)
+
+
+class Planned(Protocol):
+    """A batch of whole images.
+
+    Attributes:
+      shape: height and width that they are padded to.
+      rows: int64, which examples of the split; at most a batch of them.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """See above."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """See above."""
+
+
+def whole_batches(
+    examples: Examples,
+    side: int,
+    plan: Sequence[Planned],
+    *,
+    batch_size: int,
+    reading: Reading,
+    start: int = 0,
+    share: tuple[int, int] = (0, 1),
+) -> Generator[Batch, None, None]:
+    """Whole images, each padded below and at the right to the shape of its batch.
+
+    Args:
+      examples: the split.
+      side: pixels of the shorter side.
+      plan: the batches, in which each example is once.
+      batch_size: examples in a batch over all processes.
+      reading, start, share: as in `evaluation_batches`.
+
+    Yields:
+      What `evaluation_batches` yields, `image` of the shape of each batch; and `valid` int32
+      [b, 2], height and width of each image without its padding (of none: 1).
+
+    Raises:
+      DataError: as there; or an image that is larger than its shape.
+    """
+    number, shares = share
+    size = batch_size // shares
+
+    def fill(positions: np.ndarray, out: Batch) -> None:
+        _nothing(out)
+        out["valid"][:] = 1
+        for row, (step, place) in enumerate(zip(*np.divmod(positions, size), strict=True)):
+            members, place = plan[step].rows, number * size + place
+            if place >= len(members):
+                out["image"][row] = 0
+                continue
+            index = members[place]
+
+            def take(content: bytes | np.ndarray, repaired: Repair, row: int = row) -> tuple:
+                return augment.take_whole(
+                    content, side, out["image"][row], exact=reading.exact, repaired=repaired
+                )
+
+            taken = _used(examples, index, reading, take)
+            if taken is None:
+                out["image"][row] = 0
+                continue
+            label, scaled = taken
+            if any(length > most for length, most in zip(scaled, plan[step].shape, strict=True)):
+                raise DataError(
+                    f"{examples.name(int(index))}: its size has changed since sizes were looked "
+                    "up; remove sizes-*.npz from the cache directory (data.cache_dir)"
+                )
+            out["label"][row], out["mask"][row], out["index"][row] = label, 1, index
+            out["valid"][row] = scaled
+
+    specs = _evaluation_specs(size, (None, None))
+    specs["valid"] = tf.TensorSpec([size, 2], tf.int32)
+    batches = ahead.batches(
+        fill, specs, reading.parallel,
+        start=start, stop=max(start, len(plan)), shape_of=lambda batch: plan[batch].shape,
+    )  # fmt: skip
+    yield from _checked(batches, examples, whole=not start and shares == 1)
+
+
+def _evaluation_specs(size: int, shape: tuple[int | None, int | None]) -> dict[str, tf.TensorSpec]:
+    return {
+        "image": tf.TensorSpec([size, *shape, 3], tf.uint8),
         "label": tf.TensorSpec([size], tf.int32),
         "index": tf.TensorSpec([size], tf.int64),
         "mask": tf.TensorSpec([size], tf.float32),
     }
-    steps, read = -(-examples.count // batch_size), 0
-    for batch in _parallel(fill, specs, reading.parallel, start=start, stop=max(start, steps)):
+
+
+def _nothing(out: Batch) -> None:
+    """Rows without an example, but for their pixels."""
+    out["label"][:] = 0
+    out["mask"][:] = 0
+    out["index"][:] = -1
+
+
+def _checked(
+    batches: Generator[Batch, None, None], examples: Examples, *, whole: bool
+) -> Generator[Batch, None, None]:
+    """The batches; raises DataError if they are the whole split and not one image can be read."""
+    read = 0
+    for batch in batches:
         read += int(batch["mask"].sum())
         yield batch
-    if not read and not start and shares == 1:
+    if not read and whole:
         raise DataError(
             f"none of the {examples.count} images, {examples.name(0)} the first, can be read"
         )
@@ -207,21 +301,32 @@ def _take(
     uniform: np.ndarray,
     out: np.ndarray,
     reading: Reading,
-) -> tuple[int, tuple[int, int], bool] | None:
+) -> tuple[int, tuple[tuple[int, int], bool]] | None:
     """Writes an example's crop to `out`; gives label, offset and flip, None if it is left out."""
+
+    def take(content: bytes | np.ndarray, repaired: Repair) -> tuple[tuple[int, int], bool]:
+        return augment.take(content, crops, uniform, out, exact=reading.exact, repaired=repaired)
+
+    return _used(examples, index, reading, take)
+
+
+def _used(
+    examples: Examples,
+    index: np.int64,
+    reading: Reading,
+    use: Callable[[bytes | np.ndarray, Repair], T],
+) -> tuple[int, T] | None:
+    """An example's label and what `use` makes of its content; None if it is left out."""
     content, label = examples.read(int(index))
 
     def repaired(reason: str) -> None:
         reading.report(examples.name(int(index)), "repaired", reason)
 
     try:
-        offset, flip = augment.take(
-            content, crops, uniform, out, exact=reading.exact, repaired=repaired
-        )
+        return label, use(content, repaired)
     except UnreadableError as error:
         leave_out(examples, int(index), error, reading)
         return None
-    return label, offset, flip
 
 
 def leave_out(examples: Examples, index: int, error: UnreadableError, reading: Reading) -> None:
@@ -236,82 +341,3 @@ def leave_out(examples: Examples, index: int, error: UnreadableError, reading: R
             f"{name}: {error}; repair or remove it, or --config.data.unreadable=leave_out"
         ) from error
     reading.report(name, "left out", str(error))
-
-
-def _parallel(
-    fill: Callable[[np.ndarray, Batch], None],
-    specs: dict[str, tf.TensorSpec],
-    threads: int,
-    *,
-    start: int = 0,
-    stop: int | None = None,
-) -> Generator[Batch, None, None]:
-    """Batches in order, a few of them made ahead, the rows of each by several threads.
-
-    Rows are written straight into their batch: passing images one by one through tf.data
-    costs two copies of each and, with a Python function, .3 ms more.
-
-    Args:
-      fill: (positions int64 [n], arrays [n, ...] by name) writes these rows.
-      specs: of the arrays of a batch, by name; the first axis is `rows`, the same for all,
-        and batch b holds positions b * rows to (b + 1) * rows - 1.
-      threads: that call `fill` side by side.
-      start, stop: the first batch, and the one after the last; None for no end.
-    """
-    rows = next(iter(specs.values())).shape[0]
-    length = max(1, min(8, rows // (4 * threads)))
-    pieces = [slice(at, at + length) for at in range(0, rows, length)]
-    failures: list[Exception] = []
-
-    def make(pool: ThreadPoolExecutor, batch: np.int64) -> list[np.ndarray]:
-        arrays = {name: _aligned(spec) for name, spec in specs.items()}
-        positions = int(batch) * rows + np.arange(rows)
-
-        def fill_piece(piece: slice) -> None:
-            fill(positions[piece], {name: array[piece] for name, array in arrays.items()})
-
-        try:
-            list(pool.map(fill_piece, pieces))
-        except Exception as error:
-            failures.append(error)  # tf.data would pass on its text alone
-            raise
-        return list(arrays.values())
-
-    def run() -> Generator[Batch, None, None]:
-        with ThreadPoolExecutor(threads, "images") as pool:
-
-            def traced(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                types = [spec.dtype for spec in specs.values()]
-                made = functools.partial(make, pool)
-                columns = tf.numpy_function(made, [batch], types, stateful=False)
-                for column, spec in zip(columns, specs.values(), strict=True):
-                    column.set_shape(spec.shape)
-                return tuple(columns)
-
-            end = np.iinfo(np.int64).max if stop is None else stop
-            # Two at a time, so that no thread waits for the last rows of a batch.
-            pipeline = tf.data.Dataset.range(start, end).map(traced, 2, deterministic=True)
-            options = tf.data.Options()
-            options.threading.private_threadpool_size = 3
-            options.autotune.enabled = False
-            try:
-                for columns in pipeline.prefetch(2).with_options(options).as_numpy_iterator():
-                    yield dict(zip(specs, columns, strict=True))
-            except tf.errors.OpError as error:
-                if failures:
-                    raise failures[0] from error
-                message = f"the images could not be prepared: {error.message}"
-                raise DataError(message) from error
-
-    stream = run()
-    _streams.add(stream)
-    return stream
-
-
-def _aligned(spec: tf.TensorSpec) -> np.ndarray:
-    """An empty array whose memory TensorFlow takes over as it is, instead of copying it."""
-    dtype = spec.dtype.as_numpy_dtype
-    size = spec.shape.num_elements() * np.dtype(dtype).itemsize
-    memory = np.empty(size + 64, np.uint8)
-    begin = -memory.ctypes.data % 64
-    return memory[begin : begin + size].view(dtype).reshape(spec.shape)

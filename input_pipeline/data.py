@@ -3,33 +3,23 @@
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from input_pipeline import augment, batches, sources
-from input_pipeline.batches import Batch
-from input_pipeline.datasets import Dataset, open_dataset
-from input_pipeline.errors import DataError
+from input_pipeline import augment, batches, order, sources
+from input_pipeline.batches import Batch, Planned
+from input_pipeline.datasets import Dataset, division, open_dataset
+from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.from_config import Choices, choices
-from input_pipeline.normalization import normalization
+from input_pipeline.normalization import normalization, of_any_shape
+from input_pipeline.photographs import Images, decoded
 from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics, pixels_digest
 from input_pipeline.prepare import write
 from input_pipeline.prepared import described, open_prepared
 from input_pipeline.report import Report, silent, warn
+from input_pipeline.sizes import image_sizes, rescaled_sizes
 from input_pipeline.sources import Examples
-
-
-class Images(Protocol):
-    """Which images are asked for: the central square of each, with zeros around it."""
-
-    @property
-    def side(self) -> int:
-        """Pixels of the square, and of the rescaled image's shorter side."""
-
-    @property
-    def pad(self) -> int:
-        """Zeros on each side of the square, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,7 +97,19 @@ class Data:
             reading=chosen.reading,
             start=start,
             share=share,
+            epoch_of=order.balanced_order(self._labels()) if chosen.balanced else order.epoch_order,
         )
+
+    def class_counts(self) -> np.ndarray:
+        """How many training examples there are of each class, int64 [classes].
+
+        Raises:
+          DataError: there is no training split, or the labels cannot be read.
+        """
+        return np.bincount(self._labels(), minlength=len(self.class_names))
+
+    def _labels(self) -> np.ndarray:
+        return sources.labels_of(self.examples("train"), self.cache_dir)
 
     def evaluation(
         self,
@@ -117,21 +119,34 @@ class Data:
         batch_size: int,
         share: tuple[int, int] = (0, 1),
         start: int = 0,
+        plan: Sequence[Planned] | None = None,
     ) -> Generator[Batch, None, None]:
-        """One pass over a split, every example once; see `evaluation_batches`.
+        """One pass over a split, every example once; see `evaluation_batches`, `whole_batches`.
 
         Args:
           split: its name.
-          images: which squares.
+          images: which.
           batch_size: examples in a batch over all processes.
           share: as in `training`.
           start: the first batch; starting anywhere costs the same.
+          plan: which images make a batch, where they are whole: made of their `sizes`.
 
         Raises:
           DataError: there is no such split, or its images were prepared too small.
         """
         examples = self.examples(split)
-        _check_side(self.dataset, images.side)
+        _check_images(self.dataset, images)
+        if images.whole:
+            assert plan is not None, "whole images come in planned batches"
+            return batches.whole_batches(
+                examples,
+                images.side,
+                plan,
+                batch_size=batch_size,
+                reading=self.choices.reading,
+                start=start,
+                share=share,
+            )
         return batches.evaluation_batches(
             examples,
             augment.central_square(images.side, images.pad),
@@ -140,6 +155,21 @@ class Data:
             start=start,
             share=share,
         )
+
+    def image(self, split: str, index: int, images: Images) -> np.ndarray | None:
+        """One example as `evaluation` gives it, uint8 [height, width, 3]; None if unreadable.
+
+        Raises:
+          DataError: there is no such split, its images were prepared too small, or this one
+            cannot be read and the config forbids that.
+        """
+        examples = self.examples(split)
+        _check_images(self.dataset, images)
+        try:
+            return decoded(examples.read(index)[0], images)
+        except UnreadableError as error:
+            batches.leave_out(examples, index, error, self.choices.reading)
+            return None
 
     @property
     def shifts_colours(self) -> bool:
@@ -171,13 +201,32 @@ class Data:
         dataset = dataclasses.replace(self.dataset, splits={"train": one}, prepared=None)
         return dataclasses.replace(self, dataset=dataset)
 
-    def pixels_digest(self, split: str, side: int) -> str:
-        """Changes with the pixels that `evaluation` gives of squares of this side.
+    def sizes(self, split: str, images: Images) -> np.ndarray:
+        """Height and width of the whole images of a split, as `evaluation` gives them.
+
+        Looked up once, without decoding what a header tells, and kept.
+
+        Returns:
+          int32 [count, 2].
+
+        Raises:
+          DataError: there is no such split, its images were prepared too small or as squares, or
+            they cannot be read.
+        """
+        examples, prepared = self.examples(split), self.dataset.prepared
+        _check_images(self.dataset, images)
+        of = "" if prepared is None else f"prepared at {prepared.side}"
+        found = image_sizes(examples, self.cache_dir, self.choices.reading.parallel, of)
+        return rescaled_sizes(found, images.side)
+
+    def pixels_digest(self, split: str, images: Images) -> str:
+        """Changes with the pixels that `evaluation` gives.
 
         Raises:
           DataError: there is no such split.
         """
-        return pixels_digest(_as_rescaled(self.dataset, split, side), side, self.choices.reading)
+        examples = _as_rescaled(self.dataset, split, images.side)
+        return pixels_digest(examples, images.side, self.choices.reading, whole=images.whole)
 
     def normalization(self, images: Images) -> dict[str, np.ndarray]:
         """What these images are normalised with: (pixel - mean) / deviation.
@@ -186,7 +235,8 @@ class Data:
         it if it was not.
 
         Returns:
-          float32 `mean` [square, square, 3] of side + 2 pad pixels, and `deviation` [3].
+          float32 `mean` [square, square, 3] of side + 2 pad pixels, of whole images [3]; and
+          `deviation` [3].
 
         Raises:
           DataError: there is no training set to compute it from, its images were prepared too
@@ -194,7 +244,11 @@ class Data:
         """
         normalizer, mean = self.choices.normalizer, None
         if normalizer.of_training_set:
-            mean = self._pixel_statistics(images.side).mean
+            # A colour does not depend on the size; that of training is the one that is known.
+            side = self.choices.crops.resize if images.whole else images.side
+            mean = self._pixel_statistics(side).mean
+        if images.whole:
+            return of_any_shape(normalizer, mean)
         return normalization(normalizer, images.side, images.pad, mean)
 
     def _pixel_statistics(self, side: int) -> PixelStatistics:
@@ -229,6 +283,24 @@ def _as_rescaled(dataset: Dataset, split: str, side: int) -> Examples:
         return examples
     other = sources.digest(examples.fingerprint, f"prepared at {prepared.side}")
     return dataclasses.replace(examples, fingerprint=other)
+
+
+def _check_images(dataset: Dataset, images: Images) -> None:
+    """Looks whether images that were prepared are those that are asked for.
+
+    Raises:
+      DataError: they are too small, or squares where the whole is needed.
+    """
+    prepared = dataset.prepared
+    if images.whole and prepared is not None and not prepared.whole:
+        raise DataError(
+            f"{prepared.directory}: prepared as central squares, and this protocol needs whole "
+            "images. Prepare them in another directory (--mode=prepare_data "
+            f"--config.data.augment.crop=image --config.data.resize={images.side} "
+            "--config.data.prepared_dir=DIR), or use the images themselves, without "
+            "data.prepared_dir"
+        )
+    _check_side(dataset, images.side)
 
 
 def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:
@@ -269,10 +341,10 @@ def open_data(
     """
     chosen = choices(data, report)
     return Data(
-        _open(chosen, cache_dir, only, class_names),
+        _said(open_chosen(chosen, cache_dir, only, class_names)),
         chosen,
         cache_dir,
-        lambda: _open(chosen, cache_dir, "train"),
+        lambda: _said(open_chosen(chosen, cache_dir, "train")),
     )
 
 
@@ -298,7 +370,10 @@ def prepare_data(
     chosen = choices(data, report)
     if not chosen.prepared_dir:
         raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
-    dataset = _open_source(chosen, cache_dir)
+    everything = dataclasses.replace(
+        chosen.chosen, train_examples=None, train_examples_per_class=None
+    )
+    dataset = _said(_open_source(dataclasses.replace(chosen, chosen=everything), cache_dir))
     directory, crops = Path(chosen.prepared_dir), chosen.crops
     about = write(dataset, directory, chosen.prepared_as, chosen.reading, stopped)
     said = described(directory, about)
@@ -307,21 +382,45 @@ def prepare_data(
     return said
 
 
-def _open(
+def _said(dataset: Dataset) -> Dataset:
+    """The dataset, once its notes are on the screen."""
+    for note in dataset.notes:
+        warn(note, "note")
+    return dataset
+
+
+def open_chosen(
     chosen: Choices,
     cache_dir: Path,
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
+    """Opens what a config chose, prepared or not.
+
+    Args:
+      chosen: what the config says.
+      cache_dir, only, class_names: see `open_dataset`.
+
+    Raises:
+      DataError: see `open_dataset` and `open_prepared`.
+    """
     if not chosen.prepared_dir:
         return _open_source(chosen, cache_dir, only, class_names)
-    return open_prepared(
+    division.check(chosen.chosen, chosen.validation_examples)
+    dataset = open_prepared(
         Path(chosen.prepared_dir),
         chosen.prepared_as,
         cache_dir,
         as_they_are=not chosen.crops.rescales,
         only=only,
     )
+    if "train" in dataset.splits:
+        train = division.choose(
+            dataset.splits["train"], chosen.chosen, dataset.class_names, cache_dir
+        )
+        splits = dataset.splits | {"train": train}
+        dataset = dataclasses.replace(dataset, splits=splits, notes=train.notes)
+    return dataset
 
 
 def _open_source(
@@ -330,14 +429,13 @@ def _open_source(
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    dataset = open_dataset(
+    return open_dataset(
         chosen.name,
         chosen.directory,
         validation_examples=chosen.validation_examples,
+        chosen=chosen.chosen,
         cache_dir=cache_dir,
         only=only,
         class_names=class_names,
+        validation_labels=chosen.validation_labels,
     )
-    for note in dataset.notes:
-        warn(note, "note")
-    return dataset

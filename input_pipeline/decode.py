@@ -89,6 +89,25 @@ def pixels(encoded: bytes, repaired: Repair = ignore) -> np.ndarray:
     return _slowly(encoded, repaired)
 
 
+def size(content: bytes | np.ndarray) -> tuple[int, int] | None:
+    """Height and width of what `pixels` gives; None where it gives nothing.
+
+    The header of a plain JPEG says them. Everything else is decoded.
+
+    Args:
+      content: a file's bytes, or uint8 [height, width, 3].
+    """
+    if isinstance(content, bytes):
+        frame = _plain_jpeg(content)
+        if frame is not None and jpeg.is_marked(content):
+            return frame.height, frame.width
+        try:
+            content = pixels(content)
+        except UnreadableError:
+            return None
+    return content.shape[0], content.shape[1]
+
+
 def window(
     content: bytes | np.ndarray,
     choose: Callable[[int, int], View],

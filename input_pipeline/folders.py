@@ -1,11 +1,12 @@
 """Images in class folders: which files are read, and what is said of the others."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,28 @@ _Left = dict[str, tuple[int, str]]
 def class_folders(directory: Path) -> dict[str, bytes]:
     """Folders in `directory`, sorted: what they are called -> their name on the disk.
 
-    Hidden ones and those of file systems and archivers do not count.
+    Hidden ones and those of file systems and archivers do not count, nor `Annotations` with files
+    of boxes in it.
 
     Raises:
       OSError: it cannot be listed.
     """
     with os.scandir(os.fsencode(directory)) as entries:
         found = sorted(e.name for e in entries if e.is_dir())
-    return {shown(name): name for name in found if not names.is_clutter(shown(name), folder=True)}
+    found = [name for name in found if not names.is_clutter(shown(name), folder=True)]
+    if b"Annotations" in found and _holds_annotations(directory / "Annotations"):
+        found.remove(b"Annotations")
+    return {shown(name): name for name in found}
+
+
+def _holds_annotations(directory: Path) -> bool:
+    """Whether XML files are in it or below, in the first folder that has any file of use."""
+    for _, _, found in os.walk(os.fsencode(directory)):
+        if any(named_as_image(shown(name)) for name in found):
+            return False
+        if any(name.lower().endswith(b".xml") for name in found):
+            return True
+    return False
 
 
 def holds_images(directory: Path) -> bool:
@@ -75,14 +90,21 @@ def unused(directory: Path, used: Sequence[str]) -> list[str]:
     return [f"{shown(directory)}: not used: {names.listed(left)}"] if left else []
 
 
+def count_clutter(directory: Path) -> int:
+    """How many files and folders in a directory are hidden or a system's own."""
+    with os.scandir(os.fsencode(directory)) as entries:
+        return sum(names.is_clutter(shown(e.name), folder=e.is_dir()) for e in entries)
+
+
 def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
     """Images in class folders, `directory/<class name>/*`.
 
-    Files are read in sorted order. Read are regular files with an image's suffix, and those
-    without any suffix that begin as images do; what else there is is counted, by suffix, in
-    `notes`. The list of files is kept in `cache_dir` and made again when files were added to a
-    folder, removed or renamed. (A file that was written anew in its place is read anew, but
-    the fingerprint has its old size until then.)
+    Files are read in sorted order, those in folders inside a class folder too. Read are regular
+    files with an image's suffix, and those without any suffix that begin as images do; what else
+    there is is counted, by suffix, in `notes`, but for what is hidden or a system's own: that is
+    counted in `ignored`. The list of files is kept in `cache_dir` and made again when files were
+    added to a folder, removed or renamed. (A file that was written anew in its place is read anew,
+    but the fingerprint has its old size until then.)
 
     Args:
       directory: where the class folders are.
@@ -91,11 +113,12 @@ def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -
       cache_dir: where the list is kept.
 
     Raises:
-      DataError: a folder of another name, a class folder without images (those in folders
-        inside it do not count), images beside the class folders, or no permission.
+      DataError: a folder of another name, a class folder without images, images beside the class
+        folders, or no permission.
     """
     with readable():
-        paths, sizes, labels, notes = _index(directory, class_names, cache_dir)
+        index = _index(directory, class_names, cache_dir)
+    paths, sizes, labels = index["paths"], index["sizes"], index["labels"]
     prefix = os.fsencode(directory) + b"/"
 
     def read(row: int) -> tuple[bytes, int]:
@@ -106,7 +129,39 @@ def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -
         read=read,
         name=lambda row: shown(prefix + bytes(paths[row])),
         fingerprint=digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names),
-        notes=tuple(notes),
+        notes=tuple(str(note) for note in index["notes"]),
+        labels=lambda: labels,
+        ignored=int(index["ignored"]),
+    )
+
+
+def from_files(directory: Path) -> Examples:
+    """Images without labels, in a directory itself: in the order of their names, label -1.
+
+    Args:
+      directory: where the files are.
+
+    Raises:
+      DataError: no image there, or no permission.
+    """
+    with readable():
+        listing = _Listing(os.fsencode(directory), {}, {})
+        found = listing.images(b"")
+    if not found:
+        raise DataError(
+            f"{shown(directory)}: no images (looked for *{', *'.join(names.IMAGE_SUFFIXES)} in the "
+            "folder itself)"
+        )
+    paths = [os.fsencode(directory) + b"/" + name for name, _ in found]
+    sizes = [f"{shown(name)}:{size}" for name, size in found]
+    return Examples(
+        count=len(paths),
+        read=lambda row: (read_file(paths[row]), -1),
+        name=lambda row: shown(paths[row]),
+        fingerprint=digest("unlabelled", *sizes),
+        notes=(f"{shown(directory)}: not used: {_said(listing.left)}",) if listing.left else (),
+        labels=lambda: np.full(len(paths), -1, np.int32),
+        ignored=listing.ignored,
     )
 
 
@@ -152,7 +207,16 @@ def index_state(changed: dict[str, int], class_names: Sequence[str]) -> str:
       changed: when each folder was, in nanoseconds; `.` is the one that holds them.
       class_names: in the order of their labels.
     """
-    return digest(json.dumps(changed), *names.IMAGE_SUFFIXES, *class_names)
+    return digest(json.dumps(changed), "nested", *names.IMAGE_SUFFIXES, *class_names)
+
+
+def settled(stamps: Iterable[int]) -> bool:
+    """Whether folders may be listed once for all: changes in the instant of listing are missed.
+
+    Args:
+      stamps: when each was changed, in nanoseconds.
+    """
+    return max(stamps) < time.time_ns() - 2_000_000_000
 
 
 def index_path(directory: Path, cache_dir: Path) -> Path:
@@ -160,12 +224,12 @@ def index_path(directory: Path, cache_dir: Path) -> Path:
     return cache_dir / f"images-{digest(os.fsencode(directory.resolve()))}.npz"
 
 
-def _index(
-    directory: Path, class_names: Sequence[str], cache_dir: Path
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Path below `directory` (bytes), size int64 and label int32 of every image, [count] each.
+def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict[str, np.ndarray]:
+    """The list of the images in a directory's class folders, from the cache if it is good.
 
-    And sentences about what is not used.
+    Returns:
+      Of every image `paths` below `directory` (bytes), `sizes` int64 and `labels` int32, [count]
+      each; `notes` on what is not used; `ignored`, how many files and folders are a system's own.
     """
     label_of = {names.key(name): label for label, name in enumerate(class_names)}
     folders, top = class_folders(directory), os.fsencode(directory)
@@ -174,36 +238,37 @@ def _index(
         if names.key(folder) not in label_of:
             _refuse(directory, folder, class_names)
     places = {".": directory} | {n: directory / os.fsdecode(raw) for n, raw in folders.items()}
-    changed = {name: place.stat().st_mtime_ns for name, place in places.items()}
-    state = index_state(changed, class_names)
+    stamps = {name: place.stat().st_mtime_ns for name, place in places.items()}
+    state = index_state(stamps, class_names)
     cache = index_path(directory, cache_dir)
+    none = {"ignored": np.array(0), "inside": np.array([], np.bytes_), "at": np.array([], np.int64)}
     saved = load_arrays(cache, "state", "paths", "sizes", "labels", "notes")
     if saved is not None and saved["state"] == state:
-        notes = [str(note) for note in saved["notes"]]
-        return saved["paths"], saved["sizes"], saved["labels"], notes
+        saved = none | saved
+        inside = zip(saved["inside"], saved["at"], strict=True)
+        if all(changed(top + b"/" + bytes(raw)) == at for raw, at in inside):
+            return saved
 
-    stray = [name for name, _ in _list(top, b"", {})]
+    listing = _Listing(top, {}, {})
+    stray = listing.images(b"")
     if stray:
         raise DataError(
-            f"{shown(directory)}/{shown(stray[0])}: an image beside the class folders; every image "
-            "belongs in the folder of its class"
+            f"{shown(directory)}/{shown(stray[0][0])}: an image beside the class folders; every "
+            "image belongs in the folder of its class"
         )
     # Arrays at once, folder by folder: a million Python strings would take several times
     # the memory.
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    left: _Left = {}
     title = f"index of {shown(directory)}"
     for folder, raw in progress_bar(folders.items(), desc=title, unit=" folders", delay=1.0):
-        here: _Left = {}
-        images = _list(top, raw, here)
+        here = _Listing(top, {}, listing.inside)
+        images = here.images(raw)
         if not images:
-            _refuse_empty(directory, folder, here)
-        for kind, (count, first) in here.items():
-            so_far, earliest = left.get(kind, (0, first))
-            left[kind] = (so_far + count, earliest)
+            _refuse_empty(directory, folder, here.left)
+        listing.add(here)
         found.append(
             (
-                np.array([raw + b"/" + name for name, _ in images]),
+                np.array([path for path, _ in images]),
                 np.array([size for _, size in images], np.int64),
                 np.full(len(images), label_of[names.key(folder)], np.int32),
             )
@@ -211,12 +276,48 @@ def _index(
     if not found:
         raise DataError(f"{shown(directory)}: no images in its class folders")
     paths, sizes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
-    notes = [f"{shown(directory)}: not used: {_said(left)}"] if left else []
-    # Changes in the instant of listing could be missed: then it is listed again next time.
-    if max(changed.values()) < time.time_ns() - 2_000_000_000:
-        arrays = {"paths": paths, "sizes": sizes, "labels": labels, "state": np.array(state)}
-        save_arrays(cache, **arrays, notes=np.array(notes, np.str_))
-    return paths, sizes, labels, notes
+    notes = [f"{shown(directory)}: not used: {_said(listing.left)}"] if listing.left else []
+    deep = np.flatnonzero(np.strings.count(paths, b"/") > 1)
+    if len(deep):
+        notes.append(
+            f"{shown(directory)}: {len(deep):,} images lie in folders inside class folders "
+            f"({shown(paths[deep[0]])}) and are of these classes"
+        )
+    arrays = {
+        "state": np.array(state),
+        "paths": paths,
+        "sizes": sizes,
+        "labels": labels,
+        "notes": np.array(notes, np.str_),
+        "ignored": np.array(listing.ignored),
+        "inside": np.array(list(listing.inside), np.bytes_),
+        "at": np.array(list(listing.inside.values()), np.int64),
+    }
+    if settled([*stamps.values(), *listing.inside.values()]):
+        save_arrays(cache, **arrays)
+    return arrays
+
+
+def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
+    """Names and sizes of the images in a directory itself, and a sentence on what is not used.
+
+    Which files are images, and which are a system's own, is as in class folders.
+
+    Raises:
+      OSError: it cannot be listed.
+    """
+    listing = _Listing(os.fsencode(directory), {}, {})
+    found = listing.images(b"")
+    notes = [f"{shown(directory)}: not used: {_said(listing.left)}"] if listing.left else []
+    return found, notes
+
+
+def changed(directory: bytes) -> int:
+    """When a directory was, in nanoseconds; -1 if there is none."""
+    try:
+        return os.stat(directory).st_mtime_ns  # noqa: PTH116 (bytes)
+    except OSError:
+        return -1
 
 
 def _refuse(directory: Path, folder: str, class_names: Sequence[str]) -> None:
@@ -229,57 +330,86 @@ def _refuse(directory: Path, folder: str, class_names: Sequence[str]) -> None:
 
 
 def _refuse_empty(directory: Path, folder: str, left: _Left) -> None:
-    deeper = left.pop(_DEEPER, None)
     raise DataError(
         f"{shown(directory)}/{folder}: no images (looked for *{', *'.join(names.IMAGE_SUFFIXES)})"
-        + (f"; those in {deeper[1]} lie one level too deep" if deeper else "")
         + (f"; it holds {_said(left)}" if left else "")
         + ". Fill or remove the folder"
     )
 
 
-_DEEPER = "images in folders inside class folders"
+@dataclasses.dataclass
+class _Listing:
+    """What is found in folders.
 
-
-def _list(top: bytes, folder: bytes, left: _Left) -> list[tuple[bytes, int]]:
-    """Names and sizes of the images in a folder, sorted by name.
-
-    Args:
-      top: the directory that holds it.
-      folder: its name; empty for `top` itself.
-      left: what is not used is counted here.
+    Attributes:
+      top: the directory that holds the class folders.
+      left: what is not used.
+      inside: folders inside class folders, by their path below `top`, and when they were changed.
+      ignored: how many files and folders are hidden or a system's own.
     """
 
-    def leave(kind: str, name: bytes, count: int = 1) -> None:
-        so_far, first = left.get(kind, (0, shown(folder + b"/" + name)))
-        left[kind] = (so_far + count, first)
+    top: bytes
+    left: _Left
+    inside: dict[bytes, int]
+    ignored: int = 0
 
-    found = []
-    with os.scandir(top + b"/" + folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            name = shown(entry.name)
-            is_image = named_as_image(name)
-            if entry.is_dir():
-                if folder and not names.is_clutter(name, folder=True):
-                    count = _count_images(entry.path)
-                    if count or is_image:
-                        leave(_DEEPER, entry.name, count)
-            elif names.is_clutter(name):
-                if is_image and not name.startswith("._"):
-                    leave("hidden", entry.name)
-            elif is_image or not names.suffix(name):
-                if not is_image and not _begins_as_image(entry):
-                    leave("without a suffix", entry.name)
-                    continue
-                about = entry.stat()  # raises for a link to nowhere
-                kind = _odd_kind(about.st_mode)
-                if kind:
-                    leave(kind, entry.name)
+    def add(self, other: "_Listing") -> None:
+        """Counts what another found as well."""
+        for kind, (count, first) in other.left.items():
+            so_far, earliest = self.left.get(kind, (0, first))
+            self.left[kind] = (so_far + count, earliest)
+        self.ignored += other.ignored
+
+    def images(self, folder: bytes) -> list[tuple[bytes, int]]:
+        """Paths below `top` and sizes of the images in a folder and below it, sorted by path.
+
+        Args:
+          folder: a class folder's name; empty for `top` itself, without what lies deeper.
+        """
+        about = os.stat(self.top + b"/" + folder)  # noqa: PTH116 (bytes)
+        found = self._images(folder, ((about.st_dev, about.st_ino),))
+        return sorted(found) if folder else found
+
+    def _images(self, folder: bytes, above: tuple[tuple[int, int], ...]) -> list[tuple[bytes, int]]:
+        """The images; `above` are device and number of the folder and of those that hold it."""
+        found = []
+        with os.scandir(self.top + b"/" + folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = shown(entry.name)
+                path = folder + b"/" + entry.name if folder else entry.name
+                is_image = named_as_image(name)
+                if entry.is_dir():
+                    if names.is_clutter(name, folder=True):
+                        self.ignored += 1
+                    elif folder:
+                        about = entry.stat()
+                        this = (about.st_dev, about.st_ino)
+                        if this in above:
+                            self._leave("link to a folder that holds it", path)
+                            continue
+                        self.inside[path] = about.st_mtime_ns
+                        found += self._images(path, (*above, this))
+                elif names.is_clutter(name):
+                    self.ignored += 1
+                    if is_image and not name.startswith("._"):
+                        self._leave("hidden", path)
+                elif is_image or not names.suffix(name):
+                    if not is_image and not _begins_as_image(entry):
+                        self._leave("without a suffix", path)
+                        continue
+                    about = entry.stat()  # raises for a link to nowhere
+                    kind = _odd_kind(about.st_mode)
+                    if kind:
+                        self._leave(kind, path)
+                    else:
+                        found.append((path, about.st_size))
                 else:
-                    found.append((entry.name, about.st_size))
-            else:
-                leave(f"*{names.suffix(name)}", entry.name)
-    return found
+                    self._leave(f"*{names.suffix(name)}", path)
+        return found
+
+    def _leave(self, kind: str, path: bytes) -> None:
+        so_far, first = self.left.get(kind, (0, shown(path)))
+        self.left[kind] = (so_far + 1, first)
 
 
 def named_as_image(name: str) -> bool:
@@ -295,11 +425,6 @@ def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
             return names.begins_as_image(file.read(12) or b"")
     except OSError:  # counted with those that are none
         return False
-
-
-def _count_images(directory: bytes) -> int:
-    walk = os.walk(directory)
-    return sum(named_as_image(shown(name)) for _, _, files in walk for name in files)
 
 
 def _said(left: _Left) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from input_pipeline import augment
 from input_pipeline.augment import Colours, Crops
 from input_pipeline.batches import Reading
-from input_pipeline.datasets import default_cache_dir
+from input_pipeline.datasets import Chosen, default_cache_dir
 from input_pipeline.errors import DataError
 from input_pipeline.normalization import Normalizer
 from input_pipeline.report import Report, silent
@@ -25,24 +25,28 @@ class Choices:
     """What the `data` fields of a config say.
 
     Attributes:
-      name, directory, validation_examples: see `open_dataset`.
+      name, directory, validation_examples, validation_labels, chosen: see `open_dataset`.
       prepared_dir: where images at a fixed size lie, or are to be written; None for the
         images themselves.
       prepared_as: what is asked of them; see `prepared_as`.
       crops, colours: the augmentation in training.
       normalizer: which mean is subtracted.
       reading: how images are read.
+      balanced: in training every class comes as often as any other.
     """
 
     name: str
     directory: str | None
     validation_examples: int | None
+    validation_labels: str | None
+    chosen: Chosen
     prepared_dir: str | None
     prepared_as: dict[str, Any]
     crops: Crops
     colours: Colours
     normalizer: Normalizer
     reading: Reading
+    balanced: bool
 
 
 def choices(data: Any, report: Report = silent) -> Choices:
@@ -71,6 +75,8 @@ def choices(data: Any, report: Report = silent) -> Choices:
         name=data.name,
         directory=data.dir,
         validation_examples=data.validation_examples,
+        validation_labels=data.validation_labels,
+        chosen=_by_name(Chosen, data),
         prepared_dir=data.prepared_dir,
         prepared_as=prepared_as(data),
         crops=crops,
@@ -82,6 +88,7 @@ def choices(data: Any, report: Report = silent) -> Choices:
             report=report,
             threads=data.threads,
         ),
+        balanced=data.sampling == "balanced",
     )
 
 
@@ -89,7 +96,8 @@ def prepared_as(data: Any) -> dict[str, Any]:
     """What a config's `data` fields ask of a prepared dataset.
 
     Returns:
-      `name`, `validation_examples`, `size` (of the shorter side: `resize`, or the largest of
+      `name`, `validation_examples`, `folds` (None, or number of folds, which one, and the seed of
+      the division), `size` (of the shorter side: `resize`, or the largest of
       `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
       square alone), `format`, `quality` (JPEG's, else None) and `decode`.
     """
@@ -97,6 +105,7 @@ def prepared_as(data: Any) -> dict[str, Any]:
     return {
         "name": data.name,
         "validation_examples": data.validation_examples,
+        "folds": _by_name(Chosen, data).folding,
         "size": max(data.resize, *(data.augment.scale_range or (0,))),
         "image": "whole" if data.augment.crop in ("image", "area") else "square",
         "format": chosen.format,

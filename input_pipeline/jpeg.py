@@ -125,6 +125,11 @@ def too_many_scans(encoded: bytes, frame: Frame) -> bool:
     return frame.marker in _PROGRESSIVE and encoded.count(b"\xff\xda") > _MAX_SCANS
 
 
+def is_marked(encoded: bytes) -> bool:
+    """Whether there is an end mark: if so, all rows are there or none is used."""
+    return _layout(encoded).marked
+
+
 def sound(encoded: bytes) -> tuple[bytes, int | None, str | None]:
     """The part of a JPEG that is sound.
 

@@ -27,6 +27,31 @@ class Normalizer:
         return self.mean in ("image", "image_center", "channel")
 
 
+def of_any_shape(normalizer: Normalizer, mean_image: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What whole images, of any shape, are normalised with: a mean image counts as its mean colour.
+
+    Args:
+      normalizer: which mean and deviation.
+      mean_image: float32 [side, side, 3], of the training set; None where the mean is not.
+
+    Returns:
+      float32 `mean` [3] and `deviation` [3].
+    """
+    if normalizer.of_training_set:
+        assert mean_image is not None
+        mean = mean_image.mean(axis=(0, 1), dtype=np.float64)
+    else:
+        mean = np.array(_colours(normalizer))
+    return {
+        "mean": mean.astype(np.float32),
+        "deviation": np.array(normalizer.deviation, np.float32),
+    }
+
+
+def _colours(normalizer: Normalizer) -> tuple[float, ...]:
+    return normalizer.mean_values if normalizer.mean == "values" else (0.0, 0.0, 0.0)
+
+
 def normalization(
     normalizer: Normalizer, side: int, pad: int, mean_image: np.ndarray | None
 ) -> dict[str, np.ndarray]:
@@ -50,9 +75,8 @@ def normalization(
             mean = np.broadcast_to(mean.mean(axis=(0, 1), dtype=np.float64), mean.shape)
         mean = np.pad(mean, [(pad, pad), (pad, pad), (0, 0)])
     else:
-        colours = normalizer.mean_values if normalizer.mean == "values" else (0.0, 0.0, 0.0)
         square = side + 2 * pad
-        mean = np.broadcast_to(np.array(colours), (square, square, 3))
+        mean = np.broadcast_to(np.array(_colours(normalizer)), (square, square, 3))
     return {
         "mean": np.ascontiguousarray(mean, np.float32),
         "deviation": np.array(normalizer.deviation, np.float32),

@@ -7,6 +7,7 @@ NumPy promises that it will never change, which it does not of its distributions
 
 import functools
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from scipy import special
@@ -15,6 +16,8 @@ from input_pipeline import kernels
 
 # Numbers of an example that lie together in the generator's output; further ones lie elsewhere.
 BLOCK = 40
+# The stream of random numbers that choices among examples are made with: no epoch's.
+_CHOICE = 2**64 - 1
 _one_at_a_time = threading.Lock()
 
 
@@ -35,26 +38,93 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(_philox(seed, 2 * epoch).random_raw(count), kind="stable")
 
 
+# (seed, epoch, count) -> the keys of an epoch; see `examples_at`.
+EpochOrder = Callable[[int, int, int], np.ndarray]
+
+
+def balanced_order(labels: np.ndarray) -> EpochOrder:
+    """Epochs in which every class has as many places as any other, to one.
+
+    An epoch has as many places as there are examples. Of a class with more examples than places a
+    part is drawn anew for each epoch; one with fewer repeats its examples, each as often as any
+    other of the class, to once.
+
+    Args:
+      labels: int32 [count]; classes without examples have no places.
+    """
+    _, classes = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(classes)
+    begins = np.cumsum(sizes) - sizes
+
+    @functools.lru_cache(maxsize=2)
+    def keys(seed: int, epoch: int, count: int) -> np.ndarray:
+        random = _philox(seed, 2 * epoch).random_raw(2 * count + len(sizes))
+        in_class, places, lucky = np.split(random, [count, 2 * count])
+        grouped = np.lexsort((in_class, classes))  # class by class, at random inside each
+        quotas = count // len(sizes) + (_ranks(lucky) < count % len(sizes))
+        owner = np.repeat(np.arange(len(sizes)), quotas)
+        number = np.arange(count) - np.repeat(np.cumsum(quotas) - quotas, quotas)
+        repeat, inside = np.divmod(number, sizes[owner])
+        drawn = grouped[begins[owner] + inside] + repeat * count
+        return drawn[np.argsort(places, kind="stable")]
+
+    def one_at_a_time(seed: int, epoch: int, count: int) -> np.ndarray:
+        with _one_at_a_time:
+            return keys(seed, epoch, count)
+
+    return one_at_a_time
+
+
 def fixed_order(count: int) -> np.ndarray:
     """The permutation by which validation examples are held out; the same in every run."""
     return np.argsort(_philox(2012, 0).random_raw(count), kind="stable")
 
 
-def examples_at(seed: int, positions: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def fixed_ranks(seed: int, labels: np.ndarray) -> np.ndarray:
+    """Which place each example has in its class, in a random order: int64 [count], from 0 on.
+
+    Args:
+      seed: of the order; the same in every run.
+      labels: int32 [count].
+    """
+    classes = np.unique(labels, return_inverse=True)[1]
+    order = np.lexsort((_philox(seed, _CHOICE).random_raw(len(labels)), classes))
+    sizes = np.bincount(classes)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return ranks
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """The place of each value among all of them in ascending order."""
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable")
+
+
+def examples_at(
+    seed: int, positions: np.ndarray, count: int, epoch_of: EpochOrder = epoch_order
+) -> tuple[np.ndarray, np.ndarray]:
     """What stands at these positions of the endless training stream.
 
-    Position p belongs to epoch p // count; every epoch holds each example once,
+    Position p belongs to epoch p // count; by default every epoch holds each example once,
     so a batch may reach over the end of an epoch and nothing is dropped.
 
+    Args:
+      seed: of the run.
+      positions: int64.
+      count: number of training examples.
+      epoch_of: the order of each epoch.
+
     Returns:
-      The example indices and their epochs, both int64 of the shape of `positions`.
+      Keys and epochs, both int64 of the shape of `positions`. The index of the example is
+      key % count; key // count says how often it stood in this epoch before (never, where it
+      stands there once).
     """
     epochs = positions // count
-    indices = np.empty_like(positions)
+    keys = np.empty_like(positions)
     for epoch in np.unique(epochs):
         inside = epochs == epoch
-        indices[inside] = epoch_order(seed, int(epoch), count)[positions[inside] % count]
-    return indices, epochs
+        keys[inside] = epoch_of(seed, int(epoch), count)[positions[inside] % count]
+    return keys, epochs
 
 
 def uniform_draws(
@@ -64,7 +134,7 @@ def uniform_draws(
 
     Args:
       seed: seed of the run.
-      epochs, indices: int64, of the same length; indices below 2^52.
+      epochs, indices: int64, of the same length; indices, or keys of `examples_at`, below 2^52.
       count: how many for each, a multiple of 4. Those of a smaller count are the first of these.
 
     Returns:

@@ -1,14 +1,31 @@
-"""Images that somebody names, one by one or as directories, outside any dataset."""
+"""Single images: those that somebody names, as files or directories, and what is read of each."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from input_pipeline import augment, folders, names
+from input_pipeline import augment, decode, folders, names
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.names import shown
+
+
+class Images(Protocol):
+    """Which images are asked for: the central square of each, with zeros around it, or all."""
+
+    @property
+    def side(self) -> int:
+        """Pixels of the rescaled image's shorter side, and so of the square."""
+
+    @property
+    def whole(self) -> bool:
+        """All of the rescaled image, without zeros around it."""
+
+    @property
+    def pad(self) -> int:
+        """Zeros on each side of the square, in pixels."""
 
 
 def find_photographs(paths: Sequence[str]) -> list[Path]:
@@ -43,23 +60,6 @@ def find_photographs(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
-    """The central square of a photograph as evaluation reads it.
-
-    Args:
-      path: of the file.
-      side: pixels of the shorter side.
-      pad: zeros around the square, in pixels on each side.
-
-    Returns:
-      uint8 [square, square, 3] of side + 2 pad pixels.
-
-    Raises:
-      DataError: the file cannot be read, or nothing can be made of it.
-    """
-    return square_of(read_photograph(path), side, pad, name=shown(path))
-
-
 def read_photograph(path: Path) -> bytes:
     """The bytes of a photograph's file.
 
@@ -72,26 +72,44 @@ def read_photograph(path: Path) -> bytes:
         raise DataError(f"{shown(path)}: {error}") from error
 
 
-def square_of(
-    content: bytes | np.ndarray, side: int, pad: int = 0, *, name: str = "the image"
-) -> np.ndarray:
-    """The central square of an image as evaluation reads it.
+def pixels_of(content: bytes | np.ndarray, images: Images, name: str) -> np.ndarray:
+    """An image as evaluation reads it; see `decoded`.
+
+    Args:
+      content, images: as in `decoded`.
+      name: of the image, for messages.
+
+    Raises:
+      DataError: the content cannot be decoded.
+    """
+    try:
+        return decoded(content, images)
+    except UnreadableError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def decoded(content: bytes | np.ndarray, images: Images) -> np.ndarray:
+    """An image as evaluation reads it.
 
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
-      side, pad: as in `read_square`.
-      name: what it is called in a message.
+      images: the central square, with zeros around it, or all of the image.
 
     Returns:
-      uint8 [square, square, 3] of side + 2 pad pixels.
+      uint8 [height, width, 3], rescaled.
 
     Raises:
-      DataError: nothing can be made of it.
+      UnreadableError: the content cannot be decoded.
     """
-    crops = augment.central_square(side, pad)
-    square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
-    try:
+    if not images.whole:
+        crops = augment.central_square(images.side, images.pad)
+        square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
         augment.take(content, crops, np.full(augment.DRAWS, 0.5), square, exact=False)
-    except UnreadableError as error:
-        raise DataError(f"{name}: {error}") from error
-    return square
+        return square
+    size = decode.size(content)
+    if size is None:
+        assert isinstance(content, bytes), "an array has a size"
+        size = decode.pixels(content).shape[:2]  # raises the error that says why
+    whole = np.zeros((*augment.rescaled(*size, images.side), 3), np.uint8)
+    augment.take_whole(content, images.side, whole, exact=False)
+    return whole

@@ -29,10 +29,18 @@ class PixelStatistics:
     covariance: np.ndarray
 
 
-def pixels_digest(examples: Examples, side: int, reading: Reading) -> str:
-    """Changes with the pixels of the central squares at side x side, as they are read."""
-    square = f"central_square:{side}:{'exact' if reading.exact else 'fast'}"
-    return sources.digest(examples.fingerprint, square, _DECODER)
+def pixels_digest(examples: Examples, side: int, reading: Reading, *, whole: bool = False) -> str:
+    """Changes with the pixels of the central squares at side x side, as they are read.
+
+    Args:
+      examples: of which split.
+      side: pixels of the shorter side.
+      reading: how images are read.
+      whole: of the whole images instead.
+    """
+    part = "whole" if whole else "central_square"
+    pixels = f"{part}:{side}:{'exact' if reading.exact else 'fast'}"
+    return sources.digest(examples.fingerprint, pixels, _DECODER)
 
 
 def pixel_statistics(

@@ -30,7 +30,7 @@ from input_pipeline.datasets import Dataset
 from input_pipeline.decode import UnreadableError, View
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import shown
-from input_pipeline.prepared import ABOUT, load_about, readable_by_tfds
+from input_pipeline.prepared import ABOUT, load_about, packed, readable_by_tfds
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
@@ -231,8 +231,16 @@ class _Job:
     settings: dict[str, Any]
     reading: Reading
 
-    def record(self, index: int) -> tuple[bytes, list[dict[str, str]]]:
-        """An example as bytes, none if it is left out; and what happened to it."""
+    def index(self, position: int) -> int:
+        """The example that is written at a position: as they are quick to read, one after another.
+
+        Left-out examples count.
+        """
+        order = self.examples.disk_order
+        return position if order is None else int(order[position])
+
+    def record(self, index: int) -> tuple[bytes, int, list[dict[str, str]]]:
+        """An example as bytes, none if it is left out; its label; and what happened to it."""
         notes: list[dict[str, str]] = []
         name = self.examples.name(index)
 
@@ -250,7 +258,7 @@ class _Job:
             )
         except UnreadableError as error:
             leave_out(self.examples, index, error, self.reading)
-            return b"", [{"image": name, "what": "left out", "reason": str(error)}]
+            return b"", label, [{"image": name, "what": "left out", "reason": str(error)}]
         image: Any = pixels
         if self.settings["format"] == "jpeg":
             image = io.BytesIO()
@@ -258,7 +266,7 @@ class _Job:
             image.seek(0)
         short = "/".join(name.split("/")[-2:])
         fields = {"image": image, "label": label, "file_name": short}
-        return self.features.serialize_example(fields), notes
+        return self.features.serialize_example(fields), label, notes
 
     def _view(self, height: int, width: int) -> View:
         size = self.settings["size"]
@@ -274,14 +282,14 @@ class _Job:
 
 def _records(
     job: _Job, start: int, count: int
-) -> Generator[tuple[bytes, list[dict[str, str]]], None, None]:
+) -> Generator[tuple[bytes, int, list[dict[str, str]]], None, None]:
     """The records of a shard in order, made by several threads."""
     failures: list[Exception] = []
 
-    def make(index: np.int64) -> tuple[bytes, bytes]:
+    def make(position: np.int64) -> tuple[bytes, bytes]:
         try:
-            record, notes = job.record(int(index))
-            return record, json.dumps(notes).encode()
+            record, *besides = job.record(job.index(int(position)))
+            return record, json.dumps(besides).encode()
         except Exception as error:
             failures.append(error)
             raise
@@ -290,13 +298,13 @@ def _records(
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     pipeline = tf.data.Dataset.range(start, start + count).map(
-        lambda index: tf.numpy_function(make, [index], [tf.string, tf.string], stateful=False),
+        lambda row: tf.numpy_function(make, [row], [tf.string, tf.string], stateful=False),
         4 * threads,
         deterministic=True,
     )
     try:
-        for record, notes in pipeline.with_options(options).as_numpy_iterator():
-            yield record, json.loads(notes)
+        for record, besides in pipeline.with_options(options).as_numpy_iterator():
+            yield record, *json.loads(besides)
     except tf.errors.OpError as error:
         raise (failures or [error])[0] from error
 
@@ -318,18 +326,19 @@ def _write_shard(
     """Writes a shard under another name, reads it back, and gives it its own."""
     from array_record.python import array_record_module
 
-    written, notes, number = hashlib.sha256(), [], 0
+    written, notes, labels, indices = hashlib.sha256(), [], [], []
     with _shard_failures(path), files.replacing(path) as temporary:
         # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
         writer = array_record_module.ArrayRecordWriter(
             os.fsencode(temporary), "group_size:1,uncompressed"
         )
-        for record, said in _records(job, start, count):
+        for position, (record, label, said) in enumerate(_records(job, start, count), start):
             notes += said
             if record:
                 writer.write(record)
                 written.update(record)
-                number += 1
+                labels.append(label)
+                indices.append(job.index(position))
             advance()
         writer.close()
         again = hashlib.sha256()
@@ -346,7 +355,16 @@ def _write_shard(
             )
         with open(temporary, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"records": number, "bytes": path.stat().st_size, "sha256": sha256, "notes": notes}
+    about = {
+        "records": len(labels),
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        "notes": notes,
+        "labels": " ".join(map(str, labels)),
+    }
+    if job.examples.disk_order is not None:
+        about["indices"] = packed(indices)
+    return about
 
 
 def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, Any]) -> None:

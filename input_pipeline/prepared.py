@@ -1,15 +1,20 @@
 """Opening what `prepare` wrote."""
 
+import base64
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from input_pipeline import sources
 from input_pipeline.datasets import REPORTED, Dataset, Prepared
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import shown
 from input_pipeline.report import warn
+from input_pipeline.sources import Examples
 
 ABOUT = "prepared.json"
 _OF_TFDS = ("dataset_info.json", "features.json")
@@ -66,7 +71,7 @@ def open_prepared(
             raise DataError(f"{path}: missing or cut short; {again}, which mends it")
     differing = [
         f"{field} is {made.get(field)}, and {wanted[field]} is needed"
-        for field in ("name", "validation_examples", "size", "image", "decode")
+        for field in ("name", "validation_examples", "folds", "size", "image", "decode")
         if made.get(field) != wanted[field]
         and not (field == "size" and only is not None)
         # The whole image has the square in it, exact pixels are better than asked for.
@@ -99,7 +104,12 @@ def open_prepared(
         if not as_source:
             of_split = {k: v for k, v in about["shards"].items() if v["split"] == split}
             fingerprint = sources.digest(json.dumps([made, of_split], sort_keys=True))
-        examples = sources.from_tfds(builder, split, cache_dir)
+        examples = dataclasses.replace(
+            sources.from_tfds(builder, split, cache_dir),
+            fingerprint=fingerprint,
+            labels=_labels(about["shards"], split),
+        )
+        examples = _in_order(examples, about, split)
         splits[split] = dataclasses.replace(examples, fingerprint=fingerprint)
     class_names = about.get("class_names") or builder.info.features["label"].names
     absent = dict.fromkeys(("train", "validation", "test"), f"{directory} has none")
@@ -108,8 +118,36 @@ def open_prepared(
         splits,
         tuple(class_names),
         absent,
-        prepared=Prepared(directory, side, as_source),
+        prepared=Prepared(directory, side, made["image"] == "whole", as_source),
+        layout=f"prepared by --mode=prepare_data: {side} pixels, {made['format']}",
+        labels_from=f"{made['name']}, when it was prepared",
     )
+
+
+def _in_order(examples: Examples, about: dict[str, Any], split: str) -> Examples:
+    """Records that were written in another order than that of their examples, in the latter."""
+    shards = [shard for _, shard in sorted(about["shards"].items()) if shard["split"] == split]
+    if not any("indices" in shard for shard in shards):
+        return examples
+    indices = np.concatenate([_unpacked(shard["indices"]) for shard in shards])
+    return sources.subset(examples, np.argsort(indices))
+
+
+def packed(indices: Sequence[int]) -> str:
+    """Indices as a text."""
+    return base64.b64encode(np.array(indices, "<i4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<i4")
+
+
+def _labels(shards: dict[str, Any], split: str) -> Callable[[], np.ndarray] | None:
+    """What gives the labels of a split; None where they were not noted when it was prepared."""
+    noted = [shard.get("labels") for _, shard in sorted(shards.items()) if shard["split"] == split]
+    if None in noted:
+        return None
+    return lambda: np.array(" ".join(noted).split(), np.int32)
 
 
 def described(directory: Path, about: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ Every source gives random access: any example is read by its index, at the same 
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import struct
@@ -17,9 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 import files
+from input_pipeline.boxes import Boxes
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
+from input_pipeline.record_labels import label_in
 from input_pipeline.report import progress_bar, warn
+from input_pipeline.side_by_side import of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,14 @@ class Examples:
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
       notes: sentences on what lies beside them and is not used.
+      disk_order: int64 [count], the indices in the order in which the images are stored, where
+        reading them so is far quicker than at random; None where it is not.
+      labels: gives the labels of all, int32 [count], without reading any image; None where only
+        the examples themselves tell. See `labels_of`.
+      ignored: hidden files and those of systems and archivers that lie among them.
+      boxes: index -> the boxes that were drawn in the image, see `boxes.as_read`; called from many
+        threads. None where there are no annotations.
+      boxes_from: where the annotations are, in words.
     """
 
     count: int
@@ -40,17 +52,86 @@ class Examples:
     name: Callable[[int], str]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    disk_order: np.ndarray | None = None
+    labels: Callable[[], np.ndarray] | None = None
+    ignored: int = 0
+    boxes: Callable[[int], Boxes] | None = None
+    boxes_from: str = ""
 
 
 def subset(examples: Examples, indices: np.ndarray) -> Examples:
     """The examples at `indices` (int64 [count]), in that order."""
+    disk_order = examples.disk_order
+    if disk_order is not None:
+        disk_order = np.argsort(np.argsort(disk_order)[indices], kind="stable")
+    labels, boxes = examples.labels, examples.boxes
     return dataclasses.replace(
         examples,
         count=len(indices),
         read=lambda row: examples.read(int(indices[row])),
         name=lambda row: examples.name(int(indices[row])),
         fingerprint=digest(examples.fingerprint, indices.tobytes()),
+        disk_order=disk_order,
+        labels=None if labels is None else lambda: labels()[indices],
+        boxes=None if boxes is None else lambda row: boxes(int(indices[row])),
     )
+
+
+def joined(several: Sequence[Examples]) -> Examples:
+    """The examples of several sources, one source after another; of one, that one as it is."""
+    if len(several) == 1:
+        return several[0]
+    ends = np.cumsum([one.count for one in several])
+
+    def place(row: int) -> tuple[Examples, int]:
+        number = int(np.searchsorted(ends, row, side="right"))
+        return several[number], row - int(ends[number]) + several[number].count
+
+    def read(row: int) -> tuple[bytes | np.ndarray, int]:
+        one, inside = place(row)
+        return one.read(inside)
+
+    def name(row: int) -> str:
+        one, inside = place(row)
+        return one.name(inside)
+
+    known = [one.labels for one in several if one.labels is not None]
+    return Examples(
+        count=int(ends[-1]),
+        read=read,
+        name=name,
+        fingerprint=digest(*(one.fingerprint for one in several)),
+        notes=tuple(note for one in several for note in one.notes),
+        labels=(lambda: np.concatenate([of() for of in known]))
+        if len(known) == len(several)
+        else None,
+        ignored=sum(one.ignored for one in several),
+    )
+
+
+def labels_of(examples: Examples, cache_dir: Path) -> np.ndarray:
+    """The labels of all examples, int32 [count].
+
+    Where only the examples tell, they are read once, with a progress bar, and their labels kept
+    in `cache_dir`.
+
+    Raises:
+      DataError: an example cannot be read.
+    """
+    if examples.labels is not None:
+        return examples.labels()
+    cache = cache_dir / f"labels-{examples.fingerprint}.npz"
+    return _kept_labels(lambda row: examples.read(row)[1], examples.count, cache)
+
+
+def _kept_labels(label: Callable[[int], int], count: int, cache: Path) -> np.ndarray:
+    """The labels of all examples, int32 [count], from the cache if they are there."""
+    saved = load_arrays(cache, "labels")
+    if saved is not None and saved["labels"].shape == (count,):
+        return saved["labels"]
+    labels = np.fromiter(of_each(label, count, 8, "reading labels", " images"), np.int32, count)
+    save_arrays(cache, labels=labels)
+    return labels
 
 
 def digest(*parts: str | bytes) -> str:
@@ -76,10 +157,11 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
         read=lambda row: (images[row], int(labels[row])),
         name=lambda row: f"{name} example {row}",
         fingerprint=digest(name, images.tobytes(), labels.tobytes()),
+        labels=lambda: labels,
     )
 
 
-def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
+def from_tfds(builder: Any, split: str, cache_dir: Path, *, file_names: bool = False) -> Examples:
     """A split of a prepared TFDS dataset, TFRecord or ArrayRecord files, read at random.
 
     ArrayRecord files have an index of their own. For TFRecord files one is made (file, offset
@@ -90,6 +172,7 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
       builder: from `tfds.builder_from_directory`, with supervised keys.
       split: a split that it has.
       cache_dir: where the index is kept.
+      file_names: examples are called by the names of their files, where the records hold these.
 
     Raises:
       DataError: files of another format, missing or cut short.
@@ -103,10 +186,12 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
         info.full_name, split, *(f"{path.name}:{path.stat().st_size}" for path in files)
     )
     kind = info.file_format.value if info.file_format is not None else "tfrecord"
+    image_key, label_key = info.supervised_keys
     if kind == "tfrecord":
-        count, record, name = _tfrecords(files, cache_dir / f"records-{fingerprint}.npz")
+        index = cache_dir / f"records-{fingerprint}.npz"
+        count, record, name, label = _tfrecords(files, index, label_key)
     elif kind == "array_record":
-        count, record, name = _array_records(files, info.splits[split].shard_lengths)
+        count, record, name, label = _array_records(files, info.splits[split].shard_lengths)
     else:
         raise DataError(
             f"{builder.data_path}: files are {kind}; prepare the dataset with "
@@ -117,14 +202,23 @@ def from_tfds(builder: Any, split: str, cache_dir: Path) -> Examples:
             f"{builder.data_path}: split {split} has {count} records but says it has "
             f"{info.splits[split].num_examples}; prepare it again"
         )
-    image_key, label_key = info.supervised_keys
     parse = _parser(info.features[image_key], image_key, label_key)
+    if file_names and "file_name" in info.features:
+        name = lambda row: _file_name(record(row))  # noqa: E731
     return Examples(
         count=count,
         read=lambda row: parse(record(row)),
         name=name,
         fingerprint=fingerprint,
+        labels=None
+        if label is None
+        else lambda: _kept_labels(label, count, cache_dir / f"labels-{fingerprint}.npz"),
     )
+
+
+def _file_name(record: bytes) -> str:
+    fields = tf.train.Example.FromString(record).features.feature
+    return fields["file_name"].bytes_list.value[0].decode("utf-8", "backslashreplace")
 
 
 def _parser(
@@ -176,22 +270,32 @@ def _parser(
     return pixel_record
 
 
-# How many records there are, a record by its index, its name.
-_Records = tuple[int, Callable[[int], bytes], Callable[[int], str]]
+# How many records there are; a record by its index, its name, its label where that can be read
+# without the image.
+_Records = tuple[int, Callable[[int], bytes], Callable[[int], str], Callable[[int], int] | None]
 
 
-def _tfrecords(files: Sequence[Path], cache: Path) -> _Records:
+def _tfrecords(files: Sequence[Path], cache: Path, label_key: str) -> _Records:
     file_of, offsets, lengths = _record_index(files, cache)
 
-    def record(row: int) -> bytes:
-        path = files[file_of[row]]
+    def piece(row: int, start: int, length: int) -> bytes:
+        path, size = files[file_of[row]], min(int(lengths[row]) - start, length)
         try:
             with open(path, "rb", buffering=0) as file:
-                return os.pread(file.fileno(), int(lengths[row]), int(offsets[row]))
+                return os.pread(file.fileno(), size, int(offsets[row]) + start)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
-    return len(offsets), record, lambda row: f"{shown(files[file_of[row]])} at byte {offsets[row]}"
+    def record(row: int) -> bytes:
+        return piece(row, 0, int(lengths[row]))
+
+    def name(row: int) -> str:
+        return f"{shown(files[file_of[row]])} at byte {offsets[row]}"
+
+    def label(row: int) -> int:
+        return label_in(functools.partial(piece, row), label_key)
+
+    return len(offsets), record, name, label
 
 
 def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
@@ -228,7 +332,7 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
         file, position = place(row)
         return f"{shown(files[file])} record {position}"
 
-    return int(ends[-1]), record, name
+    return int(ends[-1]), record, name, None
 
 
 def _allow_open_files(count: int) -> None:

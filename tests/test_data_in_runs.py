@@ -9,7 +9,7 @@ import pytest
 import main
 from input_pipeline import names
 from tests.conftest import write_images
-from tests.runs import finish, lines, restored, start
+from tests.runs import assert_same_run, finish, lines, restored, start
 
 # The two-tower network with few kernels: mean image and colour noise, as in the paper.
 TINY = [
@@ -63,6 +63,32 @@ def test_an_older_run_keeps_the_order_of_its_classes(call, tree, tmp_path, monke
     assert json.loads(out.splitlines()[-1])["loss"] == error
     code, _, err = call(*arguments, *from_it, "--config.init_head=new", "--config.total_steps=1")
     assert code == 0 and "labels are these numbers" in err
+
+
+@pytest.mark.slow
+def test_a_run_on_a_balanced_fold_goes_on_in_the_same_bits(call, tmp_path):
+    """Balanced sampling and class weights are fields of the run: with others it is refused."""
+    root = write_images(tmp_path / "own", {"ant": 14, "owl": 5, "bee": 3})
+    arguments = [
+        *TINY, f"--config.data.dir={root}", "--config.data.folds=3", "--config.data.fold=1",
+        "--config.data.sampling=balanced", "--config.loss.class_weights=balanced",
+        "--config.data.train_examples=12", "--config.evaluate_every_steps=2",
+    ]  # fmt: skip
+    broken, whole = (f"--workdir={tmp_path / name}" for name in ("broken", "whole"))
+    for steps, workdir in ((2, broken), (5, broken), (5, whole)):
+        code, _, err = call(*arguments, workdir, f"--config.total_steps={steps}")
+        assert code == 0, err
+    assert_same_run(tmp_path / "broken", tmp_path / "whole")
+    for other, said in [
+        ("data.sampling=uniform", "data.sampling (was balanced, now uniform)"),
+        ("loss.class_weights=none", "loss.class_weights (was balanced, now none)"),
+        ("data.fold=2", "data.fold (was 1, now 2)"),
+        ("data.train_examples=11", "data.train_examples (was 12, now 11)"),
+    ]:
+        code, _, err = call(*arguments, broken, f"--config.{other}")
+        assert code == 2 and said in err
+    code, out, err = call(*arguments, whole, "--mode=evaluate")
+    assert code == 0 and json.loads(out.splitlines()[-1])["examples"] == 7, err
 
 
 @pytest.fixture(scope="module")

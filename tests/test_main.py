@@ -187,7 +187,7 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),
         (
             [*digits, "--mode=tarin"],
-            "should be one of <train|evaluate|summary|export|prepare_data|predict>",
+            "should be one of <train|evaluate|summary|export|prepare_data|describe_data|predict>",
         ),
     ]:
         code, err = call(*arguments)

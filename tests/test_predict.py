@@ -85,7 +85,7 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
     """The square that the stream of a folder gives, bit for bit."""
     from configs.alexnet import get_config
     from evaluation.protocols import Images
-    from input_pipeline import open_data, read_square
+    from input_pipeline import open_data, pixels_of, read_photograph
 
     data = get_config().data
     data.name, data.dir, data.validation_examples = "folder", str(tmp_path / "classes"), 1
@@ -94,9 +94,8 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
         shutil.copytree(photographs / "deeper", tmp_path / "classes" / name)
     data = open_data(data, tmp_path / "cache")
     (batch,) = data.evaluation("validation", Images(40, 3), batch_size=1)
-    np.testing.assert_array_equal(
-        read_square(photographs / "deeper" / "d.jpg", 40, 3), batch["image"][0]
-    )
+    content = read_photograph(photographs / "deeper" / "d.jpg")
+    np.testing.assert_array_equal(pixels_of(content, Images(40, 3), "d"), batch["image"][0])
 
 
 @pytest.mark.parametrize(

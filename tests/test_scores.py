@@ -10,11 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from evaluation import Scores, score_files
+from evaluation import Scores, protocol_called, score_files
+from evaluation.preprocessing import Preprocessing
 from tests.conftest import ROOT
 from tests.runs import TINY, finish, free_port, start_two
 from training import RunError, scoring
 
+CENTER = protocol_called("center_crop", Preprocessing(8, 8))
 EVALUATE = ["--mode=evaluate", "--config.evaluation.save_scores=True"]
 
 
@@ -88,6 +90,42 @@ def test_an_evaluation_goes_on_from_its_parts(call, trained, monkeypatch):
     path.unlink()
 
 
+def test_looks_at_several_sizes_go_on_from_their_parts(call, trained, monkeypatch):
+    """Whole images of two sizes, in batches by shape: stopped in the second, the same file."""
+    asked = ["--config.evaluation.protocol=multi_crop_and_dense"]
+    asked.append("--config.evaluation.scales=(64,72)")
+    report, whole, path = evaluated(call, trained, *asked)
+    assert path.name == "validation-multi_crop_and_dense-64-72.npz"
+    assert report["protocol"] == "multi_crop_and_dense-64-72" and report["examples"] == 77
+    assert whole["index"].tolist() == list(range(77))
+    path.unlink()
+    monkeypatch.setattr(scoring, "_PART", 160)  # of costly looks parts are smaller
+    written, write_part = [], score_files.write_part
+
+    def stop_at(name):
+        def write(part, scores, digest):
+            if part.name == name:
+                raise KeyboardInterrupt
+            written.append(part.name)
+            write_part(part, scores, digest)
+
+        return write
+
+    of_look = "validation-multi_crop_and_dense-64-72.{}.part-0-{}.npz".format
+    monkeypatch.setattr(score_files, "write_part", stop_at(of_look(72, 2)))
+    with pytest.raises(AssertionError, match="interrupted"):
+        evaluated(call, trained, *asked)
+    assert written == [*(of_look(64, n) for n in range(5)), of_look(72, 0), of_look(72, 1)]
+    monkeypatch.setattr(score_files, "write_part", stop_at(None))
+    written.clear()
+    again, saved, _ = evaluated(call, trained, *asked)
+    assert written == [of_look(72, n) for n in range(2, 5)]
+    assert again == report
+    for name, values in whole.items():
+        np.testing.assert_array_equal(saved[name], values, err_msg=name)
+    path.unlink()
+
+
 def test_parts_of_other_settings_are_not_taken(call, trained, monkeypatch):
     _, whole, path = evaluated(call, trained)
     of_others = score_files.part_path(path, 0, 0)
@@ -144,7 +182,7 @@ def test_a_full_disk_keeps_the_parts_that_were_written(tmp_path, small_disk):
     steps.clear()
     assert evaluate().index.tolist() == list(range(3000))
     assert steps == [1, 2]
-    scoring.join_parts(path, "digest", 3000, 0, str)
+    scoring.join_parts(path, CENTER, "digest", 3000, 0, str, split="test", class_names="abc")
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -159,7 +197,7 @@ def test_scores_are_not_joined_without_all_their_parts(tmp_path, there):
         score_files.write_part(score_files.part_path(path, 0, number), part, "digest")
     kept = sorted(path.parent.iterdir())
     with pytest.raises(RunError, match=f"hold {4 * bool(there)} of 12 examples"):
-        scoring.join_parts(path, "digest", 12, 0, str)
+        scoring.join_parts(path, CENTER, "digest", 12, 0, str, split="test", class_names="ab")
     assert sorted(path.parent.iterdir()) == kept
 
 

@@ -2,7 +2,7 @@
 
 from training.classes import known_classes
 from training.errors import RunError, TrainingError, out_of_memory
-from training.evaluating import Keep, check_trained, evaluate_trained
+from training.evaluating import Split, check_trained, evaluate_trained
 from training.export import export, summary
 from training.facts import facts_of_inputs, facts_of_launch
 from training.from_config import (
@@ -14,7 +14,7 @@ from training.from_config import (
     task_from_config,
 )
 from training.initial import normalization_for, open_initial, with_normalization
-from training.loop import TrainingData, train, validation_protocol
+from training.loop import TrainingData, train
 from training.network import model_fields
 from training.prediction import class_names_of, predictions_file, predictor
 from training.recipe import Recipe
@@ -23,10 +23,10 @@ from training.task import Task, make_task
 from training.trained import Trained
 
 __all__ = [
-    "Keep",
     "Recipe",
     "RunError",
     "Schedule",
+    "Split",
     "Task",
     "Trained",
     "TrainingData",
@@ -53,6 +53,5 @@ __all__ = [
     "summary",
     "task_from_config",
     "train",
-    "validation_protocol",
     "with_normalization",
 ]

@@ -22,27 +22,27 @@ from training.quiet import leave_failures_to_us
 from training.workdir import REPLACED, begun_by, damaged_in, steps_in
 from training.writers import say
 
-# How the system says it, and what to say of it.
+# The system's words for a full disk, and the message's.
 _NO_ROOM = (
     (os.strerror(errno.ENOSPC), "the disk is full"),
     (os.strerror(errno.EDQUOT), "the quota of this disk is used up"),
     (os.strerror(errno.EFBIG), "a file would become larger than allowed, see ulimit -f"),
 )
-# Of a file system: what the last bytes of a file, and a directory, take up at most.
+# A file system's block, in bytes: the most that a file's last bytes, or a directory, take up.
 _BLOCK = 4096
 
 
 class Checkpoints:
     """The checkpoints of one run, one directory per step.
 
-    The parts of a checkpoint:
+    A checkpoint has these parts:
       model: the parameters and statistics that are evaluated.
       training: the rest of the train state.
       normalization: the mean and deviation of the images.
-      progress: what the loop remembers between evaluations, as JSON.
+      progress: the loop's memory between evaluations, as JSON.
       dataset: class names and fingerprint of the data, as JSON.
 
-    The SHA-256 of every file lies beside them. A checkpoint and its sums appear at once.
+    The SHA-256 of every file lies beside them. A checkpoint and its sums appear together.
     """
 
     def __init__(self, directory: Path, keep: int = 3):
@@ -50,7 +50,8 @@ class Checkpoints:
 
         Args:
           directory: made when the first checkpoint is saved.
-          keep: how many of the newest stay; the best by validation error stays as well.
+          keep: number of the newest checkpoints that stay; the one with the lowest validation
+            error stays as well.
 
         Raises:
           TrainingError: a damaged checkpoint cannot be moved aside, or the path is not UTF-8.
@@ -108,22 +109,22 @@ class Checkpoints:
         dataset: dict[str, Any],
         validation: dict[str, float] | None,
     ) -> None:
-        """Saves in the background.
+        """Saves a checkpoint in the background.
 
-        A checkpoint of this step that is there already is replaced if this one has
-        been evaluated: the run was stopped before it could be.
+        An older checkpoint of this step is replaced if `validation` is given: the run was
+        stopped before that evaluation.
 
         Args:
-          step: updates made.
+          step: number of updates made.
           state: arrays on the mesh.
-          model: `params` and `statistics` that are evaluated, some or all of them parts of
-            the state, which are then saved once.
+          model: the evaluated `params` and `statistics`. Those that are also parts of the
+            state are saved once.
           normalization: arrays on the mesh.
           progress, dataset: JSON.
           validation: metrics of an evaluation at this step, if there was one.
 
         Raises:
-          RunError: this one, or the one before it, could not be written.
+          RunError: this checkpoint, or the one before it, could not be written.
         """
         self._wait()
         leave_failures_to_us()
@@ -135,11 +136,11 @@ class Checkpoints:
             elif (self.directory / str(step)).exists() and jax.process_index() == 0:
                 damaged.set_aside(self.directory, step, "no directory")
             parts = parts_of(state)
-            twice = {
-                name: next((k for k, part in parts.items() if part is own), None)
-                for name, own in model.items()
+            shared = {
+                name: next((k for k, part in parts.items() if part is evaluated), None)
+                for name, evaluated in model.items()
             }
-            rest = {name: part for name, part in parts.items() if name not in twice.values()}
+            rest = {name: part for name, part in parts.items() if name not in shared.values()}
             self._check_space()
             self._saving = step
             self._manager.save(
@@ -148,18 +149,21 @@ class Checkpoints:
                     model=ocp.args.StandardSave(model),
                     training=ocp.args.StandardSave(rest),
                     normalization=ocp.args.StandardSave(normalization),
-                    progress=ocp.args.JsonSave(progress | {"model": twice}),
+                    progress=ocp.args.JsonSave(progress | {"model": shared}),
                     dataset=ocp.args.JsonSave(dataset),
                 ),
                 metrics=validation,
             )
         except jax.errors.JaxRuntimeError:  # another process was lost
             raise
-        except Exception as error:  # Orbax and TensorStore raise many
+        except Exception as error:  # Orbax and TensorStore raise many kinds
             raise self._failed(step, error) from error
 
     def _check_space(self) -> None:
-        """Sees a full disk coming: a write that fails half way leaves much to say and to clear."""
+        """Raises OSError if the disk has no room for a checkpoint as large as the newest.
+
+        A write that fails half way prints many messages and leaves files to remove.
+        """
         steps = steps_in(self.directory)
         if jax.process_index() > 0 or not steps:
             return
@@ -168,13 +172,13 @@ class Checkpoints:
             files = [newest / name for name in sums.read_sums(newest)]
             needed = sum(path.stat().st_size for path in files)
         except (OSError, ValueError):
-            return  # as large as the next one or not, nobody can tell
+            return  # the size of the next checkpoint is not known
         needed += (len(files) + len({path.parent for path in files})) * _BLOCK
         if shutil.disk_usage(self.directory).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _set_aside(self, step: int) -> None:
-        """Makes place for a step's checkpoint; until that is written the old one counts."""
+        """Renames a step's checkpoint; it stays valid until its replacement is written."""
         old = self.directory / str(step)
         if jax.process_index() == 0:
             old.rename(old.with_name(f"{step}{REPLACED}"))
@@ -183,14 +187,14 @@ class Checkpoints:
         self._manager.reload()
 
     def _write_sums(self) -> None:
-        """Sums every file of the checkpoint that is about to get its name."""
+        """Writes the SHA-256 of every file, before the checkpoint gets its final name."""
         if jax.process_index() == 0:
             (unfinished,) = self.directory.glob(f"{self._saving}{damaged.UNFINISHED}*")
             sums.write_sums(unfinished)
         self._written = self._saving
 
     def check(self) -> None:
-        """Raises RunError if the last write has failed; one that goes on is not waited for."""
+        """Raises RunError if the last write has failed; does not wait for it to end."""
         if self._written != self._saving and not self._manager.is_saving_in_progress():
             self._wait()
 
@@ -211,7 +215,7 @@ class Checkpoints:
     def _failed(self, step: int | None, error: Exception) -> RunError:
         sys.unraisablehook = lambda _: None
         reason = next((why for sign, why in _NO_ROOM if sign in str(error)), _first_line(error))
-        if jax.process_index() == 0:  # what there is of it takes up room
+        if jax.process_index() == 0:  # the unfinished files take up room
             damaged.clear_unfinished(self.directory)
         steps = steps_in(self.directory)
         kept = f"that of step {steps[-1]} is intact" if steps else "there is none before it"
@@ -221,7 +225,7 @@ class Checkpoints:
         )
 
     def clear_unfinished(self) -> None:
-        """Removes what a process that was killed left half written or half replaced."""
+        """Removes checkpoints that a killed process left half written or half replaced."""
         if jax.process_index() == 0 and self.directory.is_dir():
             damaged.clear_unfinished(self.directory)
         if jax.process_count() > 1:
@@ -231,11 +235,11 @@ class Checkpoints:
     def latest_sound(self) -> int | None:
         """The newest step whose files are all as they were written; None without checkpoints.
 
-        Damaged ones that are newer are moved to `damaged/` beside the checkpoints' directory,
-        and said on the screen.
+        Newer checkpoints, which are damaged, are moved to `damaged/` beside the checkpoints'
+        directory, and reported on the screen.
 
         Raises:
-          TrainingError: all are damaged.
+          TrainingError: all checkpoints are damaged.
         """
         found = -1
         if jax.process_index() == 0:
@@ -256,27 +260,27 @@ class Checkpoints:
         return found if found >= 0 else None
 
     def damage(self, step: int) -> str | None:
-        """What is missing or has changed of a checkpoint's files; see `sums.damage`."""
+        """Which file of a checkpoint is missing or has changed; see `sums.damage`."""
         return sums.damage(self.directory / str(step))
 
     def choose(self, which: str) -> int:
-        """The step that `latest`, `best` or a number names, undamaged.
+        """The step of the undamaged checkpoint that `latest`, `best` or a number names.
 
-        For `latest` a damaged one is passed over, and that said on the screen.
+        `latest` passes over damaged checkpoints, and reports them on the screen.
 
         Raises:
-          TrainingError: there is none.
+          TrainingError: there is no such checkpoint.
         """
         steps = sorted(self._manager.all_steps())
         if not steps:
-            raise TrainingError(f"{self.directory}: no checkpoint that was finished; train first")
+            raise TrainingError(f"{self.directory}: no finished checkpoint; train first")
         if which == "latest":
             for step in reversed(steps):
                 fault = self.damage(step)
                 if fault is None:
                     return step
                 if not (self.directory / str(step)).exists():
-                    continue  # a run that goes on has removed it meanwhile
+                    continue  # the run is still training, and has removed it
                 say(f"damaged: {self.directory / str(step)} ({fault}), passed over")
             raise TrainingError(f"{self.directory}: every checkpoint is damaged")
         if which == "best":
@@ -301,22 +305,22 @@ class Checkpoints:
         return step
 
     def restore_state(self, step: int, state: Any) -> Any:
-        """The train state, onto any mesh.
+        """Restores the train state onto any mesh.
 
         Args:
-          step: of a checkpoint.
-          state: arrays or abstract arrays of the same shapes, as they shall lie. Where its
-            `interval` sums up other metrics than were saved, that begins anew.
+          step: the checkpoint's.
+          state: arrays or abstract arrays with the shapes and shardings to restore to. Where
+            its `interval` has other metrics than the saved one, the sums begin at zero.
         """
         parts, in_model = parts_of(state), self.restore_json(step)[0]["model"]
         held = {name: part for name, part in in_model.items() if part is not None}
         rest = {name: part for name, part in parts.items() if name not in held.values()}
         sums_saved = (self._manager.item_metadata(step)["training"] or {}).get("interval")
         sums_saved = sums_saved or rest.get("interval", {})
-        others = sums_saved.keys() != rest.get("interval", {}).keys()
-        if others:
+        other_metrics = sums_saved.keys() != rest.get("interval", {}).keys()
+        if other_metrics:
             rest["interval"] = dict.fromkeys(sums_saved, next(iter(rest["interval"].values())))
-        # The other half of the model, if any, was made for it and is not part of the state.
+        # The rest of the model, if any, was made for evaluation and is not part of the state.
         model = {name: parts[in_model[name] or name] for name in in_model}
         restored = self._restore(
             step,
@@ -324,22 +328,22 @@ class Checkpoints:
             training=ocp.args.StandardRestore(rest),
         )
         found = dict(restored.training) | {held[name]: restored.model[name] for name in held}
-        if others:
+        if other_metrics:
             found["interval"] = jax.tree.map(
                 lambda leaf: put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding), state["interval"]
             )
         return whole(found)
 
     def restore_model(self, step: int, model: Any) -> Any:
-        """`params` and `statistics` alone, like these arrays or abstract arrays."""
+        """`params` and `statistics` alone, with the shapes and shardings of `model`."""
         return self._restore(step, model=ocp.args.StandardRestore(model)).model
 
     def restore_normalization(self, step: int, sharding: Any) -> Any:
-        """`mean` and `deviation` that the network was trained with."""
+        """The `mean` and `deviation` that the network was trained with."""
         return self._restore_as_saved(step, "normalization", sharding)
 
     def restore_model_as_saved(self, step: int, sharding: Any) -> Any:
-        """`params` and `statistics` whatever their shapes, all with one sharding."""
+        """`params` and `statistics` with their saved shapes, all with one sharding."""
         return self._restore_as_saved(step, "model", sharding)
 
     def _restore_as_saved(self, step: int, item: str, sharding: Any) -> Any:
@@ -353,7 +357,7 @@ class Checkpoints:
         return self._restore(step, **{item: ocp.args.StandardRestore(abstract)})[item]
 
     def restore_json(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(progress, dataset)."""
+        """The JSON parts `(progress, dataset)`."""
         restored = self._restore(
             step, progress=ocp.args.JsonRestore(), dataset=ocp.args.JsonRestore()
         )
@@ -369,13 +373,13 @@ class Checkpoints:
             ) from error
 
     def close(self) -> None:
-        """Waits for what is being saved; what `finish` would raise is lost."""
-        with contextlib.suppress(Exception):  # said already, or the run ends for another reason
+        """Waits for the last checkpoint; raises nothing, unlike `finish`."""
+        with contextlib.suppress(Exception):  # reported already, or the run ends anyway
             self._manager.close()
 
 
 def _error(validation: dict[str, float]) -> float:
-    """By which checkpoints are compared."""
+    """The error that checkpoints are compared by."""
     return validation["top1_error"]
 
 

@@ -1,4 +1,4 @@
-"""Which classes a network was trained on, by name, before its dataset is opened."""
+"""The names of the classes that a network was trained on, before its dataset is opened."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from training.errors import TrainingError
 from training.workdir import REPLACED, is_directory, steps_in, user_path
 from vision_models import weights
 
-# SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, a line each.
+# SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, one a line.
 _IMAGENET = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
@@ -22,10 +22,10 @@ class Start:
     """What a network starts from.
 
     Attributes:
-      source: a weights file or a run, as a user writes its path; None for nothing.
+      source: a weights file or a run, as a user writes its path; None for random weights.
       preprocessing: one of `weights.PREPROCESSING`; `config` for the config's own; None for
-        what the source says.
-      new_head: the classifiers are left to be drawn.
+        the source's.
+      new_head: the classifiers start from random weights.
     """
 
     source: str | None = None
@@ -34,15 +34,15 @@ class Start:
 
 
 def known_classes(start: Start, workdir: Path, begun: bool) -> tuple[str, ...] | None:
-    """Names of the classes, in the order of the labels, of the run or file that weights are from.
+    """The class names, in label order, of the run or file that the weights are from.
 
     Args:
-      start: what its network starts from.
-      workdir: of the run.
-      begun: it holds a checkpoint, which wins over `start`.
+      start: what the network starts from.
+      workdir: the run's.
+      begun: whether `workdir` holds a checkpoint, which wins over `start`.
 
     Returns:
-      None where nothing says them, or a new head is drawn.
+      None where the names are not known, or the head is new.
     """
     if begun:
         return _classes_of_run(workdir)
@@ -53,15 +53,15 @@ def known_classes(start: Start, workdir: Path, begun: bool) -> tuple[str, ...] |
 
 
 def check_classes(trained: Sequence[str], now: Sequence[str], source: Path | str) -> None:
-    """Compares classes, whatever the Unicode spelling of their names.
+    """Compares a network's classes with a dataset's, whatever the Unicode form of their names.
 
     Args:
-      trained: names of the classes that a network was trained on.
-      now: those of the dataset.
-      source: of the network, for the message.
+      trained: class names that the network was trained on.
+      now: class names of the dataset.
+      source: where the network is from, for the message.
 
     Raises:
-      TrainingError: they differ, or their order does.
+      TrainingError: the classes or their order differ.
     """
     differing = other_classes(trained, now)
     if differing is not None:
@@ -69,7 +69,7 @@ def check_classes(trained: Sequence[str], now: Sequence[str], source: Path | str
 
 
 def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
-    """How the classes of a dataset differ from those of a network, in words; None if not at all."""
+    """A sentence on how a dataset's classes differ from a network's; None if they do not."""
     ours, theirs = _composed(trained), _composed(now)
     if ours == theirs:
         return None
@@ -82,12 +82,12 @@ def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
         )
     known_here, known_there = set(ours), set(theirs)
     missing = [name for name in ours if name not in known_there]
-    strange = [name for name in theirs if name not in known_here]
+    unknown = [name for name in theirs if name not in known_here]
     return (
         f"trained on {len(ours)} other classes than the {len(theirs)} of this dataset ("
         + "; ".join(
             f"{len(names)} {where}, such as {names[0]!r}"
-            for names, where in ((missing, "are not here"), (strange, "were not there"))
+            for names, where in ((missing, "are not here"), (unknown, "were not there"))
             if names
         )
         + ")"
@@ -96,11 +96,11 @@ def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class Differing:
-    """How classes differ.
+    """How a dataset's classes differ from a network's.
 
     Attributes:
-      text: in words.
-      certain: names are known on both sides; otherwise they may be the same nevertheless.
+      text: the difference in words.
+      certain: names are known on both sides. Otherwise the classes may still be the same.
     """
 
     text: str
@@ -110,8 +110,7 @@ class Differing:
 def imagenet_classes(names: Sequence[str]) -> Differing | None:
     """How a dataset's classes differ from the 1,000 of ILSVRC-2012 in the order of their synsets.
 
-    That is what logits of weights from elsewhere mean, if there are as many and no names beside
-    them.
+    Weights from elsewhere without class names are taken to have these 1,000.
     """
     if _digest(names) == _IMAGENET:
         return None
@@ -138,7 +137,7 @@ def _composed(names: Sequence[str]) -> list[str]:
 
 
 def _classes_of_run(workdir: Path) -> tuple[str, ...] | None:
-    """As the newest checkpoint that can be read has them; they never change within a run."""
+    """The class names in the newest readable checkpoint; they never change within a run."""
     directory = workdir / "checkpoints"
     found = [str(step) for step in reversed(steps_in(directory, replaced=True))]
     for name in [name + ending for name in found for ending in ("", REPLACED)]:
@@ -146,7 +145,7 @@ def _classes_of_run(workdir: Path) -> tuple[str, ...] | None:
             saved = json.loads((directory / name / "dataset" / "metadata").read_bytes())
             named = saved["class_names"]
         except (OSError, ValueError, LookupError, TypeError):
-            continue  # damaged, or not written to its end
+            continue  # damaged or unfinished
         if _are_names(named):
             return tuple(named)
     return None

@@ -1,4 +1,4 @@
-"""How fast training goes, and how fast it could."""
+"""The speed of training, and the most that the devices could reach."""
 
 import contextlib
 import time
@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-# Dense bfloat16 FLOP/s of an accelerator by a part of its name, as its maker publishes them.
-# The first that matches counts.
+# Dense bfloat16 FLOP/s by a part of the accelerator's name, as its maker publishes them.
+# The first match counts.
 _PEAKS = {
     "v6": 918e12,
     "v5 lite": 197e12,
     "v5e": 197e12,
     "v5": 459e12,  # v5p
     "v4": 275e12,
-    "v3": 123e12 / 2,  # a device is one of two cores
+    "v3": 123e12 / 2,  # a device is one of the chip's two cores
     "v2": 45e12 / 2,
     "B200": 2250e12,
     "H200": 989e12,
@@ -31,11 +31,11 @@ _PEAKS = {
 
 
 def peak_flops(mesh: Mesh) -> float:
-    """FLOP/s that the devices of a mesh can make at most.
+    """The peak FLOP/s of the devices of a mesh.
 
-    The published bfloat16 figures of known accelerators. CPUs, and accelerators that are not
-    known, are measured: what the multiplication of two float32 matrices reaches (some 50 ms);
-    all CPU devices of a process are taken to be the same processor.
+    Known accelerators have their published bfloat16 figures. CPUs and unknown accelerators are
+    measured by a product of two float32 matrices (some 50 ms). All CPU devices of a process
+    are taken to be one processor.
     """
     device = mesh.local_devices[0]
     for name, peak in _PEAKS.items():
@@ -46,13 +46,13 @@ def peak_flops(mesh: Mesh) -> float:
 
 
 def measured_flops(device: jax.Device, size: int, dtype: str, times: int) -> float:
-    """FLOP/s that the product of two matrices reaches at best.
+    """The highest FLOP/s that products of two square matrices reach.
 
     Args:
-      device: where.
-      size: rows and columns of both.
-      dtype: of both.
-      times: to try, the first of which compiles.
+      device: where they are computed.
+      size: rows and columns of each matrix.
+      dtype: the matrices'.
+      times: number of products; the first compiles.
     """
     ones = jax.device_put(jnp.ones((size, size), dtype), device)
     multiply = jax.jit(jnp.matmul)
@@ -65,18 +65,18 @@ def measured_flops(device: jax.Device, size: int, dtype: str, times: int) -> flo
 
 
 class Clock:
-    """Measures the speed of training, and what part of the time goes into waiting for data.
+    """Measures the speed of training and the share of time spent waiting for data.
 
-    Neither evaluation and saving nor the first step, which compiles, count.
+    Evaluation, saving and the first step, which compiles, do not count.
     """
 
     def __init__(self, batch_size: int, flops: float, peak: float) -> None:
-        """Runs from the end of the first step.
+        """Starts at the end of the first step.
 
         Args:
-          batch_size: images of a step.
-          flops: of training on one image.
-          peak: FLOP/s that the devices can make together.
+          batch_size: images per step.
+          flops: FLOP of training on one image.
+          peak: FLOP/s of all devices together at most.
         """
         self._batch_size, self._flops, self._peak = batch_size, flops, peak
         self.seconds_per_step = 0.0
@@ -85,7 +85,7 @@ class Clock:
         self._steps = 0
 
     def tick(self) -> None:
-        """A step has ended."""
+        """Counts a step that has ended."""
         if self._start is None:
             self._start, self._waited = time.perf_counter(), 0.0
         else:
@@ -93,24 +93,24 @@ class Clock:
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """Inside, the loop waits for a batch."""
+        """Counts the time inside as waiting for a batch."""
         start = time.perf_counter()
         yield
         self._waited += time.perf_counter() - start
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Inside, time does not count."""
+        """Leaves the time inside out."""
         start = time.perf_counter()
         yield
         if self._start is not None:
             self._start += time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
-        """Since the last reading: `images_per_second`, `data_wait` and `mfu` (shares of 1).
+        """`images_per_second`, `data_wait` and `mfu` (fractions of 1) since the last reading.
 
-        The latter is model FLOP utilisation: the multiply-adds that the network's formulas
-        need, twice, for one pass forward and two of that size backward, over the peak.
+        `mfu` is the model FLOP utilisation: the FLOP/s of training over the peak. A
+        multiply-add counts as two FLOP, and the backward pass as two forward passes.
         """
         if self._start is None or not self._steps:
             return {"images_per_second": 0.0, "data_wait": 0.0, "mfu": 0.0}

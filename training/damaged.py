@@ -1,4 +1,4 @@
-"""Checkpoints that are no longer whole: set aside if damaged, cleared if never finished."""
+"""Checkpoints that are not whole: damaged ones are set aside, unfinished ones removed."""
 
 import json
 import re
@@ -11,17 +11,17 @@ from training.errors import TrainingError
 from training.workdir import DAMAGED, REPLACED, STEP, steps_in
 from training.writers import say
 
-# What Orbax adds to the name of a checkpoint that it is writing.
+# Orbax adds this to the name of a checkpoint while it writes it.
 UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 def place_of(directory: Path) -> Path:
-    """Where damaged checkpoints of a directory are moved to: `damaged/` beside it."""
+    """The directory for damaged checkpoints: `damaged/` beside `directory`."""
     return directory.parent / DAMAGED
 
 
 def set_aside(directory: Path, step: int, fault: str) -> None:
-    """Moves a damaged checkpoint aside, and says so on the screen.
+    """Moves a damaged checkpoint aside, and reports it on the screen.
 
     Raises:
       TrainingError: it cannot be moved.
@@ -42,10 +42,10 @@ def set_aside(directory: Path, step: int, fault: str) -> None:
 
 
 def set_unlisted_aside(directory: Path) -> None:
-    """Sets those aside whose metrics have changed: without them Orbax opens no checkpoint.
+    """Sets checkpoints with damaged metrics aside: Orbax could not list any beside them.
 
     Raises:
-      TrainingError: one cannot be moved, or its metrics cannot be read.
+      TrainingError: a checkpoint cannot be moved, or its metrics cannot be read.
     """
     for step in steps_in(directory):
         metrics = directory / str(step) / "metrics" / "metrics"
@@ -61,10 +61,10 @@ def set_unlisted_aside(directory: Path) -> None:
 def newest_sound(directory: Path) -> int | None:
     """The newest step whose files are all as they were written; None if there is none.
 
-    Damaged ones that are newer are set aside.
+    Newer checkpoints, which are damaged, are set aside.
 
     Raises:
-      TrainingError: one cannot be moved, or cannot be read.
+      TrainingError: a checkpoint cannot be moved or read.
     """
     for step in reversed(steps_in(directory)):
         fault = sums.damage(directory / str(step))
@@ -75,16 +75,17 @@ def newest_sound(directory: Path) -> int | None:
 
 
 def clear_unfinished(directory: Path) -> None:
-    """Removes what was left half written, and ends replacements that were cut short.
+    """Removes half-written checkpoints, and completes or undoes interrupted replacements.
 
-    A checkpoint that made place for another is removed if that one is sound, and else comes back.
+    A checkpoint set aside for a replacement is removed if the replacement is sound, and
+    otherwise restored.
 
     Raises:
-      TrainingError: a damaged one cannot be moved aside, or cannot be read.
+      TrainingError: a damaged checkpoint cannot be moved aside, or a file cannot be read.
     """
     for left in directory.glob(f"*{UNFINISHED}*"):
         if re.fullmatch(f"({STEP}){re.escape(UNFINISHED)}(-[0-9]+)?", left.name):
-            for _ in range(50):  # threads that write there may still be at it
+            for _ in range(50):  # threads may still be writing there
                 shutil.rmtree(left, ignore_errors=True)
                 if not left.exists():
                     break

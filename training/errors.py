@@ -1,14 +1,14 @@
-"""The exceptions of this package."""
+"""The package's exceptions."""
 
 
 class TrainingError(ValueError):
-    """A run that cannot start or go on as asked; the message names the fault and the way out."""
+    """A run cannot start or go on as asked; the message names the fault and the way out."""
 
     exit_code = 2
 
 
 class RunError(RuntimeError):
-    """A run that had begun and cannot go on: a full disk, a loss that is no number."""
+    """A run had begun and cannot go on, for example with a full disk or a loss of NaN."""
 
     exit_code = 1
 

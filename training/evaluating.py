@@ -1,45 +1,63 @@
-"""Evaluation of a trained network, and the files that tell of it."""
+"""Evaluation of a trained network, and the files with its results."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 import files
 from devices import mesh as meshes
-from evaluation import Protocol, Scores, evaluate, make_step, metrics
+from evaluation import Images, Protocol, Scores, evaluate, make_steps, metrics
 from training.classes import check_classes, imagenet_classes
 from training.errors import RunError, TrainingError
+from training.facts import array_digest
 from training.initial import normalization_for, put_complete
-from training.scoring import Batches, join_parts, scores_digest, scores_in_parts
+from training.scoring import (
+    Batches,
+    join_parts,
+    look_path,
+    over_looks,
+    scores_digest,
+    scores_in_parts,
+)
 from training.task import Task
 from training.trained import Trained
 from training.writers import append_line, to_json
 
 
 @dataclasses.dataclass(frozen=True)
-class Keep:
-    """What is needed to write the scores of a split to a file.
+class Split:
+    """What an evaluation reads.
 
     Attributes:
-      example_name: index of an example -> what it is called.
-      pixels: digest of the images as they are read; see `Data.pixels_digest`.
-      batch_size: of all processes together.
+      name: of the split.
+      batches: which images, number of the first batch -> the split from there.
+      normalization: images -> their normalization; None where the network has its own.
+      class_names: name of each label.
+      example_name: index of an example -> its name.
+      pixels: images -> digest of the decoded images; see `Data.pixels_digest`.
+      batch_size: examples in a batch over all processes.
     """
 
+    name: str
+    batches: Callable[[Images, int], Batches]
+    normalization: Callable[[Images], dict[str, np.ndarray]] | None
+    class_names: Sequence[str]
     example_name: Callable[[int], str]
-    pixels: str
+    pixels: Callable[[Images], str]
     batch_size: int
 
 
 def check_trained(trained: Trained, class_names: Sequence[str]) -> None:
-    """Looks whether a network's logits mean the classes of a dataset.
+    """Checks that a network's logits are of a dataset's classes.
 
     Raises:
-      TrainingError: they mean others; the message says what to do.
+      TrainingError: they are of other classes; the message says what to do.
     """
     if trained.class_names is not None:
         check_classes(trained.class_names, class_names, trained.source)
@@ -56,77 +74,109 @@ def evaluate_trained(
     trained: Trained,
     task: Task,
     protocol: Protocol,
-    batches: Callable[[int], Batches],
-    split: str,
+    split: Split,
     workdir: Path,
-    keep: Keep | None = None,
+    *,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
 
     Args:
-      trained: whole, with its normalization.
+      trained: a whole network, with its normalization.
       task: network and mesh.
-      protocol: how.
-      batches: number of the first batch -> the split from there, as the protocol asks for its
-        images.
-      split: its name.
-      workdir: is made.
-      keep: what is needed to write the scores to a file; None writes none.
+      protocol: how the network is evaluated.
+      split: what is read.
+      workdir: made if it does not exist.
+      keep: whether to write the scores to a file, in parts as they come.
 
     Returns:
-      `protocol`, `split`, `checkpoint` (the step, or where the weights are from), `examples`
-      and the metrics (errors are fractions of 1).
+      `protocol` (with its scales, where some were asked for), `split`, `checkpoint` (the step,
+      or where the weights are from), `examples` and the metrics (errors are fractions of 1; None
+      where examples have no labels).
 
     Raises:
-      TrainingError: weights that leave something to be drawn.
-      RunError: logits that are no numbers, or not one example that could be read.
+      TrainingError: the weights leave some layers without values.
+      RunError: logits are not finite, or no example could be read.
     """
-    step = make_step(
-        protocol, task.network.apply, task.mesh, task.param_specs, task.preprocessing, task.dtype
+    looks = [look.images for look in protocol.looks]
+    normalizations = [_normalization(trained, split, images) for images in looks]
+    steps = make_steps(
+        protocol, task.network, task.mesh, task.param_specs, task.preprocessing, task.dtype
     )
     model = put_complete(trained, task)
-    expected = normalization_for(trained, protocol.images.square)
-    assert expected is not None, "what is not known comes from the config"
-    normalization = {k: meshes.replicate(task.mesh, v) for k, v in expected.items()}
     place = meshes.batch_placer(task.mesh)
-
-    def of_batches(some: Batches) -> Scores:
-        found = evaluate(step, model["params"], model["statistics"], normalization, some, place)
-        assert found is not None, "nobody stops it"
-        return found
-
     checkpoint = trained.source if trained.step is None else trained.step
-    path, digest = workdir / "scores" / f"{split}-{protocol.name}.npz", ""
-    if keep is None:
-        scores = of_batches(batches(0))
-    else:
-        settings = {
-            "protocol": protocol.name,
-            "views": protocol.views.tolist(),
-            "images": dataclasses.asdict(protocol.images),
-            "preprocessing": dataclasses.asdict(task.preprocessing),
-            "split": split,
-            "pixels": keep.pixels,
-            "network": [task.name, task.options],
-            "dtype": task.dtype,
-            "batch_size": keep.batch_size,
+    path = workdir / "scores" / f"{split.name}-{protocol.label}.npz"
+    digest = _digest(trained, task, protocol, split, normalizations) if keep else ""
+    per_look: list[Scores] = []
+    for number, (look, step) in enumerate(zip(protocol.looks, steps, strict=True)):
+        normalization = {
+            k: meshes.replicate(task.mesh, v) for k, v in normalizations[number].items()
         }
-        digest = scores_digest(trained, settings)
-        scores = scores_in_parts(of_batches, batches, keep.batch_size, path, digest)
+
+        def scores_of(some: Batches, step: Any = step, expected: Any = normalization) -> Scores:
+            scores = evaluate(step, model["params"], model["statistics"], expected, some, place)
+            assert scores is not None, "it is never stopped"
+            return scores
+
+        batches = functools.partial(split.batches, look.images)
+        if keep:
+            at, cost = look_path(path, protocol, number), look.cost(task.preprocessing.crop)
+            per_look.append(scores_in_parts(scores_of, batches, split.batch_size, at, digest, cost))
+        else:
+            per_look.append(scores_of(batches(0)))
+    scores = over_looks(protocol, per_look)
     result = metrics.means(scores)
     if not result["examples"]:
-        raise RunError(f"not one example of {split} could be read; nothing was evaluated")
-    if not math.isfinite(result["loss"]):
+        raise RunError(f"not one example of {split.name} could be read; nothing was evaluated")
+    labelled = bool((scores.label >= 0).any())
+    if not (math.isfinite(result["loss"]) if labelled else np.isfinite(scores.scores).all()):
+        said = f" (the loss is {result['loss']})" * labelled
         raise RunError(
-            f"{checkpoint}: logits on {split} are no numbers (the loss is {result['loss']}), so "
-            "that nothing was evaluated; look at the weights, the preprocessing and compute_dtype"
+            f"{checkpoint}: logits on {split.name} are no numbers{said}, so that nothing was "
+            "evaluated; look at the weights, the preprocessing and compute_dtype"
         )
-    report = {"protocol": protocol.name, "split": split, "checkpoint": checkpoint, **result}
-    if keep is not None:
-        join_parts(path, digest, int(result["examples"]), checkpoint, keep.example_name)
+    measured = {k: v if math.isfinite(v) else None for k, v in result.items()}
+    report = {"protocol": protocol.label, "split": split.name, "checkpoint": checkpoint, **measured}
+    if keep:
+        join_parts(
+            path, protocol, digest, int(result["examples"]), checkpoint, split.example_name,
+            split=split.name, class_names=split.class_names,
+        )  # fmt: skip
     if jax.process_index() == 0:
         _write(report, workdir)
     return report
+
+
+def _normalization(trained: Trained, split: Split, images: Images) -> dict[str, np.ndarray]:
+    """What the images of a look are normalised with."""
+    own = normalization_for(trained, None if images.whole else images.square)
+    if own is not None:
+        return own
+    assert split.normalization is not None, "what is not known comes from the config"
+    return split.normalization(images)
+
+
+def _digest(
+    trained: Trained,
+    task: Task,
+    protocol: Protocol,
+    split: Split,
+    normalizations: list[dict[str, np.ndarray]],
+) -> str:
+    """Of everything that the scores depend on."""
+    settings = {
+        "protocol": [protocol.name, protocol.average],
+        "looks": [repr(look) for look in protocol.looks],
+        "normalization": [array_digest(*n.values()) for n in normalizations],
+        "preprocessing": dataclasses.asdict(task.preprocessing),
+        "split": split.name,
+        "pixels": [split.pixels(look.images) for look in protocol.looks],
+        "network": [task.name, task.options],
+        "dtype": task.dtype,
+        "batch_size": split.batch_size,
+    }
+    return scores_digest(trained, settings)
 
 
 def _write(report: dict[str, Any], workdir: Path) -> None:

@@ -20,19 +20,19 @@ def summary(name: str, options: dict[str, Any]) -> str:
     """The layers of a network as a table; allocates no weights.
 
     Raises:
-      TrainingError: options that the network does not take.
+      TrainingError: the network does not take the options.
     """
     return f"{name}\n{format_table(_abstract(name, options))}"
 
 
 def export(trained: Trained, path: Path) -> Path:
-    """Writes a trained network to a `.safetensors` file; one process of a launch does.
+    """Writes a trained network to a `.safetensors` file, on the first process only.
 
     Returns:
       The path of the file.
 
     Raises:
-      TrainingError: weights that leave something out, or an unwritable place.
+      TrainingError: the weights are not of the whole network, or the file cannot be written.
     """
     if trained.fresh:
         raise TrainingError(

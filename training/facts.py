@@ -1,4 +1,4 @@
-"""What a process says of its run, for the others of the launch to compare with theirs."""
+"""Facts about a run that all processes of a launch compare with one another."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,10 +11,17 @@ import numpy as np
 from training.trained import Trained
 from training.workdir import flat_fields, package_versions
 
-# Fields that each host may have its own of: where things lie and how many threads read them.
-# What lies there is compared, by the dataset's fingerprint and by a digest of the weights.
-_OF_THE_HOST = ("data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "init_from")
-# Of JAX: what changes the numbers of a program.
+# Fields that may differ between hosts: paths, and the number of threads that read.
+# The contents are compared by the dataset's fingerprint and a digest of the weights.
+_OF_THE_HOST = (
+    "data.dir",
+    "data.cache_dir",
+    "data.prepared_dir",
+    "data.validation_labels",
+    "data.threads",
+    "init_from",
+)
+# JAX's settings that change a program's results.
 _SETTINGS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -27,28 +34,28 @@ _FILES = ("files.py", "main.py", "modes.py", "process.py")
 
 
 def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known before data or devices are touched, by what it is called on the screen.
+    """Facts known before data or devices are touched, by their names on the screen.
 
     Args:
-      mode: of main.
-      config: resolved, as plain nested dicts.
+      mode: main's.
+      config: the resolved config as plain nested dicts.
     """
     facts: dict[str, Any] = {"--mode": mode}
     facts |= {k: v for k, v in flat_fields(config).items() if k not in _OF_THE_HOST}
     facts |= {f"version of {k}": v for k, v in package_versions().items()}
     facts |= {name.upper(): jax.config.values.get(name) for name in _SETTINGS}
-    # The files, and not git's word: a copy without git, or other documents, make no other run.
+    # Of the files, not of the git commit: copies without git and edits of documents are equal.
     facts["our code"] = code_digest(Path(__file__).parent.parent)
     return facts
 
 
 def facts_of_inputs(fingerprint: str, initial: Trained | None, begun: bool) -> dict[str, Any]:
-    """What is known once data and weights have been opened.
+    """Facts known once data and weights have been opened, by their names on the screen.
 
     Args:
-      fingerprint: of the dataset.
+      fingerprint: the dataset's.
       initial: weights to start from.
-      begun: the workdir holds a checkpoint.
+      begun: whether the workdir holds a checkpoint.
     """
     return {
         "the dataset's files, labels or splits": fingerprint[:12],
@@ -58,7 +65,7 @@ def facts_of_inputs(fingerprint: str, initial: Trained | None, begun: bool) -> d
 
 
 def code_digest(root: Path) -> str:
-    """Of the Python files that make a run, by name and content."""
+    """A digest of the names and contents of the Python files that a run executes."""
     files = [p for room in _ROOMS for p in (root / room).rglob("*.py")]
     files += [root / name for name in _FILES]
     digest = hashlib.sha256()
@@ -69,9 +76,13 @@ def code_digest(root: Path) -> str:
 
 
 def weights_digest(initial: Trained) -> str:
-    """Of every tensor and of the normalisation that goes with them."""
+    """A digest of all tensors and of their normalisation."""
+    return array_digest(initial.params, initial.statistics, initial.normalization)
+
+
+def array_digest(*arrays: Any) -> str:
+    """A digest of nested dicts of arrays."""
     digest = hashlib.sha256()
-    arrays = (initial.params, initial.statistics, initial.normalization)
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())

@@ -1,4 +1,4 @@
-"""Updates whose loss or parameters are not finite: left out, or the end of a run."""
+"""Updates whose loss or parameters are not finite: they are left out, or end the run."""
 
 import contextlib
 import dataclasses
@@ -16,18 +16,18 @@ from training.errors import RunError
 from training.recipe import Recipe
 from training.writers import say
 
-# Updates left out in a row, after which the parameters are not worth going on with.
+# The run ends after so many updates left out in a row: its parameters will not recover.
 _TOO_MANY_SKIPPED = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """An update that the devices are at, or have made.
+    """An update that the devices compute or have computed.
 
     Attributes:
-      step: its number.
-      examples: indices of this process's share of its batch.
-      outcome: what the training step says of it.
+      step: the update's number.
+      examples: indices of the examples in this process's share of the batch.
+      outcome: the training step's second result.
     """
 
     step: int
@@ -39,15 +39,16 @@ def finished(update: Update, recipe: Recipe, explained: Callable[[Update, str], 
     """Waits for an update.
 
     Args:
-      update: the devices may still be at it.
-      recipe: whether updates that are not finite are left out.
-      explained: (update, what is not finite) -> the error of a run that cannot go on.
+      update: the devices may still be computing it.
+      recipe: says whether non-finite updates are left out.
+      explained: (update, what is not finite) -> the error that ends the run.
 
     Returns:
       Length of the run of non-finite updates that ends here; 0 if this one was finite.
 
     Raises:
-      RunError: it was not, and such updates are not left out, or too many in a row have been.
+      RunError: the update was not finite, and such updates are not left out, or too many in a
+        row have been.
     """
     in_row = int(jax.device_get(update.outcome["skipped_in_row"]))
     if not in_row:
@@ -72,15 +73,15 @@ def explained(
     workdir: Path,
     example_name: Callable[[int], str],
 ) -> RunError:
-    """What a person needs to know; the examples of the batch are listed in nonfinite.json."""
+    """The error for a non-finite update; lists the batch's examples in nonfinite.json."""
     gathered = np.asarray(multihost_utils.process_allgather(update.examples)).reshape(-1)
-    # Processes that hold other towers of the same examples read the same.
+    # Processes that hold other towers have the same examples.
     examples = list(dict.fromkeys(gathered.tolist()))
     names = [example_name(index) for index in examples]
     listed = workdir / "nonfinite.json"
     if jax.process_index() == 0:
         content = {"step": update.step, "index": examples, "examples": names}
-        with contextlib.suppress(OSError):  # a full disk: the message has the first names
+        with contextlib.suppress(OSError):  # with a full disk the message has the first names
             listed.write_text(json.dumps(content, indent=1) + "\n")
     checkpoints.finish()
     good = checkpoints.latest_sound()

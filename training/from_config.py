@@ -1,10 +1,9 @@
-"""A config's fields as dataclasses. They are read here, once, and nowhere after.
+"""A config's fields as dataclasses; no module after this one reads the config.
 
-Each function takes `to_steps`, the path of a duration in the config, such as `optimizer.drop`,
-to steps, where the config has durations.
+`to_steps` is a function from a duration's path in the config, such as `optimizer.drop`, to steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from evaluation.preprocessing import Preprocessing
@@ -20,7 +19,7 @@ ToSteps = Callable[[str], Any]
 
 
 def model_options(model: Any) -> tuple[str, dict[str, Any]]:
-    """Name and options of the network of a config's fields `model`."""
+    """Name and options of the network that a config's fields `model` describe."""
     options = {name: _plain(model[name]) for name in model}
     return options.pop("name"), options
 
@@ -45,19 +44,19 @@ def task_from_config(config: Any, num_classes: int) -> Task:
 
     Args:
       config: `model`, `mesh`, `data` and `compute_dtype` are read.
-      num_classes: of the dataset.
+      num_classes: the dataset's.
 
     Raises:
-      TrainingError: options that the network does not take, or too few classes.
-      DeviceError: devices that the mesh does not fit.
+      TrainingError: the network does not take the options, or has too few classes.
+      DeviceError: the mesh does not fit the devices.
     """
     name, options = model_options(config.model)
-    chosen = options["num_classes"]
-    if chosen is not None and chosen < num_classes:
+    logits = options["num_classes"]
+    if logits is not None and logits < num_classes:
         raise TrainingError(
-            f"model.num_classes={chosen}, but the dataset has {num_classes} classes"
+            f"model.num_classes={logits}, but the dataset has {num_classes} classes"
         )
-    options["num_classes"] = chosen or num_classes
+    options["num_classes"] = logits or num_classes
     return make_task(
         name,
         options,
@@ -68,26 +67,33 @@ def task_from_config(config: Any, num_classes: int) -> Task:
     )
 
 
-def recipe_from_config(config: Any, task: Task, to_steps: ToSteps) -> Recipe:
-    """What an update does.
+def recipe_from_config(
+    config: Any,
+    task: Task,
+    to_steps: ToSteps,
+    class_counts: Callable[[], Sequence[int]] = tuple,
+) -> Recipe:
+    """The recipe of a config: everything that an update depends on.
 
     Args:
       config: `seed`, `batch_size`, `gradient_accumulation`, `nonfinite`, `batch_norm`, `loss`
         and `optimizer` are read.
       task: what is trained.
       to_steps: see above.
+      class_counts: gives the number of training examples of each class; called where
+        `loss.class_weights` asks for it.
 
     Raises:
-      TrainingError: fields that contradict one another, the mesh or the network.
+      TrainingError: fields contradict one another, the mesh or the network.
     """
     optimizer, names = config.optimizer, parameter_names(task.network.per_tower)
     rates = _rates(optimizer, to_steps)
-    rates_by_parameter(rates, names)  # groups that match nothing
+    rates_by_parameter(rates, names)  # raises on a group that matches nothing
     micro_batches = config.gradient_accumulation
     check_batch_size(config.batch_size, task.mesh, micro_batches)
     group = config.batch_norm.group
     if micro_batches == 1 and group >= config.batch_size:
-        group = 0  # all there is, without a name for it that other meshes must divide
+        group = 0  # the whole batch as well, without a condition on the mesh
     check_group(group, config.batch_size, task.mesh, micro_batches)
     return Recipe(
         rates=rates,
@@ -107,11 +113,29 @@ def recipe_from_config(config: Any, task: Task, to_steps: ToSteps) -> Recipe:
         ),
         average=_average(optimizer, to_steps),
         skip_nonfinite=config.nonfinite == "skip",
+        class_weights=None
+        if config.loss.class_weights == "none"
+        else balancing_weights(class_counts(), task.options["num_classes"]),
     )
 
 
+def balancing_weights(counts: Sequence[int], num_classes: int) -> tuple[float, ...]:
+    """Weights that give every class that has examples the same part in the loss.
+
+    In inverse proportion to the examples of the class, and 1 on average over all examples.
+
+    Args:
+      counts: training examples of each class.
+      num_classes: outputs of the network; those without examples get 0.
+    """
+    present = [count for count in counts if count]
+    each = sum(present) / max(len(present), 1)
+    found = [float(each / count) if count else 0.0 for count in counts]
+    return tuple(found + [0.0] * (num_classes - len(found)))
+
+
 def schedule_from_config(config: Any, task: Task, to_steps: ToSteps) -> Schedule:
-    """When things happen.
+    """The schedule of a config: when things happen in a run.
 
     Args:
       config: `total_*`, `log_every_*`, `evaluate_every_*`, `checkpoint_every_*`,
@@ -121,7 +145,7 @@ def schedule_from_config(config: Any, task: Task, to_steps: ToSteps) -> Schedule
       to_steps: see above.
 
     Raises:
-      TrainingError: nothing to train, or fields that contradict one another.
+      TrainingError: nothing is to be trained, or fields contradict one another.
     """
     optimizer, recompute = config.optimizer, config.batch_norm.recompute_examples
     total = to_steps("total")
@@ -134,7 +158,7 @@ def schedule_from_config(config: Any, task: Task, to_steps: ToSteps) -> Schedule
         checkpoint_every=to_steps("checkpoint_every"),
         checkpoint_keep=config.checkpoint_keep,
         profile=tuple(config.profile_steps),
-        # A run of a few steps does not end in hours of this.
+        # A run of a few steps must not end with hours of recomputation.
         recompute=min(-(-recompute // config.batch_size), total),
     )
     if optimizer.plateau_patience and not schedule.evaluate_every:
@@ -160,7 +184,7 @@ def schedule_from_config(config: Any, task: Task, to_steps: ToSteps) -> Schedule
 
 
 def _rates(optimizer: Any, to_steps: ToSteps) -> tuple[Rate, ...]:
-    """The common rate first, then those of the groups."""
+    """The common rate, then the rates of the groups."""
     drops = to_steps("optimizer.drop") or ()
     warmup = {
         "warmup": to_steps("optimizer.warmup") or 0,
@@ -169,14 +193,14 @@ def _rates(optimizer: Any, to_steps: ToSteps) -> tuple[Rate, ...]:
     rates = [Rate("", optimizer.learning_rate, drops, optimizer.drop_factor, **warmup)]
     for name in optimizer.groups:
         group = optimizer.groups[name]
-        own = to_steps(f"optimizer.groups.{name}.drop")
+        group_drops = to_steps(f"optimizer.groups.{name}.drop")
         rates.append(
             Rate(
                 group.match,
                 optimizer.learning_rate * group.multiplier,
-                drops if own is None else own,
+                drops if group_drops is None else group_drops,
                 optimizer.drop_factor,
-                plateau=own is None,
+                plateau=group_drops is None,
                 freeze=to_steps(f"optimizer.groups.{name}.freeze"),
                 **warmup,
             )

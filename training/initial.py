@@ -1,4 +1,4 @@
-"""What a network starts from: `init_from`, a weights file or another run."""
+"""The weights that a network starts from: `init_from`, a weights file or another run."""
 
 import dataclasses
 import re
@@ -24,18 +24,18 @@ from vision_models.weights import WeightsError
 def open_initial(
     start: Start, name: str, options: dict[str, Any], class_names: Sequence[str] | None = None
 ) -> Trained | None:
-    """Opens what a network starts from: a weights file, or the newest checkpoint of a run.
+    """Opens the weights that a network starts from: a file, or the newest checkpoint of a run.
 
     Args:
-      start: what, and how it is taken.
-      name, options: of the network to be filled.
-      class_names: of the dataset; where the weights are for others, that is said.
+      start: the source of the weights, and which parts of it are used.
+      name, options: the network's.
+      class_names: the dataset's; a difference from the weights' classes is printed.
 
     Returns:
-      None where it starts from nothing. `normalization` is None where it is to be the config's own.
+      None for random weights. `normalization` is None where the config's own is to be used.
 
     Raises:
-      TrainingError: nothing that fits; the message says what to do.
+      TrainingError: the source does not fit; the message says what to do.
     """
     if not start.source:
         return None
@@ -54,15 +54,15 @@ def open_initial(
 
 
 def with_normalization(trained: Trained, chosen: str | None) -> Trained:
-    """With the normalisation that is asked for.
+    """The network with the chosen normalisation.
 
     Args:
-      trained: with its source's own, if that says any.
-      chosen: one of `weights.PREPROCESSING`; `config` for none, so that a config's own counts;
-        None for the source's.
+      trained: with the normalisation of its source, if that is known.
+      chosen: one of `weights.PREPROCESSING`; `config` to set none, so that the config's is
+        used; None for the source's.
 
     Raises:
-      TrainingError: no such name, or the source says none.
+      TrainingError: the name is unknown, or the source's normalisation is.
     """
     if chosen == "config":
         return dataclasses.replace(trained, normalization=None)
@@ -81,7 +81,7 @@ def with_normalization(trained: Trained, chosen: str | None) -> Trained:
 
 
 def _about_classes(initial: Trained, names: Sequence[str] | None) -> list[str]:
-    """What is to be said where a dataset may have other classes than the weights."""
+    """Sentences on how a dataset's classes differ, or may differ, from the weights'."""
     if names is None:
         return []
     if initial.class_names is not None:
@@ -101,22 +101,31 @@ def _about_classes(initial: Trained, names: Sequence[str] | None) -> list[str]:
 
 
 def printable(text: str) -> str:
-    r"""Names of files that are not UTF-8 with their bytes as \xff, for any screen and file."""
+    r"""The text with bytes of file names that are not UTF-8 written as \xff, to be printed."""
     return re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
 
 
-def normalization_for(initial: Trained | None, square: int) -> dict[str, np.ndarray] | None:
-    """The normalisation that weights expect, for images of `square` pixels.
+def normalization_for(initial: Trained | None, square: int | None) -> dict[str, np.ndarray] | None:
+    """The normalisation that weights expect, for images of `square` pixels; None if not known.
+
+    Of whole images (None), whose shape is any, the mean is a colour, [3]; that of a mean image
+    is the mean of its pixels.
 
     Raises:
-      TrainingError: it has a mean image of another size, whose pixels differ.
+      TrainingError: its mean image has another size, and its pixels differ.
     """
     if initial is None or initial.normalization is None:
         return None
     mean = initial.normalization["mean"]
+    if square is None:
+        if mean.ndim == 3:
+            same = (mean == mean[0, 0]).all()
+            mean = mean[0, 0] if same else mean.mean(axis=(0, 1), dtype=np.float64)
+        deviation = initial.normalization["deviation"]
+        return {"mean": mean.astype(np.float32), "deviation": deviation.astype(np.float32)}
     if mean.ndim == 3 and mean.shape[0] != square:
         side = mean.shape[0]
-        mean = mean[0, 0]  # the same everywhere, or else of no use at another size
+        mean = mean[0, 0]  # if all its pixels are equal, it fits any size
         if np.any(initial.normalization["mean"] != mean):
             raise TrainingError(
                 f"{initial.source} has a mean image of {side} pixels, images here have {square}; "
@@ -142,16 +151,16 @@ def start_from(state: State, initial: Trained) -> State:
         "statistics": replace(state["statistics"], initial.statistics),
     }
     if "average" in state:
-        # Copies: the training step takes every array of the state over, once.
+        # Copies, for the training step is given every array of the state, and each only once.
         begun["average"] = jax.tree.map(jnp.copy, {k: begun[k] for k in state["average"]})
     return begun
 
 
 def put_complete(initial: Trained, task: Task) -> dict[str, Any]:
-    """Weights on the mesh, to be used as they are.
+    """Weights of a whole network, put on the mesh.
 
     Raises:
-      TrainingError: they leave something to be drawn and trained.
+      TrainingError: some layers have no weights.
     """
     if initial.fresh:
         raise TrainingError(

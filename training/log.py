@@ -1,4 +1,4 @@
-"""What a run says as it goes on: lines on the screen, metrics.jsonl and TensorBoard."""
+"""The log of a run: lines on the screen, metrics.jsonl and TensorBoard."""
 
 import math
 import time
@@ -18,32 +18,35 @@ from vision_models.functional import PureNetwork
 
 
 class RunLog:
-    """The log of a run, kept by the first process; on the others it writes nothing."""
+    """The log of a run; only the first process writes it."""
 
     def __init__(self, workdir: Path, step: int, evaluated: int, total: int, epoch_steps: float):
         """Continues the files of a run.
 
         Args:
           workdir, step, evaluated: see `writers.MetricWriter`.
-          total: steps of the whole run.
-          epoch_steps: steps of an epoch.
+          total: steps in the whole run.
+          epoch_steps: steps in an epoch.
 
         Raises:
-          RunError: they cannot be written.
+          RunError: the files cannot be written.
         """
-        chief = jax.process_index() == 0
-        self._writer = writers.MetricWriter(workdir, step, evaluated) if chief else None
+        first = jax.process_index() == 0
+        self._writer = writers.MetricWriter(workdir, step, evaluated) if first else None
         self._workdir, self._total, self._epoch_steps = workdir, total, epoch_steps
         self._begun = time.perf_counter()
 
     def training(self, step: int, state: State, clock: Clock, skips: bool) -> bool:
-        """A line about the updates since the last one; False, and none, if there were none.
+        """Writes a line on the updates since the last such line.
 
         Args:
-          step: updates made.
-          state: its `interval` holds the sums.
-          clock: is read, from which its measurement begins anew.
-          skips: updates may be left out, so that their number is said.
+          step: number of updates made.
+          state: its `interval` holds the sums of the metrics.
+          clock: read here, after which its measurement starts again.
+          skips: whether updates may be left out; the line then has their number.
+
+        Returns:
+          False, with nothing written, if there were no updates.
         """
         averages = metrics.averages(state["interval"])
         if not averages.pop("examples"):
@@ -62,7 +65,7 @@ class RunLog:
     def validation(
         self, step: int, state: State, validation: dict[str, float], seconds: float
     ) -> None:
-        """A line about an evaluation that took so many seconds."""
+        """Writes a line on an evaluation that took `seconds`."""
         values = {
             **self._moment(step, "validation"),
             **validation,
@@ -72,7 +75,7 @@ class RunLog:
         self._report(writers.evaluation_line(values), values)
 
     def first_kernels(self, step: int, network: PureNetwork, params: Any) -> None:
-        """A picture of the first layer; every process calls this."""
+        """Writes a picture of the first layer's kernels; every process calls this."""
         kernels = meshes.fetch(pictures.first_kernels(network, params))
         if self._writer is not None:
             self._writer.write_images("first_layer_kernels", kernels, step)
@@ -80,25 +83,25 @@ class RunLog:
     def training_images(
         self, step: int, batch: dict[str, np.ndarray], normalization: Any, recipe: Recipe
     ) -> None:
-        """A picture of the first images of a batch."""
+        """Writes a picture of the first images of a batch."""
         if self._writer is not None:
             seen = pictures.training_images(batch, normalization, recipe)
             self._writer.write_images("training_images", seen, step)
 
     def compiled(self, seconds: float) -> None:
-        """How long the first call of the training step took."""
+        """Prints how long the first call of the training step took."""
         if self._writer is not None:
             writers.say(f"training step compiled, or found compiled, in {seconds:.1f} s")
 
     def end(self, step: int, done: bool, best: float, validation: dict[str, float] | None) -> None:
-        """The last line; `best` is the lowest validation error before this last evaluation."""
+        """Prints the last line; `best` is the lowest validation error before `validation`."""
         if self._writer is not None:
             lowest = min(best, (validation or {}).get("top1_error", math.inf))
             spent = time.perf_counter() - self._begun
             writers.say(writers.summary_line(self._workdir, step, done, spent, lowest))
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is still in memory, and closes the files."""
         if self._writer is not None:
             self._writer.close()
 

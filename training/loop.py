@@ -15,8 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from devices import mesh as meshes
-from evaluation import evaluate, make_step, metrics
-from evaluation.protocols import Protocol, center_crop
+from evaluation import Protocol, evaluate, make_steps, metrics
 from training import writers
 from training.checkpoints import Checkpoints
 from training.clock import Clock, peak_flops
@@ -39,7 +38,7 @@ from training.step import (
 from training.task import Task, training_flops
 from training.trained import Trained
 
-# Asking the other processes makes the devices wait; a stop can wait for some steps.
+# The devices wait while processes ask each other; a stop can wait for some steps.
 _STEPS_BETWEEN_AGREEMENTS = 10
 
 NumpyBatch = dict[str, np.ndarray]
@@ -53,7 +52,8 @@ class TrainingData:
     Attributes:
       training: first step -> the training stream from there.
       validation: () -> one pass over the validation split.
-      example_name: index of a training example -> what it is called.
+      example_name: index of a training example -> its name.
+      watch: the protocol of validation, which looks at squares as training does.
       normalization: `mean` [square, square, 3] and `deviation` [3] of images, float32.
       dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
     """
@@ -61,16 +61,17 @@ class TrainingData:
     training: Callable[[int], Generator[NumpyBatch, None, None]]
     validation: Callable[[], Generator[NumpyBatch, None, None]]
     example_name: Callable[[int], str]
+    watch: Protocol
     normalization: dict[str, np.ndarray]
     dataset: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What the loop remembers between evaluations, kept with each checkpoint.
+    """The loop's memory between evaluations, kept with each checkpoint.
 
     Attributes:
-      plateau: of the validation error.
+      plateau: the state of the plateau rule.
       evaluated: the last step that was evaluated.
     """
 
@@ -90,19 +91,19 @@ def train(
 
     Args:
       task: network, images and mesh.
-      recipe: what a step does.
+      recipe: what an update does.
       schedule: when things happen.
       data: training stream, validation split, normalisation.
-      workdir: exists; gets checkpoints/, metrics.jsonl and TensorBoard events.
-      initial: what the network starts from, if there is no checkpoint.
+      workdir: an existing directory; gets checkpoints/, metrics.jsonl and TensorBoard events.
+      initial: the weights that the network starts from, if there is no checkpoint.
 
     Returns:
       True at the end of the schedule; False after a signal, with a checkpoint saved.
 
     Raises:
       TrainingError: no checkpoint fits the network.
-      RunError: a loss or gradient that is not finite, or a checkpoint or a line of the log
-        that cannot be written; the checkpoints before are intact.
+      RunError: a loss or gradient is not finite, or a checkpoint or a line of the log cannot
+        be written; the earlier checkpoints are intact.
     """
     train_step = make_train_step(task.network, recipe, task.mesh)
     validate = _validator(task, data)
@@ -116,7 +117,7 @@ def train(
     clock = Clock(recipe.batch_size, training_flops(task), peak_flops(task.mesh))
     alone, first = jax.process_count() == 1, step
     with contextlib.ExitStack() as stack:
-        # It waits for the other processes: not where this one has failed.
+        # Closing waits for the other processes, so a process that has failed does not close.
         stack.push(lambda kind, *_: checkpoints.close() if alone or kind is None else None)
         epoch_steps = data.dataset["train_examples"] / recipe.batch_size
         log = RunLog(workdir, step, progress.evaluated, schedule.total, epoch_steps)
@@ -128,7 +129,7 @@ def train(
         def asked_to_stop() -> bool:
             return alone and stop.requested
 
-        running: Update | None = None  # the update that the devices are at
+        running: Update | None = None  # the update that the devices compute
         skipped_in_row = 0
 
         def wait_for_update() -> None:
@@ -137,9 +138,9 @@ def train(
                 skipped_in_row, running = finished(running, recipe, explain), None
                 clock.tick()
 
-        # Everything that is due after `step` updates, then one more update. What was
-        # done before an interruption is not done again: an empty interval is not
-        # logged, and `evaluated` remembers the last evaluation.
+        # Everything that is due after `step` updates, then one more update. Work done
+        # before an interruption is not done again: an empty interval is not logged, and
+        # `evaluated` holds the last evaluation.
         while True:
             # 1. What is due.
             last, stopping = step >= schedule.total, _agreed(stop, step)
@@ -149,7 +150,7 @@ def train(
             checkpoint_due = step > 0 and (last or stopping or due(step, schedule.checkpoint_every))
             model, validation, best = evaluated_model(state), None, False
 
-            # 2. The update before: nothing is written of one that was not finite.
+            # 2. The last update: nothing is written after one that was not finite.
             if line_due or validation_due or checkpoint_due:
                 wait_for_update()
 
@@ -171,7 +172,7 @@ def train(
                         )  # fmt: skip
                     validation = validate(model, normalization, asked_to_stop)
                     if validation is not None:
-                        # The last may be off the schedule; a longer run has not got it.
+                        # The last evaluation may be off the schedule; a longer run lacks it.
                         counts = due(step, schedule.evaluate_every)
                         after = _after(progress, step, validation["top1_error"], counts)
                         best = after.plateau.best < progress.plateau.best
@@ -183,8 +184,8 @@ def train(
                 stopping = stopping or asked_to_stop()
                 checkpoint_due = checkpoint_due or stopping or best
 
-            # 5. A checkpoint. While updates are left out the parameters may be such that
-            # nothing else comes: the checkpoints from before stay.
+            # 5. A checkpoint; none while updates are left out. The parameters may be past
+            # recovery, and the older checkpoints must stay.
             if checkpoint_due and (last or stopping or best or not skipped_in_row):
                 with clock.stopped():
                     checkpoints.save(
@@ -199,8 +200,8 @@ def train(
                 log.end(step, done, progress.plateau.best, validation)
                 return done
 
-            # 7. One more update. The device computes while the next batch is fetched and
-            # copied; no more than one step is queued behind the one that runs.
+            # 7. One more update. The devices compute while the next batch is fetched and
+            # copied; at most one step is queued behind the running one.
             with clock.waiting_for_data():
                 batch = next(stream)
             if step == first:
@@ -215,7 +216,7 @@ def train(
             running = Update(step, batch["index"], outcome)
             profiler.after(step, outcome)
             if step == first + 1:
-                wait_for_update()  # the clock runs from here: the first step was compiled
+                wait_for_update()  # the clock starts here, after the compilation
 
 
 def _begin(
@@ -225,7 +226,7 @@ def _begin(
     checkpoints: Checkpoints,
     initial: Trained | None,
 ) -> tuple[int, State, dict[str, Array], Progress]:
-    """Steps made, state, normalisation and progress: of the newest checkpoint, or fresh ones."""
+    """Step, state, normalisation and progress of the newest checkpoint, or fresh ones."""
     checkpoints.clear_unfinished()
     step = checkpoints.latest_sound() or 0
     if not step:
@@ -240,18 +241,12 @@ def _begin(
     return step, state, normalization, Progress(Plateau(**saved["plateau"]), saved["evaluated"])
 
 
-def validation_protocol(task: Task) -> Protocol:
-    """The protocol that training is watched by."""
-    return center_crop(task.preprocessing)
-
-
 def _validator(
     task: Task, data: TrainingData
 ) -> Callable[[Model, dict[str, Array], Callable[[], bool]], dict[str, float] | None]:
-    """A function of (model, normalization, whether to stop): its metrics, None once stopped."""
-    protocol = validation_protocol(task)
-    evaluation_step = make_step(
-        protocol, task.network.apply, task.mesh, task.param_specs, task.preprocessing, task.dtype
+    """A function (model, normalization, whether to stop) -> metrics, or None if stopped."""
+    (evaluation_step,) = make_steps(
+        data.watch, task.network, task.mesh, task.param_specs, task.preprocessing, task.dtype
     )
     place = meshes.batch_placer(task.mesh)
 
@@ -269,7 +264,7 @@ def _validator(
 
 
 def _after(progress: Progress, step: int, error: float, counts: bool) -> Progress:
-    """Once an evaluation has given this error; it `counts` for the plateau, or does not."""
+    """The progress after an evaluation; `counts` says whether its error counts for the plateau."""
     plateau = progress.plateau.after(error) if counts else progress.plateau
     return Progress(plateau, evaluated=step)
 
@@ -284,28 +279,28 @@ def _with_recomputed_statistics(
     normalization: dict[str, Array],
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """The model with the statistics of the next batches together in place of the running ones.
+    """The model with statistics pooled over the next batches in place of the running ones.
 
-    Once `stop` is true the rest is left out; the evaluation that follows then is as well.
+    Once `stop` is true the remaining batches are left out, and so is the evaluation after it.
     """
     pool = make_pooling_step(task.network, recipe, task.mesh)
     statistics = model["statistics"]
     for number in range(1, batches + 1):
         if stop():
             break
-        share = meshes.replicate(task.mesh, np.array(1 / number, np.float32))
+        weight = meshes.replicate(task.mesh, np.array(1 / number, np.float32))
         batch = place(next(stream))
-        statistics = pool(model["params"], statistics, batch, normalization, share)
+        statistics = pool(model["params"], statistics, batch, normalization, weight)
     return {"params": model["params"], "statistics": statistics}
 
 
 def evaluated_model(state: State) -> dict[str, Any]:
-    """Parameters and statistics that are evaluated: the average, or those of now."""
+    """The evaluated `params` and `statistics`: the average's if there is one, else the newest."""
     return state["average"] if "average" in state else model_of(state)
 
 
 def _agreed(stop: StopRequest, step: int) -> bool:
-    """Whether any process has been asked to stop: all must leave the loop at the same step."""
+    """Whether any process has been asked to stop; all leave the loop at the same step."""
     if jax.process_count() == 1:
         return stop.requested
     if step % _STEPS_BETWEEN_AGREEMENTS:

@@ -6,12 +6,12 @@ from typing import Any
 import vision_models
 from training.errors import TrainingError
 
-# A network's options that the data decide, and not its name.
+# Options of a network that follow from the data, not from its name.
 _OF_THE_DATA = ("num_classes", "image_size")
 
 
 def wrong_options(error: ValueError) -> TrainingError:
-    """What `vision_models.create` says of options, with the fields that they come from."""
+    """The error of `vision_models.create`, with the config fields at fault."""
     crop = "data.crop, " if "image_size=" in str(error) else ""
     return TrainingError(f"{crop}model: {error}")
 
@@ -23,22 +23,22 @@ def _plain(value: Any) -> Any:
 def model_fields(
     model: Mapping[str, Any], overrides: Mapping[str, Any], network: str | None
 ) -> dict[str, Any]:
-    """The fields `model` of a config, such that its name means its network.
+    """The fields `model` of a config, made consistent with `model.name`.
 
-    Where another network is named than the config was written for, every option that was not
-    overridden is what it is by default in that network.
+    If `model.name` was overridden, every other option that was not takes the named network's
+    default.
 
     Args:
       model: nested fields, `name` among them.
-      overrides: paths and values of all fields that were overridden, such as `model.towers`.
+      overrides: path, such as `model.towers`, and value of every overridden field.
       network: the name that the config was written with.
 
     Returns:
       The same fields, or `name` and all options of the other network.
 
     Raises:
-      TrainingError: an unknown name, an option that its network does not have, or one that
-        makes it another network; the message names the fields.
+      TrainingError: the name is unknown, or an option is unknown to the named network or
+        contradicts the name; the message names the fields.
     """
     name = model["name"]
     try:
@@ -64,10 +64,10 @@ def model_fields(
         )
     if name == network:
         return dict(model)
-    strange = [field for field in given if field.split(".")[0] not in options]
-    if strange:
+    unknown = [field for field in given if field.split(".")[0] not in options]
+    if unknown:
         raise TrainingError(
-            f"--config.model.{strange[0]}: no option of {name}; it has {', '.join(options)}"
+            f"--config.model.{unknown[0]}: no option of {name}; it has {', '.join(options)}"
         )
     fields = {k: dict(v) if isinstance(v, Mapping) else v for k, v in options.items()}
     for field, value in ({k: model[k] for k in _OF_THE_DATA} | given).items():

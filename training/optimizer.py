@@ -1,4 +1,4 @@
-"""The papers' momentum, and learning rates by parameter, moment and plateau."""
+"""The papers' momentum, and learning rates by parameter, step and plateau."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ class Rate:
     """The learning rate of some parameters.
 
     Attributes:
-      match: part of their paths; "" matches all.
-      base: before any drop.
-      drops: steps from which on it is multiplied by `factor` once more.
-      factor: of each drop.
-      plateau: it falls on plateaus too.
-      freeze: step from which on it is 0; None never.
-      warmup: steps during which it is multiplied by `warmup_factor`.
-      warmup_factor: see there.
+      match: part of the parameters' paths; "" matches all.
+      base: the rate before any drop.
+      drops: steps of the drops; each multiplies the rate by `factor` from then on.
+      factor: see `drops`.
+      plateau: whether plateaus lower the rate as well.
+      freeze: step from which on the rate is 0; None for never.
+      warmup: number of first steps in which the rate is multiplied by `warmup_factor`.
+      warmup_factor: see `warmup`.
     """
 
     match: str
@@ -51,10 +51,10 @@ class Momentum:
     """The papers' momentum and weight decay.
 
     Attributes:
-      momentum: by which the velocity is multiplied at each update.
+      momentum: factor of the velocity at each update.
       weight_decay: of kernels.
-      decay_biases: biases and the scales of normalisations decay as well.
-      own_decays: (part of a parameter's path, its weight decay); the longest part counts.
+      decay_biases: whether biases and the scales of normalisations decay as well.
+      own_decays: (part of a parameter's path, its weight decay); the longest match counts.
     """
 
     momentum: float = 0.9
@@ -65,14 +65,14 @@ class Momentum:
 
 @dataclasses.dataclass(frozen=True)
 class Average:
-    """The average of parameters that is evaluated in their place.
+    """An average of the parameters, which is evaluated in their place.
 
     Attributes:
       kind: `polyak`, the mean of the parameters after every update since `start` (Polyak and
-        Juditsky 1992), or `exponential`, which forgets.
-      decay: of `exponential`, less at first: after n updates at most (1 + n) / (10 + n).
-      start: updates before which the average is the parameters themselves; those that were
-        left out do not count.
+        Juditsky 1992), or `exponential`, a moving average.
+      decay: of `exponential`; after n updates at most (1 + n) / (10 + n).
+      start: number of updates up to which the average is the parameters themselves; updates
+        that were left out do not count.
     """
 
     kind: str
@@ -84,7 +84,7 @@ def rates_by_parameter(rates: Sequence[Rate], names: Sequence[str]) -> list[Rate
     """The rate of each named parameter: the longest `match` that its name contains.
 
     Raises:
-      TrainingError: a group that matches nothing.
+      TrainingError: a group matches nothing.
     """
     chosen = [max((r for r in rates if r.match in n), key=lambda r: len(r.match)) for n in names]
     for rate in rates:
@@ -99,8 +99,8 @@ def decay_by_parameter(momentum: Momentum, names: Sequence[str]) -> list[float]:
     """The weight decay of each named parameter."""
     decays = []
     for name in names:
-        own = [(match, decay) for match, decay in momentum.own_decays if match in name]
-        decay = max(own, key=lambda pair: len(pair[0]))[1] if own else momentum.weight_decay
+        matches = [(match, decay) for match, decay in momentum.own_decays if match in name]
+        decay = max(matches, key=lambda m: len(m[0]))[1] if matches else momentum.weight_decay
         is_kernel = name.rsplit("/", 1)[-1] == "kernel"
         decays.append(decay if is_kernel or momentum.decay_biases else 0.0)
     return decays
@@ -113,12 +113,11 @@ def papers_momentum(momentum: float, decay: Any) -> optax.GradientTransformation
 
     Krizhevsky et al. 2012, section 5; Caffe has it too. In optax's and PyTorch's own
     momentum the rate multiplies the velocity instead: after a drop of the rate the steps
-    are ten times smaller at once, where here the velocity of before dies out over some ten
-    steps.
+    are ten times smaller at once. Here the old velocity dies out over some ten steps.
 
     Args:
       momentum: .9 in the papers.
-      decay: like the parameters, the factor by which each decays.
+      decay: a tree like the parameters, with the weight decay of each.
 
     Returns:
       A transformation whose `update` takes `rates`, a tree like the parameters.
@@ -135,33 +134,33 @@ def papers_momentum(momentum: float, decay: Any) -> optax.GradientTransformation
 
 
 def averaged(average: Average, so_far: Any, now: Any, updates: Array) -> Any:
-    """An average of parameters with those of now taken in.
+    """The average after one more update.
 
     Args:
-      average: of which kind.
-      so_far: the average after one update less.
-      now: like it, after `updates` updates.
+      average: kind, decay and start.
+      so_far: the average before this update.
+      now: a tree like `so_far`, with the values after `updates` updates.
       updates: scalar int32.
     """
     count = jnp.maximum(updates - average.start, 1).astype(jnp.float32)
     if average.kind == "polyak":
-        share = 1 / count
+        weight = 1 / count
     else:
-        share = 1 - jnp.minimum(average.decay, (1 + count) / (10 + count))
-    share = jnp.where(updates <= average.start, 1.0, share)
+        weight = 1 - jnp.minimum(average.decay, (1 + count) / (10 + count))
+    weight = jnp.where(updates <= average.start, 1.0, weight)
 
     def mix(old: Array, new: Array) -> Array:
-        # So written, what does not change stays as it is to the bit.
-        return jnp.where(share >= 1, new, old + share * (new - old))
+        # In this form, values that do not change stay equal to the bit.
+        return jnp.where(weight >= 1, new, old + weight * (new - old))
 
     return jax.tree.map(mix, so_far, now)
 
 
 def limit_filters(params: Any, names: Sequence[str], rms: float) -> Any:
-    """Convolution filters whose root mean square exceeds `rms` shrunk to it.
+    """Scales convolution filters whose root mean square exceeds `rms` down to it.
 
-    Zeiler and Fergus 2014, section 3.1: .1. A filter is what makes one map: all weights
-    that a kernel [h, w, in, out] has for an output.
+    Zeiler and Fergus 2014, section 3.1, with .1. A filter is the weights of one output map
+    of a kernel [h, w, in, out].
     """
 
     def limit(name: str, value: Array) -> Array:
@@ -179,12 +178,12 @@ class Plateau:
     """Divides the rate when validation error stops improving (section 5).
 
     Attributes:
-      factor: by which the rate is multiplied.
-      patience: evaluations without a new best error before it falls; 0: it never does.
-      drops: how often it may fall.
+      factor: factor of the rate at each drop.
+      patience: number of evaluations without a new best error before a drop; 0 for no drops.
+      drops: number of drops at most.
       best: lowest error so far.
-      waited: evaluations since the best, or since the last drop.
-      dropped: how often it has fallen.
+      waited: number of evaluations since the best, or since the last drop.
+      dropped: number of drops so far.
     """
 
     factor: float = 0.1
@@ -196,11 +195,11 @@ class Plateau:
 
     @property
     def scale(self) -> float:
-        """Factor of the rate now."""
+        """The present factor of the rate."""
         return self.factor**self.dropped
 
     def after(self, error: float) -> "Plateau":
-        """The same once an evaluation has given this error."""
+        """The plateau after an evaluation with this error."""
         if error < self.best:
             return dataclasses.replace(self, best=error, waited=0)
         waited = self.waited + 1

@@ -1,4 +1,4 @@
-"""Pictures of a run for TensorBoard: its images as the network sees them, its first kernels."""
+"""Pictures of a run for TensorBoard: the network's input images and first kernels."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from evaluation.preprocessing import training_input
 from training.recipe import Recipe
 from vision_models.functional import PureNetwork
 
-# Images of a batch that are shown.
+# Number of images of a batch that are shown.
 _SHOWN = 16
 
 
@@ -40,11 +40,11 @@ def picture(images: np.ndarray) -> np.ndarray:
 
     Args:
       images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps]
-        or [towers, h, w, channels, maps], each on its own scale, grey unless there are three
-        channels.
+        or [towers, h, w, channels, maps], each on its own scale. Kernels are grey unless they
+        have three channels.
 
     Returns:
-      uint8 [height, width, 3], enlarged where they are small.
+      uint8 [height, width, 3]; small images are enlarged.
     """
     if images.ndim == 5:  # the maps of one tower after those of the other
         images = np.moveaxis(images, 0, -2).reshape(*images.shape[1:4], -1)

@@ -1,38 +1,43 @@
-"""Guesses about single images, without any dataset."""
+"""Guesses for single images, without a dataset."""
 
 import contextlib
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from devices import mesh as meshes
-from evaluation import Protocol, make_step, protocol_called
+from evaluation import Images, Protocol, check_network, make_steps, protocol_called
 from evaluation.words import synsets
 from training.errors import RunError, TrainingError
 from training.initial import normalization_for, put_complete
 from training.task import make_task
 from training.trained import Trained
 
+# Whole images are padded to multiples of so many pixels, so that few programs serve all.
+_STEP = 64
+
 
 def predictor(
-    trained: Trained, protocol: str
-) -> tuple[Protocol, Callable[[np.ndarray], np.ndarray]]:
-    """A function of images, on one device.
+    trained: Trained, protocol: str, most: int
+) -> tuple[Protocol, int, Callable[[Sequence[Sequence[np.ndarray]]], np.ndarray]]:
+    """A function from photographs to log-probabilities, on one device.
 
     Args:
       trained: a whole network, with its normalization and preprocessing.
-      protocol: its name.
+      protocol: the name of a protocol.
+      most: photographs in one program.
 
     Returns:
-      The protocol, which says which images are asked for; and a function of such images,
-      uint8 [B, square, square, 3], that gives log-probabilities, float32 [B, classes].
+      The protocol, whose looks say how images are read; how many photographs are given at a
+      time; and a function from photographs, each a list with one uint8 [height, width, 3] for
+      each look, to log-probabilities, float32 [photographs, classes].
 
     Raises:
-      TrainingError: something that is needed is not known of this network.
-      EvaluationError: no such protocol.
+      TrainingError: the network's preprocessing, normalization or some weights are not known.
+      EvaluationError: there is no such protocol, or the network cannot be tested by it.
     """
     if trained.preprocessing is None or trained.normalization is None:
         what = "normalization" if trained.preprocessing else "preprocessing"
@@ -44,24 +49,50 @@ def predictor(
     options = {**trained.options, "num_classes": trained.num_classes}
     task = make_task(trained.name, options, preprocessing, data=1, tower=1)
     chosen = protocol_called(protocol, preprocessing)
-    step = make_step(
-        chosen, task.network.apply, task.mesh, task.param_specs, preprocessing, task.dtype
-    )
+    check_network(chosen, task.network)
+    steps = make_steps(chosen, task.network, task.mesh, task.param_specs, preprocessing, task.dtype)
+    # Whole images come one by one: the next one may be of another shape.
+    rows = 1 if any(look.images.whole for look in chosen.looks) else most
     model = put_complete(trained, task)
-    expected = normalization_for(trained, chosen.images.square)
-    assert expected is not None
-    normalization = {k: meshes.replicate(task.mesh, v) for k, v in expected.items()}
     place = meshes.batch_placer(task.mesh)
+    normalizations = []
+    for look in chosen.looks:
+        expected = normalization_for(trained, None if look.images.whole else look.images.square)
+        assert expected is not None
+        normalizations.append({k: meshes.replicate(task.mesh, v) for k, v in expected.items()})
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        placed = place({"image": images})["image"]
-        return np.asarray(step(model["params"], model["statistics"], normalization, placed))
+    def predict(photographs: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        found = []
+        for number, look in enumerate(chosen.looks):
+            images = _batch([p[number] for p in photographs], rows, look.images)
+            scores = steps[number](
+                model["params"], model["statistics"], normalizations[number],
+                *place(images).values(),
+            )  # fmt: skip
+            found.append(np.asarray(scores)[: len(photographs)])
+        return chosen.combined(found)
 
-    return chosen, predict
+    return chosen, rows, predict
+
+
+def _batch(pixels: list[np.ndarray], rows: int, images: Images) -> dict[str, np.ndarray]:
+    """Images as a batch of so many rows; of whole ones also how large each is."""
+    sizes = np.array([image.shape[:2] for image in pixels], np.int32)
+    height, width = sizes.max(axis=0)
+    if images.whole:
+        height, width = (
+            images.side if n == images.side else -(-n // _STEP) * _STEP for n in (height, width)
+        )
+    whole = np.zeros((rows, height, width, 3), np.uint8)
+    for row, image in enumerate(pixels):
+        whole[row, : image.shape[0], : image.shape[1]] = image
+    if not images.whole:
+        return {"image": whole}
+    return {"image": whole, "valid": np.pad(sizes, [(0, rows - len(sizes)), (0, 0)], mode="edge")}
 
 
 def class_names_of(trained: Trained) -> tuple[str, ...]:
-    """Name of each logit's class: a number where nothing is known."""
+    """The name of each logit's class; its number where the name is not known."""
     if trained.class_names is not None:
         return trained.class_names
     if trained.imagenet:
@@ -71,10 +102,10 @@ def class_names_of(trained: Trained) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def predictions_file(path: Path) -> Generator[Callable[[dict[str, Any]], None], None, None]:
-    """A function that adds a JSON object to a file, which begins anew.
+    """A function that adds a JSON object to a file, which is emptied first.
 
     Raises:
-      RunError: it cannot be written.
+      RunError: the file cannot be written.
     """
 
     def failed(error: OSError) -> RunError:

@@ -1,19 +1,20 @@
-"""What Orbax and TensorStore print of their own is not said twice."""
+"""Silences what Orbax and TensorStore print of faults that we report."""
 
 import logging
 import sys
 
 from absl import logging as absl_logging
 
-# Orbax warns of every checkpoint that has not been evaluated, and prints the traceback of what
-# is raised by `training.checkpoints` as well.
+# Orbax warns of every checkpoint that has not been evaluated, and prints the tracebacks of
+# errors that `training.checkpoints` raises as well.
 absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 def leave_failures_to_us() -> None:
-    """Writes that fail are said once, here.
+    """Silences the libraries' reports of failed writes; `training.checkpoints` reports them once.
 
-    Others that had begun then end one by one, in threads of TensorStore, with tracebacks.
+    After one failure the other pending writes end one by one, in threads of TensorStore, each
+    with a traceback.
     """
     for name in ("asyncio", "concurrent.futures"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

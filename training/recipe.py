@@ -1,4 +1,4 @@
-"""What one update does: everything that the training step is made from."""
+"""What one update does: everything that the training step depends on."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,22 +16,25 @@ class Recipe:
     Attributes:
       rates: learning rates, the common one first.
       batch_size: examples in a batch over all devices.
-      momentum: and weight decay.
+      momentum: momentum and weight decay.
       plateau: the rule by which the rate falls when validation error stops improving.
-      micro_batches: into how many a device cuts its share of a batch; their gradients are
-        added up.
-      seed: of the dropout masks, which are a function of (seed, step, place in the batch).
+      micro_batches: number of micro-batches that a device cuts its share of a batch into;
+        their gradients are added up.
+      seed: of the initial parameters and of the dropout masks, which are a function of (seed,
+        step, place in the batch).
       dtype: of the computation; parameters, their updates and the loss are float32.
       aligned_mean: see `evaluation.preprocessing.training_input`.
-      auxiliary_weight: of the loss of each auxiliary classifier; the loss in metrics is
-        that of the main one.
+      auxiliary_weight: weight of each auxiliary classifier's loss. The loss in metrics is the
+        main classifier's.
       rubbish_penalty: see `evaluation.metrics.rubbish_loss`; None leaves it out.
-      max_filter_rms: see `optimizer.limit_filters`; 0 does not limit.
-      statistics_group: examples that BatchNorm's statistics are of; 0 for the whole batch
-        (of each micro-batch, where there are several).
-      frozen: names of the parameters that stay as they are.
-      average: of the parameters; None keeps none.
-      skip_nonfinite: an update whose loss or gradient is not finite is left out.
+      max_filter_rms: see `optimizer.limit_filters`; 0 for no limit.
+      statistics_group: number of examples that BatchNorm's statistics are taken over; 0 for
+        the whole batch (the whole micro-batch, where there are several).
+      frozen: names of the parameters that are not trained.
+      average: the average of the parameters; None for none.
+      skip_nonfinite: whether updates whose loss or gradient is not finite are left out.
+      class_weights: weight of each class in the loss; None for 1. The loss in metrics has no
+        weights.
     """
 
     rates: tuple[Rate, ...]
@@ -49,13 +52,14 @@ class Recipe:
     frozen: frozenset[str] = frozenset()
     average: Average | None = None
     skip_nonfinite: bool = False
+    class_weights: tuple[float, ...] | None = None
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int) -> None:
-    """Every device along `data` gets the same number of examples in every micro-batch.
+    """Checks that every device along `data` gets equally many examples in every micro-batch.
 
     Raises:
-      TrainingError: it does not divide.
+      TrainingError: the batch size is not divisible.
     """
     data = mesh.shape["data"]
     shares = data * micro_batches
@@ -71,17 +75,18 @@ def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int) -> None:
 
 
 def check_group(group: int, batch_size: int, mesh: Mesh, micro_batches: int) -> None:
-    """Groups of BatchNorm's statistics divide what a device computes at a time, or are of it.
+    """Checks that a group of BatchNorm's statistics fits what a device computes at a time.
+
+    The number of examples of one must be a multiple of the other's.
 
     Raises:
-      TrainingError: they do not, or are larger than a micro-batch.
+      TrainingError: the group does not fit, or is larger than a micro-batch.
     """
     if group > batch_size // micro_batches:
         raise TrainingError(
             f"batch_norm.group={group}: with gradient_accumulation={micro_batches} a batch of "
             f"{batch_size} is computed {batch_size // micro_batches} examples at a time, and "
-            "statistics are of no more; "
-            "choose a smaller group, or fewer parts"
+            "statistics are of no more; choose a smaller group, or fewer micro-batches"
         )
     held = batch_size // (mesh.shape["data"] * micro_batches)
     fits = group == 0 or held % group == 0 or group % held == 0
@@ -100,13 +105,14 @@ def frozen_names(
     """Names of the parameters that are not trained.
 
     Args:
-      names: of all parameters.
+      names: all parameters' names.
       layers: `PureNetwork.layers`.
-      matches: parts of the names to freeze.
-      train_last: the layers before the last so many are frozen too; None: none of them.
+      matches: parameters whose name contains one of these are frozen.
+      train_last: number of last layers to train, the layers before them being frozen; None
+        freezes no layers.
 
     Raises:
-      TrainingError: nothing would be trained, or a match that no name has.
+      TrainingError: nothing would be trained, or no name contains a match.
     """
     matches = [match.strip() for match in matches if match.strip()]
     for match in matches:

@@ -8,12 +8,12 @@ class Schedule:
     """When things happen, in steps; None or 0 is never.
 
     Attributes:
-      total: updates in all.
-      log_every, evaluate_every, checkpoint_every: between lines, evaluations, checkpoints;
-        all three come at the end as well.
-      checkpoint_keep: how many of the newest checkpoints stay.
-      profile: first and last step that are traced, or empty.
-      recompute: batches over which BatchNorm's statistics are computed anew at the end.
+      total: number of updates in the run.
+      log_every, evaluate_every, checkpoint_every: steps between lines of the log, evaluations
+        and checkpoints; all three come at the end as well.
+      checkpoint_keep: number of the newest checkpoints that stay.
+      profile: first and last step to trace, or empty.
+      recompute: number of batches that BatchNorm's statistics are recomputed over at the end.
     """
 
     total: int
@@ -26,5 +26,5 @@ class Schedule:
 
 
 def due(step: int, every: int | None) -> bool:
-    """Whether something that happens every so many steps does after `step` updates."""
+    """Whether an event that comes every `every` steps is due after `step` updates."""
     return every is not None and every > 0 and step % every == 0

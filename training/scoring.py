@@ -1,10 +1,10 @@
-"""The scores of a split, kept as they come, so that an evaluation that was stopped goes on."""
+"""The scores of a split, saved in parts, so that an interrupted evaluation can go on."""
 
 import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +12,54 @@ import jax
 import numpy as np
 
 from devices.mesh import gather_rows
-from evaluation import Scores, score_files
+from evaluation import Protocol, Scores, score_files
 from training.errors import RunError
 from training.facts import weights_digest
 from training.trained import Trained
 
 Batches = Iterator[dict[str, np.ndarray]]
-# Examples of a part, about: what an interruption can cost.
+# Number of examples in a part, about; an interruption loses at most one part.
 _PART = 4096
 
 
 def scores_digest(trained: Trained, settings: dict[str, Any]) -> str:
-    """Of the weights, the normalisation, and everything else that scores depend on."""
+    """A digest of the weights, the normalisation, and all other settings of the scores."""
     whole = [weights_digest(trained), jax.process_count(), settings]
     text = json.dumps(whole, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def scores_in_parts(
-    of_batches: Callable[[Batches], Scores],
+    scores_of: Callable[[Batches], Scores],
     batches: Callable[[int], Batches],
     batch_size: int,
     path: Path,
     digest: str,
+    cost: float = 1.0,
 ) -> Scores:
-    """This process's scores of a split; parts that lie there already are not computed again.
+    """This process's scores of a look at a split; parts that exist are not computed again.
 
     Args:
-      of_batches: computes the scores of some batches; every process calls it with as many.
+      scores_of: computes the scores of some batches; every process calls it with equally many.
       batches: number of the first batch -> the split from there.
-      batch_size: of all processes together.
-      path: of the file that the parts will be joined to.
+      batch_size: examples in a batch over all processes.
+      path: the file that the parts will be joined to; see `look_path`.
       digest: of everything that the scores depend on.
+      cost: of an image, in crops; parts are smaller where it is more than ten.
 
     Raises:
       RunError: a part cannot be written.
     """
-    process, at_once = jax.process_index(), max(_PART // batch_size, 1)
+    process, at_once = jax.process_index(), max(int(_PART / batch_size / max(cost / 10, 1)), 1)
     parts: list[Scores] = []
     while (part := score_files.read_part(_part(path, process, len(parts)), digest)) is not None:
         parts.append(part)
-    # Every step is computed by all processes: what one has to do, all do.
+    # All processes compute every step together, so they start from the same part.
     (counts,) = gather_rows(np.array([len(parts)], np.int32))
     del parts[int(counts.min()) :]
     stream = batches(len(parts) * at_once)
     while chunk := list(itertools.islice(stream, 1)):
-        part = of_batches(itertools.chain(chunk, itertools.islice(stream, at_once - 1)))
+        part = scores_of(itertools.chain(chunk, itertools.islice(stream, at_once - 1)))
         try:
             score_files.write_part(_part(path, process, len(parts)), part, digest)
         except OSError as error:
@@ -66,55 +68,98 @@ def scores_in_parts(
     return score_files.joined(parts)
 
 
+def look_path(path: Path, protocol: Protocol, number: int) -> Path:
+    """What parts of a look are called after: the file itself where there is one look."""
+    if len(protocol.looks) == 1:
+        return path
+    return path.with_name(f"{path.stem}.{protocol.looks[number].images.side}.npz")
+
+
+def over_looks(protocol: Protocol, looks: list[Scores]) -> Scores:
+    """The scores of a protocol; every process calls this with its share of each look."""
+    if len(looks) > 1:  # a process has other examples in each
+        looks = [score_files.joined([Scores(*gather_rows(*_columns(s)))]) for s in looks]
+    return combined(protocol, looks)
+
+
+def combined(protocol: Protocol, looks: list[Scores]) -> Scores:
+    """The average over looks at the same examples."""
+    first = looks[0]
+    return Scores(first.index, protocol.combined([s.scores for s in looks]), first.label)
+
+
+def _columns(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return scores.index, scores.scores, scores.label
+
+
 def join_parts(
     path: Path,
+    protocol: Protocol,
     digest: str,
     examples: int,
     checkpoint: int | str,
     example_name: Callable[[int], str],
+    *,
+    split: str,
+    class_names: Sequence[str],
 ) -> None:
     """Joins the parts of all processes to one file; every process calls this.
 
     Args:
-      path: of the file; the parts lie beside it, and are removed once it is there.
+      path: the file; the parts lie beside it, and are removed once it is written.
+      protocol: whose looks the parts are of.
       digest: of everything that the scores depend on.
-      examples: how many the parts have together.
-      checkpoint, example_name: see `score_files.write_scores`.
+      examples: number of examples in all parts together.
+      checkpoint, example_name, split, class_names: see `score_files.write_scores`.
 
     Raises:
-      RunError: it cannot be written, or parts are missing.
+      RunError: the file cannot be written, or parts are missing.
     """
-    gather_rows(np.zeros(1, np.int32))  # all have written theirs
+    gather_rows(np.zeros(1, np.int32))  # waits until all processes have written their parts
     if jax.process_index() == 0:
-        parts = []
-        for process in range(jax.process_count()):
-            for number in itertools.count():
-                part = score_files.read_part(_part(path, process, number), digest)
-                if part is None:
-                    break
-                parts.append(part)
-        whole = score_files.joined(parts) if parts else None
-        found = 0 if whole is None else len(whole.index)
-        if whole is None or found != examples:
-            raise RunError(
-                f"{path}: the parts beside it hold {found} of {examples} examples. All hosts "
-                "write to one --workdir, and one evaluation at a time; the same command goes on "
-                "from the parts that are there"
-            )
+        places = [look_path(path, protocol, number) for number in range(len(protocol.looks))]
+        looks = []
+        for place in places:
+            parts = _all_parts(place, digest)
+            looks += [score_files.joined(parts)] if parts else []
+            found = len(looks[-1].index) if parts else 0
+            if found != examples:
+                raise RunError(
+                    f"{place}: the parts beside it hold {found} of {examples} examples. All hosts "
+                    "write to one --workdir, and one evaluation at a time; the same command goes "
+                    "on from the parts that are there"
+                )
         try:
-            score_files.write_scores(path, whole, example_name, checkpoint, digest)
+            whole = combined(protocol, looks)
+            score_files.write_scores(
+                path, whole, example_name, checkpoint, digest,
+                split=split, protocol=protocol.label, class_names=class_names,
+            )  # fmt: skip
         except OSError as error:
             raise _failed(path, error) from error
-        score_files.remove_parts(path)
-    gather_rows(np.zeros(1, np.int32))  # nobody leaves before
+        for place in places:
+            score_files.remove_parts(place)
+    gather_rows(np.zeros(1, np.int32))  # waits until the file is written
+
+
+def _all_parts(path: Path, digest: str) -> list[Scores]:
+    """Those of all processes, as far as they are there."""
+    parts = []
+    for process in range(jax.process_count()):
+        for number in itertools.count():
+            part = score_files.read_part(_part(path, process, number), digest)
+            if part is None:
+                break
+            parts.append(part)
+    return parts
 
 
 _part = score_files.part_path
 
 
 def _failed(path: Path, error: OSError) -> RunError:
-    there = next(directory for directory in path.absolute().parents if directory.is_dir())
-    free = shutil.disk_usage(there).free / 1e6
+    existing = next(directory for directory in path.absolute().parents if directory.is_dir())
+    free = shutil.disk_usage(existing).free / 1e6
     return RunError(
         f"{path}: cannot be written ({error.strerror}; {free:.0f} MB are free there). What was "
         "written is kept, and the same command goes on from it; without it: "

@@ -1,4 +1,4 @@
-"""Stopping in good order: a signal asks, the loop finishes its step and saves."""
+"""An orderly stop: after a signal the loop finishes its step and saves a checkpoint."""
 
 import contextlib
 import os
@@ -8,19 +8,18 @@ from typing import Any
 
 
 class StopRequest:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP is noted instead of ending the process.
+    """Inside, the first SIGINT, SIGTERM or SIGHUP is recorded and does not end the process.
 
-    A second one acts as it would have without this. A SIGHUP that is ignored, as by nohup, stays
-    so.
+    A second signal acts as usual. If SIGHUP is ignored, as under nohup, it stays ignored.
     """
 
     def __init__(self) -> None:
-        """Nothing is noted yet."""
+        """Starts without a signal recorded."""
         self.requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        """Takes over the signals."""
+        """Installs the handlers."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         hangup = getattr(signal, "SIGHUP", None)  # not on Windows
         if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
@@ -30,13 +29,13 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives them back."""
+        """Restores the handlers from before."""
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         name = signal.Signals(number).name
-        # Not print: the signal may have come in the middle of one, and have ended who reads.
+        # Not print: the signal may interrupt a print, and the reader of a pipe may be gone.
         with contextlib.suppress(OSError):
             os.write(1, f"{name}: saving a checkpoint and stopping (once more: at once)\n".encode())
         self._restore()

@@ -22,19 +22,19 @@ from vision_models.functional import PureNetwork, parameter_names
 
 
 class State(TypedDict):
-    """The train state: all that a step needs and that is not recomputed from (seed, step).
+    """The train state: everything that a step needs and cannot compute from (seed, step).
 
     Attributes:
-      params: of the network.
-      statistics: BatchNorm's.
-      optimizer: its state.
-      step: updates made, int32.
-      skipped: how many of them were left out, int32.
-      skipped_in_row: how many of the last, int32.
+      params: the network's parameters.
+      statistics: BatchNorm's statistics.
+      optimizer: the optimiser's state.
+      step: number of updates made, int32.
+      skipped: number of updates left out, int32.
+      skipped_in_row: length of the run of left-out updates that ends here, int32.
       learning_rate: of the last update, float32.
-      plateau_scale: by which plateaus have lowered the rate, float32.
-      interval: sums of the metrics since the last line of the log. Part of the state, so that a
-        run that was interrupted logs the same averages.
+      plateau_scale: factor by which plateaus have lowered the rate, float32.
+      interval: sums of the metrics since the last line of the log. They are part of the state,
+        so that an interrupted run logs the same averages.
       average: `params` and `statistics` of the average, where one is kept.
     """
 
@@ -63,7 +63,7 @@ def make_optimizer(
 
 
 def init_function(network: PureNetwork, recipe: Recipe) -> Callable[[Array], State]:
-    """A function of a random key that makes a fresh state."""
+    """A function from a random key to a fresh state."""
     optimizer = make_optimizer(network, recipe.momentum)
 
     def init(key: Array) -> State:
@@ -87,30 +87,30 @@ def init_function(network: PureNetwork, recipe: Recipe) -> Callable[[Array], Sta
 
 
 def model_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` and `statistics` as they are trained."""
+    """`params` and `statistics` as trained, not averaged."""
     return {"params": state["params"], "statistics": state["statistics"]}
 
 
 def init_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
-    """A fresh state, drawn in its place on the mesh; its values do not depend on the mesh.
+    """A fresh state on the mesh; its values do not depend on the mesh.
 
     Args:
       network: its `init` draws the parameters.
-      recipe: `seed` of the parameters; `momentum` and `average`.
+      recipe: `seed`, `momentum` and `average` are read.
       mesh: with axes `data` and `tower`.
     """
     abstract = abstract_state(network, recipe, mesh)
-    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    placement = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     init = jax.jit(
         init_function(network, recipe),
-        out_shardings=where,
+        out_shardings=placement,
         compiler_options=options_to_run_once(),
     )
     return init(jax.random.fold_in(jax.random.key(recipe.seed), 0))
 
 
 def abstract_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
-    """Shapes, dtypes and shardings of a state; what has the form of parameters lies as they do."""
+    """Shapes, dtypes and shardings of a state; trees like the parameters are sharded alike."""
     shapes = jax.eval_shape(init_function(network, recipe), jax.random.key(0))
     specs = param_specs(network.per_tower, mesh)
     form: Any = jax.tree.structure(specs)
@@ -118,35 +118,35 @@ def abstract_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
     def is_like_params(node: Any) -> bool:
         return bool(jax.tree.structure(node) == form)
 
-    whole = jax.tree.map(
+    state_specs = jax.tree.map(
         lambda node: specs if is_like_params(node) else PartitionSpec(),
         shapes,
         is_leaf=is_like_params,
     )
-    return abstract_arrays(shapes, shardings(mesh, whole))
+    return abstract_arrays(shapes, shardings(mesh, state_specs))
 
 
 def empty_interval() -> dict[str, Array]:
-    """Sums over no examples."""
+    """The sums of the metrics over no examples."""
     return {name: jnp.zeros((), jnp.float32) for name in metrics.SUMS}
 
 
 def make_train_step(
     network: PureNetwork, recipe: Recipe, mesh: Mesh
 ) -> Callable[[State, Batch, Normalization], tuple[State, dict[str, Array]]]:
-    """Compiles (state, batch, normalization) -> (state after one update, what happened).
+    """Compiles (state, batch, normalization) -> (state after one update, outcome).
 
-    The state is donated: the one passed in cannot be used again. What happened: the sums of
-    `metrics.totals` over the batch; `finite`, whether the loss and the parameters after the
-    update are; `skipped_in_row`, how many updates that were not it is the last of.
+    The state is donated: the one passed in cannot be used again. The outcome holds the sums of
+    `metrics.totals` over the batch; `finite`, whether the loss and the updated parameters are
+    finite; and `skipped_in_row`, the length of the run of non-finite updates that ends here.
 
-    Forward, backward and metrics run inside `jax.shard_map`, every device on its
-    examples and its towers; what crosses devices is the exchanges of the network, the
-    statistics of BatchNorm, the sum of gradients over `data`, and scalars.
+    Forward pass, backward pass and metrics run inside `jax.shard_map`, every device on its
+    examples and its towers. Four things cross devices: the network's exchanges, BatchNorm's
+    statistics, the sum of gradients over `data`, and scalars.
 
     Args:
       network: what is trained.
-      recipe: how.
+      recipe: how it is trained.
       mesh: with axes `data` and `tower`.
     """
     specs = param_specs(network.per_tower, mesh)
@@ -162,11 +162,11 @@ def make_train_step(
     def gradients(
         params: Any, statistics: Any, batch: Batch, normalization: Normalization, key: Array
     ) -> tuple[Any, Any, Any]:
-        """Of the mean loss; the statistics after it, and what happened. On one device."""
+        """Gradients of the mean loss, new statistics, and metrics; runs on one device."""
         places = collectives.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 
-        def of_micro_batch(
+        def micro_batch_gradients(
             params: Any, statistics: Any, batch: Batch, keys: Array
         ) -> tuple[Any, Any, dict[str, Array]]:
             images = training_input(
@@ -175,45 +175,57 @@ def make_train_step(
 
             def loss(params: Any) -> tuple[Array, Any]:
                 params = jax.tree.map(
-                    lambda leaf, still: lax.stop_gradient(leaf) if still else leaf,
+                    lambda leaf, frozen: lax.stop_gradient(leaf) if frozen else leaf,
                     params,
                     is_frozen,
                 )
                 logits, auxiliary, after = network.train(
                     params, statistics, images, keys, batch_statistics
                 )
-                sums = metrics.totals(jax.nn.log_softmax(logits), batch["label"])
+                labels = batch["label"]
+                sums = metrics.totals(jax.nn.log_softmax(logits), labels)
+
+                def summed(losses: Array) -> Array:
+                    """[B] -> the sum, each by the weight of its class."""
+                    if recipe.class_weights is None:
+                        return jnp.sum(losses)
+                    return jnp.sum(losses * jnp.asarray(recipe.class_weights)[labels])
+
                 total = sums["loss"]
-                for side in auxiliary.values():
-                    side_loss = metrics.cross_entropy(jax.nn.log_softmax(side), batch["label"])
-                    total += recipe.auxiliary_weight * jnp.sum(side_loss)
+                if recipe.class_weights is not None:
+                    total = summed(metrics.cross_entropy(jax.nn.log_softmax(logits), labels))
+                for side_logits in auxiliary.values():
+                    log_probabilities = jax.nn.log_softmax(side_logits)
+                    side_loss = metrics.cross_entropy(log_probabilities, labels)
+                    total += recipe.auxiliary_weight * summed(side_loss)
                 if recipe.rubbish_penalty is not None:
-                    total += jnp.sum(metrics.rubbish_loss(logits, recipe.rubbish_penalty))
+                    total += summed(metrics.rubbish_loss(logits, recipe.rubbish_penalty))
                 return total / recipe.batch_size, (after, sums)
 
             grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
-            # By how much each micro-batch moves them: exactly 0 where they are frozen.
+            # The change by this micro-batch: exactly 0 for frozen statistics.
             moves = jax.tree.map(jnp.subtract, after, statistics)
             return grads, moves, sums
 
-        # Each device's own gradients, summed over `data` once, after the last micro-batch.
-        own = collectives.own(params, mesh, "data")
+        # A device's parameters give its own gradients, which are summed over `data` once,
+        # after the last micro-batch.
+        device_params = collectives.own(params, mesh, "data")
         if recipe.micro_batches == 1:
-            grads, moves, sums = of_micro_batch(own, statistics, batch, keys)
+            grads, moves, sums = micro_batch_gradients(device_params, statistics, batch, keys)
         else:
             like = (
                 collectives.own(statistics, mesh, "data") if recipe.statistics_group else statistics
             )
             grads, moves, sums = _over_micro_batches(
-                functools.partial(of_micro_batch, own, statistics),
+                functools.partial(micro_batch_gradients, device_params, statistics),
                 recipe.micro_batches,
                 (batch, keys),
-                (own, like, collectives.own(empty_interval(), mesh, "data")),
+                (device_params, like, collectives.own(empty_interval(), mesh, "data")),
             )
             moves = jax.tree.map(lambda move: move / recipe.micro_batches, moves)
         grads = jax.tree.map(
-            lambda grad, param, still: (
-                jnp.zeros_like(param) if still else collectives.total(grad, mesh, "data")
+            lambda grad, param, frozen: (
+                jnp.zeros_like(param) if frozen else collectives.total(grad, mesh, "data")
             ),
             grads,
             params,
@@ -225,7 +237,7 @@ def make_train_step(
         return grads, after, collectives.total(sums, mesh, "data")
 
     def all_finite(params: Any) -> Array:
-        """Of all towers; on one device."""
+        """Whether the parameters of all towers are finite; runs on one device."""
         faults = {False: jnp.zeros(()), True: jnp.zeros(())}
         for param, split in zip(*map(jax.tree.leaves, (params, network.per_tower)), strict=True):
             faults[split] += jnp.any(~jnp.isfinite(param))
@@ -249,11 +261,11 @@ def make_train_step(
         grads, statistics, sums = sharded_gradients(
             state["params"], state["statistics"], batch, normalization, key
         )
-        now = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in recipe.rates}
+        values = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in recipe.rates}
         rate_tree = jax.tree.unflatten(
             structure,
             [
-                jnp.zeros(()) if name in recipe.frozen else now[rate]
+                jnp.zeros(()) if name in recipe.frozen else values[rate]
                 for name, rate in zip(names, rate_of, strict=True)
             ],
         )
@@ -264,7 +276,7 @@ def make_train_step(
         if recipe.max_filter_rms:
             limited = ["" if name in recipe.frozen else name for name in names]
             params = optimizers.limit_filters(params, limited, recipe.max_filter_rms)
-        # What is not finite in a gradient makes the parameters so.
+        # A gradient that is not finite gives parameters that are not.
         finite = jnp.isfinite(sums["loss"]) & sharded_all_finite(params)
         in_row = jnp.where(finite, 0, state["skipped_in_row"] + 1)
         before, after = (
@@ -291,40 +303,40 @@ def make_train_step(
             "step": state["step"] + 1,
             "skipped": state["skipped"] + (~finite).astype(jnp.int32),
             "skipped_in_row": in_row,
-            "learning_rate": now[recipe.rates[0]],
+            "learning_rate": values[recipe.rates[0]],
             "plateau_scale": state["plateau_scale"],
         }
         return cast(State, after), sums | {"finite": finite, "skipped_in_row": in_row}
 
-    # Named, so that the state comes back as it went in: otherwise the second step
-    # would be compiled anew.
+    # The state must come back with the shardings it had: otherwise the second step would be
+    # compiled again.
     abstract = abstract_state(network, recipe, mesh)
-    where = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    placement = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(
         step,
         donate_argnums=0,
-        out_shardings=(where, NamedSharding(mesh, replicated)),
+        out_shardings=(placement, NamedSharding(mesh, replicated)),
         compiler_options=compiler_options(),
     )
 
 
 def _over_micro_batches(
-    of_micro_batch: Callable[[Batch, Array], tuple[Any, Any, Any]],
+    micro_batch_gradients: Callable[[Batch, Array], tuple[Any, Any, Any]],
     count: int,
     examples: tuple[Batch, Array],
     like: tuple[Any, Any, Any],
 ) -> tuple[Any, Any, Any]:
-    """Gradients, moves of statistics and metrics of one micro-batch after another, added up.
+    """The sums of gradients, moves of statistics, and metrics over the micro-batches.
 
     Args:
-      of_micro_batch: (batch, keys) -> (gradients, moves, metrics).
-      count: how many micro-batches.
-      examples: batch and dropout keys, of all of them.
-      like: arrays like the three.
+      micro_batch_gradients: (batch, keys) -> (gradients, moves, metrics) of one micro-batch.
+      count: number of micro-batches.
+      examples: the whole batch and its dropout keys.
+      like: arrays with the shapes of gradients, moves and metrics.
     """
 
     def add(so_far: tuple[Any, Any, Any], micro_batch: tuple[Batch, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, so_far, of_micro_batch(*micro_batch)), None
+        return jax.tree.map(jnp.add, so_far, micro_batch_gradients(*micro_batch)), None
 
     split = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
     return lax.scan(add, jax.tree.map(jnp.zeros_like, like), split)[0]
@@ -333,11 +345,12 @@ def _over_micro_batches(
 def make_pooling_step(
     network: PureNetwork, recipe: Recipe, mesh: Mesh
 ) -> Callable[[Any, Any, Batch, Normalization, Array], Any]:
-    """Compiles (params, statistics, batch, normalization, share) -> statistics with the batch in.
+    """Compiles (params, statistics, batch, normalization, weight) -> statistics.
 
-    `share` is that of this batch among those so far: 1, 1/2, 1/3 ... make the mean and
-    variance of each layer's input over all of them, each normalised by its own, as the authors
-    of ResNet computed them after training (the notes with their released models).
+    The new statistics are a mean of the old ones and the batch's, with `weight` on the
+    batch's. Weights 1, 1/2, 1/3 ... give the mean and variance of each layer's input over all
+    batches, each batch being normalised by its own. The authors of ResNet computed them so
+    after training (the notes with their released models).
 
     Args:
       network, recipe, mesh: as in training; the statistics are of whole batches.
@@ -345,14 +358,14 @@ def make_pooling_step(
     data_axis = "data" if mesh.shape["data"] > 1 else None
     dropout_key = jax.random.fold_in(jax.random.key(recipe.seed), 2)
 
-    def pool(params: Any, statistics: Any, batch: Batch, normalization: Any, share: Array) -> Any:
+    def pool(params: Any, statistics: Any, batch: Batch, normalization: Any, weight: Array) -> Any:
         places = collectives.rows(len(batch["label"]), mesh, "data")
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(dropout_key, places)
         images = training_input(
             batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
         )
-        taken = BatchStatistics(data_axis, frozen=recipe.frozen, pooled=share)
-        return network.train(params, statistics, images, keys, taken)[2]
+        pooled = BatchStatistics(data_axis, frozen=recipe.frozen, pooled=weight)
+        return network.train(params, statistics, images, keys, pooled)[2]
 
     replicated = PartitionSpec()
     specs = param_specs(network.per_tower, mesh)

@@ -9,13 +9,13 @@ from training.errors import TrainingError
 _SUMS = "sha256.json"
 # Orbax adds these after the sums are made; they hold times and names, no values.
 _NOT_SUMMED = (_SUMS, "_CHECKPOINT_METADATA", "commit_success.txt")
-# What file systems and desktops lay beside anybody's files, and take away again, begins so.
-# Orbax has no such names.
+# Names that begin so are of file systems and desktops, which add and remove such files at any
+# time. Orbax has no such names.
 _OF_OTHERS = (".", "@", "Thumbs.db", "desktop.ini")
 
 
 def write_sums(directory: Path) -> None:
-    """Sums every file of a checkpoint."""
+    """Writes the sum of every file of a checkpoint."""
     names = sorted(
         str(path.relative_to(directory))
         for path in directory.rglob("*")
@@ -27,12 +27,12 @@ def write_sums(directory: Path) -> None:
 
 
 def read_sums(directory: Path) -> dict[str, str]:
-    """Path below `directory` and sum of every file that the checkpoint consists of.
+    """Path below `directory` and sum of every file of a checkpoint.
 
     Raises:
-      FileNotFoundError: there are none.
-      OSError: they cannot be read.
-      ValueError: they are none.
+      FileNotFoundError: there is no file of sums.
+      OSError: the file of sums cannot be read.
+      ValueError: the file of sums does not hold sums.
     """
     sums = json.loads((directory / _SUMS).read_bytes())
     if not (sums and isinstance(sums, dict) and all(isinstance(s, str) for s in sums.values())):
@@ -41,12 +41,12 @@ def read_sums(directory: Path) -> dict[str, str]:
 
 
 def damage(directory: Path) -> str | None:
-    """What is missing or has changed of a checkpoint; None if nothing is.
+    """Which file of a checkpoint is missing or has changed, in words; None for a sound checkpoint.
 
-    What lies there besides does not count.
+    Other files in the directory do not count.
 
     Raises:
-      TrainingError: a file cannot be read, so that nothing is known of it.
+      TrainingError: a file cannot be read, so that its state is not known.
     """
     name = _SUMS
     try:
@@ -63,7 +63,7 @@ def damage(directory: Path) -> str | None:
 
 
 def unreadable(path: Path, error: OSError) -> TrainingError:
-    """What to say of a file that cannot be opened or read, and may be as good as ever."""
+    """The error for a file that cannot be opened or read, and may be sound."""
     return TrainingError(
         f"{path}: cannot be read ({error.strerror}), and may still be good: nothing was moved. "
         "Make it readable; or move its checkpoint elsewhere, to go on without"

@@ -1,4 +1,4 @@
-"""A network on the mesh of this machine: what training and evaluation share."""
+"""A network on a mesh of devices: what training and evaluation have in common."""
 
 import dataclasses
 from typing import Any
@@ -17,16 +17,16 @@ from vision_models.functional import PureNetwork, functional
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A network, its images, a mesh, and how parameters lie on it.
+    """A network, its images, a mesh, and the parameters' sharding on it.
 
     Attributes:
-      name: of the network.
-      options: with which it is made, `num_classes` among them.
-      network: without its variables.
-      preprocessing: of its images.
+      name: the network's name.
+      options: the network's options, `num_classes` among them.
+      network: the network without its variables.
+      preprocessing: of the images.
       dtype: of the computation.
       mesh: with axes `data` and `tower`.
-      param_specs: a tree like the parameters.
+      param_specs: a tree like the parameters, of partition specs.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Task:
     param_specs: Any
 
     def padded_batch_size(self, batch_size: int) -> int:
-        """The next size that every device along `data` gets an equal share of."""
+        """The smallest size from `batch_size` up that devices along `data` can share equally."""
         data = self.mesh.shape["data"]
         return -(-batch_size // data) * data
 
@@ -56,13 +56,13 @@ def make_task(
 
     Args:
       name, options: of the network, as for `vision_models.create`.
-      preprocessing: of its images.
-      data, tower: devices along the axes of the mesh; None: see `devices.mesh.make_mesh`.
+      preprocessing: of the images.
+      data, tower: numbers of devices along the mesh's axes; None: see `devices.mesh.make_mesh`.
       dtype: of the computation.
 
     Raises:
-      TrainingError: options that the network does not take.
-      DeviceError: devices that the mesh does not fit.
+      TrainingError: the network does not take the options.
+      DeviceError: the mesh does not fit the devices.
     """
     try:
         network = functional(lambda rngs: vision_models.create(name, rngs=rngs, **options))
@@ -74,7 +74,7 @@ def make_task(
 
 
 def training_flops(task: Task) -> float:
-    """FLOP of training on one image: two a multiply-add, forward and twice that backward."""
+    """FLOP of training on one image: two per multiply-add, one pass forward and two backward."""
     model = nnx.eval_shape(
         lambda: vision_models.create(task.name, rngs=nnx.Rngs(0), **task.options)
     )
@@ -84,16 +84,16 @@ def training_flops(task: Task) -> float:
 def abstract_model(task: Task) -> dict[str, Any]:
     """Shapes, dtypes and shardings of `params` and `statistics`."""
     params, statistics = jax.eval_shape(task.network.init, jax.random.key(0))
-    everywhere = jax.tree.map(lambda _: meshes.replicated(task.mesh), statistics)
-    where = meshes.shardings(task.mesh, task.param_specs)
+    replicated = jax.tree.map(lambda _: meshes.replicated(task.mesh), statistics)
+    sharded = meshes.shardings(task.mesh, task.param_specs)
     return {
-        "params": meshes.abstract_arrays(params, where),
-        "statistics": meshes.abstract_arrays(statistics, everywhere),
+        "params": meshes.abstract_arrays(params, sharded),
+        "statistics": meshes.abstract_arrays(statistics, replicated),
     }
 
 
 def put_model(task: Task, params: Any, statistics: Any) -> dict[str, Any]:
-    """Arrays of this host in their places on the mesh, as `params` and `statistics`."""
-    whole = abstract_model(task)
-    given = {"params": params, "statistics": statistics}
-    return jax.tree.map(lambda like, value: meshes.put(value, like.sharding), whole, given)
+    """Puts arrays of this host on the mesh, as `params` and `statistics`."""
+    abstract = abstract_model(task)
+    model = {"params": params, "statistics": statistics}
+    return jax.tree.map(lambda like, value: meshes.put(value, like.sharding), abstract, model)

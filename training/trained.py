@@ -1,4 +1,4 @@
-"""A trained network and everything that its use needs: the one way to open a run or a file."""
+"""A trained network with everything that its use needs: the only way to open a run or a file."""
 
 import dataclasses
 import math
@@ -18,10 +18,10 @@ from training.workdir import has_checkpoint, is_directory, saved_config
 from vision_models import weights
 from vision_models.weights import Weights, WeightsError
 
-# Below it images are not photographs, and are taken as they are.
+# Smaller images are not photographs, and are taken as they are.
 _SMALLEST_PHOTOGRAPH = 96
-# What the shorter side is of photographs whose central 224 pixels a network sees (Krizhevsky et
-# al. 2012, section 2, and most since).
+# The shorter side of a photograph over the side of the central crop that a network sees
+# (Krizhevsky et al. 2012, section 2, and most since).
 _SIDE_OF_A_CROP = 256 / 224
 
 
@@ -32,16 +32,16 @@ class Trained:
     Attributes:
       name, options: of the network, as for `vision_models.create`.
       params, statistics: nested dicts of NumPy arrays, without those of `fresh` layers.
-      normalization: `mean` [3] or [square, square, 3] and `deviation` [3] of the images that it
-        expects; None where that is not known.
-      preprocessing: how its images come about; None where that is not known.
-      class_names: name of each logit's class; None where that is not known.
-      source: file or run.
-      step: of the checkpoint; None of a file.
-      fresh: layers that the source does not give, such as a new head.
+      normalization: `mean` [3] or [square, square, 3] and `deviation` [3] of the expected
+        images; None if not known.
+      preprocessing: of the images; None if not known.
+      class_names: name of each logit's class; None if not known.
+      source: path of the file or the run.
+      step: the checkpoint's; None for a file.
+      fresh: layers without weights in the source, such as a new head.
       imagenet: see `weights.Weights`.
-      notes: sentences about what was taken and what was left.
-      protocol: that its run is evaluated by; None where that is not known.
+      notes: sentences on the weights that were used and left out.
+      protocol: name of the run's evaluation protocol; None if not known.
     """
 
     name: str
@@ -68,18 +68,18 @@ class Trained:
         checkpoint: str = "latest",
         new_head: bool = False,
     ) -> "Trained":
-        """Opens a run's directory or a weights file; none needs the data it was trained on.
+        """Opens a run's directory or a weights file; needs no training data.
 
         Args:
-          path: of the run or the file.
-          name, options: of the network that the weights are for; None for the one that they
-            were trained as, which a run and our own files say.
+          path: the run's or the file's.
+          name, options: of the network that the weights are for; None for the network that
+            they were trained as, which a run and our own files say.
           checkpoint: of a run: `latest`, `best` or a step.
-          new_head: leave out the classifiers.
+          new_head: whether the classifiers are left out.
 
         Raises:
-          TrainingError: nothing that can be read, or nothing that fits; the message says what
-            to do.
+          TrainingError: the path cannot be read, or the weights do not fit; the message says
+            what to do.
         """
         try:
             if not is_directory(path):
@@ -113,9 +113,9 @@ class Trained:
 
     @property
     def num_classes(self) -> int:
-        """As many as there are logits."""
-        chosen = self.options.get("num_classes") or len(self.class_names or ())
-        return chosen or vision_models.default_options(self.name)["num_classes"]
+        """The number of logits."""
+        known = self.options.get("num_classes") or len(self.class_names or ())
+        return known or vision_models.default_options(self.name)["num_classes"]
 
 
 def _of_weights(loaded: Weights, preprocessing: Preprocessing | None) -> Trained:
@@ -150,7 +150,7 @@ def _from_file(
 
 
 def _preprocessing_in(loaded: Weights) -> Preprocessing | None:
-    """What a file of ours says."""
+    """The preprocessing that one of our own files says; None for other files."""
     try:
         return Preprocessing(**(loaded.images or {}))
     except TypeError:  # nothing, or of another version
@@ -158,7 +158,7 @@ def _preprocessing_in(loaded: Weights) -> Preprocessing | None:
 
 
 def usual_preprocessing(loaded: Weights) -> Preprocessing:
-    """How images come about for weights that do not say it: as is usual for their size."""
+    """The usual preprocessing for a network's image size, for weights that do not say theirs."""
     options = {**vision_models.default_options(loaded.name), **loaded.options}
     crop, mean = options["image_size"], (loaded.normalization or {}).get("mean")
     if mean is not None and mean.ndim == 3:
@@ -170,7 +170,7 @@ def usual_preprocessing(loaded: Weights) -> Preprocessing:
 def _from_run(
     workdir: Path, checkpoint: str, name: str | None, options: Mapping[str, Any]
 ) -> Trained:
-    """A checkpoint of a run; `name` and `options` stand in where it has no config.json."""
+    """A checkpoint of a run; `name` and `options` replace a missing config.json."""
     try:
         inside = sorted(p.name for p in workdir.iterdir() if p.suffix in weights.SUFFIXES)
         begun = has_checkpoint(workdir)
@@ -184,17 +184,17 @@ def _from_run(
     config = _config_of(workdir, name, options)
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = checkpoints.choose(checkpoint)
-    everywhere = meshes.replicated(meshes.make_mesh(1))
-    model = jax.device_get(checkpoints.restore_model_as_saved(step, everywhere))
-    normalization = jax.device_get(checkpoints.restore_normalization(step, everywhere))
+    sharding = meshes.replicated(meshes.make_mesh(1))
+    model = jax.device_get(checkpoints.restore_model_as_saved(step, sharding))
+    normalization = jax.device_get(checkpoints.restore_normalization(step, sharding))
     _, dataset = checkpoints.restore_json(step)
     checkpoints.close()
-    made = dict(config["model"])
+    options = dict(config["model"])
     class_names = tuple(dataset["class_names"])
-    made["num_classes"] = made.get("num_classes") or len(class_names)
+    options["num_classes"] = options.get("num_classes") or len(class_names)
     return Trained(
-        made.pop("name"),
-        made,
+        options.pop("name"),
+        options,
         model["params"],
         model.get("statistics", {}),
         normalization,
@@ -217,13 +217,13 @@ def _config_of(workdir: Path, name: str | None, options: Mapping[str, Any]) -> d
         if name is not None:
             return {"model": {"name": name, **options}}
         reason = "it names no network"
-        wrong: Exception = error
+        cause: Exception = error
     except (LookupError, ValueError, TypeError) as error:
         reason = str(error) if isinstance(error, TrainingError) else "it names no network"
-        wrong = error
+        cause = error
     raise TrainingError(
         f"{workdir}: its config.json is needed to know the network ({reason})"
-    ) from wrong
+    ) from cause
 
 
 def _preprocessing_of(config: Mapping[str, Any]) -> Preprocessing | None:

@@ -18,7 +18,7 @@ from training.errors import TrainingError
 from training.writers import say
 from vision_models.trees import flatten
 
-# Fields that do not change what a step computes; prefixes of their paths.
+# Prefixes of the paths of fields that do not change what a step computes.
 FREE_FIELDS = (
     "total_",
     "log_every_",
@@ -27,15 +27,17 @@ FREE_FIELDS = (
     "evaluation.",
     "mesh.",
     "profile_",
-    "nonfinite",  # what becomes of an update that nothing comes of
+    "nonfinite",  # concerns only updates that are left out or end the run
     "data.dir",
     "data.cache_dir",
-    "data.prepared_dir",  # the dataset's fingerprint tells
+    "data.prepared_dir",  # the dataset's fingerprint shows a change
+    "data.validation_labels",
     "data.prepare.",
     "data.threads",
     "data.unreadable",
 )
-# Names in a workdir: of a checkpoint, what is added while it is replaced, of those set aside.
+# Names in a workdir: the pattern of a checkpoint's, its suffix while it is replaced, and the
+# directory of damaged checkpoints.
 STEP, REPLACED, DAMAGED = "0|[1-9][0-9]*", ".replaced", "damaged"
 _PACKAGES = (
     "vision-models",
@@ -49,6 +51,16 @@ _PACKAGES = (
 )
 
 
+# Fields that runs begun by earlier versions do not have, and what they did.
+_LATER_FIELDS = {
+    "data.fold": 0,
+    "data.choice_seed": 0,
+    "data.sampling": "uniform",
+    "loss.class_weights": "none",
+    "evaluation.validation_protocol": "center_crop",
+}
+# Fields of the evaluations that decide when a plateau lowers the rate.
+_WATCHES = ("evaluate_every_", "evaluation.validation_protocol")
 # Fields that matter only to a run that has not begun: a checkpoint wins over them.
 START_FIELDS = ("init_",)
 
@@ -62,8 +74,8 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
     """runs/<config>[-<variant>][-<overrides that change the result>].
 
     Args:
-      name: of the config.
-      variant: or "".
+      name: the config's.
+      variant: the config's, or "".
       overrides: path and value of each overridden field.
     """
     changed = [f"{k}={v}" for k, v in sorted(overrides.items()) if changes_result(k)]
@@ -75,19 +87,19 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
 
 
 def user_path(text: str, field: str) -> Path:
-    """A path as a user writes it: `~` is the home, and `./~` what is called so.
+    """A path as a user writes it: `~` is the home directory, and `./~` a file of that name.
 
     Raises:
-      TrainingError: whose home it is, is not known.
+      TrainingError: the home directory is not known.
     """
-    whole = os.path.expanduser(text)  # noqa: PTH111 (pathlib's takes ./~ for a home)
-    if whole.startswith("~"):
+    expanded = os.path.expanduser(text)  # noqa: PTH111 (pathlib's takes ./~ for a home)
+    if expanded.startswith("~"):
         raise TrainingError(f"{field}={text}: no home directory; write the path in full")
-    return Path(whole)
+    return Path(expanded)
 
 
 def is_directory(path: Path) -> bool:
-    """Whether there is one; a path that the system does not take, such as a long one, is none."""
+    """Whether a path is a directory; False for paths that the system refuses, such as too long."""
     try:
         return path.is_dir()
     except OSError:
@@ -95,22 +107,22 @@ def is_directory(path: Path) -> bool:
 
 
 def flat_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields by path, tuples as JSON has them: {"data": {"crop": 224}} -> {"data.crop": 224}."""
+    """Fields by path, tuples as lists: {"data": {"crop": 224}} -> {"data.crop": 224}."""
     flat = flatten(config, ".")
     return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run has saved anything that could be continued or evaluated."""
+    """Whether a run has saved a checkpoint, which can be continued or evaluated."""
     return bool(steps_in(workdir / "checkpoints", replaced=True))
 
 
 def steps_in(directory: Path, *, replaced: bool = False) -> list[int]:
-    """The steps whose checkpoints lie in a directory, ascending; what else is there is not ours.
+    """The steps of the checkpoints in a directory, ascending; other entries are ignored.
 
     Args:
       directory: of checkpoints.
-      replaced: with those that have made place for others, which never came.
+      replaced: whether checkpoints count that were set aside for a replacement.
 
     Raises:
       TrainingError: the directory cannot be read.
@@ -136,15 +148,15 @@ def damaged_in(workdir: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Generator[None, None, None]:
-    """Keeps other processes of this machine, or of a file system that can, from the same run.
+    """Inside, no other process trains in `workdir`, as far as the file system supports locks.
 
     Raises:
-      TrainingError: one is at it, or the directory cannot be written.
+      TrainingError: another process is training there, or the directory cannot be written.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            held.enter_context(files.locked(workdir / ".lock"))
+            stack.enter_context(files.locked(workdir / ".lock"))
         except BlockingIOError:
             raise TrainingError(
                 f"{workdir}: another process is training there; wait for it, or choose another "
@@ -159,8 +171,8 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     """Refuses to go on with a run that was started with another config.
 
     Args:
-      workdir: of the run; fine if it holds no checkpoint, for then there is nothing to lose.
-      config: resolved, as plain nested dicts.
+      workdir: the run's; without a checkpoint in it any config may begin.
+      config: the resolved config as plain nested dicts.
 
     Raises:
       TrainingError: fields that change the result differ; the message names them.
@@ -170,11 +182,11 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
         if has_checkpoint(workdir):
             say(f"{workdir}: no config.json to compare with; its run is continued as it is")
         return
-    saved, now = flat_fields(saved["config"]), flat_fields(config)
+    saved, now = (_LATER_FIELDS | flat_fields(of) for of in (saved["config"], config))
     for fields in (saved, now):
         _spell_out_the_network(fields)
-    # What is observed decides when a plateau lowers the rate.
-    decisive = ("evaluate_every_",) if now.get("optimizer.plateau_patience") else ()
+    # The evaluations decide when a plateau lowers the rate.
+    decisive = _WATCHES if now.get("optimizer.plateau_patience") else ()
     differing = [
         f"{field} (was {saved.get(field)}, now {now.get(field)})"
         for field in sorted(saved.keys() | now.keys())
@@ -190,9 +202,9 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 def _spell_out_the_network(fields: dict[str, Any]) -> None:
-    """Gives a network one spelling: its own name, and every option, also those left at defaults."""
+    """Writes a network's own name and all its options into `fields`, defaults included."""
     options = {k.removeprefix("model."): v for k, v in fields.items() if k.startswith("model.")}
-    with contextlib.suppress(ValueError):  # of a name that is no longer there
+    with contextlib.suppress(ValueError):  # the name is no longer known
         name = vision_models.name_of(options.pop("name", ""), options)
         fields["model.name"] = name
         defaults = flat_fields({"model": vision_models.default_options(name)})
@@ -215,11 +227,11 @@ def check_dataset(workdir: Path, fingerprint: str) -> None:
 
 
 def saved_config(workdir: Path) -> dict[str, Any]:
-    """What `save_config` wrote, as far as it is read again: `config` and `dataset`, both dicts.
+    """`config` and `dataset`, both dicts, as `save_config` wrote them.
 
     Raises:
       FileNotFoundError: there is no config.json.
-      TrainingError: it cannot be read, or is none.
+      TrainingError: config.json cannot be read, or is damaged.
     """
     path = workdir / "config.json"
     try:
@@ -240,7 +252,7 @@ def saved_config(workdir: Path) -> dict[str, Any]:
 
 
 def begun_by(workdir: Path) -> str:
-    """Which version began a run, as the end of an error; empty where nothing says it."""
+    """The version that began a run, as the end of an error message; empty if not known."""
     try:
         saved = json.loads((workdir / "config.json").read_bytes())
         version = saved["versions"].get("vision-models", "before 0.1.0")
@@ -251,7 +263,7 @@ def begun_by(workdir: Path) -> str:
 
 
 def _saved_run(workdir: Path) -> dict[str, Any] | None:
-    """`saved_config` of a run that can be continued or has been damaged; None for others."""
+    """`saved_config` of a run with checkpoints, sound or damaged; None for others."""
     if not (has_checkpoint(workdir) or damaged_in(workdir)):
         return None
     with contextlib.suppress(FileNotFoundError):
@@ -281,7 +293,7 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
 
 
 def package_versions() -> dict[str, str]:
-    """Of the packages that a run depends on."""
+    """The versions of the packages that a run depends on."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -290,7 +302,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _start_fields(workdir: Path) -> dict[str, Any]:
-    """What a run that goes on has begun from."""
+    """The saved `init_*` fields of a run that is continued; empty for a new run."""
     if not has_checkpoint(workdir):
         return {}
     try:
@@ -309,9 +321,9 @@ def _cannot_write(workdir: Path, error: OSError) -> TrainingError:
 
 
 def _git_commit() -> str | None:
-    """The commit of this code, marked where files have changed since; None outside a checkout."""
+    """The commit of this code, marked if files have changed since; None outside a checkout."""
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -320,4 +332,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return result.stdout.strip() or None if result.returncode == 0 else None

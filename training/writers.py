@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, and lines on the screen."""
+"""The written output of a run: metrics.jsonl, TensorBoard events, and lines on the screen."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ import files
 from training.errors import RunError
 from training.pictures import picture
 
-# Why the thread that writes TensorBoard's events has ended, if it has.
+# Why the thread that writes TensorBoard's events has ended; empty while it runs.
 _events_lost: list[str] = []
 
 
@@ -32,20 +32,20 @@ class MetricWriter:
         """Continues the files of a run.
 
         Args:
-          workdir: where they are, or are made.
-          step: the step that the run goes on from; lines about training after it are
-            removed, for those steps come again.
-          evaluated: the last step whose evaluation the run remembers, likewise.
+          workdir: the directory of the files.
+          step: the step that the run goes on from. Lines on later training steps are removed,
+            for those steps come again.
+          evaluated: the last evaluated step. Lines on later evaluations are removed.
 
         Raises:
-          RunError: they cannot be written.
+          RunError: the files cannot be written.
         """
         self.path = workdir / "metrics.jsonl"
         try:
             if self.path.exists():
-                kept = _remove_later_lines(self.path, {"train": step, "validation": evaluated})
-                if kept is not None:
-                    say(f"{self.path} had lines that are no metrics; all are in {kept}")
+                copy = _remove_later_lines(self.path, {"train": step, "validation": evaluated})
+                if copy is not None:
+                    say(f"{self.path} had lines that are no metrics; all are in {copy}")
             self._file = open(self.path, "a")  # noqa: SIM115 (closed by close)
             threading.excepthook = _events_failed
             self._events = _summary_writer()(str(workdir), purge_step=step + 1)
@@ -56,7 +56,7 @@ class MetricWriter:
             ) from error
 
     def write(self, metrics: dict[str, Any]) -> None:
-        """Appends one line, at once on disk."""
+        """Appends one line and writes it to disk at once."""
         try:
             self._file.write(to_json(metrics) + "\n")
             self._file.flush()
@@ -78,19 +78,19 @@ class MetricWriter:
             self._events.add_image(name, picture(images), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Writes what is left."""
-        with contextlib.suppress(OSError):  # a line that failed has been said
+        """Writes what is still in memory, and closes the files."""
+        with contextlib.suppress(OSError):  # reported already, by `write`
             self._file.close()
-        if not _events_lost:  # nobody is left to empty its queue
+        if not _events_lost:  # otherwise closing would wait for a thread that has ended
             with contextlib.suppress(OSError):
                 self._events.close()
 
 
 def _summary_writer() -> Any:
-    """The class of TensorBoard's writer, without PyTorch.
+    """The class of TensorBoard's writer, imported without PyTorch.
 
-    The training step is also used where tensorboardX is not installed. Where PyTorch is, it
-    would be imported, for seconds, in case somebody wants tensors to be written.
+    tensorboardX imports PyTorch where that is installed, which takes seconds. The import is
+    here because the training step is also used without tensorboardX.
     """
     hidden = "torch" not in sys.modules
     if hidden:
@@ -104,7 +104,7 @@ def _summary_writer() -> Any:
 
 
 def _events_failed(failure: threading.ExceptHookArgs) -> None:
-    """One line where the thread that writes TensorBoard's events cannot; the run may go on."""
+    """Prints one line if the thread of TensorBoard's events fails; the run goes on."""
     if type(failure.thread).__module__.startswith("tensorboardX"):
         _events_lost.append(str(failure.exc_value))
         print(f"no more TensorBoard events: {failure.exc_value}", file=sys.stderr, flush=True)
@@ -118,12 +118,12 @@ def say(line: str) -> None:
 
 
 def _remove_later_lines(path: Path, last: dict[str, int]) -> Path | None:
-    """Leaves lines of a split up to its last step, and those of other splits, as they are.
+    """Removes the lines of each split after its last step; splits not in `last` keep theirs.
 
     Returns:
-      A copy of the file from before, if it had lines that nobody understands.
+      The path of a copy of the old file, if that had lines that are no metrics.
     """
-    kept, strange = [], False
+    kept, invalid = [], False
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             metrics = json.loads(line)
@@ -131,18 +131,18 @@ def _remove_later_lines(path: Path, last: dict[str, int]) -> Path | None:
             if type(step) is not int or not isinstance(split, str):
                 raise ValueError
         except (ValueError, LookupError, TypeError, RecursionError):
-            # The last was cut short when the process was killed.
-            strange = strange or (bool(line.strip()) and line.endswith(b"\n"))
+            # A last line without an end was cut short when the process was killed.
+            invalid = invalid or (bool(line.strip()) and line.endswith(b"\n"))
             continue
         if step <= last.get(split, step):
             kept.append(line.rstrip(b"\r\n") + b"\n")
-    aside = None
-    if strange:
-        aside = _free_name(path)
-        shutil.copyfile(path, aside)
+    copy = None
+    if invalid:
+        copy = _free_name(path)
+        shutil.copyfile(path, copy)
     with files.replacing(path) as temporary:
         temporary.write_bytes(b"".join(kept))
-    return aside
+    return copy
 
 
 def _free_name(path: Path) -> Path:
@@ -155,7 +155,7 @@ def _free_name(path: Path) -> Path:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a file, whose last one may lack its end."""
+    """Appends a line to a file; ends the file's last line first if it was cut short."""
     with open(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -165,7 +165,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def to_json(values: dict[str, Any]) -> str:
-    """One line of JSON; what is no finite number becomes null, for JSON has no NaN."""
+    """One line of JSON; NaN and infinities become null, for JSON lacks them."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -174,7 +174,7 @@ def to_json(values: dict[str, Any]) -> str:
 
 
 def training_line(metrics: dict[str, Any], total: int, seconds_left: float) -> str:
-    """One line about the training since the line before."""
+    """One line about the training since the last line."""
     return " | ".join(
         [
             f"step {metrics['step']}/{total}",

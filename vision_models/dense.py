@@ -6,11 +6,15 @@ every layer counts what lies outside of it as what lies outside of the maps, so 
 are those of the image alone (`vision_models.forward.Pass.valid`).
 """
 
+import functools
+import itertools
+
+import jax.numpy as jnp
 from jax import Array
 
 from vision_models import layers
-from vision_models.forward import Pass
-from vision_models.modules import AdaptiveAveragePool, LocallyConnected
+from vision_models.forward import Activations, Pass, each
+from vision_models.modules import AdaptiveAveragePool, GlobalAveragePool, LocallyConnected, Pool
 from vision_models.network import Auxiliary, Network, Sequential
 
 # Layers that are tied to one size of maps, and by what.
@@ -47,6 +51,65 @@ def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Arr
     scores = run.cut(scores)
     assert not isinstance(scores, list) and run.valid is not None
     return layers.widened(scores), run.valid
+
+
+def score_maps(
+    network: Network, images: Array, valid: Array, *, offsets: bool
+) -> list[tuple[Array, Array]]:
+    """Score maps of whole images, one for each place where the windows of the last pool may begin.
+
+    OverFeat (Sermanet et al. 2014, section 3.3) shifts these windows by every number of pixels
+    below their stride, down and across, so that no resolution is lost to the pool.
+
+    Args:
+      network, images, valid: as in `score_map`.
+      offsets: all of these places; else the first alone.
+
+    Returns:
+      What `score_map` returns, for each.
+
+    Raises:
+      ValueError: see `score_map`; or no last pool where `offsets` are asked for.
+    """
+    if not offsets:
+        return [score_map(network, images, valid)]
+    begin, run = check_offsets(network), Pass(valid=valid)
+    maps: Activations = images
+    for name in network.names[:begin]:
+        maps = getattr(network, name)(maps, run, name)
+    reached, found = run.valid, []
+    assert reached is not None
+    stride = getattr(network, network.names[begin]).stride
+    for down, across in itertools.product(range(stride), repeat=2):
+        run.valid = jnp.maximum(reached - jnp.array([down, across]), 0)
+        scores = each(functools.partial(_from, down, across), maps)
+        for name in network.names[begin:]:
+            scores = getattr(network, name)(scores, run, name)
+        scores = run.cut(scores)
+        assert not isinstance(scores, list) and run.valid is not None
+        found.append((layers.widened(scores), run.valid))
+    return found
+
+
+def _from(row: int, column: int, maps: Array) -> Array:
+    return maps[:, row:, column:]
+
+
+def check_offsets(network: Network) -> int:
+    """Looks for the last pool, whose windows may begin elsewhere.
+
+    Returns:
+      Its place among the network's layers.
+
+    Raises:
+      ValueError: see `check_dense`; or there is none, or an average over all the map follows.
+    """
+    check_dense(network)
+    parts = [getattr(network, name) for name in network.names]
+    pools = [number for number, part in enumerate(parts) if isinstance(part, Pool)]
+    if not pools or any(isinstance(part, GlobalAveragePool) for part in parts):
+        raise ValueError("no last pool before fully connected layers, whose windows could move")
+    return pools[-1]
 
 
 def check_dense(network: Network) -> None:

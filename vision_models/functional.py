@@ -29,6 +29,10 @@ class PureNetwork:
       apply: (parameters, statistics, images) -> logits, in evaluation.
       score_map: (parameters, statistics, images, valid) -> (scores, cells), in dense evaluation;
         see `vision_models.dense.score_map`.
+      score_maps: (parameters, statistics, images, sizes, offsets) -> score maps of whole images;
+        see `vision_models.dense`.
+      check_whole: raises ValueError where the network takes no whole images, or, if its argument
+        is true, has no last pool whose windows could begin elsewhere.
       train: (parameters, statistics, images, dropout keys [batch], how statistics are taken)
         -> (logits, logits of auxiliary classifiers by name, statistics), in training.
       per_tower: like the parameters, True where there is a leading axis over towers.
@@ -41,6 +45,8 @@ class PureNetwork:
     init: Callable[[Array], tuple[Params, Statistics]]
     apply: Callable[[Params, Statistics, Array], Array]
     score_map: Callable[[Params, Statistics, Array, Array], tuple[Array, Array]]
+    score_maps: Callable[[Params, Statistics, Array, Array, bool], list[tuple[Array, Array]]]
+    check_whole: Callable[[bool], None]
     train: Callable[
         [Params, Statistics, Array, Array, BatchStatistics],
         tuple[Array, dict[str, Array], Statistics],
@@ -74,6 +80,15 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     ) -> tuple[Array, Array]:
         return dense.score_map(nnx.merge(graph, params, statistics), images, valid)
 
+    def score_maps(
+        params: Params, statistics: Statistics, images: Array, valid: Array, offsets: bool
+    ) -> list[tuple[Array, Array]]:
+        model = nnx.merge(graph, params, statistics)
+        return dense.score_maps(model, images, valid, offsets=offsets)
+
+    def check_whole(offsets: bool) -> None:
+        (dense.check_offsets if offsets else dense.check_dense)(abstract)
+
     def train(
         params: Params,
         statistics: Statistics,
@@ -89,7 +104,8 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     per_tower = nnx.to_pure_dict(params, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
     layers = tuple(name for name in abstract.names if name in per_tower)
     return PureNetwork(
-        init, apply, score_map, train, per_tower, abstract.towers, abstract.heads, layers,
+        init, apply, score_map, score_maps, check_whole, train, per_tower,
+        abstract.towers, abstract.heads, layers,
         has_statistics=bool(nnx.to_pure_dict(states[1])),
     )  # fmt: skip
 

@@ -19,27 +19,37 @@ from configs.common import ConfigError, expanded
 from process import KILLED, STOPPED, USAGE_ERROR
 
 Draw = Callable[[argparse.Namespace, Any], Iterable[Path]]
+Opener = Callable[[argparse.Namespace], Any]
 AddFlags = Callable[[argparse.ArgumentParser], Any]
 
 _MEMORY = "choose a smaller --batch_size"
 
 
-def main(said: str | None, add_flags: AddFlags, draw: Draw) -> NoReturn:
+def main(
+    said: str | None, add_flags: AddFlags, draw: Draw, opener: Opener | None = None
+) -> NoReturn:
     """Ends the process as `run` says, with streams and signals in order as main.py's."""
     process.guard_streams()
     process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
-    sys.exit(run(sys.argv[1:], said, add_flags, draw))
+    sys.exit(run(sys.argv[1:], said, add_flags, draw, opener))
 
 
-def run(arguments: Sequence[str], said: str | None, add_flags: AddFlags, draw: Draw) -> int:
+def run(
+    arguments: Sequence[str],
+    said: str | None,
+    add_flags: AddFlags,
+    draw: Draw,
+    opener: Opener | None = None,
+) -> int:
     """Runs a command, prints the path of each picture, and returns the exit code.
 
     Args:
       arguments: of the command line, without the program's name.
       said: docstring of the command.
       add_flags: adds its own flags to the parser.
-      draw: (arguments, `opening.Opened`) -> paths of the pictures, each printed as it comes.
+      draw: (arguments, what was opened) -> paths of the pictures, each printed as it comes.
+      opener: arguments -> what RUN_OR_FILE is; an `opening.Opened` if None.
     """
     parser = make_parser(said)
     add_flags(parser)
@@ -58,7 +68,7 @@ def run(arguments: Sequence[str], said: str | None, add_flags: AddFlags, draw: D
 
         from visualization import opening
 
-        for picture in draw(parsed, opening.open_run_or_file(parsed)):
+        for picture in draw(parsed, (opener or opening.open_run_or_file)(parsed)):
             print(picture, flush=True)
         return process.DONE
 

@@ -79,32 +79,36 @@ def figure(
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
     """Writes guesses.png."""
-    trained = opened.trained
-    protocol, scores_of = training.predictor(
-        trained, arguments.protocol or trained.protocol or "center_crop"
+    trained, data = opened.trained, opened.data()
+    split = arguments.split or data.evaluation_split
+    examples = data.examples(split)
+    training.check_trained(trained, data.class_names)
+    names = trained.class_names or data.class_names
+    protocol, at_once, scores_of = training.predictor(
+        trained,
+        arguments.protocol or trained.protocol or "center_crop",
+        min(arguments.batch_size, examples.count),
     )
-    names = opened.data().class_names
-    training.check_trained(trained, names)
-    if trained.class_names is not None:
-        names = trained.class_names
-    images: list[np.ndarray] = []
-    found: list[list[dict[str, Any]]] = []
-    truths: list[str] = []
-    for batch in opened.images(seed=arguments.seed, asked=protocol.images):
-        more = arguments.batch_size - len(batch["image"])
-        padded = np.pad(batch["image"], [(0, more), (0, 0), (0, 0), (0, 0)])
-        for image, label, scores in zip(
-            batch["image"], batch["label"], scores_of(padded), strict=False
-        ):
-            if len(images) < SHOWN and not (arguments.mistakes and np.argmax(scores) == label):
-                images.append(image)
-                found.append(evaluation.guesses(scores, names))
-                truths.append(names[label] if label >= 0 else "")
-        if len(images) == SHOWN:
+    order = np.random.default_rng(arguments.seed).permutation(examples.count)
+    shown: list[tuple[np.ndarray, list[dict[str, Any]], str]] = []
+    for begin in range(0, examples.count, at_once):
+        photographs, labels = [], []
+        for index in order[begin : begin + at_once].tolist():
+            pixels = [data.image(split, index, look.images) for look in protocol.looks]
+            readable = [image for image in pixels if image is not None]
+            if readable:
+                photographs.append(readable)
+                labels.append(examples.read(index)[1])
+        scores = scores_of(photographs) if photographs else np.zeros((0, len(names)))
+        for photograph, label, of_image in zip(photographs, labels, scores, strict=True):
+            if not (arguments.mistakes and label in (np.argmax(of_image), -1)):
+                truth = names[label] if label >= 0 else ""
+                shown.append((photograph[0], evaluation.guesses(of_image, names), truth))
+        if len(shown) >= SHOWN:
             break
-    if not images:
+    if not shown:
         raise ConfigError("--mistakes: there are none; leave it out, or choose another --split")
-    yield pictures.save_figure(figure(images, found, truths), opened.out("guesses.png"))
+    yield pictures.save_figure(figure(*zip(*shown[:SHOWN], strict=True)), opened.out("guesses.png"))
 
 
 if __name__ == "__main__":

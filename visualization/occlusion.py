@@ -117,7 +117,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     strongest_map = int(found[layer][0].sum(axis=(0, 1)).argmax())
     truth = class_number(arguments.truth, label, names, int(logits[0].argmax()))
 
-    top, left = (int(place) for place in opened.protocol.views[0][:2])
+    top, left = (int(place) for place in opened.view[:2])
     firsts = places(size, square, stride)
     strength, chances = [], []
     squares = hidden(image, (top, left), firsts, square)

@@ -20,8 +20,8 @@ import training
 import vision_models
 from configs.common import ConfigError, base_config
 from devices.xla import keep_compiled
-from evaluation.preprocessing import view_input
-from evaluation.protocols import Images, Protocol
+from evaluation.preprocessing import Preprocessing, view_input
+from evaluation.protocols import Crops, Look
 from input_pipeline import Data, DataError
 from input_pipeline.batches import Batch
 from input_pipeline.sources import subset
@@ -82,7 +82,7 @@ class Opened:
         return self.class_names if self.trained.class_names is not None else tuple(names)
 
     @functools.cached_property
-    def protocol(self) -> Protocol:
+    def look(self) -> Look:
         """The central crop, of the images that the network was trained on.
 
         Raises:
@@ -94,7 +94,15 @@ class Opened:
                 f"{self.trained.source} does not say the {what} of its images: name a config that "
                 "does, with --config and, for the normalisation, --config.init_preprocessing"
             )
-        return evaluation.protocol_called("center_crop", self.trained.preprocessing)
+        return _central_look(self.trained.preprocessing)
+
+    @functools.cached_property
+    def view(self) -> np.ndarray:
+        """Row and column where the crop begins in its square, and 0: int32 [3]."""
+        (crops,) = self.look.views
+        assert isinstance(crops, Crops)
+        square = self.look.images.square
+        return np.append(crops.offsets(square, square)[0], 0).astype(np.int32)
 
     def layer(self, name: str, *, maps: bool = False) -> str:
         """The name of a layer, once it has been looked up.
@@ -120,12 +128,12 @@ class Opened:
         Raises:
           TrainingError: how its images come about is not known.
         """
-        preprocessing, protocol = self.trained.preprocessing, self.protocol
+        preprocessing = self.trained.preprocessing
+        found = training.normalization_for(self.trained, self.look.images.square)
         assert preprocessing is not None
-        found = training.normalization_for(self.trained, protocol.images.square)
         assert found is not None
         expected = {name: jnp.asarray(value) for name, value in found.items()}
-        view = jnp.asarray(protocol.views[0])
+        view = jnp.asarray(self.view)
 
         @jax.jit
         def see(images: Array) -> Array:
@@ -143,7 +151,7 @@ class Opened:
     def shown(self, images: np.ndarray) -> np.ndarray:
         """uint8 [B, square, square, 3] -> their central crops, uint8 [B, crop, crop, 3]."""
         assert self.trained.preprocessing is not None
-        y, x, _ = self.protocol.views[0]
+        y, x, _ = self.view
         crop = self.trained.preprocessing.crop
         return images[:, y : y + crop, x : x + crop]
 
@@ -236,7 +244,6 @@ class Opened:
         only: str | None = None,
         seed: int | None = None,
         chosen: np.ndarray | None = None,
-        asked: Images | None = None,
     ) -> Generator[Batch, None, None]:
         """A dataset's images, batch by batch.
 
@@ -245,7 +252,6 @@ class Opened:
           only: see `data`.
           seed: of a random order; that of the dataset if None.
           chosen: indices of those that are wanted, in this order; all if None.
-          asked: which squares; those of the network's central crop if None.
 
         Yields:
           `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b] in the
@@ -265,7 +271,7 @@ class Opened:
         part = dataclasses.replace(data.dataset, splits={split: subset(examples, chosen)})
         size = min(self.arguments.batch_size, max(left, 1), len(chosen))
         stream = dataclasses.replace(data, dataset=part).evaluation(
-            split, asked or self.protocol.images, batch_size=size
+            split, self.look.images, batch_size=size
         )
         for batch in stream:
             there = batch["mask"] > 0
@@ -312,8 +318,7 @@ class Opened:
           DataError: nothing can be made of it.
         """
         name = self.arguments.image or f"image {self.arguments.index}"
-        asked = self.protocol.images
-        return input_pipeline.square_of(content, asked.side, asked.pad, name=name)
+        return input_pipeline.pixels_of(content, self.look.images, name)
 
     @functools.cached_property
     def last_hidden(self) -> str:
@@ -340,19 +345,8 @@ class Opened:
             yield flat[: len(images)], batch
 
     def out(self, name: str) -> Path:
-        """The path of a picture; its directory is made.
-
-        Raises:
-          RunError: it cannot be made.
-        """
-        directory = Path(self.arguments.out or (self.workdir or Path()) / "pictures")
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise training.RunError(
-                f"{directory}: cannot be written ({error.strerror}); name a place with --out"
-            ) from error
-        return directory / name
+        """See `place_of`."""
+        return place_of(self.arguments, self.workdir, name)
 
     def states(self) -> list["Opened"]:
         """The run at each of its checkpoints, oldest first; a file as it is.
@@ -379,6 +373,22 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     path = Path(arguments.run)
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
+
+
+def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:
+    """The path of a picture; its directory is made.
+
+    Raises:
+      RunError: it cannot be made.
+    """
+    directory = Path(arguments.out or (workdir or Path()) / "pictures")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise training.RunError(
+            f"{directory}: cannot be written ({error.strerror}); name a place with --out"
+        ) from error
+    return directory / name
 
 
 def of_other(opened: Opened, path: Path) -> Opened:
@@ -414,10 +424,16 @@ def open_trained(
     trained = dataclasses.replace(trained, preprocessing=preprocessing)
     if trained.normalization is not None:
         return trained
-    whole = evaluation.protocol_called("center_crop", preprocessing).images
     cache = input_pipeline.cache_dir_of(config.data)
     data = input_pipeline.open_data(config.data, cache, only="train")
-    return dataclasses.replace(trained, normalization=data.normalization(whole))
+    return dataclasses.replace(
+        trained, normalization=data.normalization(_central_look(preprocessing).images)
+    )
+
+
+def _central_look(preprocessing: Preprocessing) -> Look:
+    (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
+    return look
 
 
 def network_of(trained: Trained) -> Network:

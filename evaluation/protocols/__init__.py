@@ -1,42 +1,137 @@
 """Test-time protocols by name. A new one is a function in a file here, and a line below."""
 
 import dataclasses
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from evaluation.errors import EvaluationError
 from evaluation.preprocessing import Preprocessing
-from evaluation.protocols.crops import center_crop, nine_crop, ten_view
-from evaluation.protocols.protocol import Images, Protocol
+from evaluation.protocols.crops import (
+    center_crop,
+    crops_144,
+    multi_crop,
+    nine_crop,
+    ten_view,
+    ten_view_logits,
+)
+from evaluation.protocols.dense import (
+    dense,
+    multi_crop_and_dense,
+    multi_scale,
+    multi_scale_logits,
+    overfeat,
+)
+from evaluation.protocols.protocol import Crops, Dense, Images, Look, Protocol
 
-__all__ = ["PROTOCOLS", "Images", "Protocol", "center_crop", "check_protocol", "protocol_called"]
+__all__ = [
+    "PROTOCOLS",
+    "Crops",
+    "Dense",
+    "Images",
+    "Look",
+    "Protocol",
+    "center_crop",
+    "check_protocol",
+    "protocol_called",
+    "training_protocol",
+]
 
-# How a network's images come about -> the protocol for it.
-PROTOCOLS: dict[str, Callable[[Preprocessing], Protocol]] = {
+# How a network's images come about -> the protocol for it. What else a function takes, with a
+# default, is an option of its protocol.
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "center_crop": center_crop,
     "ten_view": ten_view,
     "nine_crop": nine_crop,
+    "ten_view_logits": ten_view_logits,
+    "multi_crop": multi_crop,
+    "crops_144": crops_144,
+    "dense": dense,
+    "multi_crop_and_dense": multi_crop_and_dense,
+    "multi_scale": multi_scale,
+    "multi_scale_logits": multi_scale_logits,
+    "overfeat": overfeat,
 }
 
 
-def protocol_called(name: str, preprocessing: Preprocessing) -> Protocol:
+def protocol_called(
+    name: str,
+    preprocessing: Preprocessing,
+    scales: Sequence[int] = (),
+    dense_average: str = "scores",
+) -> Protocol:
     """The protocol of a name, for a network's images.
 
+    Args:
+      name: one of `PROTOCOLS`.
+      preprocessing: of the network's images.
+      scales: pixels of the shorter side of the images; () for the protocol's own.
+      dense_average: what is averaged over the positions of a dense protocol.
+
     Raises:
-      EvaluationError: see `check_protocol`.
+      EvaluationError: see `check_protocol`; or views that are not in their images.
     """
-    check_protocol(name)
-    protocol = PROTOCOLS[name](preprocessing)
-    far = protocol.images.square - preprocessing.crop
-    outside = [view.tolist() for view in protocol.views if min(view[:2]) < 0 or max(view[:2]) > far]
-    if outside:
-        raise EvaluationError(
-            f"evaluation.protocol={name}: a view at {outside[0]} is not in its image (crops of "
-            f"{preprocessing.crop} pixels begin at 0 to {far})"
-        )
-    return dataclasses.replace(protocol, name=name)
+    check_protocol(name, scales)
+    options: dict[str, Any] = {"scales": tuple(scales)} if scales else {}
+    said = [name, *map(str, scales)]
+    if "dense_average" in _options(name):
+        options["dense_average"] = dense_average
+        said += [dense_average] * (dense_average != "scores")
+    protocol = PROTOCOLS[name](preprocessing, **options)
+    for look in protocol.looks:
+        _check_look(name, look, preprocessing, given=bool(scales))
+    return dataclasses.replace(protocol, name=name, label="-".join(said))
 
 
-def check_protocol(name: str) -> None:
-    """Raises EvaluationError if there is no protocol of this name."""
+def check_protocol(name: str, scales: Sequence[int] = ()) -> None:
+    """Looks at what can be known without a network.
+
+    Raises:
+      EvaluationError: there is no protocol of this name, or it has no scales and some are given.
+    """
     if name not in PROTOCOLS:
         raise EvaluationError(f"evaluation.protocol={name}: choose one of {', '.join(PROTOCOLS)}")
+    if scales and "scales" not in _options(name):
+        others = ", ".join(other for other in PROTOCOLS if "scales" in _options(other))
+        raise EvaluationError(
+            f"evaluation.scales={tuple(scales)}: {name} has one scale, data.resize; leave it out, "
+            f"or choose a protocol that has several ({others})"
+        )
+
+
+def training_protocol(name: str, preprocessing: Preprocessing) -> Protocol:
+    """A protocol that training can be watched by: of the squares that its crops are taken from.
+
+    Raises:
+      EvaluationError: there is none of this name, or it asks for other images.
+    """
+    if name in PROTOCOLS and "scales" not in _options(name):
+        return protocol_called(name, preprocessing)
+    fine = ", ".join(other for other in PROTOCOLS if "scales" not in _options(other))
+    raise EvaluationError(
+        f"evaluation.validation_protocol={name}: training is watched by one of {fine}"
+    )
+
+
+def _options(name: str) -> list[str]:
+    return list(inspect.signature(PROTOCOLS[name]).parameters)[1:]
+
+
+def _check_look(name: str, look: Look, preprocessing: Preprocessing, *, given: bool) -> None:
+    side = look.images.square
+    crops = [views for views in look.views if isinstance(views, Crops)]
+    smallest = max([preprocessing.crop, *(c.size for c in crops)])
+    if side < smallest:
+        scale = f"evaluation.scales: {side}" if given else f"a scale of {side} pixels"
+        way_out = f"; choose --config.evaluation.scales of {smallest} and more"
+        raise EvaluationError(
+            f"evaluation.protocol={name}: {scale} is below the {smallest} pixels of a crop"
+            + way_out * look.images.whole
+        )
+    for views in crops:
+        outside = [v.tolist() for v in views.views if min(v[:2]) < 0 or max(v[:2]) >= views.places]
+        if outside:
+            raise EvaluationError(
+                f"evaluation.protocol={name}: a view at {outside[0]} is not in its image (places "
+                f"are 0 to {views.places - 1})"
+            )

@@ -1,39 +1,111 @@
-"""Protocols that average over crops of the square that training took its crops from."""
+"""Protocols that average over crops."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from evaluation.preprocessing import Preprocessing
-from evaluation.protocols.protocol import Images, Protocol
+from evaluation.protocols.protocol import Crops, Images, Look, Protocol
+
+# Of three places along each axis, down and across.
+_CENTRE = (1, 1)
+_CORNERS = [(0, 0), (0, 2), (2, 0), (2, 2)]
+_FIVE = [*_CORNERS[:2], _CENTRE, *_CORNERS[2:]]
 
 
 def center_crop(preprocessing: Preprocessing) -> Protocol:
     """The central crop."""
-    _, middle, _ = _places(preprocessing)
-    return _protocol("center_crop", preprocessing, [(middle, middle, 0)])
+    return _of_square("center_crop", preprocessing, [(*_CENTRE, 0)])
 
 
 def ten_view(preprocessing: Preprocessing) -> Protocol:
-    """Four corners, the centre, and their mirror images (Krizhevsky et al. 2012, section 4.1)."""
-    near, middle, far = _places(preprocessing)
-    corners = [(near, near), (near, far), (middle, middle), (far, near), (far, far)]
-    views = [(y, x, flip) for flip in (0, 1) for y, x in corners]
-    return _protocol("ten_view", preprocessing, views)
+    """Four corners, the centre, and their mirror images (Krizhevsky et al. 2012, section 4.1).
+
+    In the order of the released code: the corners above, the centre, those below; then all
+    mirrored.
+    """
+    return _of_square("ten_view", preprocessing, _and_mirrored(_FIVE))
+
+
+def ten_view_logits(preprocessing: Preprocessing) -> Protocol:
+    """The ten views of fb.resnet.torch (datasets/transforms.lua, train.lua), which averages logits.
+
+    The centre and the corners of the image, then those of the mirrored image, whose left
+    corners are the right ones of the image.
+    """
+    mirrored = [(y, 2 - x, 1) for y, x in (_CENTRE, *_CORNERS)]
+    views = [(y, x, 0) for y, x in (_CENTRE, *_CORNERS)] + mirrored
+    return _of_square("ten_view_logits", preprocessing, views, average="scores")
 
 
 def nine_crop(preprocessing: Preprocessing) -> Protocol:
-    """A grid of three by three (cuda-convnet's CIFAR-10 test)."""
-    places = _places(preprocessing)
-    return _protocol("nine_crop", preprocessing, [(y, x, 0) for y in places for x in places])
+    """A grid of three by three, without mirror images (cuda-convnet2's CIFAR-10 test)."""
+    views = [(y, x, 0) for y in range(3) for x in range(3)]
+    return _of_square("nine_crop", preprocessing, views)
 
 
-def _places(preprocessing: Preprocessing) -> tuple[int, int, int]:
-    """Offsets of a crop at the near edge, in the middle, and at the far edge."""
-    far = preprocessing.square - preprocessing.crop
-    return 0, far // 2, far
+def multi_crop(preprocessing: Preprocessing, scales: Sequence[int] = ()) -> Protocol:
+    """A grid of five by five and its mirror images, of the whole image at each scale.
+
+    Simonyan and Zisserman 2015, section 3.2: 50 crops a scale, 150 at three.
+
+    Args:
+      preprocessing: of the network's images.
+      scales: pixels of the shorter side; by default that of `preprocessing`.
+    """
+    return Protocol("multi_crop", grids(preprocessing, scales))
 
 
-def _protocol(
-    name: str, preprocessing: Preprocessing, views: list[tuple[int, int, int]]
+def grids(preprocessing: Preprocessing, scales: Sequence[int]) -> tuple[Look, ...]:
+    """The looks of `multi_crop`."""
+    views = _views(_and_mirrored([(y, x) for y in range(5) for x in range(5)]))
+    return tuple(
+        Look(Images(side, whole=True), (Crops(preprocessing.crop, views, places=5),))
+        for side in scales or (preprocessing.resize,)
+    )
+
+
+def crops_144(
+    preprocessing: Preprocessing, scales: Sequence[int] = (256, 288, 320, 352)
 ) -> Protocol:
+    """Szegedy et al. 2015, section 7: of each scale three squares, of each square twelve views.
+
+    The left, central and right square of images that lie, the upper, central and lower of those
+    that stand. Of each the corners, the centre and their mirror images, in the order of
+    `ten_view`; then the whole square rescaled to a crop, and its mirror image.
+
+    Args:
+      preprocessing: of the network's images.
+      scales: pixels of the shorter side.
+    """
+    ten, whole = _views(_and_mirrored(_FIVE)), _views([(0, 0, 0), (0, 0, 1)])
+
+    def squares(side: int) -> tuple[Crops, ...]:
+        return tuple(
+            Crops(size, views, square=square)
+            for square in range(3)
+            for size, views in ((preprocessing.crop, ten), (side, whole))
+        )
+
+    looks = tuple(Look(Images(side, whole=True), squares(side)) for side in scales)
+    return Protocol("crops_144", looks)
+
+
+def _and_mirrored(places: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    return [(y, x, flip) for flip in (0, 1) for y, x in places]
+
+
+def _views(views: list[tuple[int, int, int]]) -> np.ndarray:
+    return np.array(views, np.int32)
+
+
+def _of_square(
+    name: str,
+    preprocessing: Preprocessing,
+    views: list[tuple[int, int, int]],
+    average: str = "probabilities",
+) -> Protocol:
+    """A protocol of the square that training takes its crops from, at three places an axis."""
     images = Images(preprocessing.resize, preprocessing.pad)
-    return Protocol(name, images, np.array(views, np.int32))
+    look = Look(images, (Crops(preprocessing.crop, _views(views)),))
+    return Protocol(name, (look,), average)

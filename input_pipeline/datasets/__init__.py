@@ -11,22 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from input_pipeline import folders, order, sources
-from input_pipeline.datasets import digits, imagenet, own_folders, tfds_directories
-from input_pipeline.datasets.layout import Asked, Found
+from input_pipeline import annotations, folders, sources
+from input_pipeline.datasets import digits, division, imagenet, own_data, tfds_directories
+from input_pipeline.datasets.division import Chosen
+from input_pipeline.datasets.layout import Asked, Found, directories
 from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
 
 # Datasets with code of their own; any other name is one that TFDS prepared.
 FINDERS: dict[str, Callable[[Asked], Found]] = {
     "digits": digits.find,
-    "folder": own_folders.find,
+    "folder": own_data.find,
+    "imagenet2010": imagenet.find_2010,
     "imagenet2012": imagenet.find,
 }
-# Held out of train where a dataset has no validation split.
-VALIDATION_EXAMPLES = {"cifar10": 5000, "mnist": 5000, "digits": 360}
 # In place of a split's name: the one that results are reported on.
 REPORTED = "reported"
 
@@ -37,12 +35,14 @@ class Prepared(NamedTuple):
     Attributes:
       directory: where.
       side: pixels of their shorter side.
+      whole: they are whole images; else central squares.
       as_source: at that size they are the pixels of the images that they were made from, bit
         for bit, and have their fingerprint.
     """
 
     directory: Path
     side: int
+    whole: bool
     as_source: bool
 
 
@@ -58,6 +58,9 @@ class Dataset:
       absent: why there is no such split, by its name.
       notes: sentences on what is not used, and on how labels are ordered where that is a choice.
       prepared: where images come at a fixed size; None for the images themselves.
+      layout: what was recognised, in words.
+      labels_from: where the labels come from, in words.
+      ignored: hidden files and those of systems and archivers that lie beside the splits.
     """
 
     name: str
@@ -66,6 +69,9 @@ class Dataset:
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prepared: Prepared | None = None
+    layout: str = ""
+    labels_from: str = ""
+    ignored: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -100,27 +106,34 @@ def open_dataset(
     directory: str | None,
     *,
     validation_examples: int | None = None,
+    chosen: Chosen = division.ALL,
     cache_dir: Path | None = None,
     only: str | None = None,
     class_names: Sequence[str] | None = None,
+    validation_labels: str | None = None,
 ) -> Dataset:
     """Opens a dataset; reads its index but no images.
 
     Args:
-      name: `imagenet2012` (an ILSVRC folder tree or a TFDS directory), `folder` (a
-        tree of one's own classes), `digits` (embedded), or the name of a labelled
+      name: `imagenet2012` (in any layout, see `layouts`, or a TFDS directory), `imagenet2010`,
+        `folder` (one's own classes: trees, lists, or any layout), `digits` (embedded), or the name
+        of a labelled
         image dataset that TFDS prepared in `directory`: NAME, NAME/CONFIG, NAME/CONFIG/VERSION
         or NAME:VERSION.
-      directory: where it is; not needed for `digits`.
+      directory: where it is; not needed for `digits`. Of `folder` also a CSV or JSONL file, or
+        several with commas between them.
       validation_examples: how many to hold out of train where there is no validation
         split; by default 5,000 of CIFAR-10 and MNIST, 360 of the digits and a
         tenth of anything else (of ImageNet none).
+      chosen: folds instead of that, and a part of what is then left for training.
       cache_dir: where indices are kept; by default `default_cache_dir()`.
       only: the one split to open, or `REPORTED`; None opens all there are. What is not opened
         may be damaged or absent.
       class_names: of the network that is to be trained on or evaluated, in the order of its
         labels; None where it has none yet. Own classes keep this order if they are the same,
         whatever order they would be given; without a training set they may be some of these.
+      validation_labels: the file that has the labels of ImageNet's validation images, where these
+        come without; None searches beside them.
 
     Raises:
       DataError: nothing there, or not in a layout that is known; the message says
@@ -128,49 +141,52 @@ def open_dataset(
     """
     cache_dir = cache_dir or default_cache_dir()
     with folders.readable():
-        asked = Asked(name, directory, cache_dir, class_names, evaluated=only is not None)
+        asked = Asked(name, directory, cache_dir, class_names, only is not None, validation_labels)
         found = FINDERS.get(name, tfds_directories.find)(asked)
-    splits = dict(found.splits)
-    if "validation" in splits:
-        if validation_examples is not None:
-            raise DataError(
-                f"data.validation_examples={validation_examples}: {name} has a validation split "
-                "of its own; leave that field out"
-            )
-    elif "train" in splits and (
-        tfds_directories.base_name(name) != "imagenet2012" or validation_examples is not None
-    ):
-        train = functools.cache(splits["train"])
-        for split in ("train", "validation"):
-            splits[split] = functools.partial(_hold_out, name, train, validation_examples, split)
+        splits = _with_boxes(found, asked)
+    base = tfds_directories.base_name(name)
+    splits = division.divided(base, splits, validation_examples, chosen, cache_dir)
     if only == REPORTED:
         only = "test" if "test" in splits else "validation"
+    if only in found.unlabelled and only not in splits:
+        splits[only] = found.unlabelled[only]
     if only is not None and only not in splits:
         raise _no_split(name, only, list(splits), found.absent)
     opened = {split: splits[split]() for split in splits if only in (None, split)}
+    if "train" in opened:
+        opened["train"] = division.choose(opened["train"], chosen, found.class_names, cache_dir)
     notes = [*found.notes, *(note for examples in opened.values() for note in examples.notes)]
-    return Dataset(name, opened, found.class_names, found.absent, tuple(dict.fromkeys(notes)))
+    return Dataset(
+        name,
+        opened,
+        found.class_names,
+        found.absent,
+        tuple(dict.fromkeys(notes)),
+        layout=found.layout,
+        labels_from=found.labels_from,
+        ignored=found.ignored,
+    )
+
+
+def _with_boxes(found: Found, asked: Asked) -> dict[str, Callable[[], Examples]]:
+    """The splits, with the annotations that lie beside them."""
+    places: dict[str, list[Path]] = {}
+    for directory in directories(asked.directory):
+        for split, there in annotations.beside(Path(directory)).items():
+            places.setdefault(split, []).extend(there)
+
+    def opened(split: str) -> Examples:
+        return annotations.with_boxes(
+            found.splits[split](), places[split], found.class_names, asked.cache_dir
+        )
+
+    return {
+        split: functools.partial(opened, split) if split in places else of
+        for split, of in found.splits.items()
+    }
 
 
 def default_cache_dir() -> Path:
     """`vision_models` under $XDG_CACHE_HOME, or under ~/.cache; without a home under ./.cache."""
     chosen = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")  # noqa: PTH111
     return Path(".cache" if chosen.startswith("~") else chosen) / "vision_models"
-
-
-def _hold_out(
-    name: str, opened: Callable[[], Examples], validation_examples: int | None, split: str
-) -> Examples:
-    """One split, `train` or `validation`, of the training examples that `opened` gives."""
-    train, held = opened(), validation_examples
-    if held is None:
-        base = tfds_directories.base_name(name)
-        held = VALIDATION_EXAMPLES.get(base, max(1, train.count // 10))
-    if not 0 < held < train.count:
-        raise DataError(
-            f"data.validation_examples={held}: hold out between 1 and {train.count - 1} of the "
-            f"{train.count} training examples of {name}"
-        )
-    permutation = order.fixed_order(train.count)
-    rows = permutation[held:] if split == "train" else permutation[:held]
-    return sources.subset(train, np.sort(rows))

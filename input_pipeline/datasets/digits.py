@@ -17,4 +17,9 @@ def find(asked: Asked) -> Found:
         images = np.repeat(grey[..., None], 3, axis=-1)
         return sources.from_arrays(images, data.target.astype(np.int32), "digits")
 
-    return Found({"train": opened}, tuple(str(digit) for digit in range(10)))
+    return Found(
+        {"train": opened},
+        tuple(str(digit) for digit in range(10)),
+        layout="embedded in scikit-learn",
+        labels_from="scikit-learn",
+    )

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from input_pipeline import folders, names
 from input_pipeline.errors import DataError
@@ -17,6 +18,7 @@ class Asked:
     Attributes:
       name, directory, cache_dir, class_names: see `open_dataset`.
       evaluated: rather than trained on.
+      validation_labels: see `open_dataset`.
     """
 
     name: str
@@ -24,23 +26,57 @@ class Asked:
     cache_dir: Path
     class_names: Sequence[str] | None
     evaluated: bool
+    validation_labels: str | None = None
 
     def root(self, missing: str) -> Path:
         """The directory, which is there and not empty.
 
         Raises:
-          DataError: it is not, or none is named: then the message is `missing`.
+          DataError: it is not, several are named, or none is: then the message is `missing`.
         """
-        if not self.directory:
-            raise DataError(missing)
-        root = Path(self.directory)
-        if not root.exists():
-            raise DataError(f"data.dir={self.directory}: there is no such directory")
+        named = directories(self.directory)
+        if len(named) > 1:
+            raise DataError(
+                f"data.dir={self.directory}: {len(named)} directories; several are for classes of "
+                f"your own (data.name=folder), not for {self.name}"
+            )
+        root = self.roots(missing)[0]
         if not root.is_dir():
             raise DataError(f"data.dir={self.directory}: a file, not a directory")
-        if not any(root.iterdir()):
-            raise DataError(f"data.dir={self.directory}: the directory is empty")
         return root
+
+    def roots(self, missing: str) -> list[Path]:
+        """The directories and files that are named, which are there and not empty.
+
+        Raises:
+          DataError: one is not, or is named twice, or none is named: then the message is
+            `missing`.
+        """
+        named = directories(self.directory)
+        if not named:
+            raise DataError(missing)
+        roots = [Path(text) for text in named]
+        for text, root in zip(named, roots, strict=True):
+            if not root.exists():
+                raise DataError(f"data.dir={text}: there is no such directory")
+            if root.is_dir() and not any(root.iterdir()):
+                raise DataError(f"data.dir={text}: the directory is empty")
+        places = [root.resolve() for root in roots]
+        for text, place in zip(named, places, strict=True):
+            if places.count(place) > 1:
+                raise DataError(f"data.dir={self.directory}: {text} is named twice")
+        return roots
+
+
+def directories(text: str | None) -> list[str]:
+    """The paths in `data.dir`, with commas between them; a path that has a comma in it is one."""
+    if not text:
+        return []
+    try:
+        one = "," not in text or Path(text).exists()
+    except OSError:  # longer than a path can be
+        one = False
+    return [text] if one else [path for path in text.split(",") if path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +86,47 @@ class Found:
     splits: dict[str, Callable[[], Examples]]
     class_names: tuple[str, ...]
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
+    # Splits without labels, whose labels are -1: opened where they are asked for by name.
+    unlabelled: dict[str, Callable[[], Examples]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    layout: str = ""
+    labels_from: str = ""
+    ignored: int = 0
+
+
+class Listed(NamedTuple):
+    """A split in one place of several.
+
+    Attributes:
+      where: directory or file, for messages.
+      classes: names of the classes in it.
+      opened: (class names in the order of their labels, directory of the cache) -> its examples.
+    """
+
+    where: Path
+    classes: Sequence[str]
+    opened: Callable[[Sequence[str], Path], Examples]
+
+
+class Place(NamedTuple):
+    """What one place of several has.
+
+    Attributes:
+      splits: those there are.
+      absent, notes, layout, labels_from, ignored: see `Dataset`; every split has a reason in
+        `absent` that is not in `splits`.
+      called: what stands for classes there, in words.
+      looked_for: the end of an error where there are too few; `{base}` stands for the split.
+    """
+
+    splits: dict[str, Listed]
+    absent: dict[str, str]
+    notes: list[str]
+    layout: str
+    labels_from: str
+    called: str
+    looked_for: str
+    ignored: int = 0
 
 
 def split_folders(root: Path) -> dict[str, Path]:

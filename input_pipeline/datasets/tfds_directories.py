@@ -1,14 +1,17 @@
 """Directories that TFDS prepared: which dataset, configuration and version is meant."""
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from input_pipeline import names, sources
 from input_pipeline.datasets.layout import Asked, Found
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, first_line
 from input_pipeline.sources import Examples
+
+_Openers = dict[str, Callable[[], Examples]]
 
 
 class _Parts(NamedTuple):
@@ -45,6 +48,21 @@ def _infos(directory: Path) -> list[Path]:
     return [*directory.glob("*/dataset_info.json"), *directory.glob("*/*/dataset_info.json")]
 
 
+def names_in(root: Path) -> list[str]:
+    """Names of the datasets that TFDS prepared in a directory, or in that of one of them."""
+    found = set()
+    for path in (root / "dataset_info.json", *_infos(root)):
+        try:
+            found.add(str(json.loads(path.read_bytes())["name"]))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{path}: not as TFDS writes it ({first_line(error)}); prepare the dataset again"
+            ) from error
+    return sorted(found)
+
+
 def version_directory(root: Path, name: str) -> Path | None:
     """The directory of a dataset's version, the newest if none is named; None if there is none.
 
@@ -57,8 +75,8 @@ def version_directory(root: Path, name: str) -> Path | None:
       DataError: one of several configurations has to be named, the one named or its version is
         not there, or a preparation was not finished.
     """
-    if (root / "dataset_info.json").is_file():
-        return root
+    if (root / "dataset_info.json").is_file() and not (root / "state.json").is_file():
+        return root  # what save_to_disk writes has both
     parts = _parts(name)
     bases = [root / parts.name, *(p for p in (root, root.parent) if p.name == parts.name)]
     base = next((path for path in bases if path.is_dir()), None)
@@ -161,17 +179,27 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
             f"{version}: {held} is no image classification dataset "
             "(an image and one class label per example are needed)"
         )
-    splits, absent, notes = _splits(builder, version, cache_dir)
+    splits, absent, unlabelled, notes = _splits(builder, version, cache_dir)
     if not splits:
         raise DataError(f"{version}: no labelled split of train, validation and test there")
-    return Found(splits, tuple(info.features[label_key].names), absent, notes)
+    files_are = info.file_format.value if info.file_format is not None else "tfrecord"
+    return Found(
+        splits,
+        tuple(info.features[label_key].names),
+        absent,
+        unlabelled,
+        notes,
+        layout=f"prepared by TFDS: {info.full_name}, {files_are}",
+        labels_from=f"the feature {label_key!r} of its records",
+    )
 
 
 def _splits(
     builder: Any, version: Path, cache_dir: Path
-) -> tuple[dict[str, Callable[[], Examples]], dict[str, str], list[str]]:
+) -> tuple[_Openers, dict[str, str], _Openers, list[str]]:
     there = builder.info.splits
-    splits: dict[str, Callable[[], Examples]] = {}
+    splits: _Openers = {}
+    unlabelled: _Openers = {}
     absent = {split: f"{version} has {', '.join(there) or 'no splits'}" for split in names.SPLITS}
     spelled: dict[str, str] = {}
     notes, strange = [], []
@@ -192,6 +220,9 @@ def _splits(
         # The labels of ImageNet's test images are secret: all are -1.
         elif split == "test" and opened().read(0)[1] < 0:
             absent[split] = f"split {name} of {version} has no labels"
+            unlabelled[split] = functools.partial(
+                sources.from_tfds, builder, name, cache_dir, file_names=True
+            )
         else:
             splits[split] = opened
             del absent[split]
@@ -199,4 +230,4 @@ def _splits(
         notes.append(f"{absent[split]}. It is not used")
     if strange:
         notes.append(f"{version}: not used: {names.listed(strange)}")
-    return splits, absent, notes
+    return splits, absent, unlabelled, notes

@@ -83,6 +83,21 @@ def test_faults_are_named():
 
 
 @pytest.mark.slow
+def test_opening_what_is_stored_is_measured():
+    pytest.importorskip("pyarrow")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.layouts", "--images=3000"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["name"] for row in rows] == [
+        "open/original_tars", "open/webdataset", "open/parquet",
+    ]  # fmt: skip
+    assert all(row["ours"] > 0 and row["images"] == 3000 for row in rows)
+
+
+@pytest.mark.slow
 def test_the_input_pipeline_is_measured(shared_data):
     cases = ["prepared_raw/alexnet", "first_batch/alexnet"]
     done = run("--quick", f"--only={','.join(cases)}", VISION_MODELS_DATA=str(shared_data))

@@ -68,6 +68,8 @@ ZFNET = {
 }
 # Simonyan and Zisserman 2015, sections 2.1 and 3.1.
 VGG = {
+    "evaluation.protocol": "dense",
+    "evaluation.validation_protocol": "center_crop",
     "batch_size": 256,
     "data.resize": 256,
     "data.crop": 224,
@@ -88,6 +90,8 @@ VGG = {
 }
 # Szegedy et al. 2015, sections 5 and 6; what it does not say from bvlc_googlenet.
 GOOGLENET = {
+    "evaluation.protocol": "crops_144",
+    "evaluation.validation_protocol": "center_crop",
     "batch_size": 32,
     "data.crop": 224,
     "data.augment.crop": "area",
@@ -107,6 +111,8 @@ GOOGLENET = {
 }
 # He et al. 2015, section 3.4.
 RESNET = {
+    "evaluation.protocol": "ten_view",
+    "evaluation.validation_protocol": "center_crop",
     "batch_size": 256,
     "data.crop": 224,
     "data.mean": "image_center",
@@ -127,6 +133,8 @@ RESNET = {
 }
 # He et al. 2015, section 4.2.
 CIFAR_RESNET = {
+    "evaluation.protocol": "center_crop",
+    "evaluation.validation_protocol": "center_crop",
     "batch_size": 128,
     "data.name": "cifar10",
     "data.resize": 32,
@@ -180,7 +188,7 @@ CONV_LOCAL = CUDA_CONVNET | {
     "optimizer.groups.local4.weight_decay": 0.004,
     "optimizer.drop_epochs": (500, 510),
     "total_epochs": 520.0,
-    "evaluation.protocol": "nine_crop",
+    "evaluation.protocol": "ten_view",
 }
 # Springenberg et al. 2015, section 3.1.
 ALL_CNN = {
@@ -303,7 +311,8 @@ RECIPES = {
         "figure1_tanh": FOUR_LAYER | {"model.neuron": "tanh", "optimizer.weight_decay": 0.0},
         "13pct": CONV_LOCAL | {"model.local3": 32, "optimizer.groups.fc10.weight_decay": 0.004},
         "11pct": CONV_LOCAL
-        | {"model.local3": 64, "model.norm": True, "optimizer.groups.fc10.weight_decay": 0.01},
+        | {"model.local3": 64, "model.norm": True, "optimizer.groups.fc10.weight_decay": 0.01}
+        | {"evaluation.protocol": "nine_crop"},
     },
     "all_convolutional": {base: ALL_CNN | {"model.name": f"all_cnn_{base}"} for base in "abc"},
     "lenet5": {

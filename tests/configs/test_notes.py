@@ -34,6 +34,15 @@ def said(source, *overrides, mode="train"):
 CASES = [
     ("data.name=digits is", ALEXNET + ":digits", "data.dir=/x", ["data.name=folder"]),
     ("data.prepared_dir is", ALEXNET, "data.dir=/x", [], ["data.prepared_dir=/y"]),
+    (
+        "has the labels", ALEXNET, "data.validation_labels=/x", [], ["data.prepared_dir=/y"],
+    ),
+    ("images of ImageNet", ALEXNET, "data.validation_labels=/x", [], ["data.name=folder"]),
+    ("only with data.folds", ALEXNET, "data.fold=2", ["data.folds=3"]),
+    (
+        "data.folds, data.train_examples or", ALEXNET, "data.choice_seed=2",
+        ["data.train_examples_per_class=3"],
+    ),
     ("--mode=prepare_data", ALEXNET, "data.prepare.format=jpeg", ["data.prepared_dir=/y"]),
     (
         "only with data.prepare.format=jpeg", ALEXNET, "data.prepare.quality=80",
@@ -90,6 +99,10 @@ CASES = [
     ("no BatchNorm", "vgg.py:a", "batch_norm.group=8", ["model.batch_norm=True"]),
     ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
+    (
+        "slides over images", ALEXNET, "evaluation.dense_average=probabilities",
+        ["evaluation.protocol=dense"],
+    ),
 ]  # fmt: skip
 
 
@@ -105,7 +118,16 @@ def test_a_field_without_effect_is_said(case):
 
 # Part of the entry's reason, config, override, a mode without its effect, and one with it.
 OF_MODES = [
-    ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate")
+    ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
+    ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
+    ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
+    (
+        "only with --mode=train",
+        ALEXNET,
+        "evaluation.validation_protocol=ten_view",
+        "evaluate",
+        "train",
+    ),
 ]
 
 

@@ -8,9 +8,9 @@ from flax import nnx
 
 import vision_models
 from devices import mesh as meshes
-from evaluation import EvaluationError, evaluate, make_step, metrics, protocol_called
+from evaluation import EvaluationError, evaluate, make_steps, metrics, protocol_called
 from evaluation.preprocessing import Preprocessing, training_input, view_input
-from evaluation.protocols import PROTOCOLS, Images, Protocol
+from evaluation.protocols import PROTOCOLS, Crops, Images, Look, Protocol
 from input_pipeline import augment, open_dataset
 from input_pipeline.batches import Reading, evaluation_batches
 from vision_models.functional import functional
@@ -56,7 +56,8 @@ IMAGES = Preprocessing(RESIZE, CROP, aligned_mean=True)
 def step_of(mesh, protocol):
     specs = meshes.param_specs(network().per_tower, mesh)
     chosen = protocol_called(protocol, IMAGES)
-    return make_step(chosen, network().apply, mesh, specs, IMAGES, "float32")
+    (step,) = make_steps(chosen, network(), mesh, specs, IMAGES, "float32")
+    return step
 
 
 def run(mesh, batches, protocol="center_crop"):
@@ -120,8 +121,13 @@ def test_ten_views_equal_the_average_taken_by_hand():
 
 
 def test_views():
+    """Row and column of each crop in its square, and whether it is mirrored."""
+
     def views(protocol, *sizes):
-        return protocol_called(protocol, Preprocessing(*sizes)).views
+        (look,) = protocol_called(protocol, Preprocessing(*sizes)).looks
+        (crops,) = look.views
+        places = crops.offsets(look.images.square, look.images.square)
+        return np.concatenate([places, crops.views[:, 2:]], axis=1)
 
     assert views("center_crop", 256, 224).tolist() == [[16, 16, 0]]
     assert views("center_crop", 32, 32, 4).tolist() == [[4, 4, 0]]
@@ -138,10 +144,15 @@ def test_views_outside_the_image_are_refused(monkeypatch):
     """A slice that reaches over an edge would be moved without a word."""
 
     def astray(preprocessing):
-        return Protocol("", Images(preprocessing.resize), np.array([[0, 9, 0]], np.int32))
+        crops = Crops(preprocessing.crop, np.array([[0, 9, 0]], np.int32), places=places)
+        return Protocol("", (Look(Images(preprocessing.resize), (crops,)),))
 
     monkeypatch.setitem(PROTOCOLS, "astray", astray)
-    assert protocol_called("astray", Preprocessing(73, CROP)).name == "astray"
+    places = 10
+    assert protocol_called("astray", Preprocessing(RESIZE, CROP)).name == "astray"
+    with pytest.raises(EvaluationError, match="72 pixels is below the 73 pixels of a crop"):
+        protocol_called("astray", Preprocessing(RESIZE, RESIZE + 1))
+    places = 9
     with pytest.raises(EvaluationError, match=r"astray: a view at \[0, 9, 0\] is not in its image"):
         protocol_called("astray", Preprocessing(RESIZE, CROP))
 

@@ -20,7 +20,7 @@ from input_pipeline.sources import from_arrays, subset
 from tests.conftest import ROOT, write_images
 
 DEFAULT = Reading()
-SQUARE = SimpleNamespace(side=40, pad=0)
+SQUARE = SimpleNamespace(side=40, pad=0, whole=False)
 
 
 def fields(**augment):

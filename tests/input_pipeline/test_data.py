@@ -15,7 +15,7 @@ pytestmark = pytest.mark.quick
 
 
 def images(side, pad=0):
-    return SimpleNamespace(side=side, pad=pad)
+    return SimpleNamespace(side=side, pad=pad, whole=False)
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_the_digest_of_pixels_changes_with_them(prepared, tmp_path):
 
     def digest(side, **changed):
         prepared.update(changed)
-        return opened(prepared, tmp_path, only=REPORTED).pixels_digest("validation", side)
+        return opened(prepared, tmp_path, only=REPORTED).pixels_digest("validation", images(side))
 
     rescaled = digest(32)  # from 40 pixels
     as_prepared = digest(40)

@@ -112,6 +112,9 @@ def test_tfds(shared_data, tmp_path, name, train, test):
     }
     assert dataset.evaluation_split == "test"
     assert len(dataset.class_names) == 10
+    known = sources.labels_of(dataset.splits["test"], tmp_path)
+    assert len(known) == test
+    assert known[::500].tolist() == [dataset.splits["test"].read(n)[1] for n in range(0, test, 500)]
     from_index = opened(name, shared_data / "tfds", tmp_path)  # the index is kept by now
     assert from_index.fingerprint == dataset.fingerprint
 
@@ -176,6 +179,8 @@ def test_imagenet_as_tfds_prepares_it(imagenet_of_tfds, tmp_path):
     assert dataset.class_names == ("n01440764", "n02123394", "n15075141")
     train = dataset.splits["train"]
     read = [train.read(index) for index in range(7)]
+    known = sources.labels_of(train, tmp_path / "labels").tolist()
+    assert known == [label for _, label in read]
     loaded = {int(decode.pixels(image)[0, 0, 0]) // 20: label for image, label in read}
     assert loaded == {number: number % 3 for number in range(7)}
 
@@ -227,7 +232,7 @@ def test_the_list_of_a_folder_is_kept_until_the_folder_changes(tmp_path, monkeyp
     first = opened("folder", root, cache)
     assert len(list(cache.glob("images-*.npz"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "_list", None)  # listing any folder would fail
+        patch.setattr(folders, "_Listing", None)  # listing any folder would fail
         again = opened("folder", root, cache)
     assert again.fingerprint == first.fingerprint
     assert again.splits["train"].read(4) == first.splits["train"].read(4)
@@ -302,7 +307,7 @@ def test_faults_of_a_directory_are_named(tmp_path):
     other = write_images(tmp_path / "other", {"train/a": 1, "train/b": 1, "val/c": 1})
     beside = write_images(tmp_path / "beside", {"a": 1, "b": 1})
     shutil.copy(beside / "a" / "0.jpg", beside / "stray.jpg")
-    deep = write_images(tmp_path / "deep", {"a": 1, "b/images": 1})
+    deep = write_images(tmp_path / "deep", {"a": 1, "b/.images": 1})
     unfinished, foreign = tmp_path / "unfinished", tmp_path / "foreign"
     for folder in (unfinished / "cifar10" / "3.0.2.incompleteXYZ", foreign / "cifar10" / "3.0.2"):
         folder.mkdir(parents=True)
@@ -321,7 +326,7 @@ def test_faults_of_a_directory_are_named(tmp_path):
         ("folder", tmp_path / "flat", r"1 class folders, at least two"),
         ("folder", other, r"val/c: 'c' is not one of the 2 classes"),
         ("folder", beside, r"beside/stray.jpg: an image beside the class folders"),
-        ("folder", deep, r"deep/b: no images .*those in b/images lie one level too deep"),
+        ("folder", deep, r"deep/b: no images \(looked for.*Fill or remove"),
         ("cifar10", unfinished, r"3.0.2.incompleteXYZ.*: a preparation by TFDS that was not fin"),
         ("cifar10", foreign, r"cifar10/3.0.2: not a dataset as this version of TFDS"),
     ]:

@@ -191,6 +191,7 @@ def test_files_of_systems_and_archivers_change_nothing(tmp_path):
     assert after.fingerprint == before.fingerprint
     assert after.class_names == before.class_names
     assert after.notes == ()
+    assert after.splits["train"].ignored == 9 + 5  # in a class folder, and beside them
 
 
 def test_what_else_is_in_class_folders_is_counted_by_suffix_once(tmp_path):
@@ -205,11 +206,14 @@ def test_what_else_is_in_class_folders_is_counted_by_suffix_once(tmp_path):
         os.utime(folder, (long_ago, long_ago))
     for _ in range(2):  # the second time from the list that is kept
         dataset = opened(root, tmp_path)
-        assert counts(dataset) == {"train": 4, "validation": 1}
+        assert counts(dataset) == {"train": 7, "validation": 1}
         assert dataset.notes == (
-            f"{root}/train: not used: 4 *.heic (b/0.heic), 3 images in folders inside class "
-            "folders (a/more), 1 hidden (a/.9.jpg), 1 without a suffix (a/README)",
+            f"{root}/train: not used: 4 *.heic (b/0.heic), 1 hidden (a/.9.jpg), 1 without a suffix "
+            "(a/README)",
+            f"{root}/train: 3 images lie in folders inside class folders (a/more/0.jpg) and are of "
+            "these classes",
         )
+        assert dataset.splits["train"].ignored == 1
     assert list((tmp_path / "cache").glob("images-*"))
 
 

@@ -72,6 +72,47 @@ def test_draws_are_uniform_and_independent():
     assert abs(neighbours) < 5 / np.sqrt(20_000)
 
 
+LABELS = np.array([0] * 50 + [3] * 7 + [4] * 1 + [9] * 12, np.int32)
+
+
+@pytest.mark.parametrize("seed, epoch", [(0, 0), (0, 1), (5, 1_000_000)])
+def test_balanced_epochs_give_every_class_the_same_places(seed, epoch):
+    count = len(LABELS)
+    keys, epochs = order.examples_at(
+        seed, epoch * count + np.arange(count), count, order.balanced_order(LABELS)
+    )
+    assert set(epochs) == {epoch} and len(set(keys)) == count  # no crop comes twice
+    places = np.bincount(LABELS[keys % count])
+    assert sorted(places[[0, 3, 4, 9]]) == [17, 17, 18, 18] and places.sum() == count
+    times = np.bincount(keys % count, minlength=count)
+    for label in (0, 3, 4, 9):  # of a class, each as often as any other, to once
+        assert np.ptp(times[label == LABELS]) <= 1
+    # The repetitions of an example are numbered.
+    for index in range(count):
+        own = sorted(keys[keys % count == index] // count)
+        assert own == list(range(len(own)))
+
+
+def test_balanced_epochs_draw_of_a_class_at_random_and_stand_in_any_order():
+    count, epoch_of = len(LABELS), order.balanced_order(LABELS)
+    times, where = np.zeros(count), np.zeros((count, 10))
+    for epoch in range(600):
+        indices = epoch_of(2, epoch, count) % count
+        times += np.bincount(indices, minlength=count)
+        where[np.arange(count), LABELS[indices]] += 1
+    expected = 600 * count / 4 / np.bincount(LABELS)[LABELS]
+    assert np.abs(times / expected - 1).max() < 0.2
+    assert np.abs(where[:, [0, 3, 4, 9]] / 150 - 1).max() < 0.35  # every place has every class
+
+
+def test_balanced_streams_start_anywhere():
+    count = len(LABELS)
+    whole = order.examples_at(1, np.arange(3 * count), count, order.balanced_order(LABELS))[0]
+    for first in (0, 31, 2 * count - 3):
+        some = order.examples_at(1, first + np.arange(9), count, order.balanced_order(LABELS))[0]
+        np.testing.assert_array_equal(some, whole[first : first + 9])
+
+
 def test_more_draws_leave_the_first_as_they_are():
     epochs, indices = np.repeat([0, 1, 7], 200), np.tile(np.arange(200), 3)
     few = order.uniform_draws(3, epochs, indices)

@@ -39,7 +39,7 @@ def on_the_fly(config):
 
 
 def square(side):
-    return SimpleNamespace(side=side, pad=0)
+    return SimpleNamespace(side=side, pad=0, whole=False)
 
 
 def batches(data, tmp_path, count=8):

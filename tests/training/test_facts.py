@@ -71,7 +71,8 @@ def test_every_field_is_compared_but_those_of_the_host():
         ["main.py", "--config=configs/alexnet.py:digits"], main.define_flags()
     )
     fields = set(command_line.field_names(arguments.config))
-    of_the_host = {"data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "init_from"}
+    of_the_host = {f"data.{place}" for place in ("dir", "cache_dir", "prepared_dir", "threads")}
+    of_the_host |= {"data.validation_labels", "init_from"}
     assert fields - of_the_host == fields & facts().keys()
     assert said(facts(), facts("data.dir=/a", "data.cache_dir=/b", "data.threads=3")) == []
 

@@ -14,7 +14,12 @@ from configs.common import to_steps
 from devices import mesh as meshes
 from training import TrainingError
 from training.checkpoints import Checkpoints
-from training.from_config import recipe_from_config, schedule_from_config, task_from_config
+from training.from_config import (
+    balancing_weights,
+    recipe_from_config,
+    schedule_from_config,
+    task_from_config,
+)
 from training.initial import start_from
 from training.optimizer import Average, Momentum, Rate
 from training.recipe import Recipe, frozen_names
@@ -287,6 +292,34 @@ def test_frozen_layers_keep_every_bit():
     np.testing.assert_allclose(
         after["params"]["fc"]["kernel"], kernel - slope, rtol=1e-4, atol=1e-6
     )
+
+
+def test_class_weights_act_on_the_loss_and_not_on_its_record():
+    """On two devices in two micro-batches; the network has no statistics of the batch."""
+    weights = balancing_weights([4, 0, 1, 2, 5], CLASSES)
+    assert weights == pytest.approx((3 / 4, 0, 3, 3 / 2, 3 / 5))
+    run = Run("alexnet", data=2, micro_batches=2, rates=(Rate("", 1.0),), class_weights=weights)
+    before = jax.device_get(run.state)
+    after = run.steps(1)
+    batch = batch_at(0, 64)
+    images = batch["image"].astype(np.float32) - MEAN
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(run.recipe.seed), 1), 0)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(BATCH))
+
+    @jax.jit
+    def loss(last):
+        params = before["params"] | {"fc8": last}
+        logits, _, _ = run.network.train(
+            params, before["statistics"], images, keys, BatchStatistics()
+        )
+        own = -jax.nn.log_softmax(logits)[np.arange(BATCH), batch["label"]]
+        return jnp.sum(own * np.asarray(weights)[batch["label"]]) / BATCH, jnp.sum(own)
+
+    last = before["params"]["fc8"]
+    grads, plain = jax.grad(loss, has_aux=True)(last)
+    np.testing.assert_allclose(run.outcome["loss"], plain, rtol=1e-5)
+    expected = last["kernel"] - (grads["kernel"] + 0.0005 * last["kernel"])
+    np.testing.assert_allclose(after["params"]["fc8"]["kernel"], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_averages_of_what_is_frozen_keep_every_bit():

@@ -53,6 +53,16 @@ def run(tmp_path):
     return tmp_path, config
 
 
+def test_fields_that_came_later_do_not_stop_a_run_of_before(run):
+    workdir, config = run
+    later = {"data": config["data"] | {"sampling": "uniform", "fold": 0, "choice_seed": 0}}
+    later |= {"loss": {"class_weights": "none"}}
+    workdirs.check_continuation(workdir, config | later)
+    later["data"]["sampling"] = "balanced"
+    with pytest.raises(TrainingError, match=r"data.sampling \(was uniform, now balanced\)"):
+        workdirs.check_continuation(workdir, config | later)
+
+
 def test_what_does_not_change_the_result_may_change(run):
     workdir, config = run
     other = config | {"total_epochs": 9.0, "mesh": {"tower": 1}, "data": {"dir": "/b", "crop": 64}}

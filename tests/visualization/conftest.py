@@ -28,9 +28,8 @@ def look(monkeypatch, capsys):
         from visualization import command_line
 
         module = importlib.import_module(f"visualization.{name}")
-        code = command_line.run(
-            [str(argument) for argument in arguments], module.__doc__, module.add_flags, module.draw
-        )
+        parts = module.__doc__, module.add_flags, module.draw, getattr(module, "network", None)
+        code = command_line.run([str(argument) for argument in arguments], *parts)
         captured = capsys.readouterr()
         return code, captured.out.splitlines(), captured.err
 

@@ -52,7 +52,7 @@ _SCHEMA: dict[str, dict[str, tuple[int, str, bool]]] = {
 _V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling"}
 
 
-# What a message of protobuf can be long.
+# The longest message of protobuf, in bytes.
 _LONGEST = 2**31
 
 

@@ -44,7 +44,7 @@ class Tensor:
 
     @classmethod
     def of(cls, array: np.ndarray) -> "Tensor":
-        """One that is in memory already."""
+        """A tensor that is in memory already."""
         return cls(array.shape, str(array.dtype), lambda: array)
 
 

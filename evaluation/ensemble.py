@@ -1,0 +1,242 @@
+"""Errors of several networks, or of several protocols of one, and of their average.
+
+    python -m evaluation.ensemble RUN_OR_SCORES RUN_OR_SCORES ...
+        [--weights=equal|search|W1,W2,...] [--error=top5|top1] [--split=SPLIT]
+        [--protocol=PROTOCOL] [--out=FILE.npz]
+
+Each is a file of scores (--mode=evaluate --config.evaluation.save_scores=True), or a run with
+one that fits. What is averaged are probabilities. `search` finds weights on a half of the examples,
+drawn at random, and reports all errors on the other half; by the coordinate search of the 2012
+code (util/avg-valid.py): weights are 0 to 1 in steps of .05 and begin at .5; one after another
+takes the value with the fewest errors, for at most five rounds. --out keeps the average as scores.
+
+The last line is a JSON object.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation import commands, score_files
+from evaluation.errors import EvaluationError
+from evaluation.score_files import Kept
+from evaluation.scores import Scores
+
+ERRORS = {"top1": 1, "top5": 5}
+STEPS, ROUNDS, BEGIN = 20, 5, 10
+# The suffixes by which a name is taken for a file's.
+_IMAGES = (".jpeg", ".jpg", ".png")
+
+
+def misses(probabilities: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
+    """Whether the label is not among the k most probable: [N, classes], [N] -> bool [N].
+
+    As `metrics.misses`: equal ones rank by class number, and what is no number is a miss.
+    """
+    own = probabilities[np.arange(len(label)), label][:, None]
+    before = np.arange(probabilities.shape[1]) < label[:, None]
+    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)
+    return (rank >= k) | ~np.isfinite(own[:, 0])
+
+
+def search(
+    probabilities: Sequence[np.ndarray], errors_of: Callable[[np.ndarray], int]
+) -> np.ndarray:
+    """Weights with few errors, by the coordinate search of 2012.
+
+    Args:
+      probabilities: [N, classes] of each member.
+      errors_of: weighted sum of these -> how many are wrong.
+
+    Returns:
+      float64 [members], 0 to 1.
+    """
+    weights = np.full(len(probabilities), BEGIN)  # in steps
+    # Whole steps times float32: a sum is the same whichever way it is reached.
+    total = sum(w * p.astype(np.float64) for w, p in zip(weights, probabilities, strict=True))
+    fewest = errors_of(total)
+    for _ in range(ROUNDS):
+        before = weights.copy()
+        for member, own in enumerate(probabilities):
+            others = total - weights[member] * own.astype(np.float64)
+            for step in range(STEPS + 1):
+                if step == weights[member] or not (step or np.delete(weights, member).any()):
+                    continue
+                tried = others + step * own
+                errors = errors_of(tried)
+                if errors < fewest:
+                    fewest, weights[member], total = errors, step, tried
+        if (weights == before).all():
+            break
+    return weights / STEPS
+
+
+def check_alike(members: Sequence[Kept]) -> None:
+    """Looks whether scores are of the same examples and classes.
+
+    Raises:
+      EvaluationError: they are not; the message names two files and what differs.
+    """
+    first = members[0]
+    for other in members[1:]:
+        pair = f"{first.path} and {other.path}"
+        if first.split != other.split:
+            raise EvaluationError(
+                f"{pair}: of the splits {first.split} and {other.split}; choose one with --split"
+            )
+        widths = [m.scores.scores.shape[1] for m in (first, other)]
+        if widths[0] != widths[1]:
+            raise EvaluationError(f"{pair}: scores of {widths[0]} and {widths[1]} classes")
+        named = [m.class_names for m in (first, other)]
+        if None not in named and named[0] != named[1]:
+            ours, theirs = next((a, b) for a, b in zip(*named, strict=True) if a != b)
+            raise EvaluationError(f"{pair}: other classes, or in another order ({ours}, {theirs})")
+        _check_examples(first, other, pair)
+
+
+def _check_examples(first: Kept, other: Kept, pair: str) -> None:
+    one, two = first.scores, other.scores
+    if not np.array_equal(one.index, two.index):
+        missing = np.setxor1d(one.index, two.index)
+        raise EvaluationError(
+            f"{pair}: of other examples ({len(one.index)} and {len(two.index)}; {missing[0]} is in "
+            "one of them alone)"
+        )
+    ours, theirs = _file_names(first), _file_names(other)
+    differing = one.label != two.label
+    if ours is not None and theirs is not None:
+        differing |= ours != theirs
+    if differing.any():
+        at = int(differing.argmax())
+        raise EvaluationError(
+            f"{pair}: of other examples; number {one.index[at]} is {first.name[at]} of class "
+            f"{one.label[at]}, and {other.name[at]} of class {two.label[at]}"
+        )
+
+
+def _file_names(kept: Kept) -> np.ndarray | None:
+    """Names of the files without their directories; None where images were no files."""
+    names = [str(name).replace("\\", "/").rpartition("/")[2] for name in kept.name]
+    return np.array(names) if all(n.lower().endswith(_IMAGES) for n in names) else None
+
+
+def _given_weights(text: str, members: int) -> np.ndarray:
+    try:
+        weights = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        weights = np.array([np.nan])
+    if len(weights) != members or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise EvaluationError(
+            f"--weights={text}: equal, search, or {members} numbers of 0 and more with commas"
+        )
+    if not weights.any():
+        raise EvaluationError(f"--weights={text}: all are 0")
+    return weights
+
+
+def _labels(members: Sequence[Kept]) -> list[str]:
+    """What each member is called in the table: as much of its path as tells it from the others."""
+    whole = [m.path.with_suffix("").parts for m in members]
+    short = ["/".join(p for p in parts[-3:] if p != "scores") for parts in whole]
+    return short if len(set(short)) == len(short) else [str(m.path) for m in members]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs the command.
+
+    Raises:
+      EvaluationError: scores that do not go together, or arguments that mean nothing.
+      OSError: --out cannot be written.
+    """
+    parser = commands.parser(__doc__)
+    parser.add_argument("scores", nargs="+", metavar="RUN_OR_SCORES")
+    parser.add_argument("--weights", default="equal")
+    parser.add_argument("--error", default="top5", choices=ERRORS, help="that search makes small")
+    parser.add_argument("--out", type=Path)
+    flags = parser.parse_args(arguments)
+    members = [score_files.scores_of(s, flags.split, flags.protocol) for s in flags.scores]
+    check_alike(members)
+    label = members[0].scores.label
+    probabilities = [np.exp(m.scores.scores) for m in members]
+    labelled = bool((label >= 0).all())
+    searched = flags.weights == "search"
+    if searched and not labelled:
+        raise EvaluationError(
+            f"{members[0].path}: no labels to find weights by; find them on validation and give "
+            "them here (--weights=W1,W2,...)"
+        )
+    weights, reported = np.ones(len(members)), np.arange(len(label))
+    if searched:
+        order = np.random.default_rng(0).permutation(len(label))
+        half, reported = order[: len(label) // 2], np.sort(order[len(label) // 2 :])
+        k, own = ERRORS[flags.error], label[half]
+        weights = search([p[half] for p in probabilities], lambda p: int(misses(p, own, k).sum()))
+    elif flags.weights != "equal":
+        weights = _given_weights(flags.weights, len(members))
+    result: dict[str, Any] = {
+        "split": members[0].split,
+        "examples": len(reported),
+        "weights": weights.tolist(),
+    }
+    if labelled:
+        result |= _errors(members, probabilities, weights, label, reported)
+    if flags.out is not None:
+        _keep(flags.out, members, probabilities, weights)
+        print(f"{flags.out}: the average")
+    print(json.dumps(result))
+
+
+def _errors(
+    members: Sequence[Kept],
+    probabilities: Sequence[np.ndarray],
+    weights: np.ndarray,
+    label: np.ndarray,
+    rows: np.ndarray,
+) -> dict[str, Any]:
+    """Prints errors on some examples; the same as JSON."""
+
+    def errors(values: np.ndarray) -> dict[str, float]:
+        return {
+            f"{name}_error": float(misses(values, label[rows], k).mean())
+            for name, k in ERRORS.items()
+        }
+
+    def mean(by: np.ndarray) -> np.ndarray:
+        return sum(w * p[rows] for w, p in zip(by, probabilities, strict=True)) / by.sum()
+
+    labels = _labels(members)
+    table = {name: errors(p[rows]) for name, p in zip(labels, probabilities, strict=True)}
+    found: dict[str, Any] = {"members": [{"scores": name, **table[name]} for name in labels]}
+    table["mean"] = found["mean"] = errors(mean(np.ones(len(weights))))
+    if (weights != weights[0]).any():
+        said = ", ".join(f"{w:g}" for w in weights)
+        table[f"weighted by {said}"] = found["weighted"] = errors(mean(weights))
+    width = max(map(len, table))
+    print(f"{members[0].split}, {len(rows)} examples".ljust(width), "  top-1   top-5")
+    for name, e in table.items():
+        print(name.ljust(width), f"{e['top1_error']:7.2%} {e['top5_error']:7.2%}")
+    return found
+
+
+def _keep(
+    path: Path, members: Sequence[Kept], probabilities: Sequence[np.ndarray], weights: np.ndarray
+) -> None:
+    """Writes the average as a file of scores."""
+    total = sum(w * p.astype(np.float64) for w, p in zip(weights, probabilities, strict=True))
+    with np.errstate(divide="ignore"):
+        scores = np.log(total / weights.sum()).astype(np.float32)
+    first = members[0]
+    names = dict(zip(first.scores.index.tolist(), first.name.tolist(), strict=True))
+    said = "+".join(f"{w:g}*{name}" for w, name in zip(weights, _labels(members), strict=True))
+    score_files.write_scores(
+        path, Scores(first.scores.index, scores, first.scores.label), names.__getitem__, said, "",
+        split=first.split, protocol="ensemble", class_names=first.class_names or (),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(commands.ended(run))

@@ -1,0 +1,291 @@
+"""Annotation files beside a dataset, PASCAL VOC XML, in directories or tars: found and indexed."""
+
+import array
+import dataclasses
+import functools
+import gzip
+import io
+import os
+import re
+import tarfile
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
+
+from input_pipeline import folders, names
+from input_pipeline.boxes import NONE, Boxes, normalized
+from input_pipeline.errors import DataError, first_line
+from input_pipeline.names import shown
+from input_pipeline.report import progress_bar, warn
+from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
+
+# Many files of the dogs of n02092002 name them in words (seen in TensorFlow's
+# models/research/slim/datasets/process_bounding_boxes.py).
+_IN_WORDS = {"Scottish_deerhound": "n02092002"}
+_BBOXES = re.compile(r".*bbox_([a-z]+?)(_v\d+)?(\.tar|\.tar\.gz|\.tgz)?", re.IGNORECASE)
+_OF_IMAGENET = re.compile(rb"n\d{8}_\d+|ILSVRC\d{4}_\w+_\d{8}")
+_OF_ANNOTATIONS = re.compile(rb"annotation|bbox", re.IGNORECASE)
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_TARS = (".tar", ".tar.gz", ".tgz")
+LOOKED_FOR = "Annotations/CLS-LOC/<split>/, Annotations/<split>/, ILSVRC2012_bbox_<split>*.tar.gz"
+
+
+def beside(root: Path) -> dict[str, list[Path]]:
+    """Where the annotations of each split are, directories and tars: those that are there.
+
+    Looked for is `LOOKED_FOR`: in the directory of a dataset, in ILSVRC/ there, and where it is
+    Kaggle's ILSVRC/Data/CLS-LOC, in that ILSVRC/. Annotations/ without folders of splits is of
+    all splits.
+
+    Args:
+      root: the directory, or a list of images.
+    """
+    home = root if root.is_dir() else root.parent
+    homes = [home, home / "ILSVRC", *(p.parent for p in (home, home.parent) if p.name == "Data")]
+    found: dict[str, list[Path]] = {}
+    for place in filter(Path.is_dir, homes):
+        bases = (place / "Annotations" / "CLS-LOC", place / "Annotations")
+        base = next(filter(Path.is_dir, bases), None)
+        inside = {} if base is None else folders.class_folders(base)
+        of_split = {names.split_of(name): os.fsdecode(raw) for name, raw in inside.items()}
+        for split in names.SPLITS:
+            if base is not None and split in of_split:
+                found.setdefault(split, []).append(base / of_split[split])
+            elif base is not None and not of_split.keys() - {None}:
+                found.setdefault(split, []).append(base)
+        for path in sorted(place.iterdir()):
+            match = _BBOXES.fullmatch(path.name)
+            named = names.split_of(match[1]) if match else None
+            if match and named and (path.is_file() if match[3] else path.is_dir()):
+                found.setdefault(named, []).append(path)
+    return found
+
+
+def names_in(root: Path) -> list[str]:
+    """Names of the files and folders of a directory that annotations are in."""
+    places = [place for there in beside(root).values() for place in there]
+    return [place.relative_to(root).parts[0] for place in places if root in place.parents]
+
+
+def with_boxes(
+    examples: Examples, places: Sequence[Path], class_names: Sequence[str], cache_dir: Path
+) -> Examples:
+    """The examples, which can be asked for their boxes.
+
+    A file belongs to the image of its own name, whatever it says in `filename`; see `_key`. The
+    files are read when the first boxes are asked for, once, with a progress bar; what they say is
+    kept in `cache_dir`.
+
+    Args:
+      examples: their names end as the paths of their files do.
+      places: directories and tars.
+      class_names: in the order of their labels.
+      cache_dir: where the index is kept.
+    """
+    lock = threading.Lock()
+    loaded = functools.cache(lambda: _Index.load(places, class_names, cache_dir))
+
+    def boxes(row: int) -> Boxes:
+        with lock:
+            index = loaded()
+        return index.boxes(examples.name(row))
+
+    said = ", ".join(map(shown, places))
+    return dataclasses.replace(examples, boxes=boxes, boxes_from=said)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Index:
+    """What the annotations of a split say.
+
+    Attributes:
+      keys: bytes [files], sorted; see `_key`.
+      begins: int64 [files + 1]: the boxes of file i are begins[i] to begins[i + 1] - 1.
+      shown: int32 [files, 2]: width and height.
+      edges: float32 [boxes, 4].
+      labels: int32 [boxes].
+    """
+
+    keys: np.ndarray
+    begins: np.ndarray
+    shown: np.ndarray
+    edges: np.ndarray
+    labels: np.ndarray
+
+    def boxes(self, name: str) -> Boxes:
+        """Of the image of this name, the path of its file."""
+        *above, file = name.encode("utf-8", "surrogateescape").split(b"/")
+        stem = file.rpartition(b".")[0] or file
+        for key in (b"/".join([*above[-1:], stem]), stem):
+            at = int(np.searchsorted(self.keys, key))
+            if at < len(self.keys) and self.keys[at] == key:
+                rows = slice(self.begins[at], self.begins[at + 1])
+                width, height = self.shown[at].tolist()
+                return Boxes(self.edges[rows], self.labels[rows], (width, height))
+        return NONE
+
+    @classmethod
+    def load(cls, places: Sequence[Path], class_names: Sequence[str], cache_dir: Path) -> "_Index":
+        """From the cache, or from the files."""
+        with folders.readable():
+            state = digest("boxes", *(part for place in places for part in _state(place)))
+            cache = cache_dir / f"boxes-{state}.npz"
+            saved = load_arrays(cache, "keys", "begins", "shown", "edges", "names", "objects")
+            if saved is None:
+                saved = _read(places)
+                save_arrays(cache, **saved)
+        label_of = {names.key(name): label for label, name in enumerate(class_names)}
+        known = [names.key(name) for name in saved["objects"].tolist()]
+        known = [name if name in label_of else _IN_WORDS.get(name, name) for name in known]
+        labels = np.array([label_of.get(name, -1) for name in known], np.int32)
+        order = np.argsort(saved["keys"], kind="stable")
+        begins, counts = saved["begins"], np.diff(saved["begins"])[order]
+        after = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(begins[:-1][order] - after[:-1], counts) + np.arange(after[-1])
+        return cls(
+            saved["keys"][order],
+            after,
+            saved["shown"][order],
+            saved["edges"][rows],
+            labels[saved["names"][rows]],
+        )
+
+
+def _key(path: bytes) -> bytes:
+    """What an annotation has in common with its image: names without suffixes.
+
+    That of the file; with its folder before it, unless the file is named as one of ImageNet, which
+    is the only one of that name, or the folder is named as a split or as one of annotations.
+
+    Args:
+      path: below the directory or in the tar of a split.
+    """
+    *above, file = path.split(b"/")
+    stem = file.rpartition(b".")[0]
+    if not above or _OF_IMAGENET.fullmatch(stem) or _OF_ANNOTATIONS.search(above[-1]):
+        return stem
+    return stem if names.split_of(shown(above[-1])) else above[-1] + b"/" + stem
+
+
+def _state(place: Path) -> list[str]:
+    """Of which state the files are: changes when one is added, removed or renamed."""
+    there = [place, *(place / os.fsdecode(raw) for raw in folders.class_folders(place).values())] \
+        if place.is_dir() else [place]  # fmt: skip
+    about = [(path, path.stat()) for path in there]
+    return [f"{shown(path)}:{a.st_mtime_ns}:{a.st_size}" for path, a in about]
+
+
+def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
+    """What all files say, in the order of their paths.
+
+    Says on the screen how many could not be used, and how many boxes lie outside of their images.
+    """
+    keys: list[bytes] = []
+    begins, sizes = array.array("q", [0]), array.array("i")
+    edges, named = array.array("f"), array.array("i")
+    objects: dict[str, int] = {}
+    faults: list[str] = []
+    outside = 0
+    title = f"boxes of {', '.join(map(shown, places))}"
+    files = (found for place in places for found in _files(place))
+    for path, content in progress_bar(files, desc=title, unit=" files", delay=1.0):
+        try:
+            width, height, drawn = _parsed(content)
+        except (ElementTree.ParseError, ValueError) as error:
+            faults.append(f"{shown(path)} ({first_line(error)})")
+            continue
+        for name, corners in drawn:
+            inside = normalized(corners, width, height)
+            if inside is None:
+                outside += 1
+                continue
+            edges.extend(inside)
+            named.append(objects.setdefault(name, len(objects)))
+        keys.append(_key(path))
+        sizes.extend((width, height))
+        begins.append(len(named))
+    if faults:
+        warn(f"{title}: {len(faults):,} annotations are not used: {names.listed(faults, 3)}")
+    if outside:
+        warn(f"{title}: {outside:,} boxes lie outside of their image, and are not used", "note")
+    return {
+        "keys": np.array(keys, np.bytes_),
+        "begins": np.array(begins, np.int64),
+        "shown": np.array(sizes, np.int32).reshape(-1, 2),
+        "edges": np.array(edges, np.float32).reshape(-1, 4),
+        "names": np.array(named, np.int32),
+        "objects": np.array(list(objects), np.str_),
+    }
+
+
+def _parsed(content: bytes) -> tuple[int, int, list[tuple[str, list[float]]]]:
+    """Width and height as shown; of each object its name and xmin, ymin, xmax, ymax.
+
+    Raises:
+      ParseError, ValueError: no XML, or without a size.
+    """
+    root = ElementTree.fromstring(content)
+    width, height = (int(float(root.findtext(f"size/{of}") or 0)) for of in ("width", "height"))
+    if width <= 0 or height <= 0:
+        raise ValueError("it does not say the size of the image")
+    drawn = []
+    for thing in root.iter("object"):
+        corners = [float(thing.findtext(f"bndbox/{of}") or "nan") for of in _CORNERS]
+        if not np.isfinite(corners).all():
+            raise ValueError("a box without its corners")
+        drawn.append(((thing.findtext("name") or "").strip(), corners))
+    return width, height, drawn
+
+
+def _files(place: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Path and content of every XML file in a directory, below it, or in a tar."""
+    if not place.is_dir():
+        with open(place, "rb") as file:
+            yield from _members(place, file)
+        return
+    top = os.fsencode(place)
+    for directory, below, files in os.walk(top):
+        below[:] = sorted(raw for raw in below if not names.is_clutter(shown(raw), folder=True))
+        for raw in sorted(files):
+            if raw.lower().endswith(b".xml") and not names.is_clutter(shown(raw)):
+                path = directory + b"/" + raw
+                yield path[len(top) + 1 :], folders.read_file(path)
+
+
+def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Path and content of every XML file in a tar, compressed or not, and in tars inside it.
+
+    Raises:
+      DataError: it is damaged, or breaks off.
+    """
+    try:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        content: Any = gzip.GzipFile(fileobj=file) if compressed else file
+        with tarfile.open(fileobj=content, mode="r|") as opened:
+            for member in opened:
+                low, name = member.name.lower(), member.name.rsplit("/", 1)[-1]
+                extracted = opened.extractfile(member) if member.isfile() else None
+                if extracted is None:
+                    continue
+                if low.endswith(_TARS):
+                    yield from _members(place, io.BytesIO(extracted.read()))
+                elif low.endswith(".xml") and not names.is_clutter(name):
+                    yield os.fsencode(member.name), extracted.read()
+        # To tarfile what breaks off between two members is at its end.
+        while compressed and content.read(1 << 20):
+            pass
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - tarfile.BLOCKSIZE, 0))
+        if not compressed and any(file.read()):
+            raise EOFError("no end of the archive")
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise DataError(
+            f"{shown(place)}: damaged or cut short ({first_line(error)}); download it again, or "
+            "move it elsewhere to do without boxes"
+        ) from error

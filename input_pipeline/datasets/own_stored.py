@@ -1,0 +1,109 @@
+"""Classes of one's own in WebDataset shards, or in Parquet or Arrow files as the Hub has them."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline import folders, layouts, names
+from input_pipeline.datasets.layout import Asked, Found
+from input_pipeline.errors import DataError
+from input_pipeline.layouts import Stored
+from input_pipeline.names import shown
+from input_pipeline.sources import Examples
+
+
+def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
+    """The splits that are stored in files of many images; None where there are class folders.
+
+    Classes are those in the files' schema, or else the numbers from 0 to the largest label.
+
+    Raises:
+      DataError: see `layouts.find`; labels that the training set has not, or several directories.
+    """
+    all_stored = {root: _stored(root) for root in roots}
+    root, where = next(((r, found) for r, found in all_stored.items() if found), (roots[0], {}))
+    if not where:
+        return None
+    if len(roots) > 1:
+        kind = next(iter(where.values())).layout
+        raise DataError(
+            f"data.dir={asked.directory}: {root} holds {kind}, which is read alone; several "
+            "directories can be class folders and lists"
+        )
+    absent = {split: f"{root} has none" for split in names.SPLITS}
+    notes = []
+    unlabelled: dict[str, Callable[[], Examples]] = {}
+    for split in [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]:
+        absent[split] = f"the {split} split in {root} has no labels"
+        notes.append(f"{absent[split]}. It is not used")
+        unlabelled[split] = functools.partial(_open_unlabelled, where.pop(split), asked.cache_dir)
+    if not where:
+        raise DataError(f"{root}: no labelled images, only {' and '.join(unlabelled)}")
+    base = next(split for split in names.SPLITS if split in where)
+    classes = layouts.stored_classes(where[base], where[base].members(asked.cache_dir))
+    if len(classes) < 2:
+        raise DataError(f"{root}: {len(classes)} classes in its {base} split, two are needed")
+    known = asked.class_names
+    if known and (
+        set(known) == set(classes)
+        or (set(classes) < set(known) and (asked.evaluated or base != "train"))
+    ):
+        classes = tuple(known)
+    splits: dict[str, Callable[[], Examples]] = {
+        split: functools.partial(_open, stored, classes, asked.cache_dir)
+        for split, stored in where.items()
+    }
+    said = ", ".join(f"{split}: {stored.layout}" for split, stored in where.items())
+    return Found(
+        splits,
+        classes,
+        {split: why for split, why in absent.items() if split not in where},
+        unlabelled,
+        notes,
+        layout=said,
+        labels_from=next(iter(where.values())).labels_from,
+        ignored=folders.count_clutter(root),
+    )
+
+
+def _stored(root: Path) -> dict[str, Stored]:
+    return {} if not root.is_dir() or _has_images_in_folders(root) else layouts.find(root)
+
+
+def _has_images_in_folders(root: Path) -> bool:
+    """Whether there are folders of images, a class or two deep: a tree that has tars in it, too."""
+    return any(
+        folders.holds_images(inside)
+        for folder in _class_folders(root)
+        for inside in (folder, *_class_folders(folder))
+    )
+
+
+def _class_folders(directory: Path) -> list[Path]:
+    return [directory / os.fsdecode(raw) for raw in folders.class_folders(directory).values()]
+
+
+def _unlabelled(stored: Stored, asked: Asked) -> bool:
+    found = stored.members(asked.cache_dir)
+    return bool((found.labels < 0).all())
+
+
+def _open_unlabelled(stored: Stored, cache_dir: Path) -> Examples:
+    return layouts.unlabelled(stored, stored.members(cache_dir))
+
+
+def _open(stored: Stored, class_names: tuple[str, ...], cache_dir: Path) -> Examples:
+    found = stored.members(cache_dir)
+    own = layouts.stored_classes(stored, found)
+    place = {name: label for label, name in enumerate(class_names)}
+    strange = [name for name in own if name not in place]
+    if strange:
+        raise DataError(
+            f"{shown(stored.files[0])}: class {strange[0]!r} is not one of the {len(class_names)} "
+            f"classes ({names.listed(class_names)})"
+        )
+    labels = np.array([place[name] for name in own], np.int32)[found.labels]
+    return layouts.examples(stored, found, labels, class_names)

@@ -1,0 +1,138 @@
+"""How datasets come from elsewhere: images in tars, shards, Parquet and Arrow files, flat folders.
+
+A file a layout. Each says which splits a directory has in it, as `Stored`: how to list the images
+and how to read one by its place. `members` orders them as in a folder tree.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+from input_pipeline.layouts import flat_folder, hub, original_tars, webdataset
+from input_pipeline.layouts.members import (
+    Members,
+    Stored,
+    examples,
+    missing_classes,
+    mixed,
+    unlabelled,
+)
+from input_pipeline.names import shown
+
+__all__ = [
+    "Members",
+    "Stored",
+    "examples",
+    "find",
+    "flat_folder",
+    "missing_classes",
+    "mixed",
+    "standard_labels",
+    "stored_classes",
+    "unlabelled",
+]
+
+
+def find(root: Path, year: int | None = None) -> dict[str, Stored]:
+    """The splits in a directory that come in files which hold many images each.
+
+    Args:
+      root: the directory.
+      year: of the challenge whose tars are looked for; None for none.
+
+    Raises:
+      DataError: a split in two layouts, or files missing.
+    """
+    tars = original_tars.find(root, year) if year else {}
+    found: dict[str, Stored] = {}
+    for layout in (tars, hub.find_parquet(root), hub.find_arrow(root), webdataset.find(root)):
+        for split, stored in layout.items():
+            if split in found:
+                raise mixed(root, split, found[split].layout, stored.layout)
+            found[split] = stored
+    return found
+
+
+def stored_classes(stored: Stored, found: Members) -> tuple[str, ...]:
+    """Names of the classes of a split: those that are stored, or the numbers up to the largest.
+
+    Raises:
+      DataError: images without a label.
+    """
+    if len(found.labels) and found.labels.min() < 0:
+        raise DataError(f"{shown(stored.files[0])}: images without a label in the {stored.layout}")
+    if found.classes:
+        return found.classes
+    return tuple(str(number) for number in range(int(found.labels.max(initial=-1)) + 1))
+
+
+def synsets_of(found: Members) -> np.ndarray:
+    """The synset in each image's name, such as n01440764_10026.JPEG; empty where there is none."""
+    names = found.names.astype("S10")
+    letters = names.view(np.uint8).reshape(len(names), 10)
+    digits = ((letters[:, 1:9] >= ord("0")) & (letters[:, 1:9] <= ord("9"))).all(1)
+    named = (letters[:, 0] == ord("n")) & digits & (letters[:, 9] == ord("_"))
+    return np.where(named, names.astype("S9"), b"")
+
+
+def standard_labels(
+    stored: Stored,
+    found: Members,
+    synsets: Sequence[str],
+    training: Callable[[], Members] | None,
+) -> np.ndarray:
+    """The label of each image among the synsets of a challenge, int32 [count].
+
+    Classes may be synsets, in any order and not all of them; a thousand of other names, or
+    numbers, which are the labels already; or a few of other names, whose synsets are in the names
+    of their training images.
+
+    Args:
+      stored, found: the split.
+      synsets: in the order of their labels.
+      training: lists the training split, if there is one in this layout.
+
+    Raises:
+      DataError: other classes, or labels that the images' names contradict.
+    """
+    where, count = shown(stored.files[0]), len(synsets)
+    own = " For classes of your own: --config.data.name=folder"
+    known = {synset: label for label, synset in enumerate(synsets)}
+    classes: Sequence[str] = found.classes
+    strange = [name for name in classes if name not in known]
+    if strange and len(classes) != count:
+        classes = _synsets_by_name(found.classes, training and training())
+        if not classes or not set(classes) <= known.keys():
+            raise DataError(f"{where}: {strange[0]!r} is no synset, such as n01440764.{own}")
+        strange = []
+    labels = found.labels
+    if classes and not strange:
+        labels = np.array([known[name] for name in classes], np.int32)[labels]
+    if len(labels) and not 0 <= labels.min() <= labels.max() < count:
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise DataError(f"{where}: label {wrong}, where those of ILSVRC are 0 to {count - 1}.{own}")
+    said = synsets_of(found)
+    other = np.flatnonzero((said != b"") & (said != np.array(synsets, "S9")[labels]))
+    if len(other):
+        first = other[0]
+        raise DataError(
+            f"{where}: {shown(bytes(found.names[first]))} has label {labels[first]}, which is "
+            f"{synsets[labels[first]]} in ILSVRC, and {len(other):,} images like that: labels of "
+            f"another order.{own}"
+        )
+    return labels
+
+
+def _synsets_by_name(classes: Sequence[str], training: Members | None) -> list[str]:
+    """The synset of each class, from the names of its training images; none if they do not say."""
+    if training is None or training.classes != tuple(classes):
+        return []
+    said, found = synsets_of(training), []
+    for label in range(len(classes)):
+        its = np.unique(said[training.labels == label])
+        if len(its) != 1 or not its[0]:
+            return []
+        found.append(its[0].decode())
+    return found

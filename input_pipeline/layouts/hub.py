@@ -1,0 +1,292 @@
+"""Datasets as the Hugging Face Hub has them: Parquet files, and Arrow files of `save_to_disk`.
+
+Column `image` is a struct of `bytes` and `path`, column `label` a number. pyarrow alone reads them.
+"""
+
+import functools
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from input_pipeline import folders, names
+from input_pipeline.errors import DataError, first_line
+from input_pipeline.layouts.members import Members, Stored, members, read_at
+from input_pipeline.names import listed, shown
+from input_pipeline.report import progress_bar
+
+# train-00000-of-00294.parquet
+_PARQUET = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
+# The Hub's ImageNet has the synset at the end as well: n01440764_10026_n01440764.JPEG.
+_SYNSET_TWICE = re.compile(r"((?:n\d{8}|ILSVRC\d{4}_val)_\d+)_n\d{8}(\.\w+)")
+
+
+def find_parquet(root: Path) -> dict[str, Stored]:
+    """The Parquet files in a directory or in `data` of it, by split.
+
+    Raises:
+      DataError: some of a split's files are missing, or of two sets.
+    """
+    found: dict[str, Stored] = {}
+    for folder in (root / "data", root):
+        rows: dict[str, dict[str, Path]] = {}
+        for path in sorted(folder.glob("*.parquet")):
+            match = _PARQUET.fullmatch(path.name)
+            split = names.split_of(match[1] if match else path.stem)
+            if split is not None:
+                rows.setdefault(split, {})[match[2] if match else "0"] = path
+        for split, parts in rows.items():
+            files = tuple(parts[number] for number in sorted(parts))
+            _check_complete(files)
+            if split in found:
+                raise DataError(
+                    f"{shown(root)}: Parquet files of the {split} split lie there and in data/; "
+                    "leave one of them there"
+                )
+            found[split] = Stored(
+                f"Parquet files ({len(files)})",
+                files,
+                functools.partial(_list_parquet, files),
+                _Parquet().read,
+                cost="an image read at random costs a whole row group of Parquet; "
+                "--mode=prepare_data, which reads them in order, pays",
+            )
+    return found
+
+
+def _check_complete(files: tuple[Path, ...]) -> None:
+    totals = {match[3] for path in files if (match := _PARQUET.fullmatch(path.name))}
+    if len(totals) > 1 or (totals and int(*totals) != len(files)):
+        raise DataError(
+            f"{shown(files[0])}: {len(files)} files of {' and '.join(sorted(totals))}; some are "
+            "missing, or of another download: get them again"
+        )
+
+
+def find_arrow(root: Path) -> dict[str, Stored]:
+    """What `save_to_disk` wrote, one split or a folder for each.
+
+    Raises:
+      DataError: its state.json is damaged, or files are missing.
+    """
+    found = {}
+    kept = [path.parent for path in (root / "state.json", *sorted(root.glob("*/state.json")))]
+    for folder in kept:
+        path = folder / "state.json"
+        if not path.is_file():
+            continue
+        try:
+            state = json.loads(path.read_text())
+            if "_data_files" not in state:  # of something else
+                continue
+            files = tuple(folder / str(entry["filename"]) for entry in state["_data_files"])
+            split = names.split_of(folder.name) or names.split_of(str(state.get("_split")))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{shown(path)}: damaged ({first_line(error)})") from error
+        missing = [shown(path.name) for path in files if not path.is_file()]
+        if missing or not files:
+            raise DataError(f"{shown(folder)}: {listed(missing) or 'Arrow files'} missing")
+        found[split or "train"] = Stored(
+            f"Arrow files of save_to_disk ({len(files)})",
+            files,
+            functools.partial(_list_arrow, files),
+            read_at,
+        )
+    return found
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """The names of the classes in the schema of a Parquet or Arrow file; none if it has none."""
+    try:
+        said = json.loads(_schema(path).metadata[b"huggingface"])
+        return tuple(str(name) for name in said["info"]["features"]["label"]["names"])
+    except (KeyError, TypeError, ValueError):
+        return ()
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            "Parquet and Arrow files need pyarrow: pip install 'vision-models[parquet]' "
+            f"({first_line(error)})"
+        ) from error
+    return pyarrow
+
+
+def _schema(path: Path) -> Any:
+    """The columns of a file, which are those that are needed.
+
+    Raises:
+      DataError: they are not, or it cannot be read.
+    """
+    pa = _pyarrow()
+    try:
+        with folders.readable():
+            if path.suffix == ".parquet":
+                schema = pa.parquet.read_schema(path)
+            else:
+                with pa.memory_map(os.fspath(path)) as file:
+                    schema = pa.ipc.open_stream(file).schema
+    except pa.ArrowException as error:
+        raise _damaged(path, error) from error
+    image = schema.field("image").type if "image" in schema.names else None
+    inside = [field.name for field in image] if isinstance(image, pa.StructType) else []
+    label = schema.field("label").type if "label" in schema.names else None
+    if "bytes" not in inside or label is None or not pa.types.is_integer(label):
+        columns = [f"{field.name} ({str(field.type)[:60]})" for field in schema]
+        raise DataError(
+            f"{shown(path)}: no labelled images: looked for the columns image (a struct of bytes "
+            f"and path) and label (whole numbers), found {listed(columns)}"
+        )
+    return schema
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{shown(path)}: damaged or cut short ({first_line(error)}); get it again")
+
+
+def _names(paths: Any, count: int) -> list[bytes]:
+    """File names of a column of paths, as the challenge gave them; empty where there are none."""
+    if paths is None:
+        return [b""] * count
+    bare = (re.split(r"[/\\]", path or "")[-1] for path in paths.to_pylist())
+    return [os.fsencode(_SYNSET_TWICE.sub(r"\1\2", name)) for name in bare]
+
+
+def _labels(column: Any, path: Path) -> np.ndarray:
+    """Labels, int64; -1 where there are none, as in the Hub's test split."""
+    if column.null_count:
+        raise DataError(f"{shown(path)}: {column.null_count} rows without a label")
+    return column.to_numpy()
+
+
+def _list_parquet(files: tuple[Path, ...]) -> Members:
+    pa = _pyarrow()
+
+    def rows() -> Iterator[Any]:
+        title = f"index of {shown(files[0].parent)}"
+        for number, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
+            fields = [field.name for field in _schema(path).field("image").type]
+            wanted = ["label", *(["image.path"] if "path" in fields else [])]
+            try:
+                with pa.parquet.ParquetFile(path) as file:
+                    table = file.read(wanted, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(path, error) from error
+            count = table.num_rows
+            paths = table["image"].combine_chunks().field("path") if len(wanted) > 1 else None
+            labels = _labels(table["label"], path)
+            yield _names(paths, count), labels, np.full(count, -1), number, np.arange(count)
+
+    return members(rows(), class_names(files[0]))
+
+
+class _Parquet:
+    """Images of Parquet files: the row group of an image is read whole, and the last few kept."""
+
+    _KEPT = 4
+
+    def __init__(self) -> None:
+        self._footers: dict[Path, tuple[Any, np.ndarray]] = {}
+        self._groups: dict[tuple[Path, int], Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, path: Path, row: int, size: int, name: bytes) -> bytes:
+        """The bytes of the image in a row of a file.
+
+        Raises:
+          DataError: the file cannot be read, or has no bytes there.
+        """
+        pa = _pyarrow()
+        try:
+            if path not in self._footers:
+                footer = pa.parquet.read_metadata(path)
+                counts = [footer.row_group(n).num_rows for n in range(footer.num_row_groups)]
+                self._footers[path] = footer, np.cumsum(counts)
+            footer, ends = self._footers[path]
+            group = int(np.searchsorted(ends, row, side="right"))
+            images = self._group(path, footer, group)
+            content = images[row - int(ends[group]) + len(images)].as_py()
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
+        if content is None:
+            raise DataError(f"{shown(path)}: row {row} has no bytes of an image, only a path")
+        return content
+
+    def _group(self, path: Path, footer: Any, group: int) -> Any:
+        """The images of a row group, read once however many threads ask for it."""
+        with self._lock:
+            asked = self._groups.get((path, group))
+            first = asked is None
+            if asked is None:
+                asked = self._groups[path, group] = Future()
+                while len(self._groups) > self._KEPT:
+                    del self._groups[next(iter(self._groups))]
+        if first:
+            try:
+                asked.set_result(_row_group(path, footer, group))
+            except Exception as error:
+                asked.set_exception(error)
+        return asked.result()
+
+
+def _row_group(path: Path, footer: Any, group: int) -> Any:
+    with _pyarrow().parquet.ParquetFile(path, metadata=footer) as file:
+        table = file.read_row_group(group, ["image.bytes"], use_threads=False)
+    return table["image"].combine_chunks().field("bytes")
+
+
+def _list_arrow(files: tuple[Path, ...]) -> Members:
+    """Where the images lie: uncompressed in the files, so that they can be read without pyarrow."""
+    pa = _pyarrow()
+
+    def rows() -> Iterator[Any]:
+        title = f"index of {shown(files[0].parent)}"
+        for number, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
+            _schema(path)
+            try:
+                with pa.memory_map(os.fspath(path)) as file:
+                    base, size = file.read_buffer().address, file.size()
+                    file.seek(0)
+                    for batch in pa.ipc.open_stream(file):
+                        image = batch.column("image")
+                        fields = [field.name for field in image.type]
+                        paths = image.field("path") if "path" in fields else None
+                        places, sizes = _bounds(image.field("bytes"), base, size, path)
+                        labels = _labels(batch.column("label"), path)
+                        yield _names(paths, len(labels)), labels, sizes, number, places
+            except (pa.ArrowException, OSError) as error:
+                raise _damaged(path, error) from error
+
+    return members(rows(), class_names(files[0]))
+
+
+def _bounds(content: Any, base: int, size: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """First byte in the file, and how many bytes, of each value of a binary column: int64 each.
+
+    Args:
+      content: the column, which lies in the mapped file.
+      base, size: address of the mapped file, and its bytes.
+      path: of the file, for messages.
+    """
+    if content.null_count:
+        raise DataError(
+            f"{shown(path)}: {content.null_count} rows have no bytes of an image, only a path; "
+            "save the dataset anew with the images in it"
+        )
+    kind = np.int64 if str(content.type) == "large_binary" else np.int32
+    _, offsets, data = content.buffers()
+    ends = np.frombuffer(offsets, kind)[content.offset : content.offset + len(content) + 1]
+    begin = data.address - base
+    if not 0 <= begin <= size - data.size:
+        raise DataError(f"{shown(path)}: compressed; save the dataset anew without compression")
+    return begin + ends[:-1].astype(np.int64), np.diff(ends).astype(np.int64)

@@ -1,0 +1,230 @@
+"""Images that lie in larger files, or in one folder: what is kept of them, and in which order."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from input_pipeline import folders
+from input_pipeline.errors import DataError
+from input_pipeline.names import listed, shown
+from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
+
+# Changes with what indices hold.
+_VERSION = "1"
+_COLUMNS = ("names", "labels", "sizes", "container", "place")
+
+
+class Members(NamedTuple):
+    """The images of a split, sorted by (class, name); as they are stored where there are no names.
+
+    Attributes:
+      names: bytes [count], the files' names as the challenge gave them; empty without.
+      labels: int32 [count], places in `classes`, or the numbers that are stored; -1 where the
+        labels come from elsewhere.
+      sizes: int64 [count], bytes; -1 where finding out would mean reading the images.
+      container: int32 [count], which of the split's files holds the image.
+      place: int64 [count], where in that file.
+      classes: names of the classes; none where labels are numbers.
+      notes: sentences on what is not used.
+    """
+
+    names: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
+    container: np.ndarray
+    place: np.ndarray
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A split as a layout stores it, before its images are listed.
+
+    Attributes:
+      layout: in words.
+      files: those that hold the images.
+      list_members: lists them all.
+      read: (file, place, size, name) -> the bytes of an image.
+      labelled: whether labels are stored with the images.
+      cost: a sentence on what reading at random costs; empty where it costs no more than files.
+    """
+
+    layout: str
+    files: tuple[Path, ...]
+    list_members: Callable[[], Members]
+    read: Callable[[Path, int, int, bytes], bytes]
+    labelled: bool = True
+    cost: str = ""
+
+    @property
+    def labels_from(self) -> str:
+        """Where the labels come from, in words."""
+        return "what is stored with the images" if self.labelled else "a file beside the images"
+
+    def members(self, cache_dir: Path) -> Members:
+        """The images, from the index in `cache_dir` if it is of the files as they are."""
+        about = {path: path.stat() for path in self.files}
+        state = digest(
+            _VERSION,
+            self.layout,
+            *(f"{shown(path.resolve())}:{a.st_size}:{a.st_mtime_ns}" for path, a in about.items()),
+        )
+        cache = cache_dir / f"members-{state}.npz"
+        saved = load_arrays(cache, *Members._fields)
+        if saved is not None:
+            texts = {k: tuple(str(text) for text in saved[k]) for k in ("classes", "notes")}
+            return _members([saved[name] for name in _COLUMNS], **texts)
+        found = self.list_members()
+        changed = [a.st_mtime_ns for path, a in about.items() if path.is_dir()]
+        if not changed or folders.settled(changed):
+            kept = {name: np.array(value) for name, value in found._asdict().items()}
+            kept |= {name: kept[name].astype(np.str_) for name in ("classes", "notes")}
+            save_arrays(cache, **kept)
+        return found
+
+
+def members(
+    rows: Iterable[tuple[Sequence[bytes], Sequence[int], Sequence[int], int, Sequence[int]]],
+    classes: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Members:
+    """Puts what was found file by file in order.
+
+    Args:
+      rows: for each file, or part of one: names, labels, sizes, which file, places. Each becomes
+        arrays at once: a million Python strings would take several times the memory.
+      classes, notes: see `Members`.
+    """
+    found = [
+        (
+            np.array(names, np.bytes_),
+            np.array(labels, np.int32),
+            np.array(sizes, np.int64),
+            np.full(len(names), file, np.int32),
+            np.array(places, np.int64),
+        )
+        for names, labels, sizes, file, places in rows
+        if len(names)
+    ]
+    if not found:
+        nothing = [np.empty(0, kind) for kind in ("S1", "i4", "i8", "i4", "i8")]
+        return _members(nothing, classes, notes)
+    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    if np.strings.str_len(columns[0]).all():
+        order = np.lexsort((columns[0], columns[1]))
+        columns = [column[order] for column in columns]
+    else:
+        columns[0] = np.zeros(len(columns[0]), "S1")
+    return _members(columns, classes, notes)
+
+
+def _members(
+    columns: Sequence[np.ndarray], classes: Sequence[str], notes: Sequence[str]
+) -> Members:
+    names, labels, sizes, container, place = columns
+    return Members(names, labels, sizes, container, place, tuple(classes), tuple(notes))
+
+
+def examples(
+    stored: Stored, found: Members, labels: np.ndarray, class_names: Sequence[str]
+) -> Examples:
+    """The images with their labels, ordered as in a folder tree: by (class, file name).
+
+    Where names and sizes are known, the fingerprint is that of the folder tree with the same
+    files, so that runs and mean images go on with either.
+
+    Args:
+      stored, found: where the images are; sorted by name, see `Members`.
+      labels: int32 [count], of each.
+      class_names: name of each label.
+    """
+    if not len(labels):
+        raise DataError(f"{shown(stored.files[0])}: no images in it (read as {stored.layout})")
+    raw = [os.fsencode(name) for name in class_names]
+    named = bool(found.names[0])
+    if named:
+        # As class folders are sorted.
+        rank = np.argsort(np.argsort(np.array(raw), kind="stable")).astype(np.int32)[labels]
+        if (np.diff(rank) < 0).any():
+            order = np.argsort(rank, kind="stable")
+            found = found._replace(**{k: getattr(found, k)[order] for k in _COLUMNS})
+            labels = labels[order]
+    names, sizes, container, place = found.names, found.sizes, found.container, found.place
+    paths = np.strings.add(np.strings.add(np.array(raw), b"/")[labels], names)
+    paths = paths.astype(f"S{np.strings.str_len(paths).max()}", copy=False)
+    if named and (sizes >= 0).all():
+        fingerprint = digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names)
+    else:
+        fingerprint = digest(
+            *(f"{path.name}:{path.stat().st_size}" for path in stored.files),
+            *(column.tobytes() for column in (paths, container, place, labels)),
+            *class_names,
+        )
+
+    def read(row: int) -> tuple[bytes, int]:
+        where = stored.files[container[row]]
+        content = stored.read(where, int(place[row]), int(sizes[row]), bytes(names[row]))
+        return content, int(labels[row])
+
+    def name(row: int) -> str:
+        where = shown(stored.files[container[row]])
+        return f"{where}/{shown(bytes(paths[row]))}" if named else f"{where} image {place[row]}"
+
+    there = [class_names[label] for label in np.unique(labels)]
+    notes = [*found.notes, *missing_classes(stored.files[0], class_names, there)]
+    if stored.cost:
+        notes.append(f"{shown(stored.files[0].parent)}: {stored.cost}")
+    disk_order = np.lexsort((place, container)) if stored.cost else None
+    return Examples(
+        len(labels), read, name, fingerprint, tuple(notes), disk_order, labels=lambda: labels
+    )
+
+
+def unlabelled(stored: Stored, found: Members) -> Examples:
+    """The images without labels, by file name or as they are stored; their label is -1."""
+    of_one_class = examples(stored, found, np.zeros(len(found.labels), np.int32), ["test"])
+    return dataclasses.replace(
+        of_one_class,
+        read=lambda row: (of_one_class.read(row)[0], -1),
+        fingerprint=digest("unlabelled", of_one_class.fingerprint),
+        labels=lambda: np.full(of_one_class.count, -1, np.int32),
+    )
+
+
+def missing_classes(where: Path, class_names: Sequence[str], there: Iterable[str]) -> list[str]:
+    """A sentence on the classes that are not there; none if all are."""
+    known = set(there)
+    missing = [name for name in class_names if name not in known]
+    if not missing:
+        return []
+    of_all = f"{len(missing)} of the {len(class_names)} classes"
+    return [f"{shown(where)}: no images of {of_all} ({listed(missing, 3)})"]
+
+
+def read_at(path: Path, place: int, size: int, name: bytes = b"") -> bytes:
+    """Bytes of a file. It is open no longer than that: shards are many, and their order random.
+
+    Raises:
+      DataError: it cannot be read, or has become shorter.
+    """
+    with folders.readable(), open(path, "rb", buffering=0) as file:
+        content = os.pread(file.fileno(), size, place)
+    if len(content) < size:
+        raise DataError(
+            f"{shown(path)}: cut short at byte {place + len(content)}, in {shown(name)}; "
+            "get it again"
+        )
+    return content
+
+
+def mixed(root: Path, split: str, first: str, second: str) -> DataError:
+    """The error where a split is there in two layouts."""
+    return DataError(
+        f"{shown(root)}: the {split} split is there twice, as {first} and as {second}; leave one "
+        "of them there"
+    )

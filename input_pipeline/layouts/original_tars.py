@@ -1,0 +1,166 @@
+"""The challenge's tars as downloaded: training images in a tar of tars, the others in one each."""
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from input_pipeline import names
+from input_pipeline.errors import DataError
+from input_pipeline.layouts import tar_files
+from input_pipeline.layouts.members import Members, Stored, members, read_at
+from input_pipeline.names import shown
+from input_pipeline.report import progress_bar
+
+# Of 2012 and later, and of 2010.
+_NAMES = {
+    "train": ("ILSVRC{year}_img_train.tar", "ILSVRC{year}_images_train.tar"),
+    "validation": ("ILSVRC{year}_img_val.tar", "ILSVRC{year}_images_val.tar"),
+    "test": ("ILSVRC{year}_img_test.tar", "ILSVRC{year}_images_test.tar"),
+}
+# Good copies of images that are damaged in the tars of 2010.
+_PATCH = "patch_images.tar"
+_SYNSET = re.compile(r"n\d{8}\.tar")
+
+
+def find(root: Path, year: int) -> dict[str, Stored]:
+    """The tars of a year's challenge that lie in a directory, by split.
+
+    Those of the synsets, which lie in the one for training, may also have been taken out of it.
+
+    Raises:
+      DataError: one is there, but compressed.
+    """
+    found = _synset_tars(root)
+    for split, patterns in _NAMES.items():
+        for name in (pattern.format(year=year) for pattern in patterns):
+            path = root / name
+            packed = [p for p in root.glob(f"{name}*") if names.suffix(p.name) in _PACKED]
+            if path.is_file():
+                files = (path, *(p for p in [root / _PATCH] if year == 2010 and p.is_file()))
+                found[split] = _stored(split, files)
+            elif packed:
+                raise DataError(
+                    f"{shown(packed[0])}: compressed; images are read from the tar at random, so "
+                    f"that it has to be plain: decompress it to {name}"
+                )
+    return found
+
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+
+def _synset_tars(root: Path) -> dict[str, Stored]:
+    for folder in (root, root / "train"):
+        files = tuple(p for p in sorted(folder.glob("n*.tar")) if _SYNSET.fullmatch(p.name))
+        if files:
+            layout = f"the original tars of {len(files)} synsets"
+            return {
+                "train": Stored(layout, files, functools.partial(_list_synsets, files), read_at)
+            }
+    return {}
+
+
+def _stored(split: str, files: tuple[Path, ...]) -> Stored:
+    listing = _list_train if split == "train" else _list_flat
+    return Stored(
+        f"the original tar {files[0].name}",
+        files,
+        lambda: listing(files, split),
+        read_at,
+        labelled=split == "train",
+    )
+
+
+def _list_train(files: tuple[Path, ...], split: str) -> Members:
+    """A tar with a tar for each synset, n01440764.tar, in which its images are."""
+    path = files[0]
+    patches = _patches(files, split)
+    classes: list[str] = []
+    left: list[str] = []
+
+    def rows() -> Iterator[Any]:
+        with open(path, "rb", buffering=0) as file, _bar(path, path.stat().st_size) as bar:
+            for tar in sorted(tar_files.members(file.fileno(), path)):
+                name = shown(tar.name)
+                if not name.endswith(".tar"):
+                    left.append(name)
+                    continue
+                classes.append(os.path.basename(name).removesuffix(".tar"))  # noqa: PTH119
+                end = tar.offset + tar.size
+                found = list(tar_files.members(file.fileno(), path, tar.offset, end, name))
+                yield from _rows(found, len(classes) - 1, patches)
+                bar.update(tar.size)
+
+    listed = members(rows())
+    notes = (f"{shown(path)}: not used: {names.listed(left)}",) if left else ()
+    return listed._replace(classes=tuple(classes), notes=notes)
+
+
+def _list_synsets(files: tuple[Path, ...]) -> Members:
+    """A tar for each synset, taken out of the one that they come in."""
+
+    def rows() -> Iterator[Any]:
+        title = f"index of {shown(files[0].parent)}"
+        for label, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
+            with open(path, "rb", buffering=0) as file:
+                found = list(tar_files.members(file.fileno(), path))
+            ((named, labels, sizes, _, places), _) = _rows(found, label, {})
+            yield named, labels, sizes, label, places
+
+    return members(rows(), [path.stem for path in files])
+
+
+def _list_flat(files: tuple[Path, ...], split: str) -> Members:
+    """A tar with images, in a folder or not."""
+    path = files[0]
+    with open(path, "rb", buffering=0) as file, _bar(path, path.stat().st_size) as bar:
+
+        def advance(position: int) -> None:
+            bar.update(position - bar.n)
+
+        found = list(tar_files.members(file.fileno(), path, advance=advance))
+    return members(_rows(found, -1, _patches(files, split)))
+
+
+def _patches(files: tuple[Path, ...], split: str) -> dict[bytes, tar_files.Member]:
+    """The images of a split in the tar of patches, patch_images/train/*, by name."""
+    if len(files) < 2:
+        return {}
+    with open(files[1], "rb", buffering=0) as file:
+        found = list(tar_files.members(file.fileno(), files[1]))
+    return {
+        os.path.basename(member.name): member  # noqa: PTH119
+        for member in found
+        for folder in shown(member.name).split("/")[:-1]
+        if names.split_of(folder) == split
+    }
+
+
+def _rows(
+    found: list[tar_files.Member], label: int, patches: dict[bytes, tar_files.Member]
+) -> Iterator[Any]:
+    """Images of one class for `members`: those of the tar, then those of the patches."""
+    images: tuple[list[Any], list[Any]] = ([], [])
+    for member in found:
+        name = os.path.basename(member.name)  # noqa: PTH119
+        if name.lower().endswith(_IMAGES):
+            images[name in patches].append((name, patches.get(name, member)))
+    for file, here in enumerate(images):
+        yield (
+            [name for name, _ in here],
+            [label] * len(here),
+            [member.size for _, member in here],
+            file,
+            [member.offset for _, member in here],
+        )
+
+
+_IMAGES = tuple(suffix.encode() for suffix in names.IMAGE_SUFFIXES)
+
+
+def _bar(path: Path, size: int) -> Any:
+    title = f"index of {shown(path)}"
+    return progress_bar(total=size, desc=title, unit="B", unit_scale=True, delay=1.0)

@@ -1,0 +1,133 @@
+"""Where the members of a tar lie, by reading its headers and none of its content."""
+
+import itertools
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from input_pipeline.errors import DataError
+from input_pipeline.names import shown
+
+_BLOCK = 512
+_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}  # fmt: skip
+
+
+class Member(NamedTuple):
+    """A regular file in a tar: its path there, and where its content is."""
+
+    name: bytes
+    offset: int
+    size: int
+
+
+def members(
+    file: int,
+    path: Path,
+    begin: int = 0,
+    end: int | None = None,
+    inside: str = "",
+    advance: Callable[[int], object] = lambda position: None,
+) -> Iterator[Member]:
+    """The regular files in a tar, or in a tar inside of one.
+
+    Args:
+      file: descriptor of the open file.
+      path: its path, for messages.
+      begin, end: the first byte, and the one after the last; None for the end of the file.
+      inside: what the tar inside is called; empty for the whole file.
+      advance: told now and then how far it is.
+
+    Raises:
+      DataError: no tar, compressed, or cut short.
+    """
+    where = f"{shown(path)}: {shown(inside)} in it" if inside else shown(path)
+    end = os.fstat(file).st_size if end is None else end
+    position, long_name, long_size = begin, b"", -1
+    for number in itertools.count():
+        header = os.pread(file, min(_BLOCK, max(0, end - position)), position)
+        if len(header) == _BLOCK and not any(header):
+            return
+        if not number:
+            _refuse_other(header, where)
+        if len(header) < _BLOCK:
+            break
+        try:
+            name, size, kind = _header(header)
+        except ValueError:
+            raise DataError(
+                f"{where}: damaged at byte {position} (no header of a member); get it again, and "
+                "compare its size or checksum with the source's"
+            ) from None
+        offset, size = position + _BLOCK, size if long_size < 0 else long_size
+        if offset + size > end:
+            where += f", in {shown(long_name or name)}"
+            break
+        if kind == tarfile.GNUTYPE_LONGNAME:
+            long_name = os.pread(file, size, offset).rstrip(b"\0")
+        elif kind == tarfile.XHDTYPE:
+            said = _pax(os.pread(file, size, offset))
+            long_name = said.get(b"path", long_name)
+            long_size = int(said.get(b"size", b"-1"))
+        elif kind not in (tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE):
+            if kind in _REGULAR and not name.endswith(b"/"):
+                yield Member(long_name or name, offset, size)
+            long_name, long_size = b"", -1
+        position = offset + -(-size // _BLOCK) * _BLOCK
+        if not number % 1024:
+            advance(position)
+    raise DataError(
+        f"{where}: cut short at byte {min(position, end)} (no end mark); get it again, and compare "
+        "its size or checksum with the source's"
+    )
+
+
+def _header(block: bytes) -> tuple[bytes, int, bytes]:
+    """Name, size and kind of a member. tarfile's reading of it takes four times as long.
+
+    Raises:
+      ValueError: a checksum of other bytes, or no number where one should be.
+    """
+    total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+    if total != _octal(block[148:156]):
+        raise ValueError("checksum")
+    name = block[:100].partition(b"\0")[0]
+    prefix = block[345:500].partition(b"\0")[0]
+    if prefix and block[257:263] == b"ustar\0":  # GNU's has times there
+        name = prefix + b"/" + name
+    # GNU's way to write what has more than 11 digits.
+    large = block[124] == 0x80
+    size = int.from_bytes(block[125:136], "big") if large else _octal(block[124:136])
+    return name, size, block[156:157]
+
+
+def _octal(field: bytes) -> int:
+    return int(field.partition(b"\0")[0].strip() or b"0", 8)
+
+
+def _refuse_other(header: bytes, where: str) -> None:
+    for beginning, kind in _COMPRESSED.items():
+        if header.startswith(beginning):
+            raise DataError(
+                f"{where}: compressed ({kind}); images are read from it at random, so that it has "
+                "to be plain: decompress it first"
+            )
+    if header[257:262] != b"ustar" and not any(header[148:156]):
+        raise DataError(f"{where}: not a tar file; get it again")
+
+
+def _pax(content: bytes) -> dict[bytes, bytes]:
+    """The records of an extended header, `LENGTH KEY=VALUE` and a line's end each."""
+    found = {}
+    while content:
+        length = int(content.split(b" ", 1)[0] or 0)
+        if not length:
+            break
+        key, _, value = content[:length].split(b" ", 1)[1].partition(b"=")
+        found[key], content = value.rstrip(b"\n"), content[length:]
+    return found

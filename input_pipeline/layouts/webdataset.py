@@ -1,0 +1,124 @@
+"""WebDataset shards: tars in which an image and its class lie side by side, KEY.jpg and KEY.cls."""
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from input_pipeline import names
+from input_pipeline.errors import DataError
+from input_pipeline.layouts import tar_files
+from input_pipeline.layouts.members import Members, Stored, members, mixed, read_at
+from input_pipeline.names import listed, shown
+from input_pipeline.report import progress_bar
+
+# imagenet-train-000000.tar: what the shards are called, and which one it is. Not n01440764.tar.
+_SHARD = re.compile(r"(?!n\d{8}\.)(.*?)[-_.]?(\d{2,})\.tar")
+# Keys that are the challenge's names of images, whose files end with .JPEG.
+_CHALLENGE = re.compile(rb"(?:n\d{8}|ILSVRC\d{4}_(?:val|test))_\d+")
+
+
+def find(root: Path) -> dict[str, Stored]:
+    """The shards in a directory, or in folders of splits in it, by split.
+
+    The split is in the name of the shards or of their folder; shards of no split are for training.
+
+    Raises:
+      DataError: shards of one split under two names, or one of a row is missing.
+    """
+    rows: dict[str, dict[Path, dict[int, Path]]] = {}
+    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and names.split_of(p.name)]
+    for folder in (root, *folders):
+        for path in folder.glob("*.tar"):
+            match = _SHARD.fullmatch(path.name)
+            if match is None or path.name.startswith("."):
+                continue
+            words = [folder.name] if folder != root else re.split(r"[-_.]", match[1])
+            split = next(filter(None, map(names.split_of, words)), "train")
+            rows.setdefault(split, {}).setdefault(folder / match[1], {})[int(match[2])] = path
+    found = {}
+    for split, named in rows.items():
+        if len(named) > 1:
+            first, second = (f"{shown(name)}-*.tar" for name in sorted(named)[:2])
+            raise mixed(root, split, first, second)
+        ((prefix, shards),) = named.items()
+        gaps = sorted(set(range(max(shards) + 1)) - shards.keys())
+        if gaps and gaps[-1] > min(shards):
+            raise DataError(
+                f"{shown(prefix)}-*.tar: {len(gaps)} of {max(shards) + 1} shards are missing "
+                f"({listed([str(gap) for gap in gaps])}); get them again"
+            )
+        files = tuple(shards[number] for number in sorted(shards))
+        found[split] = Stored(
+            f"WebDataset shards ({len(files)})", files, functools.partial(_list, files), read_at
+        )
+    return found
+
+
+def _list(files: tuple[Path, ...]) -> Members:
+    left: dict[str, int] = {}
+
+    def rows() -> Iterator[Any]:
+        title = f"index of {shown(files[0].parent)}"
+        for number, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
+            yield _shard(path, number, left)
+
+    found = members(rows())
+    said = [f"{count:,} *.{suffix}" for suffix, count in sorted(left.items())]
+    notes = (f"{shown(files[0].parent)}: not used: {listed(said)}",) if said else ()
+    return found._replace(notes=notes)
+
+
+def _shard(path: Path, number: int, left: dict[str, int]) -> Any:
+    """One shard's row for `members`."""
+    images: dict[bytes, tuple[bytes, tar_files.Member]] = {}
+    labels: dict[bytes, int] = {}
+    with open(path, "rb", buffering=0) as file:
+        for member in tar_files.members(file.fileno(), path):
+            folder, _, base = member.name.rpartition(b"/")
+            stem, _, suffix = base.partition(b".")
+            key = folder + b"/" + stem
+            kind = shown(suffix).lower()
+            if kind == "cls":
+                labels[key] = _label(os.pread(file.fileno(), member.size, member.offset), path, key)
+            elif f".{kind}" in names.IMAGE_SUFFIXES:
+                images[key] = (_name(stem, suffix), member)
+            elif stem:
+                left[kind] = left.get(kind, 0) + 1
+    alone = sorted(images.keys() ^ labels.keys())
+    if alone:
+        lacks = ".cls" if alone[0] in images else "image (.jpg, .png, ...)"
+        raise DataError(
+            f"{shown(path)}: {len(alone)} of its samples are not an image and a .cls "
+            f"({shown(alone[0].lstrip(b'/'))} has no {lacks}); write the shards anew"
+        )
+    found = [images[key] for key in images]
+    return (
+        [name for name, _ in found],
+        [labels[key] for key in images],
+        [member.size for _, member in found],
+        number,
+        [member.offset for _, member in found],
+    )
+
+
+def _label(content: bytes, path: Path, key: bytes) -> int:
+    try:
+        label = int(content)
+        return label if 0 <= label <= np.iinfo(np.int32).max else int("")
+    except ValueError:
+        raise DataError(
+            f"{shown(path)}: the .cls of {shown(key.lstrip(b'/'))} is {shown(content[:30])!r}, no "
+            "number of a class; write the shards anew"
+        ) from None
+
+
+def _name(stem: bytes, suffix: bytes) -> bytes:
+    """An image's file name in the challenge; none for keys that only count."""
+    if stem.isdigit():
+        return b""
+    return stem + (b".JPEG" if _CHALLENGE.fullmatch(stem) else b"." + suffix)
