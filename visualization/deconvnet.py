@@ -110,7 +110,8 @@ def strongest(
         units = np.concatenate([units, places.astype(np.int32)], axis=1)
         numbers = np.concatenate([numbers, here], axis=1)
         best = np.argsort(-values, axis=1, kind="stable")[:, :count]
-        values, numbers = (np.take_along_axis(a, best, axis=1) for a in (values, numbers))
+        values = np.take_along_axis(values, best, axis=1)
+        numbers = np.take_along_axis(numbers, best, axis=1)
         units = np.take_along_axis(units, best[..., None], axis=1)
         kept |= {begin + n: image for n, image in enumerate(images)}
         kept = {n: kept[n] for n in np.unique(numbers)}

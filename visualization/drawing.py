@@ -230,7 +230,10 @@ def _branches(
       size: of all together.
     """
     add = join == "add"
-    middles, x = [], 0.0
+    middles: list[float] = []
+    x = 0.0
+    if add and branches[0]:  # the name has room beside the axis
+        x = max((len(name) + 1) * _LETTER - branches[0].axis, 0.0)
     for branch, made in zip(branches, sizes, strict=True):
         label = 8 + len(made) * _SMALL if not add else 0.0
         middles.append(x + (branch.axis if branch else _BESIDE / 2))
@@ -353,7 +356,8 @@ def drawing(model: Network) -> str:
     layout, image = _Layout(model), f"{model.image_size}{_TIMES}{model.image_size}{_TIMES}3"
     parts = layout.parts(model, "", image)
     parts = [_box("image", "red, green, blue", _NONE, image), *parts]
-    x, bottom, ink, read = _BESIDE, 0.0, [], ""
+    x, bottom, read = float(_BESIDE), 0.0, ""
+    ink: list[str] = []
     columns = _columns(parts)
     leaving: tuple[float, float, float] | None = None
     for column in columns:

@@ -39,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def moved(
     image: np.ndarray, *, shift: float = 0.0, scale: float = 1.0, degrees: float = 0.0
 ) -> np.ndarray:
-    """An image about its middle, by cubic interpolation; as it is for the defaults.
+    """An image about its middle, by linear interpolation; as it is for the defaults.
 
     Args:
       image: uint8 [s, s, 3].
@@ -57,7 +57,7 @@ def moved(
             image.shape[1::-1],
             Image.Transform.AFFINE,
             coefficients,
-            resample=Image.Resampling.BICUBIC,
+            resample=Image.Resampling.BILINEAR,
             fillcolor=_GREY,
         )
     )

@@ -8,7 +8,7 @@ is. The paper does not give its size; here it is 50 of 224 pixels and moves by 1
 """
 
 import argparse
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import matplotlib
@@ -58,7 +58,7 @@ def places(size: int, square: int, stride: int) -> np.ndarray:
 
 
 def hidden(
-    image: np.ndarray, corner: tuple[int, int], firsts: np.ndarray, square: int
+    image: np.ndarray, corner: np.ndarray, firsts: np.ndarray, square: int
 ) -> Generator[np.ndarray, None, None]:
     """The image with a grey square at every place, row by row.
 
@@ -73,6 +73,26 @@ def hidden(
             shown = image.copy()
             shown[row : row + square, column : column + square] = _GREY
             yield shown
+
+
+def measured(
+    opened: Opened, layer: str, number: int, squares: Iterable[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What images do to a network.
+
+    Args:
+      opened: the network.
+      layer, number: of a map.
+      squares: the images, see `Opened.recorded`.
+
+    Returns:
+      The map's activations, summed over positions, [n]; probabilities [n, classes].
+    """
+    sums, chances = [], []
+    for _, logits, record in opened.recorded([layer], squares):
+        sums.append(record[layer][..., number].sum(axis=(1, 2)))
+        chances.append(probabilities(logits))
+    return np.concatenate(sums), np.concatenate(chances)
 
 
 def class_number(said: str | None, label: int, names: tuple[str, ...], guess: int) -> int:
@@ -117,17 +137,12 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     strongest_map = int(found[layer][0].sum(axis=(0, 1)).argmax())
     truth = class_number(arguments.truth, label, names, int(logits[0].argmax()))
 
-    top, left = (int(place) for place in opened.view[:2])
     firsts = places(size, square, stride)
-    strength, chances = [], []
-    squares = hidden(image, (top, left), firsts, square)
-    for _, scores, maps in opened.recorded([layer], squares):
-        strength.append(maps[layer][..., strongest_map].sum(axis=(1, 2)))
-        chances.append(probabilities(scores))
+    squares = hidden(image, opened.view[:2], firsts, square)
+    sums, chance = measured(opened, layer, strongest_map, squares)
     grid = len(firsts), len(firsts)
-    sums = np.concatenate(strength).reshape(grid)
-    chance = np.concatenate(chances)
-    true, best = chance[:, truth].reshape(grid), chance.argmax(axis=1).reshape(grid)
+    sums, true = sums.reshape(grid), chance[:, truth].reshape(grid)
+    best = chance.argmax(axis=1).reshape(grid)
 
     row, column = np.unravel_index(true.argmin(), grid)
     print(
@@ -166,7 +181,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
 
 
 def _draw_classes(
-    axes: Axes, best: np.ndarray, extent: tuple[float, ...], names: tuple[str, ...]
+    axes: Axes, best: np.ndarray, extent: tuple[float, float, float, float], names: tuple[str, ...]
 ) -> None:
     """(e): a colour for each class, named beside it, those at most places first."""
     numbers, counts = np.unique(best, return_counts=True)

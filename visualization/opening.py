@@ -30,6 +30,7 @@ from training.workdir import is_directory, saved_config, steps_in
 from vision_models.analysis import activation_shapes, layer_table
 from vision_models.functional import set_variables
 from vision_models.network import Network
+from visualization.pictures import place_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,15 +162,23 @@ class Opened:
         Args:
           layers: whose activations are wanted, as in `self.layers`; others are not kept.
         """
+        return self._recorders(tuple(layers))
+
+    @functools.cached_property
+    def _recorders(self) -> Callable[[tuple[str, ...]], Any]:
         graph, state = nnx.split(self.model)
 
-        @jax.jit
-        def run(state: Any, images: Array) -> tuple[Array, dict[str, Array]]:
-            record: dict[str, Array] = {}
-            logits = nnx.merge(graph, state)(images, record=record)
-            return logits, {name: record[name] for name in layers}
+        @functools.cache  # asked again it is not compiled again
+        def recorder(layers: tuple[str, ...]) -> Any:
+            @jax.jit
+            def run(state: Any, images: Array) -> tuple[Array, dict[str, Array]]:
+                record: dict[str, Array] = {}
+                logits = nnx.merge(graph, state)(images, record=record)
+                return logits, {name: record[name] for name in layers}
 
-        return lambda images: run(state, images)
+            return functools.partial(run, state)
+
+        return recorder
 
     def recorded(
         self, layers: Sequence[str], squares: Iterable[np.ndarray]
@@ -345,7 +354,7 @@ class Opened:
             yield flat[: len(images)], batch
 
     def out(self, name: str) -> Path:
-        """See `place_of`."""
+        """See `pictures.place_of`."""
         return place_of(self.arguments, self.workdir, name)
 
     def states(self) -> list["Opened"]:
@@ -373,22 +382,6 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     path = Path(arguments.run)
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
-
-
-def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:
-    """The path of a picture; its directory is made.
-
-    Raises:
-      RunError: it cannot be made.
-    """
-    directory = Path(arguments.out or (workdir or Path()) / "pictures")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise training.RunError(
-            f"{directory}: cannot be written ({error.strerror}); name a place with --out"
-        ) from error
-    return directory / name
 
 
 def of_other(opened: Opened, path: Path) -> Opened:

@@ -1,5 +1,6 @@
 """Images put together, scaled to be seen, and written as PNG; figures without a screen."""
 
+import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,22 @@ def stacked(pictures: Sequence[np.ndarray], *, gap: int = 4, ground: int = 255) 
         fill = ((0, 0), (0, width - picture.shape[1]), (0, 0))
         rows.append(np.pad(picture, fill, constant_values=ground))
     return np.concatenate(rows)
+
+
+def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:
+    """The path of a picture; its directory is made.
+
+    Raises:
+      RunError: it cannot be made.
+    """
+    directory = Path(arguments.out or (workdir or Path()) / "pictures")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{directory}: cannot be written ({error.strerror}); name a place with --out"
+        ) from error
+    return directory / name
 
 
 def save(picture: np.ndarray, path: Path) -> Path:

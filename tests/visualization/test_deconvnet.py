@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from visualization import deconvnet
 from visualization.projection import fields
@@ -35,15 +36,44 @@ def test_patches_hold_the_pixels_of_the_field():
     assert (corner[0] == -1).all() and corner[1, 1] == 0
 
 
-def test_a_picture_of_a_run(run, look, tmp_path):
-    """The run's own dataset, every method."""
-    for method in ("deconv", "gradient"):
-        code, _, said = look(
-            "deconvnet", run, "--layer=conv1", f"--method={method}", "--limit=20",
-            f"--out={tmp_path}",
-        )  # fmt: skip
-        assert code == 0, said
-        assert (tmp_path / f"deconvnet_conv1_{method}.png").exists()
+@pytest.mark.parametrize(
+    "method",
+    ["guided", *(pytest.param(m, marks=pytest.mark.slow) for m in ("deconv", "gradient"))],
+)
+def test_a_picture_of_a_run(run, look, tmp_path, method):
+    """The run's own dataset: projections above patches, a row for each map."""
+    code, printed, said = look(
+        "deconvnet", run, "--layer=conv1", f"--method={method}", "--limit=20", "--count=2",
+        "--strongest=4", f"--out={tmp_path}",
+    )  # fmt: skip
+    path = tmp_path / f"deconvnet_conv1_{method}.png"
+    assert (code, printed) == (0, [str(path)]), said
+    with Image.open(path) as image:
+        tile = (image.width - 3) // 4
+        assert tile >= 48 and image.size == (4 * tile + 3, 2 * (2 * tile + 1) + 8)
+
+
+def test_the_strongest_equal_those_of_all_activations(run):
+    """At most one of an image, the strongest first, whatever the batches are."""
+    from visualization import command_line
+    from visualization.opening import open_run_or_file
+
+    arguments = command_line.make_parser("").parse_args([str(run), "--batch_size=3"])
+    opened = open_run_or_file(arguments)
+    images = np.concatenate([batch["image"] for batch in opened.images(8)])
+    found = deconvnet.strongest(opened, "conv1", [2, 0], 5, iter(images))
+    _, record = opened.recorder(["conv1"])(opened.inputs(images))
+    maps = np.asarray(record["conv1"])
+    for row, number in enumerate([2, 0]):
+        largest = maps[..., number].max(axis=(1, 2))
+        order = np.argsort(-largest, kind="stable")[:5]
+        np.testing.assert_array_equal(found.images[row], images[order])
+        np.testing.assert_allclose(found.values[row], largest[order], rtol=1e-5)
+        for image, value, (y, x, map_of) in zip(
+            order, found.values[row], found.units[row], strict=True
+        ):
+            np.testing.assert_allclose(maps[image, y, x, map_of], value, rtol=1e-5)
+            assert map_of == number
 
 
 @pytest.mark.parametrize(
