@@ -281,6 +281,11 @@ class Opened:
         return input_pipeline.pixels_of(content, self.look.images, name)
 
     @functools.cached_property
+    def first_trained(self) -> str:
+        """The first layer that has parameters, such as conv1."""
+        return next(row.name for row in layer_table(self.model) if row.parameters)
+
+    @functools.cached_property
     def last_hidden(self) -> str:
         """The layer whose features the classifier reads, such as fc7."""
         kinds = {row.name: row.kind for row in layer_table(self.model)}

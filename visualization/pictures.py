@@ -14,6 +14,7 @@ matplotlib.use("Agg")  # needs no screen
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 plt.rcParams.update({"font.size": 9, "figure.dpi": 100, "axes.spines.top": False})
 plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})
@@ -130,6 +131,11 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
 def figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches."""
     return plt.figure(figsize=(width, height))
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks of an axis that counts."""
+    return MaxNLocator(integer=True)
 
 
 def shades(count: int) -> list[tuple[float, ...]]:

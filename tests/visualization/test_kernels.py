@@ -25,9 +25,9 @@ def test_one_minimum_and_maximum_or_each_its_own():
     np.testing.assert_allclose(below[1:33:3, 1:33:3] / 255, expected, atol=0.51 / 255)
 
 
-def test_of_a_run(look, run):
-    code, printed, err = look("kernels", run)
-    assert (code, printed) == (0, [str(run / "pictures" / "kernels.png")]), err
+def test_of_a_run(look, towers):
+    code, printed, err = look("kernels", towers)
+    assert (code, printed) == (0, [str(towers / "pictures" / "kernels.png")]), err
     with Image.open(printed[0]) as image:
         assert image.size == (4 * 33 + 3, 2 * 33 + 8)
 
