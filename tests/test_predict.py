@@ -147,7 +147,10 @@ def test_weights_of_others_need_a_network(call, shared_data, photographs, tmp_pa
     images = f"--images={photographs / 'a.jpg'}"
     code, _, err = call("--mode=predict", file, images, f"--out={tmp_path}")
     assert code == 2 and "--network=NAME" in err
-    named, _, _ = predicted(call, tmp_path, file, images, "--network=resnet20")
+    code, _, err = call("--mode=predict", file, images, f"--out={tmp_path}", "--network=resnet21")
+    assert code == 2 and "--network=resnet21: no such network; did you mean" in err
+    named, _, err = predicted(call, tmp_path, file, images, "--network=resnet20")
+    assert "does not say what its classes are called" in err
     by_config, _, _ = predicted(
         call, tmp_path, file, images, "--config=configs/cifar10.py:resnet20",
         "--config.init_preprocessing=torchvision",

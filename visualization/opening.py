@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import functools
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -107,7 +108,12 @@ class Opened:
         if name in able:
             return name
         fault = "makes no maps" if name in self.shapes else "no such layer"
-        raise ConfigError(f"--layer={name}: {fault}; there are {', '.join(able)}")
+        inner = [n for n in able if "/" in n]
+        shown = ", ".join(n for n in able if n not in inner)
+        parts = f", and parts of them such as {inner[0]}" if inner else ""
+        near = difflib.get_close_matches(name, able, n=1) if name not in self.shapes else []
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"--layer={name}: {fault}; {hint}there are {shown}{parts}")
 
     @functools.cached_property
     def inputs(self) -> Callable[[np.ndarray], Array]:
@@ -347,6 +353,8 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     """
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     path = Path(arguments.run)
+    if arguments.checkpoint != "latest" and not is_directory(path):
+        raise ConfigError(f"--checkpoint={arguments.checkpoint}: {path} is a file; leave it out")
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
 

@@ -55,14 +55,21 @@ def check_pictures(look, run, out, command, arguments, pictures):
 @pytest.mark.parametrize(
     "command, arguments, message",
     [
-        ("activations", ["--layer=conv9"], "--layer=conv9: no such layer; there are grey, conv1"),
+        (
+            "activations",
+            ["--layer=conv9"],
+            "--layer=conv9: no such layer; did you mean conv2? there are grey, conv1",
+        ),
         ("activations", ["--index=99999"], "images are numbered 0 to"),
         ("activations", ["--image=setup.cfg"], "setup.cfg"),
         ("activations", ["--image=nothing.jpg"], "nothing.jpg"),
         ("neighbours", ["--limit=5"], "--neighbours=6: there are 5 images"),
         ("tsne", ["--limit=10"], "--perplexity=30"),
-        ("guesses", ["--split=x"], "x"),
+        ("guesses", ["--split=x"], "no split 'x'; --split can be"),
+        ("guesses", ["--protocol=x"], "--protocol=x: choose one of center_crop"),
         ("guesses", ["--data_name=mnist", "--data_dir=nowhere"], "nowhere"),
+        ("guesses", ["--data_name=mnist"], "needs a directory: --data_dir=DIR"),
+        ("selectivity", [], "its first layer reads 1 channel(s)"),
     ],
     ids=str,
 )
