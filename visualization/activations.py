@@ -12,7 +12,7 @@ import numpy as np
 from visualization import command_line, pictures
 from visualization.opening import Opened
 
-_PIXELS = 40
+_PIXELS = 64
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
