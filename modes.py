@@ -278,6 +278,8 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     trained = opening.open_trained(Path(flags.run), flags.network, config)
     chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
+    if trained.class_names is None and not trained.imagenet:
+        print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
     is_path = Path(flags.images).exists()  # whose name may have a comma in it
     texts = [flags.images] if is_path else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])

@@ -12,19 +12,19 @@ import numpy as np
 from visualization import command_line, pictures
 from visualization.opening import Opened
 
-_PIXELS = 40
+_PIXELS = 64
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     command_line.add_image_flags(parser)
-    parser.add_argument("--layer", help="The first by default.")
+    parser.add_argument("--layer", help="The first with parameters by default.")
     parser.add_argument("--together", action="store_true", help="One scale for all maps.")
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
     """Writes activations_LAYER.png: the image, and its maps."""
-    layer = opened.layer(arguments.layer or opened.layers[0])
+    layer = opened.layer(arguments.layer or opened.first_trained)
     image = opened.square(opened.content())[None]
     _, found = opened.recorder([layer])(opened.inputs(image))
     values = np.asarray(found[layer][0], np.float32)

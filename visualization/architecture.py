@@ -24,8 +24,8 @@ from training.workdir import is_directory
 from vision_models.network import Network
 from visualization import command_line
 from visualization.drawing import drawing
-from visualization.opening import open_trained
 from visualization.pictures import place_of
+from visualization.weights import open_trained
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

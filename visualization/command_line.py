@@ -9,6 +9,7 @@ A command is a parser with its own flags and a function that gives the paths of 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,13 @@ Opener = Callable[[argparse.Namespace], Any]
 AddFlags = Callable[[argparse.ArgumentParser], Any]
 
 _MEMORY = "choose a smaller --batch_size"
+# What messages of other rooms call a field of a config -> its flag here.
+_FLAGS = {
+    r"--config\.data\.dir\b": "--data_dir",
+    r"(--config\.)?evaluation\.(checkpoint|protocol|split)\b": r"--\2",
+    r"the config's network is": "--network is",
+    r"choose the config of ": "choose --network=",
+}
 
 
 def main(
@@ -72,7 +80,7 @@ def run(
             print(picture, flush=True)
         return process.DONE
 
-    return process.failing_in_words(drawn, _out_of_memory)
+    return process.failing_in_words(drawn, _understood)
 
 
 def make_parser(said: str | None) -> argparse.ArgumentParser:
@@ -156,7 +164,13 @@ def _shown(name: str) -> str:
     return "RUN_OR_FILE" if name == "run" else f"--{name}"
 
 
-def _out_of_memory(error: Exception) -> Exception | None:
+def _understood(error: Exception) -> Exception | None:
+    """The error in the words of these commands; None for one without an exit code."""
+    if hasattr(error, "exit_code"):
+        text = str(error)
+        for field, flag in _FLAGS.items():
+            text = re.sub(field, flag, text)
+        return type(error)(text)
     if type(error).__name__ != "JaxRuntimeError":
         return None
     import training

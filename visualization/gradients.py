@@ -80,8 +80,10 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
             print(f"{name} {layer} {value:.4g}")
         axes.plot(range(len(found)), list(found.values()), marker=".", color=colour, label=name)
     step = max(len(found) // 24, 1)
-    axes.set_xticks(range(0, len(found), step), list(found)[::step], rotation=90, fontsize=7)
+    names = [name.replace("residual/", "") for name in found]
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=90, fontsize=7)
     axes.set_yscale("log")
+    pictures.label_decades(axes.yaxis)
     axes.set_ylabel("norm of the gradient")
     axes.legend(frameon=False, fontsize=8)
     yield pictures.save_figure(figure, opened.out("gradients.png"))

@@ -15,7 +15,6 @@ from PIL import Image
 
 from configs.common import ConfigError
 from evaluation.words import words
-from vision_models.analysis import layer_table
 from visualization import command_line, pictures
 from visualization.command_line import positive
 from visualization.guesses import short
@@ -76,8 +75,7 @@ def chosen_layers(said: str | None, opened: Opened) -> tuple[str, str]:
       ConfigError: --layers names others than two that there are.
     """
     if said is None:
-        first = next(row.name for row in layer_table(opened.model) if row.parameters)
-        return first, opened.last_hidden
+        return opened.first_trained, opened.last_hidden
     names = said.split(",")
     if len(names) != 2:
         raise ConfigError(f"--layers={said}: two names, with a comma between")

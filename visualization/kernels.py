@@ -57,8 +57,14 @@ def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
         flat = flat.mean(axis=-1, keepdims=True)
     shown = pictures.enlarged(pictures.scaled(flat, each=each), _PIXELS)
     of_tower = np.split(shown, towers)
-    columns = _IN_A_ROW if maps >= _IN_A_ROW else maps
+    columns = columns_for(maps)
     return pictures.stacked([pictures.grid(t, columns, ground=0) for t in of_tower], gap=8)
+
+
+def columns_for(maps: int) -> int:
+    """At most 16 in a row; 8 or more where that fills the last row."""
+    fitting = [n for n in range(_IN_A_ROW // 2, _IN_A_ROW + 1) if maps % n == 0]
+    return min(max(fitting, default=_IN_A_ROW), maps)
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
@@ -79,7 +85,8 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-    figure.suptitle("the first kernels of each tower, by step", fontsize=9)
+    of_each = " of each tower" if len(kernels) > 1 else ""
+    figure.suptitle(f"the first kernels{of_each}, by step", fontsize=9)
     yield pictures.save_figure(figure, opened.out("kernels_history.png"))
 
 

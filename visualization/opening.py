@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import functools
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -14,13 +15,11 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-import evaluation
 import input_pipeline
 import training
-import vision_models
 from configs.common import ConfigError, base_config
 from devices.xla import keep_compiled
-from evaluation.preprocessing import Preprocessing, view_input
+from evaluation.preprocessing import view_input
 from evaluation.protocols import Crops, Look
 from input_pipeline import Data, DataError
 from input_pipeline.batches import Batch
@@ -28,9 +27,9 @@ from input_pipeline.sources import subset
 from training import Trained, TrainingError
 from training.workdir import is_directory, saved_config, steps_in
 from vision_models.analysis import activation_shapes, layer_table
-from vision_models.functional import set_variables
 from vision_models.network import Network
 from visualization.pictures import place_of
+from visualization.weights import central_look, network_of, open_trained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ class Opened:
                 f"{self.trained.source} does not say the {what} of its images: name a config that "
                 "does, with --config and, for the normalisation, --config.init_preprocessing"
             )
-        return _central_look(self.trained.preprocessing)
+        return central_look(self.trained.preprocessing)
 
     @functools.cached_property
     def view(self) -> np.ndarray:
@@ -120,7 +119,12 @@ class Opened:
         if name in able:
             return name
         fault = "makes no maps" if name in self.shapes else "no such layer"
-        raise ConfigError(f"--layer={name}: {fault}; there are {', '.join(able)}")
+        inner = [n for n in able if "/" in n]
+        shown = ", ".join(n for n in able if n not in inner)
+        parts = f", and parts of them such as {inner[0]}" if inner else ""
+        near = difflib.get_close_matches(name, able, n=1) if name not in self.shapes else []
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"--layer={name}: {fault}; {hint}there are {shown}{parts}")
 
     @functools.cached_property
     def inputs(self) -> Callable[[np.ndarray], Array]:
@@ -330,6 +334,11 @@ class Opened:
         return input_pipeline.pixels_of(content, self.look.images, name)
 
     @functools.cached_property
+    def first_trained(self) -> str:
+        """The first layer that has parameters, such as conv1."""
+        return next(row.name for row in layer_table(self.model) if row.parameters)
+
+    @functools.cached_property
     def last_hidden(self) -> str:
         """The layer whose features the classifier reads, such as fc7."""
         kinds = {row.name: row.kind for row in layer_table(self.model)}
@@ -380,6 +389,8 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     """
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     path = Path(arguments.run)
+    if arguments.checkpoint != "latest" and not is_directory(path):
+        raise ConfigError(f"--checkpoint={arguments.checkpoint}: {path} is a file; leave it out")
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
 
@@ -391,55 +402,3 @@ def of_other(opened: Opened, path: Path) -> Opened:
       TrainingError: nothing that can be opened.
     """
     return Opened(Trained.open(path), opened.arguments, path if is_directory(path) else None)
-
-
-def open_trained(
-    path: Path, network: str | None, config: Any | None, checkpoint: str = "latest"
-) -> Trained:
-    """A run or a weights file, completed by what a config says.
-
-    Args:
-      path: of the run or the file.
-      network: name of a file's network, where the file does not say it.
-      config: in its place; None takes what the run, the file or `network` says.
-      checkpoint: of a run.
-
-    Raises:
-      DataError: the mean that the config asks for cannot be computed.
-      TrainingError: nothing that fits.
-    """
-    if config is None:
-        return Trained.open(path, network, checkpoint=checkpoint)
-    name, options = training.model_options(config.model)
-    trained = Trained.open(path, name, options, checkpoint=checkpoint)
-    trained = training.with_normalization(trained, config.init_preprocessing)
-    preprocessing = training.preprocessing_from_config(config)
-    trained = dataclasses.replace(trained, preprocessing=preprocessing)
-    if trained.normalization is not None:
-        return trained
-    cache = input_pipeline.cache_dir_of(config.data)
-    data = input_pipeline.open_data(config.data, cache, only="train")
-    return dataclasses.replace(
-        trained, normalization=data.normalization(_central_look(preprocessing).images)
-    )
-
-
-def _central_look(preprocessing: Preprocessing) -> Look:
-    (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
-    return look
-
-
-def network_of(trained: Trained) -> Network:
-    """The module of a trained network, with its weights.
-
-    Raises:
-      TrainingError: weights that leave something to be drawn and trained.
-    """
-    if trained.fresh:
-        raise TrainingError(
-            f"{trained.source}: {', '.join(trained.fresh)} would be random numbers; train first"
-        )
-    options = {**trained.options, "num_classes": trained.num_classes}
-    model = nnx.eval_shape(lambda: vision_models.create(trained.name, rngs=nnx.Rngs(0), **options))
-    set_variables(model, *jax.tree.map(jnp.asarray, (trained.params, trained.statistics)))
-    return model

@@ -14,7 +14,9 @@ from training import RunError
 matplotlib.use("Agg")  # needs no screen
 
 import matplotlib.pyplot as plt
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 plt.rcParams.update({"font.size": 9, "figure.dpi": 100, "axes.spines.top": False})
 plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})
@@ -147,6 +149,18 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
 def figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches."""
     return plt.figure(figsize=(width, height))
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks of an axis that counts."""
+    return MaxNLocator(integer=True)
+
+
+def label_decades(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 of each decade, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def shades(count: int) -> list[tuple[float, ...]]:

@@ -76,6 +76,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     for axes in (above, below):
         axes.set_ylabel("standard deviation")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(pictures.whole_numbers())
     above.legend(frameon=False, fontsize=8)
     yield pictures.save_figure(figure, opened.out("responses.png"))
 

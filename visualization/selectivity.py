@@ -60,6 +60,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         axes.axvline(2 / 3, color="#888888", linestyle=":", linewidth=1)
         axes.set_title(f"{name}, mean {of_tower.mean():.2f}", loc="left", fontsize=9)
         axes.set_ylabel("kernels")
+        axes.yaxis.set_major_locator(pictures.whole_numbers())
     rows[-1].set_xlabel("share of energy off the grey axis (dotted: random numbers)")
     yield pictures.save_figure(figure, opened.out("selectivity.png"))
 

@@ -63,7 +63,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     if not 0 < arguments.perplexity < len(features):
         raise ConfigError(
             f"--perplexity={arguments.perplexity:g}: above 0 and below the number of images, "
-            f"which is {len(features)}"
+            f"which is {len(features)}; change it, or --limit"
         )
     where = places(features, perplexity=arguments.perplexity, seed=arguments.seed)
     side = math.isqrt(len(images))

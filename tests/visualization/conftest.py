@@ -1,22 +1,28 @@
-"""A trained run to look into, and commands run in this process."""
+"""Runs to look into, with parameters drawn by NumPy, and commands run in this process."""
 
 import importlib
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.runs import TINY
+from tests.runs import TINY, drawn_run
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory, private_cache):
+    """Two checkpoints of a small two-tower network on the digits."""
+    return drawn_run(tmp_path_factory.mktemp("towers") / "run", *TINY, steps=(1, 2))
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, private_cache):
-    """A run of two steps of a small two-tower network on the digits, and two checkpoints."""
-    import main
-
-    workdir = tmp_path_factory.mktemp("looking") / "run"
-    line = ["main.py", *TINY, "--config.checkpoint_every_steps=1", f"--workdir={workdir}"]
-    assert main.main([*line, "--config.total_steps=2"]) == 0
-    return workdir
+    """A checkpoint of Caffe's LeNet, which compiles quickly, on the digits."""
+    return drawn_run(
+        tmp_path_factory.mktemp("lenet") / "run",
+        "--config=configs/lenet5.py:caffe",
+        "--config.data.name=digits",
+        "--config.data.validation_examples=77",
+    )
 
 
 @pytest.fixture

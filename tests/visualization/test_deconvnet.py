@@ -85,7 +85,7 @@ def test_the_strongest_equal_those_of_all_activations(run):
     "flags, said",
     [
         (["--layer=conv9"], "there are conv1"),
-        (["--layer=fc8"], "makes no maps"),
+        (["--layer=ip2"], "makes no maps"),
         (["--layer=conv1", "--maps=1,x"], "numbers from 0"),
         (["--layer=conv1", "--maps=5000"], "numbers from 0"),
     ],

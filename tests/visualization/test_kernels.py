@@ -25,9 +25,9 @@ def test_one_minimum_and_maximum_or_each_its_own():
     np.testing.assert_allclose(below[1:33:3, 1:33:3] / 255, expected, atol=0.51 / 255)
 
 
-def test_of_a_run(look, run):
-    code, printed, err = look("kernels", run)
-    assert (code, printed) == (0, [str(run / "pictures" / "kernels.png")]), err
+def test_of_a_run(look, towers):
+    code, printed, err = look("kernels", towers)
+    assert (code, printed) == (0, [str(towers / "pictures" / "kernels.png")]), err
     with Image.open(printed[0]) as image:
         assert image.size == (4 * 33 + 3, 2 * 33 + 8)
 
@@ -40,7 +40,9 @@ def test_of_a_run(look, run):
         (["EMPTY"], "no run with a checkpoint"),
         (["RUN", "--x=1"], "'--x=1' is not understood"),
         (["RUN", "--config.seed=1"], "--config=FILE is missing"),
-        (["RUN", "--checkpoint=9"], "9"),
+        (["RUN", "--checkpoint=9"], "--checkpoint=9: choose latest, best or one of the steps 1"),
+        (["setup.cfg", "--checkpoint=9"], "setup.cfg is a file"),
+        (["RUN", "--network=resnet51"], "did you mean resnet56 or resnet50"),
         (["RUN", "--batch_size=0"], "at least 1"),
         (["~no_such_user/x"], "no home directory"),
         (["RUN", "--config=nothing.py"], "no file nothing.py"),

@@ -36,10 +36,10 @@ def test_measured_by_themselves(run, image):
     opened = open_run_or_file(arguments)
     images = next(opened.images(2))["image"]
     squares = [images[0], images[1], 255 - images[0]]
-    sums, chances = occlusion.measured(opened, "conv3", 1, iter(squares))
+    sums, chances = occlusion.measured(opened, "conv2", 1, iter(squares))
     for number, square in enumerate(squares):
-        logits, record = opened.recorder(["conv3"])(opened.inputs(np.stack([square] * 2)))
-        np.testing.assert_allclose(sums[number], record["conv3"][0, :, :, 1].sum(), rtol=1e-5)
+        logits, record = opened.recorder(["conv2"])(opened.inputs(np.stack([square] * 2)))
+        np.testing.assert_allclose(sums[number], record["conv2"][0, :, :, 1].sum(), rtol=1e-5)
         raised = np.exp(np.asarray(logits[0], np.float64))
         np.testing.assert_allclose(chances[number], raised / raised.sum(), rtol=1e-5)
 
