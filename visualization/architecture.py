@@ -43,6 +43,8 @@ def network(arguments: argparse.Namespace) -> Network:
     if Path(name).exists():
         trained = open_trained(Path(name), arguments.network, config, arguments.checkpoint)
         name, options = trained.name, {**trained.options, "num_classes": trained.num_classes}
+    elif arguments.network:
+        raise ConfigError(f"--network={arguments.network}: there is no file {name}; name one alone")
     elif config is not None:
         name, options = training.model_options(config.model)
         if name != arguments.run:

@@ -3,7 +3,7 @@
 Images are shifted downwards and upwards, enlarged and rotated, a row for each. (1) The images.
 (2, 3) Euclidean distance of the features of the moved image from those of the image, in the first
 and in the last hidden layer. (4) Probability of the true class. A curve is an image. Shifts are up
-to 60 of 224 pixels, in proportion; what comes into sight from outside is grey.
+to 60 of 224 pixels, in proportion, by whole pixels; what comes into sight from outside is grey.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def moved(
     image: np.ndarray, *, shift: float = 0.0, scale: float = 1.0, degrees: float = 0.0
 ) -> np.ndarray:
-    """An image about its middle, by linear interpolation; as it is for the defaults.
+    """An image about its middle, by cubic interpolation; as it is for the defaults.
 
     Args:
       image: uint8 [s, s, 3].
@@ -56,7 +56,7 @@ def moved(
             image.shape[1::-1],
             Image.Transform.AFFINE,
             coefficients,
-            resample=Image.Resampling.BILINEAR,
+            resample=Image.Resampling.BICUBIC,
             fillcolor=_GREY,
         )
     )
@@ -92,7 +92,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     )
     ends = round(len(opened.shown(images[:1])[0]) * _SHIFT)
     kinds = [
-        ("shift", "pixels downwards", np.linspace(-ends, ends, arguments.steps)),
+        ("shift", "pixels downwards", np.unique(np.linspace(-ends, ends, arguments.steps).round())),
         ("scale", "times as large", np.linspace(1, _LARGEST, arguments.steps)),
         ("degrees", "degrees", np.linspace(0, 360, arguments.steps)),
     ]

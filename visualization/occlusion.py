@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", help="Name or number of the true class, if it is not known.")
     parser.add_argument("--square", type=positive, help="Pixels of its side.")
     parser.add_argument("--stride", type=positive, help="Pixels between its places.")
-    parser.add_argument("--others", type=int, default=3, help="Images beside it in (c); may be 0.")
+    parser.add_argument("--others", type=int, help="Images beside it in (c); 3 of a dataset.")
     parser.add_argument("--limit", type=positive, default=500, help="Images searched for (c).")
 
 
@@ -129,9 +129,12 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     stride = arguments.stride or max(round(size * _STEP), 1)
     if square > size:
         raise ConfigError(f"--square={square}: the network sees {size} pixels; choose fewer")
-    if arguments.others < 0:
-        raise ConfigError(f"--others={arguments.others}: at least 0")
-    names = opened.named_classes() if arguments.others or label >= 0 else opened.class_names
+    others = arguments.others
+    if others is None:  # a photograph alone needs no dataset
+        others = 3 if arguments.data_name or arguments.config or opened.workdir else 0
+    if others < 0:
+        raise ConfigError(f"--others={others}: at least 0")
+    names = opened.named_classes() if others or label >= 0 else opened.class_names
 
     _, logits, found = next(opened.recorded([layer], [image]))
     strongest_map = int(found[layer][0].sum(axis=(0, 1)).argmax())
@@ -150,7 +153,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         f"{true.min():.3f} with the square at row {firsts[row]}, column {firsts[column]}; "
         f"strongest map of {layer}: {strongest_map}"
     )
-    tiles = _projected(opened, layer, strongest_map, image, arguments.others, arguments.limit)
+    tiles = _projected(opened, layer, strongest_map, image, others, arguments.limit)
 
     figure = pictures.figure(13, 2.6)
     axes = figure.subplots(1, 5)

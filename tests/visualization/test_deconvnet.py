@@ -84,7 +84,7 @@ def test_the_strongest_equal_those_of_all_activations(run):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        (["--layer=conv9"], "there are conv1"),
+        (["--layer=conv9"], "did you mean conv"),
         (["--layer=ip2"], "makes no maps"),
         (["--layer=conv1", "--maps=1,x"], "numbers from 0"),
         (["--layer=conv1", "--maps=5000"], "numbers from 0"),

@@ -61,9 +61,10 @@ def test_turns_go_against_the_clock(image):
 
 
 def test_scales_keep_the_middle():
+    """Half a pixel would be 2.5; Pillow's cubic bends slopes by 1.5."""
     slope = np.arange(16, dtype=np.uint8)[:, None, None] * np.full((1, 16, 3), 10, np.uint8)
     large = invariance.moved(slope, scale=2)[4:12, 8, 0].astype(float)
-    np.testing.assert_allclose(large, 75 + 5 * (np.arange(4, 12) - 7.5), atol=1)
+    np.testing.assert_allclose(large, 75 + 5 * (np.arange(4, 12) - 7.5), atol=2)
 
 
 def test_distances_are_euclidean():
