@@ -136,24 +136,20 @@ def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -
 
 
 def from_files(directory: Path) -> Examples:
-    """Images without labels, in a directory itself: in the order of their names, label -1.
-
-    Args:
-      directory: where the files are.
+    """Images without labels, in a directory and below it: in the order of their paths, label -1.
 
     Raises:
       DataError: no image there, or no permission.
     """
+    listing = _Listing(os.fsencode(directory.parent), {}, {})
     with readable():
-        listing = _Listing(os.fsencode(directory), {}, {})
-        found = listing.images(b"")
+        found = listing.images(os.fsencode(directory.name))
     if not found:
         raise DataError(
-            f"{shown(directory)}: no images (looked for *{', *'.join(names.IMAGE_SUFFIXES)} in the "
-            "folder itself)"
+            f"{shown(directory)}: no images (looked for *{', *'.join(names.IMAGE_SUFFIXES)})"
         )
-    paths = [os.fsencode(directory) + b"/" + name for name, _ in found]
-    sizes = [f"{shown(name)}:{size}" for name, size in found]
+    paths = [listing.top + b"/" + path for path, _ in found]
+    sizes = [f"{shown(path)}:{size}" for path, size in found]
     return Examples(
         count=len(paths),
         read=lambda row: (read_file(paths[row]), -1),

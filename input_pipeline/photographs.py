@@ -104,7 +104,7 @@ def decoded(content: bytes | np.ndarray, images: Images) -> np.ndarray:
     if not images.whole:
         crops = augment.central_square(images.side, images.pad)
         square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
-        augment.take(content, crops, np.full(augment.DRAWS, 0.5), square, exact=False)
+        augment.take(content, crops, augment.MIDDLE, square, exact=False)
         return square
     size = decode.size(content)
     if size is None:

@@ -1,6 +1,7 @@
 """Full disks, damaged checkpoints, losses that are no number: real runs, and what they say."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -89,17 +90,19 @@ def test_a_disk_that_becomes_read_only(small_disk):
     assert "Traceback" not in err
 
 
-def test_a_damaged_newest_checkpoint_costs_the_steps_after_the_one_before(tmp_path, whole):
-    workdir = tmp_path / "run"
-    finish(start(*RUN, "--config.total_steps=30", f"--workdir={workdir}"))
-    newest = workdir / "checkpoints" / "30" / "training"
+def test_a_damaged_newest_checkpoint_costs_the_steps_after_the_one_before(call, tmp_path):
+    whole, workdir = tmp_path / "whole", tmp_path / "run"
+    assert call(*RUN, "--config.total_steps=40", f"--workdir={whole}")[0] == 0
+    shutil.copytree(whole, workdir)
+    newest = workdir / "checkpoints" / "40" / "training"
     values = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     content = bytearray(values.read_bytes())
     content[len(content) // 2] ^= 1
     values.write_bytes(content)
-    out, _ = finish(start(*RUN, "--config.total_steps=40", f"--workdir={workdir}"))
-    assert "damaged: checkpoint 30" in out
-    assert f"continuing {workdir} from step 25" in out
+    code, out, _ = call(*RUN, "--config.total_steps=40", f"--workdir={workdir}")
+    assert code == 0
+    assert "damaged: checkpoint 40" in out
+    assert f"continuing {workdir} from step 35" in out
     assert_same_run(workdir, whole)
 
 
@@ -111,10 +114,11 @@ EXPLODING = [
 ]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+def test_a_loss_that_is_no_number_stops_the_run(call, tmp_path):
     workdir = tmp_path / "run"
     run = [*RUN, *EXPLODING, "--config.total_steps=100", f"--workdir={workdir}"]
-    _, err = finish(start(*run), code=1)
+    code, _, err = call(*run)
+    assert code == 1
     message = err.splitlines()[-1]
     assert "error: step 13: the loss is nan. Its batch: digits example" in message
     assert "Last good checkpoint: step 10" in message
@@ -127,7 +131,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     stream = np.arange(12 * 16, 13 * 16)
     np.testing.assert_array_equal(listed["index"], order.examples_at(0, stream, 1720)[0])
     assert restored(workdir)[0] == 10
-    assert finish(start(*run), code=1)[1].splitlines()[-1] == message
+    code, _, err = call(*run)
+    assert (code, err.splitlines()[-1]) == (1, message)
 
 
 @pytest.mark.slow
@@ -153,14 +158,15 @@ def test_updates_that_are_left_out_push_no_checkpoint_away(tmp_path):
     assert len(kept) >= 2
 
 
-def test_two_runs_do_not_share_a_workdir(tmp_path):
+def test_two_runs_do_not_share_a_workdir(call, tmp_path):
     import fcntl
 
     workdir = tmp_path / "run"
     workdir.mkdir()
     with open(workdir / ".lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        _, err = finish(start(*RUN, "--config.total_steps=5", f"--workdir={workdir}"), code=2)
+        code, _, err = call(*RUN, "--config.total_steps=5", f"--workdir={workdir}")
+    assert code == 2
     assert "another process is training there" in err.splitlines()[-1]
     assert not (workdir / "config.json").exists()
 

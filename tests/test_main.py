@@ -10,19 +10,22 @@ import time
 import numpy as np
 import pytest
 
-import main
 from evaluation.metrics import METRICS
 from tests.conftest import ROOT, write_images
 from tests.runs import TINY, finish, lines, restored, start, start_two, without_times
 
 
-def test_interrupted_runs_end_in_the_same_bits(tmp_path):
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGTERM], pytest.param([signal.SIGINT, signal.SIGTERM], marks=pytest.mark.slow)],
+)
+def test_interrupted_runs_end_in_the_same_bits(tmp_path, signals):
     """Stopped by Ctrl-C and by SIGTERM, continued each time; dropout and momentum included."""
     total = "--config.total_steps=40"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(*TINY, total, f"--workdir={whole}"))
     stops = 0
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         process = start(*TINY, total, f"--workdir={broken}")
         seen = len(lines(broken)) if stops else 0
         deadline = time.monotonic() + 300
@@ -56,13 +59,14 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     "devices, told_by", [pytest.param(1, "slurm", marks=pytest.mark.slow), (2, "variables")]
 )
-def test_two_processes_equal_one_of_as_many_devices(tmp_path, devices, told_by):
+def test_two_processes_equal_one_of_as_many_devices(call, tmp_path, devices, told_by):
     """Two processes of one device share a batch and split towers; of two, they split both."""
     run = [a for a in TINY if not a.startswith("--config.mesh")] + ["--config.total_steps=12"]
     together = start_two(*run, f"--workdir={tmp_path / 'two'}", devices=devices, told_by=told_by)
     for process in together:
         finish(process)
-    finish(start(*run, f"--workdir={tmp_path / 'one'}", devices=2 * devices))
+    mesh = [f"--config.mesh.data={devices}", "--config.mesh.tower=2"]
+    assert call(*run, *mesh, f"--workdir={tmp_path / 'one'}")[0] == 0
     two, one = lines(tmp_path / "two"), lines(tmp_path / "one")
     assert [(a["step"], a["split"]) for a in two] == [(b["step"], b["split"]) for b in one]
     for a, b in zip(two, one, strict=True):
@@ -87,9 +91,10 @@ def test_all_processes_stop_where_one_is_asked_to(tmp_path):
     assert 0 < max(saved) < 100_000
 
 
-def test_what_a_run_leaves_behind(tmp_path):
+def test_what_a_run_leaves_behind(call, tmp_path):
     workdir = tmp_path / "run"
-    out, _ = finish(start(*TINY, "--config.total_steps=10", f"--workdir={workdir}"))
+    code, out, _ = call(*TINY, "--config.total_steps=10", f"--workdir={workdir}")
+    assert code == 0
     assert "step 10/10 | epoch 0.09 | loss" in out
     assert "validation: loss" in out
     names = {path.name.split(".")[0] for path in workdir.iterdir()}
@@ -109,14 +114,13 @@ def test_what_a_run_leaves_behind(tmp_path):
         ("best", "ten_view"),
         ("10", "center_crop"),
     ):
-        out, _ = finish(
-            start(
-                *evaluate,
-                f"--config.evaluation.checkpoint={checkpoint}",
-                f"--config.evaluation.protocol={protocol}",
-                devices=2,  # another mesh than in training
-            )
+        code, out, _ = call(
+            *evaluate,
+            f"--config.evaluation.checkpoint={checkpoint}",
+            f"--config.evaluation.protocol={protocol}",
+            "--config.mesh.data=2",  # another mesh than in training
         )
+        assert code == 0
         report = json.loads(out.splitlines()[-1])
         assert report == json.loads((workdir / "evaluation.json").read_text())
         assert list(report) == [
@@ -131,18 +135,6 @@ def test_what_a_run_leaves_behind(tmp_path):
     last = [line for line in lines(workdir) if line["split"] == "validation"][-1]
     assert report["top1_error"] == last["top1_error"]
     assert report["loss"] == pytest.approx(last["loss"], rel=1e-4)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a command line in this process: (exit code, standard error)."""
-    monkeypatch.chdir(ROOT)
-
-    def run(*arguments):
-        code = main.main(["main.py", *arguments])
-        return code, capsys.readouterr().err
-
-    return run
 
 
 def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
@@ -190,7 +182,7 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
             "should be one of <train|evaluate|summary|export|prepare_data|describe_data|predict>",
         ),
     ]:
-        code, err = call(*arguments)
+        code, _, err = call(*arguments)
         assert code == 2, arguments
         assert message in err
         assert len(err.strip().splitlines()) <= 2, err
@@ -203,16 +195,16 @@ def test_a_workdir_of_another_config_is_left_alone(call, tmp_path):
     run = [*TINY, f"--workdir={workdir}", "--config.total_steps=2"]
     assert call(*run)[0] == 0
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
-    code, err = call(*run, "--config.model.dropout=0.25")
+    code, _, err = call(*run, "--config.model.dropout=0.25")
     assert code == 2
     assert "model.dropout (was 0.5, now 0.25)" in err
-    code, err = call(*run, "--mode=evaluate", "--config.evaluation.checkpoint=9")
+    code, _, err = call(*run, "--mode=evaluate", "--config.evaluation.checkpoint=9")
     assert code == 2
     assert "evaluation.checkpoint=9: choose latest, best or one of the steps 2" in err
-    code, err = call(*run, "--mode=evaluate", "--config.evaluation.protocol=nine_view")
+    code, _, err = call(*run, "--mode=evaluate", "--config.evaluation.protocol=nine_view")
     assert code == 2
     assert "evaluation.protocol=nine_view: choose one of" in err
-    code, err = call(*run, "--mode=evaluate", "--config.evaluation.split=test")
+    code, _, err = call(*run, "--mode=evaluate", "--config.evaluation.split=test")
     assert code == 2
     assert "digits has no split 'test'" in err
     assert before == {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
@@ -232,8 +224,8 @@ def test_a_finished_run_can_be_run_again_and_prolonged(call, tmp_path):
 def test_checkpoints_are_of_their_step_though_training_goes_on_while_they_are_written(
     call, tmp_path
 ):
-    """Hidden layers of full size: the writing takes longer than the next steps."""
-    run = [*(a for a in TINY if "hidden" not in a), "--config.checkpoint_keep=9"]
+    """Large hidden layers: the writing takes longer than the next steps."""
+    run = [*TINY, "--config.model.hidden=(2048, 2048)", "--config.checkpoint_keep=9"]
     long, short = tmp_path / "long", tmp_path / "short"
     assert call(*run, f"--workdir={long}", "--config.total_steps=20")[0] == 0
     assert call(*run, f"--workdir={short}", "--config.total_steps=7")[0] == 0
@@ -276,7 +268,7 @@ def test_networks_and_training_need_neither_tensorflow_nor_ml_collections():
 @pytest.mark.slow
 def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     workdir = tmp_path / "run"
-    code, err = call(
+    code, _, err = call(
         "--config=configs/alexnet.py", "--config.data.name=cifar10",
         f"--config.data.dir={shared_data / 'tfds'}", "--config.data.resize=68",
         "--config.data.crop=64", "--config.model.kernels=(16, 32, 32, 32, 32)",
@@ -319,7 +311,8 @@ def test_preparing_is_stopped_and_continued_and_trained_from(call, tmp_path, by)
     assert "the same command goes on from here" in err
     done = json.loads(about.read_text())
     assert not done["complete"] and 1 <= len(done["shards"]) < 4
-    out, _ = finish(start(*prepare))
+    code, out, _ = call(*prepare)
+    assert code == 0
     assert "train 12004, validation 1 images" in out
     now = json.loads(about.read_text())
     assert now["complete"] and len(now["shards"]) == 4

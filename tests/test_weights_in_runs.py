@@ -308,16 +308,18 @@ def test_summaries(call):
     assert err == "error: --config.model.pool=min: choose one of max, average, l2\n"
 
 
-def test_a_summary_needs_neither_tensorflow_nor_memory():
-    """ResNet-152 and VGG-E: what is traced is shapes."""
+@pytest.mark.parametrize(
+    "config", ["vgg.py:e", pytest.param("resnet.py:152", marks=pytest.mark.slow)]
+)
+def test_a_summary_needs_neither_tensorflow_nor_memory(config):
+    """What is traced is shapes."""
     import subprocess
     import sys
 
     program = (
         "import sys, main\n"
-        "for config in ('vgg.py:e', 'resnet.py:152'):\n"
-        "    code = main.main(['main.py', f'--config=configs/{config}', '--mode=summary'])\n"
-        "    assert code == 0\n"
+        f"code = main.main(['main.py', '--config=configs/{config}', '--mode=summary'])\n"
+        "assert code == 0\n"
         "assert 'tensorflow' not in sys.modules\n"
         "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
     )
@@ -327,5 +329,5 @@ def test_a_summary_needs_neither_tensorflow_nor_memory():
         [sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    # Their weights alone are 575 and 241 MB.
+    # The weights alone are 575 and 241 MB.
     assert int(done.stdout.splitlines()[-1]) < 450_000

@@ -1,7 +1,9 @@
 """Every protocol against loops over Pillow's images and NumPy, one image and one view at a time."""
 
+import contextlib
 import functools
 import itertools
+from inspect import signature
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,11 @@ import pytest
 from PIL import Image
 
 import vision_models
+from configs import notes
 from devices import mesh as meshes
 from evaluation import EvaluationError, check_network, evaluate, make_steps, protocol_called, whole
 from evaluation.preprocessing import Preprocessing
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import PROTOCOLS, training_protocol
 from training.scoring import over_looks
 from vision_models.functional import functional
 
@@ -255,6 +258,7 @@ SLOW = (
     "multi_scale_logits", "multi_scale", "dense", "dense-2x1", "dense-probabilities", "nine_crop",
     "ten_view", "center_crop",
 )  # fmt: skip
+assert set(PROTOCOLS) == set(REFERENCES), "a new protocol needs a loop over its views here"
 CASES = (*PROTOCOLS, "dense-probabilities", "dense-2x1")
 
 
@@ -277,6 +281,21 @@ def test_a_protocol_equals_loops_over_views(data, name):
         expected.append(reference(photograph, scales))
     assert np.ptp(expected, axis=0).max() > 0.1  # the images matter
     np.testing.assert_allclose(np.exp(scores.scores), expected, rtol=0, atol=1e-5)
+
+
+def test_those_that_slide_are_known_to_the_configs():
+    sliding = {
+        name for name, make in PROTOCOLS.items() if "dense_average" in signature(make).parameters
+    }
+    assert set(notes.SLIDING) == sliding
+
+
+def test_training_is_watched_by_its_own_squares():
+    usual, called = Preprocessing(256, 224), []
+    for name in PROTOCOLS:
+        with contextlib.suppress(EvaluationError):
+            called.append(training_protocol(name, usual).name)
+    assert set(called) == {"center_crop", "ten_view", "ten_view_logits", "nine_crop"}
 
 
 def test_numbers_of_views_and_their_order():

@@ -412,8 +412,10 @@ def test_a_test_folder_without_labels_stops_nothing(tmp_path, unlabelled):
     assert dataset.evaluation_split == "validation"
     said = f"{root}/test (5 files) has no labels: no folder of a class"
     assert dataset.notes == (f"{said}. It is not used",)
-    with pytest.raises(DataError, match=r"no split 'test': .*has no labels"):
-        opened(root, tmp_path, only="test")
+    test = opened(root, tmp_path, only="test").splits["test"]  # to be scored, not to be tested on
+    below = [test.name(row).removeprefix(f"{root}/") for row in range(test.count)]
+    assert below == sorted(f"{d}/{i}.jpg" for d, n in unlabelled.items() for i in range(n))
+    assert labels(test) == [-1] * 5
 
 
 def test_what_is_not_used_is_said_on_the_screen(tmp_path, capsys):

@@ -117,7 +117,7 @@ def test_the_same_examples_in_the_same_order(layout, photos, tree, tmp_path):
 def test_the_same_batches_from_any_step(layout, photos, tree, tmp_path):
     if layout in NEED_PYARROW:
         pytest.importorskip("pyarrow")
-    root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0)
+    root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0, whole=False)
     LAYOUTS[layout](root, photos)
     ours, expected = data_of(root, tmp_path), data_of(tree, tmp_path)
     for start in (0, 1_000_000):
@@ -308,7 +308,7 @@ def test_what_is_prepared_from_parquet_is_in_order(photos, tree, tmp_path):
 
 @pytest.mark.parametrize("layout", ["original tars", "parquet"])
 def test_two_hosts_read_disjoint_shares(layout, photos, tree, tmp_path):
-    root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0)
+    root, images = tmp_path / "data", SimpleNamespace(side=64, pad=0, whole=False)
     if layout in NEED_PYARROW:
         pytest.importorskip("pyarrow")
     LAYOUTS[layout](root, photos)

@@ -141,16 +141,8 @@ def test_micro_batches_have_statistics_of_their_own():
     assert max(jax.tree.leaves(differs)) > 1e-3
 
 
-@pytest.mark.parametrize(
-    "data, group",
-    [
-        pytest.param(2, 4, marks=pytest.mark.slow),
-        (2, 2),
-        pytest.param(4, 4, marks=pytest.mark.slow),
-        pytest.param(4, 2, marks=pytest.mark.slow),
-        pytest.param(4, 8, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("data, group", [(2, 4), (2, 2), (4, 4), (4, 2), (4, 8)])
+@pytest.mark.slow
 def test_groups_of_statistics_are_the_same_on_every_mesh(data, group):
     """Held by one device, several to a device, and spread over two and four devices."""
     on_one, ours = Run(statistics_group=group).steps(3), Run(data=data, statistics_group=group)
@@ -215,7 +207,11 @@ def test_recomputed_statistics_are_those_of_all_batches_together(data):
 
 @pytest.mark.parametrize(
     "kind, start",
-    [pytest.param("polyak", 0, marks=pytest.mark.slow), ("polyak", 3), ("exponential", 2)],
+    [
+        pytest.param("polyak", 0, marks=pytest.mark.slow),
+        pytest.param("polyak", 3, marks=pytest.mark.slow),
+        ("exponential", 2),
+    ],
 )
 def test_averages_of_parameters(kind, start):
     run = Run(average=Average(kind, 0.6, start))

@@ -15,6 +15,7 @@ from tests.vision_models.weights.making import (
     saved,
     torch,
     torch_network,
+    torch_vgg11,
 )
 from vision_models import weights
 from vision_models.weights import WeightsError
@@ -284,14 +285,14 @@ def test_wrapped_state_dicts(resnet18, tmp_path):
 
 def test_files_of_training_scripts(tmp_path):
     """A tensor beside the state dict; DataParallel around a part; compiled modules."""
-    peer = torch_network("vgg11")
-    expected = weights.load(saved(peer, tmp_path / "plain.pth"), "vgg_a")
+    peer, options = torch_vgg11(classes=5)
+    expected = weights.load(saved(peer, tmp_path / "plain.pth"), "vgg_a", options)
     state = {
         "_orig_mod." + k.replace("features.", "features.module."): v
         for k, v in peer.state_dict().items()
     }
     torch.save({"best_acc1": torch.tensor(3.0), "state_dict": state}, tmp_path / "script.pth")
-    loaded = weights.load(tmp_path / "script.pth", "vgg_a")
+    loaded = weights.load(tmp_path / "script.pth", "vgg_a", options)
     jax.tree.map(np.testing.assert_array_equal, loaded.params, expected.params)
 
 

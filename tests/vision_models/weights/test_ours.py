@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 import vision_models
-from tests.vision_models.weights.making import images, saved, torch_network
+from tests.vision_models.weights.making import images, saved, torch_vgg11
 from vision_models import weights
 from vision_models.functional import variables
 from vision_models.weights import WeightsError
@@ -71,10 +71,11 @@ def test_a_deeper_vgg_starts_from_a(tmp_path):
 
 
 def test_a_file_of_pytorch_grows_too_with_a_new_head(tmp_path):
-    path = saved(torch_network("vgg11", num_classes=10), tmp_path / "vgg11.pth")
-    loaded = weights.load(path, "vgg_b", {"num_classes": 4}, new_head=True)
+    peer, options = torch_vgg11(classes=10)
+    path = saved(peer, tmp_path / "vgg11.pth")
+    loaded = weights.load(path, "vgg_b", options | {"num_classes": 4}, new_head=True)
     assert {"fc8", "conv1_2"} <= set(loaded.fresh)
-    theirs = weights.load(path, "vgg_a", {"num_classes": 10})
+    theirs = weights.load(path, "vgg_a", options)
     np.testing.assert_array_equal(loaded.params["fc6"]["kernel"], theirs.params["fc6"]["kernel"])
 
 

@@ -28,7 +28,7 @@ from vision_models.weights import WeightsError
 
 NETWORKS = [
     ("alexnet", "alexnet_owt", {}),
-    ("vgg16", "vgg_d", {}),
+    pytest.param("vgg16", "vgg_d", {}, marks=pytest.mark.slow),
     pytest.param("vgg16_bn", "vgg16", {"batch_norm": True}, marks=pytest.mark.slow),
     ("googlenet", "googlenet_bn", {}),
     ("resnet18", "resnet18", RESNET),
@@ -68,7 +68,7 @@ def gradients_in_torch(peer, x, labels, tmp_path):
     "theirs, ours, options",
     [
         pytest.param("alexnet", "alexnet_owt", {}, marks=pytest.mark.slow),
-        ("resnet18", "resnet18", RESNET),
+        pytest.param("resnet18", "resnet18", RESNET, marks=pytest.mark.slow),
     ],
 )
 def test_gradients_equal_torchvisions(theirs, ours, options, tmp_path):
