@@ -67,7 +67,12 @@ def check_pictures(look, run, out, command, arguments, pictures):
         ("tsne", ["--limit=10"], "--perplexity=30"),
         ("guesses", ["--split=x"], "no split 'x'; --split can be"),
         ("guesses", ["--protocol=x"], "--protocol=x: choose one of center_crop"),
-        ("guesses", ["--data_name=mnist", "--data_dir=nowhere"], "nowhere"),
+        (
+            "guesses",
+            ["--data_name=mnist", "--data_dir=nowhere"],
+            "--data_dir=nowhere: there is no such",
+        ),
+        ("guesses", ["--data_name=mnist", "--data_dir=docs"], "or choose --data_name=folder"),
         ("guesses", ["--data_name=mnist"], "needs a directory: --data_dir=DIR"),
         ("selectivity", [], "its first layer reads 1 channel(s)"),
     ],
