@@ -16,9 +16,9 @@ pytestmark = pytest.mark.quick
         ("neighbours", ["--limit=100", "--neighbours=3"], ["neighbours"]),
         ("tsne", ["--limit=40", "--perplexity=5", "--size=200"], ["tsne", "tsne_grid"]),
         ("activations", ["--layer=conv2"], ["activations_conv2"]),
-        ("activations", ["--layer=ip1"], ["activations_ip1"]),
+        pytest.param("activations", ["--layer=ip1"], ["activations_ip1"], marks=pytest.mark.slow),
         ("responses", ["--limit=20"], ["responses"]),
-        ("gradients", ["--limit=20"], ["gradients"]),
+        pytest.param("gradients", ["--limit=20"], ["gradients"], marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -32,7 +32,9 @@ def test_writes_its_pictures(look, run, tmp_path, command, arguments, pictures):
     [
         ("kernels", ["--history", "--each"], ["kernels_history"]),
         ("selectivity", [], ["selectivity"]),
-        ("activations", ["--layer=conv3"], ["activations_conv3"]),
+        pytest.param(
+            "activations", ["--layer=conv3"], ["activations_conv3"], marks=pytest.mark.slow
+        ),
         ("augmentation", [], ["augmentation"]),
     ],
     ids=str,
