@@ -224,12 +224,13 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
     training.check_trained(trained, data.class_names)
-    batch_size = task.padded_batch_size(config.evaluation.batch_size)
-    share, plans = devices.process_share(task.mesh), {}
+    share, rows, plans = devices.process_share(task.mesh), {}, {}
     for look in protocol.looks:
+        fitting = look.batch_size(config.evaluation.batch_size, task.mesh.shape["data"])
+        rows[look.images] = task.padded_batch_size(fitting)
         if look.images.whole:
             sizes = data.sizes(split, look.images)
-            plans[look.images] = whole.batches(sizes, whole.widths(sizes), batch_size)
+            plans[look.images] = whole.batches(sizes, whole.widths(sizes), rows[look.images])
     result = training.evaluate_trained(
         trained,
         task,
@@ -237,14 +238,14 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         training.Split(
             split,
             lambda images, start: data.evaluation(
-                split, images, batch_size=batch_size, share=share, start=start,
+                split, images, batch_size=rows[images], share=share, start=start,
                 plan=plans.get(images),
             ),
             data.normalization if trained.normalization is None else None,
             data.class_names,
             data.examples(split).name,
             lambda images: data.pixels_digest(split, images),
-            batch_size,
+            rows.__getitem__,
         ),
         workdir,
         keep=config.evaluation.save_scores,
@@ -286,6 +287,12 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     protocol, at_once, scores_of = training.predictor(
         trained, chosen, min(len(photographs), _AT_ONCE)
     )
+    if protocol.count > 20 and not flags.protocol:
+        print(
+            f"{protocol.count} views of each image, as this network's paper has it; one alone, "
+            "sooner: --protocol=center_crop",
+            file=sys.stderr,
+        )
     read = 0
     draw = _figures(Path(flags.out or ".")) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:

@@ -295,15 +295,21 @@ def _check_images(dataset: Dataset, images: Images) -> None:
     if images.whole and prepared is not None and not prepared.whole:
         raise DataError(
             f"{prepared.directory}: prepared as central squares, and this protocol needs whole "
-            "images. Prepare them in another directory (--mode=prepare_data "
-            f"--config.data.augment.crop=image --config.data.resize={images.side} "
-            "--config.data.prepared_dir=DIR), or use the images themselves, without "
-            "data.prepared_dir"
+            f"images. {_prepare_anew(images.side, whole=True)}"
         )
-    _check_side(dataset, images.side)
+    _check_side(dataset, images.side, whole=images.whole)
 
 
-def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:
+def _prepare_anew(side: int, *, whole: bool) -> str:
+    crop = "--config.data.augment.crop=image " * whole
+    return (
+        f"Prepare it anew in another directory (--mode=prepare_data {crop}"
+        f"--config.data.resize={side} --config.data.prepared_dir=DIR), or use the images "
+        "themselves, without data.prepared_dir"
+    )
+
+
+def _check_side(dataset: Dataset, side: int, *, larger: bool = True, whole: bool = False) -> None:
     """Looks at the size at which images were prepared, if they were.
 
     Raises:
@@ -315,9 +321,7 @@ def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:
     if prepared.side < side or (prepared.side > side and not larger):
         raise DataError(
             f"{prepared.directory}: prepared with other settings: size is {prepared.side}, and "
-            f"{side} is needed. Prepare it anew in another directory (--mode=prepare_data "
-            f"--config.data.resize={side} --config.data.prepared_dir=DIR), or use the images "
-            "themselves, without data.prepared_dir"
+            f"{side} is needed. {_prepare_anew(side, whole=whole)}"
         )
 
 

@@ -156,3 +156,16 @@ def test_weights_of_others_need_a_network(call, shared_data, photographs, tmp_pa
         "--config.init_preprocessing=torchvision",
     )  # fmt: skip
     assert named[0]["guesses"][0]["class"] == by_config[0]["guesses"][0]["class"]
+
+
+def test_a_costly_protocol_of_a_run_is_said_with_a_cheaper_one(call, run, photographs, tmp_path):
+    """50 views, as the run was to be evaluated; whoever asks for them is told nothing."""
+    costly = shutil.copytree(run, tmp_path / "costly")
+    config = json.loads((costly / "config.json").read_text())
+    config["config"]["evaluation"]["protocol"] = "multi_crop"
+    (costly / "config.json").write_text(json.dumps(config))
+    asked = (f"--run={costly}", f"--images={photographs / 'a.jpg'}")
+    by_default, _, err = predicted(call, tmp_path / "a", *asked)
+    assert "50 views of each image" in err and "--protocol=center_crop" in err
+    found, _, err = predicted(call, tmp_path / "b", *asked, "--protocol=multi_crop")
+    assert found == by_default and "views of each image" not in err

@@ -26,7 +26,7 @@ AddFlags = Callable[[argparse.ArgumentParser], Any]
 _MEMORY = "choose a smaller --batch_size"
 # What messages of other rooms call a field of a config -> its flag here.
 _FLAGS = {
-    r"--config\.data\.dir\b": "--data_dir",
+    r"(--config\.|\b)data\.(dir|name)\b": r"--data_\2",
     r"(--config\.)?evaluation\.(checkpoint|protocol|split)\b": r"--\2",
     r"the config's network is": "--network is",
     r"choose the config of ": "choose --network=",

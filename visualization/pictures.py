@@ -2,16 +2,16 @@
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
 from training import RunError
 
-matplotlib.use("Agg")  # needs no screen
+os.environ["MPLBACKEND"] = "Agg"  # needs no screen, and the environment's may not be there
 
 import matplotlib.pyplot as plt
 from matplotlib.axis import Axis

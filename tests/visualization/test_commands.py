@@ -16,11 +16,11 @@ pytestmark = pytest.mark.quick
         ("neighbours", ["--limit=100", "--neighbours=3"], ["neighbours"]),
         ("tsne", ["--limit=40", "--perplexity=5", "--size=200"], ["tsne", "tsne_grid"]),
         ("activations", ["--layer=conv2"], ["activations_conv2"]),
-        ("activations", ["--layer=ip1"], ["activations_ip1"]),
+        pytest.param("activations", ["--layer=ip1"], ["activations_ip1"], marks=pytest.mark.slow),
         ("responses", ["--limit=20"], ["responses"]),
-        ("gradients", ["--limit=20"], ["gradients"]),
         ("occlusion", ["--limit=20", "--stride=12"], ["occlusion"]),
         ("invariance", ["--count=2", "--steps=3"], ["invariance"]),
+        pytest.param("gradients", ["--limit=20"], ["gradients"], marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -34,7 +34,9 @@ def test_writes_its_pictures(look, run, tmp_path, command, arguments, pictures):
     [
         ("kernels", ["--history", "--each"], ["kernels_history"]),
         ("selectivity", [], ["selectivity"]),
-        ("activations", ["--layer=conv3"], ["activations_conv3"]),
+        pytest.param(
+            "activations", ["--layer=conv3"], ["activations_conv3"], marks=pytest.mark.slow
+        ),
         ("augmentation", [], ["augmentation"]),
     ],
     ids=str,
@@ -75,7 +77,12 @@ def check_pictures(look, run, out, command, arguments, pictures):
         ("invariance", ["--layers=conv1,conv9"], "did you mean conv"),
         ("guesses", ["--split=x"], "no split 'x'; --split can be"),
         ("guesses", ["--protocol=x"], "--protocol=x: choose one of center_crop"),
-        ("guesses", ["--data_name=mnist", "--data_dir=nowhere"], "nowhere"),
+        (
+            "guesses",
+            ["--data_name=mnist", "--data_dir=nowhere"],
+            "--data_dir=nowhere: there is no such",
+        ),
+        ("guesses", ["--data_name=mnist", "--data_dir=docs"], "or choose --data_name=folder"),
         ("guesses", ["--data_name=mnist"], "needs a directory: --data_dir=DIR"),
         ("selectivity", [], "its first layer reads 1 channel(s)"),
     ],

@@ -1,9 +1,14 @@
 """The kernels of first layers, and the faults that every command has in common."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import ROOT
 from visualization import kernels
 
 pytestmark = pytest.mark.quick
@@ -60,6 +65,18 @@ def test_a_place_that_cannot_be_written(look, run, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = look("kernels", run, f"--out={tmp_path / 'file'}")
     assert code == 1 and "name a place with --out" in err
+
+
+@pytest.mark.slow
+def test_without_a_screen_or_a_home(run, tmp_path):
+    """Whatever the environment says of matplotlib, as that of a notebook's shell does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "visualization.kernels", run, "--history", f"--out={tmp_path}"],
+        env={"PATH": os.environ["PATH"], "MPLBACKEND": "module://no_such"},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "kernels_history.png")]
 
 
 def test_weights_of_others(look, shared_data, tmp_path):
