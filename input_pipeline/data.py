@@ -3,38 +3,23 @@
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from input_pipeline import augment, batches, order, sources
 from input_pipeline.batches import Batch, Planned
 from input_pipeline.datasets import Dataset, division, open_dataset
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.from_config import Choices, choices
 from input_pipeline.normalization import normalization, of_any_shape
+from input_pipeline.photographs import Images, decoded
 from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics, pixels_digest
 from input_pipeline.prepare import write
 from input_pipeline.prepared import described, open_prepared
 from input_pipeline.report import Report, silent, warn
 from input_pipeline.sizes import image_sizes, rescaled_sizes
 from input_pipeline.sources import Examples
-
-
-class Images(Protocol):
-    """The form in which images are asked for: central squares padded with zeros, or whole."""
-
-    @property
-    def side(self) -> int:
-        """Pixels of the rescaled image's shorter side, which is the side of the square."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether the whole rescaled image is asked for, without padding."""
-
-    @property
-    def pad(self) -> int:
-        """Width in pixels of the zeros on each side of the square."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,6 +156,51 @@ class Data:
             start=start,
             share=share,
         )
+
+    def image(self, split: str, index: int, images: Images) -> np.ndarray | None:
+        """One example as `evaluation` gives it, uint8 [height, width, 3]; None if unreadable.
+
+        Raises:
+          DataError: there is no such split, its images were prepared too small, or this one
+            cannot be read and the config forbids that.
+        """
+        examples = self.examples(split)
+        _check_images(self.dataset, images)
+        try:
+            return decoded(examples.read(index)[0], images)
+        except UnreadableError as error:
+            batches.leave_out(examples, index, error, self.choices.reading)
+            return None
+
+    @property
+    def shifts_colours(self) -> bool:
+        """Whether training shifts colours along the principal components of the training set."""
+        return self.choices.colours.need_covariance
+
+    def colour_covariance(self) -> np.ndarray:
+        """Covariance of RGB over the training set in grey levels squared, float64 [3, 3].
+
+        Raises:
+          DataError: as in `normalization`.
+        """
+        return self._pixel_statistics(self.choices.crops.resize).covariance
+
+    def alone(self, content: bytes | np.ndarray) -> "Data":
+        """The same recipe with one image as its whole training set.
+
+        Pixel statistics remain those of the training set.
+
+        Args:
+          content: a file's bytes, or uint8 [height, width, 3].
+
+        Raises:
+          DataError: they are needed, and cannot be computed.
+        """
+        if self.shifts_colours:
+            self.colour_covariance()  # known from here on, also to the copy
+        one = sources.Examples(1, lambda row: (content, 0), lambda row: "the image", "one")
+        dataset = dataclasses.replace(self.dataset, splits={"train": one}, prepared=None)
+        return dataclasses.replace(self, dataset=dataset)
 
     def sizes(self, split: str, images: Images) -> np.ndarray:
         """Height and width of the rescaled images of a split, as `evaluation` yields them.

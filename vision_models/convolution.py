@@ -74,7 +74,7 @@ def _stride_one(x: Array, kernel: Array, padding: Padding) -> Array:
     def on_cpu(x: Array, kernel: Array) -> Array:
         _, window, maps_in, maps_out = kernel.shape
         columns = x.shape[2] + sum(padding[1]) - window + 1
-        # The form is faster below these numbers of maps: AVX-512, float32 (docs/results.md).
+        # The form is faster below these numbers of maps: AVX-512, float32 (docs/speed.md).
         if columns % 2 == 0 and window > 1 and (maps_in <= 4 or maps_out <= 16):
             return _by_two_columns(x, kernel, padding)
         return _convolved(x, kernel, padding, (1, 1))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vision_models import layers
 from vision_models.pooling import Padding, pooled_size
 
 # The mesh axis that towers lie along.
@@ -19,6 +20,7 @@ TOWER_AXIS = "tower"
 # [batch, n]; between the layers of towers, a list with one such array per tower held
 # on this device (see `vision_models.towers`).
 Activations = Array | list[Array]
+Function = Callable[[Array], Array]
 Kind = TypeVar("Kind", bound=Activations)
 
 
@@ -66,6 +68,9 @@ class Pass:
         as padding, and fully connected layers slide over the maps. `valid` describes the
         maps that the next layer reads: a layer that changes their size updates it
         (`slide`). None outside dense evaluation, where the image fills the maps.
+      neuron: the nonlinearity of a name; another than `layers.neuron` may have another
+        derivative.
+      normalization: the same for contrast normalisations: makes of one what is applied.
     """
 
     dropout_keys: Array | None = None
@@ -73,6 +78,8 @@ class Pass:
     record: dict[str, Array] | None = None
     auxiliary: dict[str, Array] | None = None
     valid: Array | None = None
+    neuron: Callable[[str], Function] = layers.neuron
+    normalization: Callable[[Function], Function] = lambda function: function
 
     @property
     def training(self) -> bool:

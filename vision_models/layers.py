@@ -91,7 +91,7 @@ def channel_sums(x: Array) -> Array:
     """Sums over images and pixels: [groups, n, H, W, C] -> [groups, C].
 
     On CPUs it sums over rows first and then along them: XLA is far slower at summing many
-    outer axes into few channels (docs/results.md).
+    outer axes into few channels (docs/speed.md).
     """
     groups, images, height, width, channels = x.shape
 

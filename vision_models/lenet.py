@@ -81,7 +81,7 @@ class SparseConv(nnx.Module):
         planes = self.kernel[...]
         dense = jnp.zeros((*planes.shape[:2], 6, len(C3_TABLE)), planes.dtype)
         dense = dense.at[:, :, sources, made].set(planes)
-        return layers.neuron(self.neuron)(convolve(x, dense, self.bias[...]))
+        return run.neuron(self.neuron)(convolve(x, dense, self.bias[...]))
 
 
 class Subsample(nnx.Module):
@@ -104,7 +104,7 @@ class Subsample(nnx.Module):
         x = run.slide(x, self.window, self.stride)
         total = 4 * pooling.pool(x, "average", window=2, stride=2)
         out = total * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
-        return layers.neuron(self.neuron)(out)
+        return run.neuron(self.neuron)(out)
 
 
 class RBFHead(nnx.Module):

@@ -54,7 +54,7 @@ class Conv(nnx.Module):
         x = run.slide(x, self.window, self.stride, self.padding)
         bias = self.bias[...] if hasattr(self, "bias") else None
         out = convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
-        return layers.neuron(self.neuron)(out)
+        return run.neuron(self.neuron)(out)
 
 
 class Dense(nnx.Module):
@@ -91,7 +91,7 @@ class Dense(nnx.Module):
         sliding = self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
         out = apply_dense(x, kernel, self.in_shape, sliding, dtype)
-        return layers.neuron(self.neuron)(out + self.bias[...].astype(dtype))
+        return run.neuron(self.neuron)(out + self.bias[...].astype(dtype))
 
 
 def apply_dense(
@@ -154,7 +154,7 @@ class LocallyConnected(nnx.Module):
             axis=-1,
         )
         out = jnp.einsum("bhwi,hwio->bhwo", windows, self.kernel[...].astype(x.dtype))
-        return layers.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
+        return run.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
 
 
 class BatchNorm(nnx.Module):
@@ -234,7 +234,7 @@ class Neuron:
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Elementwise."""
-        return each(layers.neuron(self.name), x)
+        return each(run.neuron(self.name), x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,9 +364,10 @@ class LocalResponseNorm:
                 average=self.average,
             )  # fmt: skip
 
+        apply = run.normalization(normalize)
         if self.across == 1 or not isinstance(x, list):
-            return each(normalize, x)
-        whole = normalize(gather(x, self.across))
+            return each(apply, x)
+        whole = apply(gather(x, self.across))
         channels, first = x[0].shape[-1], first_tower(len(x), self.across)
         return [
             lax.dynamic_slice_in_dim(whole, (first + tower) * channels, channels, whole.ndim - 1)
@@ -389,9 +390,11 @@ class SpatialResponseNorm:
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Keeps the shape."""
         constants = dataclasses.asdict(self)
-        return each(
-            lambda maps: layers.spatial_response_normalization(maps, **constants), run.cut(x)
-        )
+
+        def normalize(maps: Array) -> Array:
+            return layers.spatial_response_normalization(maps, **constants)
+
+        return each(run.normalization(normalize), run.cut(x))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Arrays are channels-last, [batch, height, width, channels].
 
 XLA has one operation for windows and one for the gradient of their maximum. Both are fast on GPUs
-and TPUs and slow on CPUs (docs/results.md). On CPUs a pool is therefore written as operations on
+and TPUs and slow on CPUs (docs/speed.md). On CPUs a pool is therefore written as operations on
 strided slices, one slice for each place in the window, which XLA fuses into a single pass over
 memory. The windows inside the map are one block; those that the borders clip alike are others.
 """

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from vision_models import layers
 from vision_models.convolution import convolve
 from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, gather
 from vision_models.layers import Initializer
@@ -74,7 +73,7 @@ class TowerConv(nnx.Module):
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """One output for each tower held here, from the tower's own or the shared input."""
         x = run.slide(x, self.window, self.stride, self.padding)
-        neuron = layers.neuron(self.neuron)
+        neuron = run.neuron(self.neuron)
         return [
             neuron(
                 convolve(
@@ -116,7 +115,7 @@ class TowerDense(nnx.Module):
 
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """[B, h, w, c] or [B, features] -> one [B, units] for each tower held here."""
-        neuron, sliding = layers.neuron(self.neuron), self.convolutional or run.valid is not None
+        neuron, sliding = run.neuron(self.neuron), self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
         outputs = []
         for tower in range(self.kernel.shape[0]):
