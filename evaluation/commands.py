@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from evaluation.errors import EvaluationError
 
 DONE, FAILED, USAGE_ERROR = 0, 1, 2
+# An example whose name ends so is a file of an image.
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def parser(said: str | None) -> argparse.ArgumentParser:

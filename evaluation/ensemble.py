@@ -31,8 +31,6 @@ from evaluation.scores import Scores
 ERRORS = {"top1": 1, "top5": 5}
 # Of the search; a weight of BEGIN steps is .5.
 STEPS, ROUNDS, BEGIN = 20, 5, 10
-# Suffixes that mark an example's name as the name of an image file.
-_IMAGES = (".jpeg", ".jpg", ".png")
 
 
 def misses(probabilities: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
@@ -124,7 +122,9 @@ def _check_examples(first: Kept, other: Kept, pair: str) -> None:
 def _file_names(kept: Kept) -> np.ndarray | None:
     """The images' file names without directories, [N]; None if an image is not from a file."""
     names = [str(name).replace("\\", "/").rpartition("/")[2] for name in kept.name]
-    return np.array(names) if all(n.lower().endswith(_IMAGES) for n in names) else None
+    return (
+        np.array(names) if all(n.lower().endswith(commands.IMAGE_SUFFIXES) for n in names) else None
+    )
 
 
 def _given_weights(text: str, members: int) -> np.ndarray:

@@ -26,13 +26,12 @@ import numpy as np
 import files
 from evaluation import commands, score_files
 from evaluation.errors import EvaluationError
+from evaluation.guesses import GUESSES
 from evaluation.score_files import Kept
 from evaluation.words import synsets
 
-GUESSES = 5
 TEST_IMAGES = 100_000
 SUFFIXES = {"ilsvrc": ".txt", "kaggle": ".csv"}
-_IMAGES = (".jpeg", ".jpg", ".png")
 
 
 @functools.cache
@@ -58,7 +57,7 @@ def guesses(kept: Kept) -> dict[str, list[str]]:
             "with --mode=evaluate on ImageNet (data.name=imagenet2012)"
         )
     names = [PurePosixPath(str(name).replace("\\", "/")).name for name in kept.name]
-    strange = [n for n in names if not n.lower().endswith(_IMAGES)]
+    strange = [n for n in names if not n.lower().endswith(commands.IMAGE_SUFFIXES)]
     if strange:
         raise EvaluationError(
             f"{kept.path}: its images have no names of files ({strange[0]}), and a submission goes "
