@@ -401,7 +401,7 @@ class _Listing:
                     if not is_image and not _begins_as_image(entry):
                         self._leave("without a suffix", path)
                         continue
-                    about = entry.stat()  # raises for a link to nowhere
+                    about = _of_file(entry)
                     kind = _odd_kind(about.st_mode)
                     if kind:
                         self._leave(kind, path)
@@ -414,6 +414,17 @@ class _Listing:
     def _leave(self, kind: str, path: bytes) -> None:
         so_far, first = self.left.get(kind, (0, shown(path)))
         self.left[kind] = (so_far + 1, first)
+
+
+def _of_file(entry: "os.DirEntry[bytes]") -> os.stat_result:
+    try:
+        return entry.stat()
+    except FileNotFoundError as error:
+        if not entry.is_symlink():
+            raise
+        raise DataError(
+            f"{shown(entry.path)}: a link to nowhere; remove it, or put back what it is to"
+        ) from error
 
 
 def named_as_image(name: str) -> bool:

@@ -169,11 +169,12 @@ def _again(table: _Table, home: np.ndarray, of_list: Sequence[Path]) -> np.ndarr
 def _table(path: Path, split: str, cache_dir: Path) -> _Table:
     """What a list says, from the cache or from the file; `split` where it says none itself."""
     content = folders.read_file(os.fsencode(path))
-    cache = cache_dir / f"list-{digest(path.suffix.lower(), content)}.npz"
-    saved = load_arrays(cache, *_Table._fields)
-    if saved is None:
+    cache = cache_dir / f"list-{digest(shown(path.resolve()))}.npz"
+    state = digest(content)
+    saved = load_arrays(cache, "state", *_Table._fields)
+    if saved is None or saved["state"] != state:
         saved = _read(path, content)._asdict()
-        save_arrays(cache, **saved)
+        save_arrays(cache, state=np.array(state), **saved)
     table = _Table(*(saved[field] for field in _Table._fields))
     said = np.where(table.splits < 0, _SPLITS.index(split), table.splits)
     return table._replace(splits=said)
@@ -196,6 +197,8 @@ def _read(path: Path, content: bytes) -> _Table:
     classes: dict[str, int] = {}
     for line, entry in read(path, text):
         file, label, split = (entry.get(field) for field in ("path", "label", "split"))
+        if isinstance(label, float):
+            raise _wrong(path, line, f"label {label} is neither text nor a whole number")
         if not isinstance(file, str) or not isinstance(label, str | int):
             raise _wrong(path, line, "no path, or no label")
         file, label = file.strip(), str(label).strip()
@@ -205,6 +208,10 @@ def _read(path: Path, content: bytes) -> _Table:
         named = names.split_of(said)
         if said and named is None:
             raise _wrong(path, line, f"split {said!r} is none of {', '.join(_SPLITS)}")
+        try:  # names on a disk may be no UTF-8; what JSON can write is more than either
+            (file + label).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise _wrong(path, line, f"half a letter in {file!a}, {label!a}") from error
         paths.append(posixpath.normpath(file).encode("utf-8", "surrogateescape"))
         labels.append(classes.setdefault(label, len(classes)))
         splits.append(-1 if named is None else _SPLITS.index(named))
@@ -233,7 +240,7 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
                     continue
                 # Without a line of names: the first file is there, or is one by its suffix.
                 if len(cells) != 2 or not folders.named_as_image(cells[0].strip()):
-                    raise _wrong(path, reader.line_num, f"columns {names.listed(cells)}")
+                    raise _wrong(path, reader.line_num, _other_columns(cells))
                 columns = ["path", "label"]
             if len(cells) != len(columns):
                 raise _wrong(
@@ -242,6 +249,15 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         raise _wrong(path, reader.line_num, str(error)) from error
+
+
+def _other_columns(cells: Sequence[str]) -> str:
+    said = f"columns {names.listed(cells)}"
+    for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(cells) == 1 and mark in cells[0]:
+            return f"{said}: parted by {called}, not by commas"
+    lacking = [name for name in ("path", "label") if name not in map(str.casefold, cells)]
+    return f"{said}: none is called {' or '.join(lacking)}"
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | None]]]:

@@ -154,9 +154,11 @@ def class_names(path: Path) -> tuple[str, ...]:
     """The names of the classes in the schema of a Parquet or Arrow file; none if it has none."""
     try:
         said = json.loads(_schema(path).metadata[b"huggingface"])
-        return tuple(str(name) for name in said["info"]["features"]["label"]["names"])
-    except (KeyError, TypeError, ValueError):
+        found = tuple(str(name) for name in said["info"]["features"]["label"]["names"])
+        _ = [name.encode() for name in found]  # JSON can write what no text has
+    except (KeyError, TypeError, ValueError, RecursionError):
         return ()
+    return found
 
 
 def _pyarrow() -> Any:
@@ -215,7 +217,13 @@ def _labels(column: Any, path: Path) -> np.ndarray:
     """Labels, int64; -1 where there are none, as in the Hub's test split."""
     if column.null_count:
         raise DataError(f"{shown(path)}: {column.null_count} rows without a label")
-    return column.to_numpy()
+    labels = column.to_numpy()
+    largest = np.iinfo(np.int32).max
+    if len(labels) and not -1 <= labels.min() <= labels.max() <= largest:
+        raise DataError(
+            f"{shown(path)}: labels {labels.min()} to {labels.max()}, where 0 to {largest} can be"
+        )
+    return labels
 
 
 def _list_parquet(files: tuple[Path, ...]) -> Members:
