@@ -241,6 +241,9 @@ def _open(
         if split == "validation":
             where_from = f"{shown(source.files[0])} and others"
             validation_labels.check_known(where_from, found.names, labels, challenge)
+            by_number = not set(found.classes) <= challenge.label_of.keys()
+            if by_number and isinstance(first, Stored):
+                layouts.check_order(source, found.classes, first)
         return layouts.examples(source, found, labels, challenge.synsets)
     chosen = asked.validation_labels if split == "validation" else None
     first_file = source.files[0]

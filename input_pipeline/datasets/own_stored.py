@@ -107,9 +107,12 @@ def _open(stored: Stored, class_names: tuple[str, ...], cache_dir: Path) -> Exam
     place = {name: label for label, name in enumerate(class_names)}
     strange = [name for name in own if name not in place]
     if strange:
+        told = ""
+        if found.classes:
+            told = f"; its schema names {len(own)} classes, {len(strange)} of them not in these"
         raise DataError(
             f"{shown(stored.files[0])}: class {strange[0]!r} is not one of the {len(class_names)} "
-            f"classes ({names.listed(class_names)})"
+            f"classes ({names.listed(class_names)}){told}"
         )
     labels = np.array([place[name] for name in own], np.int32)[found.labels]
     return layouts.examples(stored, found, labels, class_names)

@@ -24,6 +24,7 @@ from input_pipeline.names import listed, shown
 __all__ = [
     "Members",
     "Stored",
+    "check_order",
     "examples",
     "find",
     "flat_folder",
@@ -157,6 +158,23 @@ def standard_labels(
             f"another order.{own}"
         )
     return labels
+
+
+def check_order(stored: Stored, classes: Sequence[str], first: Stored) -> None:
+    """Looks whether the schema of a split names its classes in the order of the training split's.
+
+    Raises:
+      DataError: the same names in another order, where these say what a number means.
+    """
+    has_schema = first.files[0].suffix in (".parquet", ".arrow")
+    theirs = hub.class_names(first.files[0]) if has_schema else ()
+    if set(theirs) == set(classes) and theirs != tuple(classes):
+        at = next(n for n, name in enumerate(classes) if name != theirs[n])
+        raise DataError(
+            f"{shown(stored.files[0])}: class {at} is {classes[at]!r} in its schema, and "
+            f"{theirs[at]!r} in that of {shown(first.files[0].name)}: labels of another order; "
+            "get both from one source"
+        )
 
 
 def _synsets_by_name(classes: Sequence[str], training: Members | None) -> list[str]:

@@ -432,6 +432,21 @@ def test_two_sets_of_parquet_files(root, photos, table, refused):
     refused("val.parquet and valid.parquet are two sets of Parquet files of the validation split")
 
 
+def test_schemas_that_name_other_classes(root, table, refused):
+    words = [f"word {k}" for k in range(1000)]
+    save(root, table())
+    save(root, table(classes=words[::-1]), "validation-00000-of-00001.parquet")
+    refused("class 0 is 'word 999' in its schema, and 'word 0' in that of train-00000-of-00001")
+    save(root, table(classes=["a", "b"], labels=[0, 1] * 6), "validation-00000-of-00001.parquet")
+    refused("its schema names 2 classes, 2 of them not in these", name="folder")
+
+
+@pytest.mark.parametrize("wrong", [-2, 2**32])
+def test_parquet_labels_that_are_no_numbers_of_classes(root, table, refused, wrong):
+    save(root, table(classes=(), labels=[7] * 11 + [wrong]))
+    refused(str(wrong), "can be", name="folder")
+
+
 def test_parquet_of_no_split_is_noted(root, photos, table, tmp_path, refused):
     save(root, table(), "imagenet-train-00000-of-00001.parquet")
     refused("not ImageNet", "not used: imagenet-train-00000-of-00001.parquet")
