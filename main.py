@@ -19,7 +19,7 @@ to be run again; 130 Ctrl-C before there was anything to save.
 """
 
 import process
-from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR
+from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR, fail
 
 if __name__ == "__main__":  # before the imports that take time
     process.guard_streams()
@@ -59,6 +59,7 @@ def define_flags() -> flags.FlagValues:
     for name, text in TEXTS.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
+    flags.DEFINE_bool("picture", False, "With --mode=predict: also figures.", flag_values=values)
     flags.DEFINE_bool("verify", False, "With describe_data: read all.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
@@ -123,12 +124,6 @@ def interrupted() -> int:
     return KILLED
 
 
-def fail(error: Exception, code: int = USAGE_ERROR) -> int:
-    """Prints an error without a traceback, and returns the exit code."""
-    print(f"error: {error}", file=sys.stderr)
-    return code
-
-
 def check_launch(values: flags.FlagValues) -> None:
     """Raises ConfigError for flags of several processes without --distributed, or vice versa."""
     given = [name for name in LAUNCH if values[name].value is not None]
@@ -181,19 +176,16 @@ def run_with_others(arguments: command_line.CommandLine | None, values: flags.Fl
 
 def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
     """Runs the mode; prints errors that have an exit code, and raises others."""
-    try:
+
+    def run_mode() -> int:
         if values.mode in WITHOUT_CONFIG:
             return getattr(modes, values.mode)(values, arguments)
         assert arguments is not None, "every other mode has a config"
         if values.mode in ("summary", "prepare_data"):
             return getattr(modes, values.mode)(arguments.config)
         return modes.in_workdir(arguments, values)
-    except Exception as error:
-        error = modes.out_of_memory(error) or error
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            raise
-        return fail(error, code)
+
+    return process.failing_in_words(run_mode, modes.out_of_memory)
 
 
 if __name__ == "__main__":

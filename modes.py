@@ -5,7 +5,7 @@ waits only for what it needs.
 """
 
 import contextlib
-import dataclasses
+import itertools
 import json
 import signal
 import sys
@@ -56,14 +56,14 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
 
 def out_of_memory(error: Exception) -> Exception | None:
     """The RunError for JAX's error of a device whose memory is full; None for other errors."""
-    reason = str(error).splitlines()[:1]
-    if type(error).__name__ != "JaxRuntimeError" or not str(error).startswith("RESOURCE_EXHAUSTED"):
+    if type(error).__name__ != "JaxRuntimeError":
         return None
     import training
 
-    return training.RunError(
-        f"the device's memory is full ({reason[0][:200]}); choose a smaller --config.batch_size, "
-        "compute it in parts (--config.gradient_accumulation=4), or use more devices"
+    return training.out_of_memory(
+        error,
+        "choose a smaller --config.batch_size, compute it in parts "
+        "(--config.gradient_accumulation=4), or use more devices",
     )
 
 
@@ -224,12 +224,13 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
     training.check_trained(trained, data.class_names)
-    batch_size = task.padded_batch_size(config.evaluation.batch_size)
-    share, plans = devices.process_share(task.mesh), {}
+    share, rows, plans = devices.process_share(task.mesh), {}, {}
     for look in protocol.looks:
+        fitting = look.batch_size(config.evaluation.batch_size, task.mesh.shape["data"])
+        rows[look.images] = task.padded_batch_size(fitting)
         if look.images.whole:
             sizes = data.sizes(split, look.images)
-            plans[look.images] = whole.batches(sizes, whole.widths(sizes), batch_size)
+            plans[look.images] = whole.batches(sizes, whole.widths(sizes), rows[look.images])
     result = training.evaluate_trained(
         trained,
         task,
@@ -237,14 +238,14 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         training.Split(
             split,
             lambda images, start: data.evaluation(
-                split, images, batch_size=batch_size, share=share, start=start,
+                split, images, batch_size=rows[images], share=share, start=start,
                 plan=plans.get(images),
             ),
             data.normalization if trained.normalization is None else None,
             data.class_names,
             data.examples(split).name,
             lambda images: data.pixels_digest(split, images),
-            batch_size,
+            rows.__getitem__,
         ),
         workdir,
         keep=config.evaluation.save_scores,
@@ -258,7 +259,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     """Prints five guesses for each image, and writes them to predictions.jsonl.
 
     Args:
-      flags: `run`, `network`, `images`, `protocol` and `out`.
+      flags: `run`, `network`, `images`, `protocol`, `picture` and `out`.
       arguments: name, with a config, the network and preprocessing of a weights file that does
         not; None for those of the run, the file or `network`.
     """
@@ -266,6 +267,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     import input_pipeline
     import training
     from devices.xla import keep_compiled
+    from visualization import opening
 
     config = None if arguments is None else arguments.config
     if not flags.run or not flags.images:
@@ -274,30 +276,25 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             "several with commas between them"
         )
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
-    name, options = (
-        (flags.network, None) if config is None else training.model_options(config.model)
-    )
-    path = Path(flags.run)
-    trained = training.Trained.open(path, name, options)
-    if config is not None:
-        preprocessing = training.preprocessing_from_config(config)
-        trained = training.with_normalization(trained, config.init_preprocessing)
-        trained = dataclasses.replace(trained, preprocessing=preprocessing)
-        if trained.normalization is None:
-            (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
-            data = input_pipeline.open_data(
-                config.data, input_pipeline.cache_dir_of(config.data), only="train"
-            )
-            trained = dataclasses.replace(trained, normalization=data.normalization(look.images))
+    trained = opening.open_trained(Path(flags.run), flags.network, config)
     chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
+    if trained.class_names is None and not trained.imagenet:
+        print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
     is_path = Path(flags.images).exists()  # whose name may have a comma in it
     texts = [flags.images] if is_path else flags.images.split(",")
     photographs = input_pipeline.find_photographs([text for text in texts if text])
     protocol, at_once, scores_of = training.predictor(
         trained, chosen, min(len(photographs), _AT_ONCE)
     )
+    if protocol.count > 20 and not flags.protocol:
+        print(
+            f"{protocol.count} views of each image, as this network's paper has it; one alone, "
+            "sooner: --protocol=center_crop",
+            file=sys.stderr,
+        )
     read = 0
+    draw = _figures(Path(flags.out or ".")) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
             pixels = _pixels(photographs[begin : begin + at_once], protocol)
@@ -308,25 +305,51 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
                 image = input_pipeline.shown(photograph)
                 write({"image": image, "guesses": guesses})
                 print(_guess_lines(image, guesses))
+                if draw is not None and (picture := draw(pixels[photograph][0], guesses)):
+                    print(picture)
             read += len(pixels)
     if not read:
         raise input_pipeline.DataError("no image could be read; nothing was predicted")
+    if draw is not None and (picture := draw(None, [])):
+        print(picture)
     return DONE
+
+
+def _figures(directory: Path) -> Any:
+    """A function of an image and its guesses that draws eight at a time.
+
+    It returns the path of a picture that it has written, else None; without an image it draws
+    those that are left.
+    """
+    from visualization import guesses, pictures
+
+    held: list[tuple[Any, list[dict[str, Any]]]] = []
+    numbers = itertools.count(1)
+
+    def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
+        if image is not None:
+            held.append((image, found))
+        if not held or (image is not None and len(held) < guesses.SHOWN):
+            return None
+        figure = guesses.figure([image for image, _ in held], [found for _, found in held])
+        held.clear()
+        return pictures.save_figure(figure, directory / f"predictions-{next(numbers)}.png")
+
+    return add
 
 
 def _pixels(photographs: list[Path], protocol: Any) -> dict[Path, list[Any]]:
     """Reads photographs as each look needs them; prints and leaves out unreadable ones."""
     import input_pipeline
 
-    def read(photograph: Path, images: Any) -> Any:
-        if images.whole:
-            return input_pipeline.read_whole(photograph, images.side)
-        return input_pipeline.read_square(photograph, images.side, images.pad)
-
     pixels = {}
     for photograph in photographs:
         try:
-            pixels[photograph] = [read(photograph, look.images) for look in protocol.looks]
+            content = input_pipeline.read_photograph(photograph)
+            pixels[photograph] = [
+                input_pipeline.pixels_of(content, look.images, input_pipeline.shown(photograph))
+                for look in protocol.looks
+            ]
         except input_pipeline.DataError as error:
             print(f"left out: {error}", file=sys.stderr)
     return pixels

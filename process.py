@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -83,6 +84,31 @@ def _lead_nowhere(number: int) -> None:
             os.set_inheritable(number, True)
         else:
             os.close(null)
+
+
+def fail(error: Exception, code: int = USAGE_ERROR) -> int:
+    """Says what is wrong, without a traceback."""
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def failing_in_words(
+    run: Callable[[], int], understood: Callable[[Exception], Exception | None]
+) -> int:
+    """Runs something; an error that says how the process ends (`exit_code`) does so in words.
+
+    Args:
+      run: gives the exit code.
+      understood: an error that stands for one that does not say it; None where there is none.
+    """
+    try:
+        return run()
+    except Exception as error:
+        said = understood(error) or error
+        code = getattr(said, "exit_code", None)
+        if code is None:
+            raise
+        return fail(said, code)
 
 
 def do_without_a_home() -> None:

@@ -75,7 +75,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     config.batch_size = batch_size
     config.gradient_accumulation = 1  # parts of a batch, computed one after another
     config.compute_dtype = "float32"  # or bfloat16; parameters are always float32
-    config.nonfinite = "stop"  # at a loss or gradient that is none; or skip that update
+    config.nonfinite = "stop"  # at a loss or gradient that is not finite; or skip that update
 
     config.data = data = ConfigDict()
     data.name = "imagenet2012"
@@ -83,28 +83,28 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.cache_dir = config_dict.placeholder(str)  # mean image, indices; else ~/.cache
     data.validation_examples = config_dict.placeholder(int)  # where there is no such split
     data.validation_labels = config_dict.placeholder(str)  # their file; else searched for
-    data.train_examples = config_dict.placeholder(int)  # of each class as many; None: all
+    data.train_examples = config_dict.placeholder(int)  # equally many of each class; None: all
     data.train_examples_per_class = config_dict.placeholder(int)  # None: all
-    data.folds = config_dict.placeholder(int)  # of train; one is the validation split
-    data.fold = 0  # which one, from 0 on
-    data.choice_seed = 0  # of which examples are chosen, and in which fold they are
-    data.sampling = "uniform"  # every example once an epoch; or balanced, every class as often
+    data.folds = config_dict.placeholder(int)  # number of folds of train for cross-validation
+    data.fold = 0  # the fold that is the validation split, from 0 on
+    data.choice_seed = 0  # draws the examples that are used, and divides them into folds
+    data.sampling = "uniform"  # every example once an epoch; or balanced: classes equally often
     data.prepared_dir = config_dict.placeholder(str)  # what --mode=prepare_data wrote
     data.prepare = ConfigDict()
     data.prepare.format = "raw"  # pixels; or jpeg
     data.prepare.quality = 95  # of JPEGs, 1 to 100
     data.decode = "fast"  # DCT scaling of JPEGs 4 and more times too large; or exact
-    data.unreadable = "leave_out"  # damaged beyond repair; or fail
-    data.threads = config_dict.placeholder(int)  # that decode; as many as there are cores
+    data.unreadable = "leave_out"  # images damaged beyond repair; or fail
+    data.threads = config_dict.placeholder(int)  # decoding threads; None: one a core
     data.resize = 256  # pixels of the shorter side
-    data.pad = 0  # zeros around the central square; crops are taken from it all
+    data.pad = 0  # pixels of zeros around the central square, within reach of crops
     data.crop = 224
-    # Subtracted: "image", the mean of every pixel of the training set, aligned with crop
-    # and flip; "image_center", its central crop whatever the crop; "channel", of every
+    # What is subtracted: "image", the training set's mean image, cropped and flipped as the
+    # image is; "image_center", always the central crop of it; "channel", the mean of each
     # colour; "values", mean_values; "none".
     data.mean = "channel"
     data.mean_values = (0.0, 0.0, 0.0)
-    data.deviation = (1.0, 1.0, 1.0)  # RGB; divided by
+    data.deviation = (1.0, 1.0, 1.0)  # RGB; images are divided by it after the mean
     data.augment = ConfigDict({name: default for name, (_, default) in AUGMENT.items()})
     add_duration(data.augment, "colour_noise_until")  # None: to the end
 
@@ -127,28 +127,28 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     add_duration(optimizer, "drop", several=True)
     add_duration(optimizer, "warmup")  # the rate is multiplied by warmup_factor until then
     optimizer.warmup_factor = 0.1
-    optimizer.max_filter_rms = 0.0  # convolution filters are shrunk to it; 0: not
+    optimizer.max_filter_rms = 0.0  # convolution filters above it are scaled to it; 0: off
     # Evaluated and exported in place of the parameters: "polyak", their mean over all
     # updates from average_from_* on; "exponential", which forgets; or "none".
     optimizer.average = "none"
     optimizer.average_decay = 0.9999  # of exponential
     add_duration(optimizer, "average_from")
-    optimizer.frozen = ""  # what has one of these in its name, such as "conv1,conv2", stays
+    optimizer.frozen = ""  # parameters with one of these in their name, as "conv1,conv2"
     optimizer.train_last = config_dict.placeholder(int)  # layers, norms counted; others frozen
     # Parameters whose rate or decay differs; see parameter_group.
     optimizer.groups = ConfigDict()
     config.batch_norm = batch_norm = ConfigDict()
-    # Statistics are of so many examples, as on GPUs that each hold so many ("ghost batch
-    # normalisation"); 0: of the batch (of each of its parts, with gradient_accumulation).
+    # Number of examples normalised together, as on GPUs that hold that many each ("ghost batch
+    # normalisation"); 0: the batch (each of its parts, with gradient_accumulation).
     batch_norm.group = 0
-    # Mean and variance anew after training ("precise BN"), over so many examples, but no more
-    # than were trained on; 0: the running ones.
+    # Number of examples over which statistics are recomputed after training ("precise BN"), at
+    # most those trained on; 0: keep the running statistics.
     batch_norm.recompute_examples = 0
 
     config.loss = loss = ConfigDict()  # besides the cross-entropy
     loss.auxiliary_weight = 0.0  # of the cross-entropy of auxiliary classifiers
-    # Of each example by its class: "balanced", in inverse proportion to the class's examples, 1
-    # on average; or "none".
+    # Weight of an example by its class: "balanced", in inverse proportion to the number of the
+    # class's examples, 1 on average; or "none".
     loss.class_weights = "none"
     loss.rubbish_penalty = config_dict.placeholder(float)  # LeNet-5's j, see metrics
 
@@ -164,7 +164,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     # the workdir of a run.
     config.init_from = config_dict.placeholder(str)
     config.init_preprocessing = config_dict.placeholder(str)  # None: what the weights expect
-    config.init_head = "file"  # or new: the classifiers start afresh
+    config.init_head = "file"  # or new: freshly drawn classifiers
 
     config.mesh = ConfigDict()
     config.mesh.data = config_dict.placeholder(int)  # as many as the devices allow
@@ -175,7 +175,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.scales = ()  # pixels of the shorter side; the protocol's own
     # What a network that slides over an image averages there: scores or probabilities.
     evaluation.dense_average = "scores"
-    # What training is watched by: one of those that look at squares.
+    # Evaluates the validation split during training: a protocol for central squares.
     evaluation.validation_protocol = "center_crop"
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
@@ -185,7 +185,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
 
 
 def any_config() -> ConfigDict:
-    """The fields that every config has, for what needs no network."""
+    """The fields that every config has, for commands that need no network."""
     return base_config(batch_size=1, learning_rate=1.0)
 
 

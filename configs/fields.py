@@ -1,11 +1,11 @@
 """What each field of a config takes: the one table of kinds and ranges.
 
-The numbers, names and texts of a command line and of a config file are held against it before
-anything is opened. What depends on several fields, on the data or on the network (a crop that
-fits into its image, a batch that the mesh divides) is checked where these are known.
+The values of a command line and of a config file are checked against it before anything is
+opened. Conditions that involve several fields, the data or the network (a crop that fits into its
+image, a batch that the mesh divides) are checked where these are known.
 
-An entry of `FIELDS` stands for a path such as `data.crop`; `*` for any name of a group of
-parameters. A network may take something else under the name of an option: `_OF_NETWORKS`.
+The keys of `FIELDS` are paths such as `data.crop`, in which `*` is the name of any parameter
+group. `_OF_NETWORKS` has the exceptions: options that mean something else in some networks.
 """
 
 import ast
@@ -17,12 +17,12 @@ from typing import Any
 
 UNITS = ("steps", "epochs", "examples")
 
-# Steps, and what is counted in them, are int32 on the device.
+# Steps, and durations counted in steps, are int32 on the device.
 COUNT = 2**31 - 1
-# Upper bounds for what would otherwise fail after minutes, when memory is full. A batch: twice
-# the largest that ImageNet has been trained with (some 2^16). Pixels of a shorter side: 4096 are
-# 200 MB an image in float32. Maps and units: twice the widest layer of these papers; two such
-# layers are joined by 600 million weights of 3x3.
+# Upper bounds, for values that would otherwise fill the memory and fail after minutes. A batch:
+# twice the largest that ImageNet has been trained with (some 2^16). Pixels of a shorter side: an
+# image of 4096 takes 200 MB in float32. Maps and units: twice the widest layer of these papers; a
+# 3x3 convolution from and to so many maps has 600 million weights.
 BATCH, PIXELS, UNITS_OF_A_LAYER, CLASSES = 2**17, 4096, 8192, 2**17
 # Factors and rates beyond it leave float32 within a few steps.
 FACTOR = 1000.0
@@ -30,13 +30,13 @@ FACTOR = 1000.0
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a field takes.
+    """The values that a field accepts.
 
     Attributes:
-      type: int, float, bool, str or tuple; a float takes whole numbers too.
-      says: the range in words, as the end of an error.
-      fits: whether a value of that type is in the range.
-      optional: None is fine.
+      type: int, float, bool, str or tuple; float accepts whole numbers too.
+      says: the range in words, as the end of an error message.
+      fits: value of that type -> whether it is in the range.
+      optional: whether None is accepted.
     """
 
     type: type
@@ -45,7 +45,7 @@ class Kind:
     optional: bool = False
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` has the type, and is in the range."""
+        """Whether `value` has the type and is in the range."""
         if value is None:
             return self.optional
         if self.type is tuple:

@@ -15,7 +15,8 @@ from configs.fields import UNITS, shown
 Fields = Mapping[str, Any]
 
 
-# Protocols in which a network slides over whole images.
+# Protocols in which a network slides over whole images: those with `dense_average` (a test holds
+# the two equal; this room imports no JAX).
 SLIDING = ("dense", "multi_crop_and_dense", "multi_scale", "multi_scale_logits", "overfeat")
 
 

@@ -14,7 +14,7 @@ def compiler_options() -> dict[str, str]:
     """Options for `jax.jit(..., compiler_options=...)` of programs with convolutions.
 
     On CPUs XLA of 2026 gives float32 convolutions to YNNPACK by default, which is slower at most
-    of them than Eigen (docs/results.md); matrix products stay with YNNPACK. There are no options
+    of them than Eigen (docs/speed.md); matrix products stay with YNNPACK. There are no options
     on other platforms, and where XLA does not know this one.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -43,7 +43,7 @@ def keep_memory() -> None:
     """On CPUs, keeps memory that a program has freed in this process, for the next call.
 
     Otherwise each training step gets zeroed memory from the system, page by page
-    (docs/results.md has the cost). Must be called before JAX has devices, and after
+    (docs/speed.md has the cost). Must be called before JAX has devices, and after
     `jax.distributed.initialize`. Programs for the CPU then run synchronously. Memory is left
     alone with an accelerator, and where the C library is not GNU's.
     """

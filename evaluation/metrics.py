@@ -18,12 +18,12 @@ def cross_entropy(log_probabilities: Array, labels: Array) -> Array:
 
 
 def rubbish_loss(logits: Array, penalty: float) -> Array:
-    """What LeNet-5's criterion adds to the cross-entropy: [B, classes] -> [B].
+    """The term that LeNet-5's criterion adds to the cross-entropy: [B, classes] -> [B].
 
-    LeCun et al. 1998, equation 9, with logits of minus the penalties y of the classes and j
-    that of "rubbish", which is no class: y of the label + log(e^-j + sum of e^-y). Less
-    the cross-entropy that is log(1 + e^(-j - logsumexp(logits))). It pulls the label's
-    penalty down even where all others are far away.
+    LeCun et al. 1998, equation 9: y of the label + log(e^-j + sum of e^-y), where the
+    penalties y are minus the logits and j is the penalty of "rubbish", which is no class.
+    Without the cross-entropy this is log(1 + e^(-j - logsumexp(logits))). It pulls the
+    label's penalty down even where all others are far away.
     """
     return jax.nn.softplus(-penalty - jax.nn.logsumexp(logits, axis=-1))
 

@@ -22,13 +22,13 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 
-from input_pipeline.data import Data, Images, open_data, prepare_data
+from input_pipeline.data import Data, open_data, prepare_data
 from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
 from input_pipeline.describe import described, open_any
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import cache_dir_of
 from input_pipeline.names import shown
-from input_pipeline.photographs import find_photographs, read_square, read_whole
+from input_pipeline.photographs import Images, find_photographs, pixels_of, read_photograph
 from input_pipeline.report import reporter
 from input_pipeline.samples import verify, write_sheet
 
@@ -45,9 +45,9 @@ __all__ = [
     "open_any",
     "open_data",
     "open_dataset",
+    "pixels_of",
     "prepare_data",
-    "read_square",
-    "read_whole",
+    "read_photograph",
     "reporter",
     "shown",
     "verify",

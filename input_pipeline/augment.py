@@ -21,9 +21,11 @@ OFFSET, FLIP, COLOUR, SCALE = slice(0, 2), 2, slice(3, 6), 6
 AREA, DISTORTION, CAST = slice(8, 28), slice(28, 33), slice(33, 39)
 
 
-# Numbers that are drawn for each example at each presentation; a multiple of 4. With more of
-# them, those before stay what they are.
+# Numbers that are drawn for each example at each presentation (7 and 39 have no use yet). With
+# more of them, those before stay what they are.
 DRAWS = 40
+# Draws that take the middle of every range: what is not random.
+MIDDLE = np.full(DRAWS, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)

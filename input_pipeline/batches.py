@@ -159,7 +159,6 @@ def evaluation_batches(
     """
     number, shares = share
     size = batch_size // shares
-    middle = np.full(augment.DRAWS, 0.5)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         steps, rows = np.divmod(positions, size)
@@ -167,7 +166,7 @@ def evaluation_batches(
         for row, index in enumerate(steps * batch_size + number * size + rows):
             taken = None
             if index < examples.count:
-                taken = _take(examples, index, crops, middle, out["image"][row], reading)
+                taken = _take(examples, index, crops, augment.MIDDLE, out["image"][row], reading)
             if taken is None:
                 out["image"][row] = 0
             else:

@@ -3,38 +3,23 @@
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from input_pipeline import augment, batches, order, sources
 from input_pipeline.batches import Batch, Planned
 from input_pipeline.datasets import Dataset, division, open_dataset
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.from_config import Choices, choices
 from input_pipeline.normalization import normalization, of_any_shape
+from input_pipeline.photographs import Images, decoded
 from input_pipeline.pixel_statistics import PixelStatistics, pixel_statistics, pixels_digest
 from input_pipeline.prepare import write
 from input_pipeline.prepared import described, open_prepared
 from input_pipeline.report import Report, silent, warn
 from input_pipeline.sizes import image_sizes, rescaled_sizes
 from input_pipeline.sources import Examples
-
-
-class Images(Protocol):
-    """Which images are asked for: the central square of each, with zeros around it, or all."""
-
-    @property
-    def side(self) -> int:
-        """Pixels of the rescaled image's shorter side, and so of the square."""
-
-    @property
-    def whole(self) -> bool:
-        """All of the rescaled image, without zeros around it."""
-
-    @property
-    def pad(self) -> int:
-        """Zeros on each side of the square, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,6 +156,51 @@ class Data:
             share=share,
         )
 
+    def image(self, split: str, index: int, images: Images) -> np.ndarray | None:
+        """One example as `evaluation` gives it, uint8 [height, width, 3]; None if unreadable.
+
+        Raises:
+          DataError: there is no such split, its images were prepared too small, or this one
+            cannot be read and the config forbids that.
+        """
+        examples = self.examples(split)
+        _check_images(self.dataset, images)
+        try:
+            return decoded(examples.read(index)[0], images)
+        except UnreadableError as error:
+            batches.leave_out(examples, index, error, self.choices.reading)
+            return None
+
+    @property
+    def shifts_colours(self) -> bool:
+        """Whether training shifts colours along the principal components of the training set."""
+        return self.choices.colours.need_covariance
+
+    def colour_covariance(self) -> np.ndarray:
+        """Covariance of RGB over the training set in grey levels squared, float64 [3, 3].
+
+        Raises:
+          DataError: as in `normalization`.
+        """
+        return self._pixel_statistics(self.choices.crops.resize).covariance
+
+    def alone(self, content: bytes | np.ndarray) -> "Data":
+        """The same recipe with one image as its whole training set.
+
+        Pixel statistics remain those of the training set.
+
+        Args:
+          content: a file's bytes, or uint8 [height, width, 3].
+
+        Raises:
+          DataError: they are needed, and cannot be computed.
+        """
+        if self.shifts_colours:
+            self.colour_covariance()  # known from here on, also to the copy
+        one = sources.Examples(1, lambda row: (content, 0), lambda row: "the image", "one")
+        dataset = dataclasses.replace(self.dataset, splits={"train": one}, prepared=None)
+        return dataclasses.replace(self, dataset=dataset)
+
     def sizes(self, split: str, images: Images) -> np.ndarray:
         """Height and width of the whole images of a split, as `evaluation` gives them.
 
@@ -265,15 +295,21 @@ def _check_images(dataset: Dataset, images: Images) -> None:
     if images.whole and prepared is not None and not prepared.whole:
         raise DataError(
             f"{prepared.directory}: prepared as central squares, and this protocol needs whole "
-            "images. Prepare them in another directory (--mode=prepare_data "
-            f"--config.data.augment.crop=image --config.data.resize={images.side} "
-            "--config.data.prepared_dir=DIR), or use the images themselves, without "
-            "data.prepared_dir"
+            f"images. {_prepare_anew(images.side, whole=True)}"
         )
-    _check_side(dataset, images.side)
+    _check_side(dataset, images.side, whole=images.whole)
 
 
-def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:
+def _prepare_anew(side: int, *, whole: bool) -> str:
+    crop = "--config.data.augment.crop=image " * whole
+    return (
+        f"Prepare it anew in another directory (--mode=prepare_data {crop}"
+        f"--config.data.resize={side} --config.data.prepared_dir=DIR), or use the images "
+        "themselves, without data.prepared_dir"
+    )
+
+
+def _check_side(dataset: Dataset, side: int, *, larger: bool = True, whole: bool = False) -> None:
     """Looks at the size at which images were prepared, if they were.
 
     Raises:
@@ -285,9 +321,7 @@ def _check_side(dataset: Dataset, side: int, *, larger: bool = True) -> None:
     if prepared.side < side or (prepared.side > side and not larger):
         raise DataError(
             f"{prepared.directory}: prepared with other settings: size is {prepared.side}, and "
-            f"{side} is needed. Prepare it anew in another directory (--mode=prepare_data "
-            f"--config.data.resize={side} --config.data.prepared_dir=DIR), or use the images "
-            "themselves, without data.prepared_dir"
+            f"{side} is needed. {_prepare_anew(side, whole=whole)}"
         )
 
 

@@ -135,18 +135,20 @@ def uniform_draws(
     Args:
       seed: seed of the run.
       epochs, indices: int64, of the same length; indices, or keys of `examples_at`, below 2^52.
-      count: how many for each, a multiple of 4. Those of a smaller count are the first of these.
+      count: how many for each. Those of a smaller count are the first of these.
 
     Returns:
       float64 [len(indices), count], uniform in the open interval (0, 1), a
       function of (seed, epoch, index) alone.
     """
-    raw = np.empty((len(indices), count), np.uint64)
+    # The generator gives four at a time; what is above `count` is not used.
+    drawn = -(-count // 4) * 4
+    raw = np.empty((len(indices), drawn), np.uint64)
     for row, (epoch, index) in enumerate(zip(epochs, indices, strict=True)):
-        for block, first in enumerate(range(0, count, BLOCK)):
+        for block, first in enumerate(range(0, drawn, BLOCK)):
             counter = (block << 56) + int(index) * (BLOCK // 4)
             kernels.philox(seed, 2 * int(epoch) + 1, counter, raw[row, first : first + BLOCK])
-    return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return ((raw[:, :count] >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 def standard_normal(uniform: np.ndarray) -> np.ndarray:

@@ -1,15 +1,31 @@
-"""Images that somebody names, one by one or as directories, outside any dataset."""
+"""Single images: those that somebody names, as files or directories, and what is read of each."""
 
-import contextlib
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from input_pipeline import augment, decode, folders, names
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.names import shown
+
+
+class Images(Protocol):
+    """Which images are asked for: the central square of each, with zeros around it, or all."""
+
+    @property
+    def side(self) -> int:
+        """Pixels of the rescaled image's shorter side, and so of the square."""
+
+    @property
+    def whole(self) -> bool:
+        """All of the rescaled image, without zeros around it."""
+
+    @property
+    def pad(self) -> int:
+        """Zeros on each side of the square, in pixels."""
 
 
 def find_photographs(paths: Sequence[str]) -> list[Path]:
@@ -44,53 +60,56 @@ def find_photographs(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def read_square(path: Path, side: int, pad: int = 0) -> np.ndarray:
-    """The central square of a photograph as evaluation reads it.
-
-    Args:
-      path: of the file.
-      side: pixels of the shorter side.
-      pad: zeros around the square, in pixels on each side.
-
-    Returns:
-      uint8 [square, square, 3] of side + 2 pad pixels.
+def read_photograph(path: Path) -> bytes:
+    """The bytes of a photograph's file.
 
     Raises:
-      DataError: the file cannot be read, or nothing can be made of it.
+      DataError: it cannot be read.
     """
-    crops = augment.central_square(side, pad)
-    square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
-    with _named(path) as content:
-        augment.take(content, crops, np.full(augment.DRAWS, 0.5), square, exact=False)
-    return square
-
-
-def read_whole(path: Path, side: int) -> np.ndarray:
-    """A whole photograph as evaluation reads it.
-
-    Args:
-      path: of the file.
-      side: pixels of the shorter side.
-
-    Returns:
-      uint8 [height, width, 3].
-
-    Raises:
-      DataError: see `read_square`.
-    """
-    with _named(path) as content:
-        size = decode.size(content)
-        if size is None:
-            size = decode.pixels(content).shape[:2]  # says what is wrong
-        whole = np.zeros((*augment.rescaled(*size, side), 3), np.uint8)
-        augment.take_whole(content, side, whole, exact=False)
-    return whole
-
-
-@contextlib.contextmanager
-def _named(path: Path) -> Generator[bytes, None, None]:
-    """The content of a file, whose name stands in what is said of it."""
     try:
-        yield folders.read_file(os.fsencode(path))
+        return folders.read_file(os.fsencode(path))
     except UnreadableError as error:
         raise DataError(f"{shown(path)}: {error}") from error
+
+
+def pixels_of(content: bytes | np.ndarray, images: Images, name: str) -> np.ndarray:
+    """An image as evaluation reads it; see `decoded`.
+
+    Args:
+      content, images: as in `decoded`.
+      name: of the image, for messages.
+
+    Raises:
+      DataError: the content cannot be decoded.
+    """
+    try:
+        return decoded(content, images)
+    except UnreadableError as error:
+        raise DataError(f"{name}: {error}") from error
+
+
+def decoded(content: bytes | np.ndarray, images: Images) -> np.ndarray:
+    """An image as evaluation reads it.
+
+    Args:
+      content: a file's bytes, or uint8 [height, width, 3].
+      images: the central square, with zeros around it, or all of the image.
+
+    Returns:
+      uint8 [height, width, 3], rescaled.
+
+    Raises:
+      UnreadableError: the content cannot be decoded.
+    """
+    if not images.whole:
+        crops = augment.central_square(images.side, images.pad)
+        square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
+        augment.take(content, crops, augment.MIDDLE, square, exact=False)
+        return square
+    size = decode.size(content)
+    if size is None:
+        assert isinstance(content, bytes), "an array has a size"
+        size = decode.pixels(content).shape[:2]  # raises the error that says why
+    whole = np.zeros((*augment.rescaled(*size, images.side), 3), np.uint8)
+    augment.take_whole(content, images.side, whole, exact=False)
+    return whole

@@ -272,7 +272,7 @@ class _Job:
         size = self.settings["size"]
         if self.settings["image"] == "square":
             square = augment.central_square(size)
-            return augment.view(square, [0.5] * augment.DRAWS, height, width)
+            return augment.view(square, augment.MIDDLE.tolist(), height, width)
         scaled = augment.rescaled(height, width, size)
         too_long = self.settings["format"] == "jpeg" and max(scaled) > _JPEGS_LONGEST
         if scaled[0] * scaled[1] > decode.MAX_PIXELS or too_long:

@@ -113,7 +113,7 @@ def _unreadable(
         augment.take(
             content,
             augment.central_square(len(square)),
-            np.full(augment.DRAWS, 0.5),
+            augment.MIDDLE,
             square,
             exact=False,
             repaired=repaired,

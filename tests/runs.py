@@ -25,6 +25,48 @@ TINY = [
 ]
 
 
+def drawn_run(workdir, source, *overrides, steps=(1,)):
+    """A run's directory as training leaves it, but its parameters are random numbers.
+
+    Each checkpoint has its own. Nothing is compiled, so that it takes a second.
+
+    Args:
+      workdir: of the run.
+      source: --config=...
+      overrides: of the config.
+      steps: of the checkpoints.
+    """
+    import evaluation
+    import input_pipeline
+    import training
+    from training.checkpoints import Checkpoints
+    from training.task import abstract_model
+    from training.workdir import save_config
+    from visualization.command_line import read_config
+
+    config = read_config(str(ROOT / source.removeprefix("--config=")), overrides)
+    data = input_pipeline.open_data(config.data, workdir.parent / "cache", only="train")
+    task = training.task_from_config(config, len(data.class_names))
+    dataset = {"class_names": list(data.class_names), "fingerprint": data.fingerprint}
+    save_config(workdir, json.loads(config.to_json_best_effort()), dataset)
+    (look,) = evaluation.protocol_called("center_crop", task.preprocessing).looks
+    normalization = data.normalization(look.images)
+    rng = np.random.default_rng(0)
+
+    def drawn(leaf):
+        scale = (2 / max(np.prod(leaf.shape[-4:-1]), 1)) ** 0.5
+        return rng.normal(scale=scale, size=leaf.shape).astype(leaf.dtype)
+
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=len(steps))
+    for step in steps:
+        model = jax.tree.map(drawn, abstract_model(task))
+        state = model | {"step": np.int32(step)}
+        checkpoints.save(step, state, model, normalization, {}, dataset, None)
+    checkpoints.finish()
+    checkpoints.close()
+    return workdir
+
+
 def start(*arguments, devices=1, **variables):
     environment = (
         os.environ

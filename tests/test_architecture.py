@@ -20,7 +20,25 @@ MAY_IMPORT = {
     "vision_models": {"devices", "files"},
     "evaluation": {"vision_models", "devices", "files"},
     "training": {"evaluation", "vision_models", "devices", "files"},
-    "modes": {"process", "configs", "training", "evaluation", "devices", "input_pipeline"},
+    "visualization": {
+        "process",
+        "configs",
+        "training",
+        "evaluation",
+        "vision_models",
+        "devices",
+        "input_pipeline",
+        "files",
+    },
+    "modes": {
+        "process",
+        "configs",
+        "training",
+        "evaluation",
+        "devices",
+        "input_pipeline",
+        "visualization",
+    },
     "main": {"process", "modes", "configs", "training", "evaluation", "devices"},
 }
 EVERYTHING = {"benchmarks", "tests"}
@@ -31,6 +49,7 @@ ALONE = {
     "ml_collections": {"configs"},
     "torch": set(),
     "orbax": {"training"},
+    "matplotlib": {"visualization"},
 }
 
 

@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runs import TINY
+from tests.runs import TINY, drawn_run
 
 pytestmark = pytest.mark.quick
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of two steps, whose weights are exported, and whose data are elsewhere by now."""
+    """A run whose weights are exported, and whose data are elsewhere by now."""
     import main
 
-    workdir = tmp_path_factory.mktemp("predict") / "run"
-    line = ["main.py", *TINY, "--config.total_steps=2", f"--workdir={workdir}"]
-    assert main.main(line) == 0
-    assert main.main([*line, "--mode=export"]) == 0
+    workdir = drawn_run(tmp_path_factory.mktemp("predict") / "run", *TINY)
+    assert main.main(["main.py", *TINY, f"--workdir={workdir}", "--mode=export"]) == 0
     return workdir
 
 
@@ -70,6 +68,26 @@ def test_an_exported_file_predicts_as_its_run_does(call, run, photographs, tmp_p
     assert by_file == by_run
 
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dense", "crops_144", "overfeat")]
+
+
+@pytest.mark.parametrize("protocol", ["center_crop", *SLOW])
+def test_figures_of_eight(call, run, photographs, tmp_path, protocol):
+    """By any protocol, also of whole images; the guesses are those of a call without figures."""
+    for number in range(6):
+        shutil.copy(photographs / "a.jpg", photographs / f"{number}.jpg")
+    asked = (f"--run={run}", f"--images={photographs}", f"--protocol={protocol}")
+    found, said, _ = predicted(call, tmp_path, *asked, "--picture")
+    figures = [str(tmp_path / f"predictions-{number}.png") for number in (1, 2)]
+    assert [line for line in said.splitlines() if line in figures] == figures
+    for figure, columns in zip(figures, (4, 1), strict=True):
+        with Image.open(figure) as image:
+            assert image.width == 210 * columns
+            assert np.ptp(np.asarray(image.convert("L"))) > 50
+    alone, said, _ = predicted(call, tmp_path / "alone", *asked)
+    assert alone == found and "predictions-" not in said
+
+
 def test_what_cannot_be_read_is_left_out_and_said(call, run, photographs, tmp_path):
     (photographs / "broken.jpg").write_bytes((photographs / "a.jpg").read_bytes()[:300])
     found, _, err = predicted(call, tmp_path, f"--run={run}", f"--images={photographs}")
@@ -85,7 +103,7 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
     """The square that the stream of a folder gives, bit for bit."""
     from configs.alexnet import get_config
     from evaluation.protocols import Images
-    from input_pipeline import open_data, read_square
+    from input_pipeline import open_data, pixels_of, read_photograph
 
     data = get_config().data
     data.name, data.dir, data.validation_examples = "folder", str(tmp_path / "classes"), 1
@@ -94,9 +112,8 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
         shutil.copytree(photographs / "deeper", tmp_path / "classes" / name)
     data = open_data(data, tmp_path / "cache")
     (batch,) = data.evaluation("validation", Images(40, 3), batch_size=1)
-    np.testing.assert_array_equal(
-        read_square(photographs / "deeper" / "d.jpg", 40, 3), batch["image"][0]
-    )
+    content = read_photograph(photographs / "deeper" / "d.jpg")
+    np.testing.assert_array_equal(pixels_of(content, Images(40, 3), "d"), batch["image"][0])
 
 
 @pytest.mark.parametrize(
@@ -130,9 +147,25 @@ def test_weights_of_others_need_a_network(call, shared_data, photographs, tmp_pa
     images = f"--images={photographs / 'a.jpg'}"
     code, _, err = call("--mode=predict", file, images, f"--out={tmp_path}")
     assert code == 2 and "--network=NAME" in err
-    named, _, _ = predicted(call, tmp_path, file, images, "--network=resnet20")
+    code, _, err = call("--mode=predict", file, images, f"--out={tmp_path}", "--network=resnet21")
+    assert code == 2 and "--network=resnet21: no such network; did you mean" in err
+    named, _, err = predicted(call, tmp_path, file, images, "--network=resnet20")
+    assert "does not say what its classes are called" in err
     by_config, _, _ = predicted(
         call, tmp_path, file, images, "--config=configs/cifar10.py:resnet20",
         "--config.init_preprocessing=torchvision",
     )  # fmt: skip
     assert named[0]["guesses"][0]["class"] == by_config[0]["guesses"][0]["class"]
+
+
+def test_a_costly_protocol_of_a_run_is_said_with_a_cheaper_one(call, run, photographs, tmp_path):
+    """50 views, as the run was to be evaluated; whoever asks for them is told nothing."""
+    costly = shutil.copytree(run, tmp_path / "costly")
+    config = json.loads((costly / "config.json").read_text())
+    config["config"]["evaluation"]["protocol"] = "multi_crop"
+    (costly / "config.json").write_text(json.dumps(config))
+    asked = (f"--run={costly}", f"--images={photographs / 'a.jpg'}")
+    by_default, _, err = predicted(call, tmp_path / "a", *asked)
+    assert "50 views of each image" in err and "--protocol=center_crop" in err
+    found, _, err = predicted(call, tmp_path / "b", *asked, "--protocol=multi_crop")
+    assert found == by_default and "views of each image" not in err

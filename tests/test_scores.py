@@ -284,6 +284,30 @@ def test_two_processes_write_the_same_scores(call, trained):
         assert saved["index"].tolist() == list(range(77))
         np.testing.assert_allclose(saved["scores"], alone["scores"], rtol=1e-4, atol=1e-5)
         assert saved["name"].tolist() == alone["name"].tolist()
+    path.unlink()
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_scores_of_several_looks(call, trained):
+    """Of whole images at two scales: a process has other examples in each."""
+    asked = ["--config.evaluation.protocol=multi_crop_and_dense"]
+    asked.append("--config.evaluation.scales=(64,72)")
+    report, alone, path = evaluated(call, trained, *asked)
+    path.unlink()
+    both = start_two(
+        *(a for a in TINY if "mesh" not in a), "--config.mesh.data=2", "--config.mesh.tower=1",
+        f"--workdir={trained}", *EVALUATE, *asked, devices=1,
+    )  # fmt: skip
+    (first, _), _ = [finish(process) for process in both]
+    again = json.loads(first.splitlines()[-1])
+    assert again["protocol"] == report["protocol"] and again["examples"] == 77
+    assert again["top1_error"] == report["top1_error"]
+    assert [p.name for p in (trained / "scores").iterdir()] == [path.name]
+    with np.load(path) as saved:
+        for name in ("index", "label", "name"):
+            np.testing.assert_array_equal(saved[name], alone[name], err_msg=name)
+        np.testing.assert_allclose(saved["scores"], alone["scores"], rtol=1e-4, atol=1e-5)
+    path.unlink()
 
 
 @pytest.mark.slow

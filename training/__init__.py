@@ -1,7 +1,7 @@
 """Optimiser and schedules, train state and step, loop, checkpoints, writers, trained networks."""
 
 from training.classes import known_classes
-from training.errors import RunError, TrainingError
+from training.errors import RunError, TrainingError, out_of_memory
 from training.evaluating import Split, check_trained, evaluate_trained
 from training.export import export, summary
 from training.facts import facts_of_inputs, facts_of_launch
@@ -43,6 +43,7 @@ __all__ = [
     "model_options",
     "normalization_for",
     "open_initial",
+    "out_of_memory",
     "predictions_file",
     "predictor",
     "preprocessing_from_config",

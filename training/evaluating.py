@@ -41,7 +41,7 @@ class Split:
       class_names: name of each label.
       example_name: index of an example -> its name.
       pixels: images -> digest of the decoded images; see `Data.pixels_digest`.
-      batch_size: examples in a batch over all processes.
+      batch_size: images -> examples in a batch over all processes.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Split:
     class_names: Sequence[str]
     example_name: Callable[[int], str]
     pixels: Callable[[Images], str]
-    batch_size: int
+    batch_size: Callable[[Images], int]
 
 
 def check_trained(trained: Trained, class_names: Sequence[str]) -> None:
@@ -122,7 +122,8 @@ def evaluate_trained(
         batches = functools.partial(split.batches, look.images)
         if keep:
             at, cost = look_path(path, protocol, number), look.cost(task.preprocessing.crop)
-            per_look.append(scores_in_parts(scores_of, batches, split.batch_size, at, digest, cost))
+            rows = split.batch_size(look.images)
+            per_look.append(scores_in_parts(scores_of, batches, rows, at, digest, cost))
         else:
             per_look.append(scores_of(batches(0)))
     scores = over_looks(protocol, per_look)
@@ -174,7 +175,7 @@ def _digest(
         "pixels": [split.pixels(look.images) for look in protocol.looks],
         "network": [task.name, task.options],
         "dtype": task.dtype,
-        "batch_size": split.batch_size,
+        "batch_size": [split.batch_size(look.images) for look in protocol.looks],
     }
     return scores_digest(trained, settings)
 

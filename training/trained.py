@@ -1,6 +1,7 @@
 """A trained network with everything that its use needs: the only way to open a run or a file."""
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,13 @@ class Trained:
           TrainingError: the path cannot be read, or the weights do not fit; the message says
             what to do.
         """
+        if name is not None and name not in vision_models.list_models():
+            near = difflib.get_close_matches(name, vision_models.list_models(), n=3)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise TrainingError(
+                f"--network={name}: no such network; {hint}"
+                f"There are {', '.join(vision_models.list_models())}"
+            )
         try:
             if not is_directory(path):
                 return _from_file(path, name, options, new_head)
@@ -141,8 +149,8 @@ def _from_file(
         named = weights.named_network(path)
         if named is None:
             raise TrainingError(
-                f"{path} does not say which network it is of; name that with --network=NAME (one "
-                "of vision_models.list_models()), or a config with --config"
+                f"{path} does not say which network it is of; name that with --network=NAME (such "
+                "as resnet50; a wrong name lists all), or a config with --config"
             )
         name, options = named
     loaded = weights.load(path, name, options, new_head=new_head)

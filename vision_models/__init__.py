@@ -48,8 +48,8 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "lenet5_linear": (lenet.lenet5, {"head": "linear"}),
     "lenet_caffe": (lenet.lenet_caffe, {}),
     "alexnet": (alexnet.alexnet, {}),
-    # The single-GPU net of the paper's section 3.2: the convolutional layers have
-    # half the kernels, conv5 and the hidden layers all (code: layers-145-half.cfg).
+    # The single-GPU net of the paper's section 3.2: conv1 to conv4 have half the kernels,
+    # conv5 and the hidden layers their full size (code: layers-145-half.cfg).
     "alexnet_one_gpu": (alexnet.alexnet, {"towers": 1, "kernels": (48, 128, 192, 192, 256)}),
     # "1 CNN*" of the paper's Table 2 (code: layers-146).
     "alexnet_six_conv": (alexnet.alexnet, {"conv6": 256}),
@@ -101,7 +101,7 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
 # The same networks under the number of their layers.
 _MODELS |= {f"vgg{n}": _MODELS[f"vgg_{c}"] for n, c in ((11, "a"), (13, "b"), (16, "d"), (19, "e"))}
 
-# Options that a network usually has, but is no other network without.
+# Defaults that go with a name but do not define it: another value is still that network.
 _USUAL: dict[str, dict[str, Any]] = {"googlenet_bn": {"dropout": 0.2}}
 
 
@@ -138,7 +138,7 @@ def create(name: str, *, num_classes: int | None = None, rngs: nnx.Rngs, **optio
 
 
 def default_options(name: str) -> dict[str, Any]:
-    """The options of a network and what they are unless given, `num_classes` among them.
+    """The options of a network with their default values, `num_classes` among them.
 
     Raises:
       ValueError: an unknown name.
@@ -159,11 +159,11 @@ def definition(name: str) -> dict[str, Any]:
 
 
 def name_of(name: str, options: Mapping[str, Any]) -> str:
-    """The name that says most of a network: `vgg_d_bn` for `vgg_d` with batch_norm=True.
+    """The most specific name of a network: `vgg_d_bn` for `vgg_d` with batch_norm=True.
 
     Args:
-      name: one that it was made by.
-      options: with which; lists are as good as tuples.
+      name: the name that it was created by.
+      options: the options that it was created with; lists count as tuples.
 
     Raises:
       ValueError: an unknown name.

@@ -1,8 +1,8 @@
 """AlexNet: Krizhevsky, Sutskever and Hinton, 2012, and its relatives.
 
 "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012. Sections
-and Figure 2 are the paper's; "code" is the source that the authors released, whose
-`layers-145.cfg` is the network that was trained in 2012.
+and figures are the paper's. "Code" is the source that the authors released; its
+`layers-145.cfg` is the network that they trained in 2012.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from flax import nnx
 from vision_models import layers, modules
 from vision_models.network import Builder, Network
 
-# Layers that the paper (section 7 and 5.1) tried the network without.
+# Layers that the ablations of the paper (sections 5.1 and 7) leave out.
 REMOVABLE = ("conv3", "conv4", "conv5", "fc6", "fc7")
 
 # Section 3.3: size, k, alpha, beta, and whether alpha is divided by the size, as in the code.
@@ -26,7 +26,7 @@ PAPER_LRN: Mapping[str, Any] = {
 
 
 def check_sizes(kernels: Sequence[int], hidden: Sequence[int]) -> None:
-    """Raises ValueError unless there are five convolutions and two hidden layers."""
+    """Raises ValueError unless `kernels` has five sizes and `hidden` two."""
     if len(kernels) != 5 or len(hidden) != 2:
         raise ValueError(
             f"kernels takes 5 numbers and hidden 2, not {len(kernels)} and {len(hidden)}"
@@ -62,7 +62,7 @@ def alexnet(
 ) -> Network:
     """The network of the paper's Figure 2; its arguments are the ablations.
 
-    Per tower, with 224x224 images, RGB on the scale of 0..255 less the training mean:
+    Images are RGB in 0..255 less the training mean. Each tower, for 224x224 pixels:
 
         conv1 48 11x11/4 | LRN | pool 3/2 | conv2 128 5x5 | LRN | pool 3/2 | exchange
         conv3 192 3x3 | conv4 192 3x3 | conv5 128 3x3 | pool 3/2 | exchange
@@ -76,32 +76,33 @@ def alexnet(
       image_size: side of the square input in pixels, at least 63.
       towers: 2 as in the paper; 1 joins the towers, so that every kernel reads every
         map and normalisation sees all channels.
-      kernels: maps made by conv1 to conv5, all towers together.
+      kernels: number of maps of conv1 to conv5, all towers together.
       hidden: sizes of fc6 and fc7, all towers together.
       conv6: maps of a sixth convolution over the last pooling layer, which reads both
         towers; 0 for none (the "1 CNN*" of the paper's Table 2: 256).
-      connected: False leaves out all exchanges but the sum of the scores (network 150
+      connected: False leaves out all exchanges except the sum of the scores (network 150
         of the code).
-      without: comma-separated layers to leave out, of conv3, conv4, conv5, fc6, fc7.
-        The exchange stays in its place: what follows reads both towers.
+      without: layers to leave out, comma-separated, of conv3, conv4, conv5, fc6, fc7.
+        The exchange before a removed layer stays: the next layer reads both towers.
       neuron: nonlinearity of all hidden layers, by name.
       lrn: False leaves out both normalisation layers.
       lrn_constants: arguments of `layers.local_response_normalization`.
       lrn_across_towers: the window sees the maps of both towers, as in Caffe.
-      pool_before_norm: conv, neuron, pool, LRN in layers 1 and 2, as CaffeNet has it.
-      norm1_before_neuron: conv1, LRN, pool, neuron, as the code has it, instead of the
-        paper's conv1, neuron, LRN, pool.
-      spatial_norm2: a normalisation inside each map after the second LRN (`cnorm2` of
+      pool_before_norm: layers 1 and 2 are conv, neuron, pool, LRN, as in CaffeNet.
+      norm1_before_neuron: layer 1 is conv, LRN, pool, neuron, as in the code, instead of
+        the paper's conv, neuron, LRN, pool.
+      spatial_norm2: adds a normalisation inside each map after the second LRN (`cnorm2` of
         the code).
       pool: max, average or l2.
       pool_window: 3 overlaps, 2 does not (the stride is 2).
       dropout: probability of dropping in fc6 and fc7; 0 turns it off.
       inverted_dropout: rescale in training instead of in evaluation.
       init: gaussian as in the paper, xavier or he.
-      init_std: deviation of the Gaussian of every kernel (section 5: .01) ...
-      init_std_conv3to5: ... but conv3 to conv6 (code: .03).
-      init_bias: bias of conv2, conv4, conv5, conv6, fc6 and fc7 (section 5: 1); the
-        others start at 0.
+      init_std: standard deviation of the Gaussian of all kernels but those of conv3 to
+        conv6 (section 5: 0.01).
+      init_std_conv3to5: standard deviation for conv3 to conv6 (code: 0.03).
+      init_bias: initial bias of conv2, conv4, conv5, conv6, fc6 and fc7 (section 5: 1);
+        the others start at 0.
       rngs: stream `params` draws the parameters.
 
     Raises:
@@ -147,8 +148,8 @@ def alexnet(
         if connected:
             net.exchange(name)
 
-    # conv1 and conv2, each tower by itself. 224 -> 55 takes three more pixels: the code
-    # reads zeros past the bottom and the right edge, which is this padding.
+    # conv1 and conv2, each tower by itself. To make 55 outputs of 224 pixels takes three
+    # more pixels: the code reads zeros past the bottom and the right edge.
     net.conv(
         "conv1", kernels[0], 11, stride=4, padding=((0, 3), (0, 3)),
         bias=0.0, neuron="identity" if norm1_before_neuron else neuron,
@@ -159,7 +160,7 @@ def alexnet(
     net.conv("conv2", kernels[1], 5, padding=2)
     norm_and_pool(2)
 
-    # conv3 reads both towers; conv4 and conv5 their own.
+    # conv3 reads both towers; conv4 and conv5 read their own.
     layer_names = [name for name in ("conv3", "conv4", "conv5") if name not in removed]
     if layer_names:
         exchange("exchange_pool2")
@@ -171,7 +172,7 @@ def alexnet(
         exchange("exchange_pool5")
         net.conv("conv6", conv6, 3, padding=1, init=middle)
 
-    # fc6 and fc7 read both towers, fc8 sums the scores of both.
+    # fc6 and fc7 read both towers; fc8 sums the scores of both.
     below = "conv6" if conv6 else "pool5"
     for name, units in zip(("fc6", "fc7"), hidden, strict=True):
         if name not in removed:
@@ -196,11 +197,14 @@ def alexnet_owt(
     """The one-tower network of Krizhevsky 2014, as torchvision has it.
 
     "One weird trick for parallelizing convolutional neural networks", footnote 1. No
-    response normalisation; 64-192-384-256-256 kernels; dropout (inverted) on what enters
-    fc6 and fc7. torchvision's `alexnet` has 61,100,840 parameters, these.
+    response normalisation; 64-192-384-256-256 kernels; inverted dropout of the inputs of
+    fc6 and fc7. It has the 61,100,840 parameters of torchvision's `alexnet`.
 
     Args:
       num_classes, image_size, neuron, dropout, init, init_std, rngs: as for `alexnet`.
+
+    Raises:
+      ValueError: an unknown neuron or initialiser, or an image that is too small.
     """
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     net.conv("conv1", 64, 11, stride=4, padding=2)

@@ -1,11 +1,14 @@
-"""The all-convolutional nets of Springenberg et al., "Striving for Simplicity", 2015."""
+"""The all-convolutional nets of Springenberg et al., "Striving for Simplicity", 2015.
+
+Sections and tables are the paper's.
+"""
 
 from flax import nnx
 
 from vision_models import layers
 from vision_models.network import Builder, Network
 
-# Tables 1 and 2: (window, maps, stride) of each convolution; stride 2 stands for a pool.
+# Tables 1 and 2: (window, maps, stride) of each convolution; one of stride 2 replaces a pool.
 BASES = {
     "a": ((5, 96, 1), (3, 96, 2), (5, 192, 1), (3, 192, 2)),
     "b": ((5, 96, 1), (1, 96, 1), (3, 96, 2), (5, 192, 1), (1, 192, 1), (3, 192, 2)),
@@ -25,23 +28,23 @@ def all_convolutional(
     init_std: float = 0.05,
     rngs: nnx.Rngs,
 ) -> Network:
-    """All-CNN-A, -B or -C: pools are convolutions of stride 2, the end is an average.
+    """All-CNN-A, -B or -C: convolutions of stride 2 for pools, an average for fc layers.
 
-    After the base a 3x3 convolution without padding (8x8 -> 6x6 pixels), two 1x1
-    convolutions, the last one to the classes, and the average over its maps.
+    The base is followed by a 3x3 convolution without padding (8x8 -> 6x6 pixels), two 1x1
+    convolutions, the last with a map for each class, and the average over its maps.
 
     Args:
       num_classes: number of logits.
       base: a, b or c of Table 1.
-      image_size: pixels.
-      neuron: of all convolutions.
-      dropout: after each convolution of stride 2 (section 3.1).
-      input_dropout: of the image.
-      init, init_std: the paper does not say.
+      image_size: side of the square input in pixels.
+      neuron: nonlinearity of all convolutions.
+      dropout: probability of dropping after each convolution of stride 2 (section 3.1).
+      input_dropout: probability of dropping in the image.
+      init, init_std: as for `alexnet`; the paper does not say.
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     if base not in BASES:
         raise ValueError(f"base={base}: choose one of {', '.join(BASES)}")

@@ -1,4 +1,4 @@
-"""Facts about a network found by tracing it: parameters, multiply-adds, activations."""
+"""Facts about a network, found by tracing it: parameters, multiply-adds, activations."""
 
 import dataclasses
 import math
@@ -20,16 +20,16 @@ def count_parameters(model: Any) -> int:
 
 
 def activations(model: Network, images: Array) -> dict[str, Array]:
-    """Every layer's activations in evaluation, by the layer's name.
+    """Every layer's activations in evaluation, by the layer's path.
 
     Args:
       model: a network of this package.
-      images: [batch, height, width, 3].
+      images: floating, [batch, height, width, 3], normalised.
 
     Returns:
-      Arrays [batch, ...] in the order in which the network computes them; what a
-      residual block or an Inception module makes is under the name of the block, what
-      its layers make under `block/branch/layer`.
+      Arrays [batch, ...] in the order in which the network computes them. The output of a
+      residual block or an Inception module is under the block's name, and that of its
+      layers under `block/branch/layer`.
     """
     record: dict[str, Array] = {}
     model(images, record=record)
@@ -37,22 +37,21 @@ def activations(model: Network, images: Array) -> dict[str, Array]:
 
 
 def activation_shapes(model: Network, image_size: int | None = None) -> dict[str, tuple[int, ...]]:
-    """Shapes of the activations of one image, in order; nothing is computed or allocated."""
+    """Shapes of one image's activations by path, in order; nothing is computed or allocated."""
     return _trace(model, image_size, training=False)[0]
 
 
 def multiply_adds(model: Network, image_size: int | None = None) -> int:
     """Multiply-adds of convolutions and matrix products, for one image in evaluation.
 
-    Counted from the traced program, so that what is counted is what runs (grouping
-    included; products with the zeros of LeNet-5's sparse layer do not count, nor those with
-    which some convolutions are quicker on CPUs). Biases,
-    pooling and normalisation do not count, as in the papers. Works on abstract models;
-    nothing is allocated.
+    Counted from the traced program, so that the count is of what runs, grouping included.
+    Products with zeros do not count: those of LeNet-5's sparse layer, and those that make
+    some convolutions faster on CPUs. Nor do biases, pooling and normalisation, as in the
+    papers. Works on abstract models; nothing is allocated.
 
     Args:
       model: a network of this package.
-      image_size: pixels; None for what the network was built for.
+      image_size: pixels; None for the size that the network was built for.
     """
     return sum(_trace(model, image_size, training=False)[1].values())
 
@@ -63,15 +62,15 @@ class Layer:
 
     Attributes:
       name: path in the network, such as `inception_3a/branch2/3x3`.
-      kind: of layer, such as Conv.
+      kind: class of the layer, such as `Conv`.
       output: (height, width, maps) or (features,) for one image.
       window, stride, padding: in pixels, padding as (top, bottom, left, right); None for
         layers that slide no window.
-      parameters: trainable numbers.
+      parameters: number of trainable values.
       multiply_adds: for one image.
-      receptive_field: pixels of the image, along each side, that one output sees.
-      activation_bytes: of the output for one image, in float32.
-      auxiliary: belongs to a classifier that only training looks at.
+      receptive_field: side, in pixels of the image, of the square that one output sees.
+      activation_bytes: size of the output for one image, in float32.
+      auxiliary: whether the layer belongs to an auxiliary classifier.
     """
 
     name: str
@@ -92,7 +91,7 @@ def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
 
     Args:
       model: a network of this package.
-      image_size: pixels; None for what the network was built for.
+      image_size: pixels; None for the size that the network was built for.
     """
     shapes, products = _trace(model, image_size, training=True)
     rows = []
@@ -123,7 +122,7 @@ Field = tuple[int, int]  # pixels that one output sees, pixels between neighbour
 def _layers(
     sequence: Sequential, path: str, field: Field, auxiliary: bool
 ) -> tuple[list[tuple[str, Any, int, bool]], Field]:
-    """(name, layer, receptive field, auxiliary) of all layers below, and the field after them."""
+    """(path, layer, receptive field, auxiliary) of all layers below, and the field after them."""
     found = []
     ends = []
     for name in sequence.names:
@@ -144,7 +143,7 @@ def _layers(
 
 
 def _reach(layer: Any) -> int:
-    """Pixels of its input that one output of a layer sees."""
+    """Side, in pixels of a layer's input, of the square that one of its outputs sees."""
     if hasattr(layer, "in_shape"):
         return layer.in_shape[0]
     return getattr(layer, "window", 1)
@@ -153,7 +152,7 @@ def _reach(layer: Any) -> int:
 def _trace(
     model: Network, image_size: int | None, training: bool
 ) -> tuple[dict[str, tuple[int, ...]], Counter[str]]:
-    """Shapes of the activations of one image, and multiply-adds, both by layer."""
+    """Shapes of one image's activations, and multiply-adds, both by layer."""
     size = image_size or model.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)) if training else None
@@ -173,22 +172,22 @@ def _trace(
     }
     products: Counter[str] = Counter()
     for scope, equation in _equations(program.jaxpr, ""):
-        while scope and scope not in shapes:  # an operation's own scope within a layer's
+        while scope and scope not in shapes:  # JAX functions add scopes inside a layer's
             scope = scope.rpartition("/")[0]
         products[scope] += _multiply_adds_of(equation)
     for name, layer, _, _ in _layers(model, "", (1, 1), False)[0]:
-        if hasattr(layer, "density"):  # products with the zeros of a sparse kernel are none
+        if hasattr(layer, "density"):  # a sparse kernel, whose zeros are not to count
             products[name] = int(products[name] * layer.density)
     return shapes, products
 
 
 def _equations(jaxpr: Any, outer: str) -> Iterator[tuple[str, Any]]:
-    """(layer, equation) of all equations, those of inner programs included."""
+    """(scope, equation) of all equations, those of inner programs included."""
     for equation in jaxpr.eqns:
         scope = outer or str(equation.source_info.name_stack)
         yield scope, equation
         inside = equation.params
-        if equation.primitive.name == "cond":  # by platform; the last form is the plain one
+        if equation.primitive.name == "cond":  # a choice by platform, the plain form last
             inside = {"branch": inside["branches"][-1]}
         for value in inside.values():
             inner = getattr(value, "jaxpr", value)

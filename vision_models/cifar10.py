@@ -1,9 +1,9 @@
 """CIFAR-10 networks of AlexNet's time: cuda-convnet's example layers.
 
-Krizhevsky's cuda-convnet (example-layers/*.cfg) and cuda-convnet2
-(layers/layers-cifar10-11pct.cfg). They are named by the test error that they reached.
-Pools are 3/2 and round up; images are raw pixels less the mean, hence the small first
-deviation.
+From Krizhevsky's cuda-convnet (example-layers/*.cfg) and cuda-convnet2
+(layers/layers-cifar10-11pct.cfg), which name them by the test error that they reached.
+Pools are 3/2 and round up. Images are raw pixels less the mean, hence the small standard
+deviation of conv1's initialiser.
 """
 
 from flax import nnx
@@ -26,22 +26,23 @@ def four_layer(
 ) -> Network:
     """Three 5x5 convolutions of 32, 32, 64 maps and a classifier (layers-19pct, -18pct).
 
-    The four-layer network of AlexNet's Figure 1 has no published configuration; this body
-    with a neuron of choice stands for it.
+    The four-layer network of AlexNet's Figure 1 has no published configuration; this
+    network, with either neuron, stands in for it.
 
     Args:
       num_classes: number of logits.
-      image_size: pixels.
-      neuron: of the convolutions.
+      image_size: side of the square input in pixels.
+      neuron: nonlinearity of the convolutions.
       pools: kinds of pool1 to pool3.
-      norm: normalisation inside each map (3x3, 5e-5, .75) after pool1 and pool2: the
-        18% network.
+      norm: adds normalisation inside each map (3x3, alpha 5e-5, beta 0.75) after pool1
+        and pool2: the 18% network.
       init: gaussian, xavier or he.
-      init_std_conv1, init_std: deviations of the Gaussians of conv1 and of the others.
+      init_std_conv1, init_std: standard deviations of the Gaussians of conv1 and of the
+        other layers.
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     for number, maps in enumerate((32, 32, 64), start=1):
@@ -70,24 +71,24 @@ def conv_local(
 ) -> Network:
     """Two convolutions, two locally connected layers and a classifier (13%, 11%).
 
-    layers-conv-local-13pct.cfg; with `norm` and local3=64 layers-cifar10-11pct.cfg, which
-    AlexNet's section 3.3 stands on ("13% without, 11% with normalization").
+    layers-conv-local-13pct.cfg; with `norm` and local3=64, layers-cifar10-11pct.cfg. They
+    are the networks of AlexNet's section 3.3 ("13% without, 11% with normalization").
 
     Args:
       num_classes: number of logits.
-      image_size: pixels of the crop.
-      neuron: of the hidden layers.
+      image_size: side of the square crop in pixels.
+      neuron: nonlinearity of the hidden layers.
       pool: max, average or l2.
-      norm: normalisation across 9 maps (k=1, alpha .001/9, .75), after pool1 and between
-        conv2 and pool2.
+      norm: adds normalisation across 9 maps (k=1, alpha 0.001/9, beta 0.75) after pool1
+        and between conv2 and pool2.
       local3: maps of the first locally connected layer.
       init: gaussian, xavier or he.
-      init_std_conv1, init_std, init_std_local: deviations of the Gaussians of conv1, of
-        conv2 and fc10, and of the locally connected layers.
+      init_std_conv1, init_std, init_std_local: standard deviations of the Gaussians of
+        conv1, of conv2 and fc10, and of the locally connected layers.
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     response = modules.LocalResponseNorm(size=9, k=1.0, alpha=0.001, average=True)

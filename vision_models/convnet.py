@@ -30,7 +30,7 @@ def convnet(
 
     Args:
       num_classes: number of logits.
-      image_size: pixels.
+      image_size: side of the square input in pixels.
       convolutions: N, in each stage.
       stages: M.
       hidden_layers: K.
@@ -38,13 +38,13 @@ def convnet(
       window: F, odd.
       hidden: units of each hidden layer.
       pool: max, average or l2; "" for none.
-      neuron: of all hidden layers.
-      dropout: after each hidden layer (inverted).
-      init, init_std: of all kernels.
+      neuron: nonlinearity of all hidden layers.
+      dropout: probability of dropping after each hidden layer (inverted).
+      init, init_std: of all kernels, as for `alexnet`.
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     if min(convolutions, stages, hidden_layers) < 0 or window % 2 == 0:
         raise ValueError(

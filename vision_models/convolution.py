@@ -1,8 +1,8 @@
 """Convolution, and the bias after it.
 
 Arrays are channels-last, [batch, height, width, channels]; kernels are [height, width, in,
-out]. XLA's own operation does the work. On CPUs that is a matrix product over windows that are
-copied side by side, which is slow where few numbers come of each copy: with few maps.
+out]. XLA's own operation does the work. On CPUs it copies the windows side by side and takes a
+matrix product, which is slow with few maps: each copy then yields few numbers.
 """
 
 from functools import partial
@@ -23,17 +23,21 @@ def convolve(
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
 ) -> Array:
-    """Convolution plus bias, in the dtype of `x`; reverse mode alone.
+    """Convolution plus bias, in the dtype of `x`; only reverse-mode differentiation works.
 
-    On CPUs what is not finite in `x` may reach one column further than its window. Where it is
-    differentiated inside `jax.shard_map`, `x` varies over every mesh axis that `kernel` does.
+    On CPUs a value in `x` that is not finite may affect one column more than the windows that
+    contain it. If differentiated inside `jax.shard_map`, `x` has to vary over every mesh axis
+    that `kernel` varies over.
 
     Args:
       x: [batch, height, width, in].
       kernel: [kernel height, kernel width, in, out].
-      bias: [out].
+      bias: [out]; None for none.
       stride: pixels between windows, the same in both directions.
-      padding: zeros before and after, ((top, bottom), (left, right)).
+      padding: rows and columns of zeros, ((top, bottom), (left, right)).
+
+    Returns:
+      [batch, height', width', out].
     """
     kernel = kernel.astype(x.dtype)
     if stride == 1:
@@ -45,7 +49,7 @@ def convolve(
 
 @jax.custom_vjp
 def add_bias(x: Array, bias: Array) -> Array:
-    """[B, H, W, C] + [C], whose gradient is by `layers.channel_sums`; reverse mode alone."""
+    """[B, H, W, C] + [C]; its gradient, reverse mode only, uses `layers.channel_sums`."""
     return x + bias
 
 
@@ -61,16 +65,16 @@ def _convolved(x: Array, kernel: Array, padding: Padding, strides: tuple[int, in
     )
 
 
-# The gradient by the input is written out as the convolution that it is, so that it, too, has the
-# form that is quick for its number of maps.
+# The gradient by the input is itself a convolution. It is written as one, so that it, too, takes
+# the form that is fast for its number of maps.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _stride_one(x: Array, kernel: Array, padding: Padding) -> Array:
-    """A convolution at every pixel."""
+    """A convolution of stride 1."""
 
     def on_cpu(x: Array, kernel: Array) -> Array:
         _, window, maps_in, maps_out = kernel.shape
         columns = x.shape[2] + sum(padding[1]) - window + 1
-        # From so few maps, or to so few, as AVX-512 has it in float32 (docs/results.md).
+        # The form is faster below these numbers of maps: AVX-512, float32 (docs/speed.md).
         if columns % 2 == 0 and window > 1 and (maps_in <= 4 or maps_out <= 16):
             return _by_two_columns(x, kernel, padding)
         return _convolved(x, kernel, padding, (1, 1))
@@ -81,10 +85,10 @@ def _stride_one(x: Array, kernel: Array, padding: Padding) -> Array:
 
 
 def _by_two_columns(x: Array, kernel: Array, padding: Padding) -> Array:
-    """Two neighbouring outputs of a row at a time, from windows a column wider.
+    """Computes two neighbouring outputs of a row at a time, from windows one column wider.
 
-    The kernel is there twice, a column apart, among zeros: half as many windows, for twice as
-    many numbers each. The output has an even number of columns.
+    The kernel appears twice, padded with zeros to lie one column apart: half as many windows
+    yield twice as many numbers each. The number of output columns has to be even.
     """
     left, right = (jnp.pad(kernel, ((0, 0), (i, 1 - i), (0, 0), (0, 0))) for i in (0, 1))
     pairs = _convolved(x, jnp.concatenate([left, right], -1), padding, (1, 2))

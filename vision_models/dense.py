@@ -1,9 +1,9 @@
-"""Dense evaluation: whole images of any size, scored at every place of the last maps.
+"""Dense evaluation: whole images of any size, scored at every position of the last maps.
 
 Simonyan and Zisserman 2015, section 3.2: fully connected layers slide over the maps as
-convolutions. Images of several sizes share a batch: each lies at the top left of zeros, and
-every layer counts what lies outside of it as what lies outside of the maps, so that its scores
-are those of the image alone (`vision_models.forward.Pass.valid`).
+convolutions. Images of several sizes share a batch: each lies at the top left and zeros fill the
+rest. Every layer treats that rest as padding, so that an image's scores do not depend on it
+(`vision_models.forward.Pass.valid`).
 """
 
 import functools
@@ -17,7 +17,7 @@ from vision_models.forward import Activations, Pass, each
 from vision_models.modules import AdaptiveAveragePool, GlobalAveragePool, LocallyConnected, Pool
 from vision_models.network import Auxiliary, Network, Sequential
 
-# Layers that are tied to one size of maps, and by what.
+# Layers that are tied to one size of maps, and the reason.
 TIED = {
     LocallyConnected: "has kernels of its own at every place",
     AdaptiveAveragePool: "shares any maps out to the same number of windows",
@@ -25,24 +25,24 @@ TIED = {
 
 
 def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Array]:
-    """Scores of whole images, wherever a window of the network's size fits on its grid.
+    """Scores of whole images, one for each position where the network's window fits.
 
-    Networks that end in an average over the last maps take it over all of the image, and
-    give one score.
+    The positions lie on the grid of the network's total stride. A network that ends in an
+    average over the last maps averages over the whole image and gives one score.
 
     Args:
-      network: any that `check_dense` lets pass; with towers inside `jax.shard_map` as well.
-      images: floating, [batch, H, W, 3], normalised; zeros outside of each image, which lies
-        at the top left. Their dtype is the dtype of the computation.
+      network: any that `check_dense` accepts; one with towers also inside `jax.shard_map`.
+      images: floating, [batch, H, W, 3], normalised. Each image lies at the top left, with
+        zeros around it. Their dtype is the dtype of the computation.
       valid: int32 [batch, 2], height and width of each image.
 
     Returns:
-      Logits float32 [batch, h, w, classes], 0 where an image has none, and int32 [batch, 2]:
-      how many there are along its height and its width. An image smaller than those that
-      the network was built for may have none.
+      Logits, float32 [batch, h, w, classes], 0 outside an image's own map; and the height and
+      width of that map, int32 [batch, 2]. They may be 0 for an image smaller than those that
+      the network was built for.
 
     Raises:
-      ValueError: see `check_dense`; or H or W are too small for any score.
+      ValueError: see `check_dense`; or H or W is too small for any score.
     """
     check_dense(network)
     run = Pass(valid=valid)
@@ -56,20 +56,20 @@ def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Arr
 def score_maps(
     network: Network, images: Array, valid: Array, *, offsets: bool
 ) -> list[tuple[Array, Array]]:
-    """Score maps of whole images, one for each place where the windows of the last pool may begin.
+    """Score maps of whole images, one for each offset of the last pool's windows.
 
     OverFeat (Sermanet et al. 2014, section 3.3) shifts these windows by every number of pixels
-    below their stride, down and across, so that no resolution is lost to the pool.
+    below their stride, down and across, so that the pool costs no resolution.
 
     Args:
       network, images, valid: as in `score_map`.
-      offsets: all of these places; else the first alone.
+      offsets: use every offset; otherwise (0, 0) only.
 
     Returns:
-      What `score_map` returns, for each.
+      For each offset, row by row, what `score_map` returns.
 
     Raises:
-      ValueError: see `score_map`; or no last pool where `offsets` are asked for.
+      ValueError: see `score_map`, and with `offsets` `check_offsets`.
     """
     if not offsets:
         return [score_map(network, images, valid)]
@@ -96,13 +96,13 @@ def _from(row: int, column: int, maps: Array) -> Array:
 
 
 def check_offsets(network: Network) -> int:
-    """Looks for the last pool, whose windows may begin elsewhere.
+    """Finds the last pool, whose windows `score_maps` shifts.
 
     Returns:
-      Its place among the network's layers.
+      Its index in `network.names`.
 
     Raises:
-      ValueError: see `check_dense`; or there is none, or an average over all the map follows.
+      ValueError: see `check_dense`; or there is no pool, or the network averages whole maps.
     """
     check_dense(network)
     parts = [getattr(network, name) for name in network.names]
@@ -113,10 +113,10 @@ def check_offsets(network: Network) -> int:
 
 
 def check_dense(network: Network) -> None:
-    """Looks for layers that cannot slide over larger maps.
+    """Checks that every layer can slide over larger maps.
 
     Raises:
-      ValueError: the first such layer by name.
+      ValueError: one cannot; the message names the first.
     """
     found = _tied(network, "")
     if found:

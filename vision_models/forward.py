@@ -1,4 +1,4 @@
-"""One forward pass: what layers need besides their input, and what they leave behind."""
+"""One forward pass: what layers read besides their input, and what they record."""
 
 import dataclasses
 import zlib
@@ -10,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vision_models import layers
 from vision_models.pooling import Padding, pooled_size
 
 # The mesh axis that towers lie along.
 TOWER_AXIS = "tower"
 
-# What flows between layers: maps [batch, height, width, channels] or features
-# [batch, n]; between the layers of a tower a list with one such array per tower held
-# here (see `vision_models.towers`).
+# The input and output of layers: maps [batch, height, width, channels] or features
+# [batch, n]; between the layers of towers, a list with one such array per tower held
+# on this device (see `vision_models.towers`).
 Activations = Array | list[Array]
+Function = Callable[[Array], Array]
 Kind = TypeVar("Kind", bound=Activations)
 
 
@@ -29,17 +31,17 @@ class BatchStatistics:
     Attributes:
       axis: inside `jax.shard_map`, the mesh axis that batches are split over; None on one
         device.
-      group: examples whose statistics are taken together, consecutive in the batch; 0 for
-        all of it. Known as ghost batch normalisation (Hoffer et al. 2017); what several GPUs
-        of that many examples do without talking to each other. The examples held on a device
-        and the group: one divides the other. Unless the group is the whole batch the moved
-        statistics are those of the groups held on each device, and the caller averages them
-        over the axis.
-      frozen: names of parameters that are not trained: a BatchNorm whose `scale` is among
-        them normalises as in evaluation, and its statistics stay.
-      pooled: None moves the running statistics towards those of each batch; a scalar, the
-        share of this batch among those so far, makes them the mean and variance of all
-        these batches' activations together.
+      group: number of consecutive examples that are normalised together; 0 for the whole
+        batch. Known as ghost batch normalisation (Hoffer et al. 2017): it is what several
+        GPUs with that many examples each compute without communication. Either the group
+        divides the examples held on a device, or these divide the group. Unless the group is
+        the whole batch, each device updates the running statistics from its own groups, and
+        the caller averages them over the axis.
+      frozen: names of parameters that are not trained. A BatchNorm whose `scale` is among
+        them normalises as in evaluation and keeps its statistics.
+      pooled: None moves the running statistics towards those of each batch. A scalar, this
+        batch's share of all batches so far, makes them the mean and variance of the
+        activations of all these batches together.
     """
 
     axis: str | None = None
@@ -58,14 +60,17 @@ class Pass:
 
     Attributes:
       dropout_keys: one random key per example, [batch], in training; None in evaluation.
-      statistics: BatchNorm's, in training.
-      record: receives the activations of every layer by name.
-      auxiliary: in training receives the logits of auxiliary classifiers by name.
+      statistics: how BatchNorm takes its statistics in training.
+      record: receives the activations of every layer by path.
+      auxiliary: receives, in training, the logits of auxiliary classifiers by path.
       valid: in dense evaluation, int32 [batch, 2]: height and width of the part of each
-        example's maps, at the top left, that comes of its image. What lies outside counts
-        as what lies outside of the maps, and fully connected layers slide over the maps. It
-        is that of the maps which the next layer reads: a layer that changes their size moves
-        it (`slide`). None: the maps are the image's all over.
+        example's maps that stems from its image. It lies at the top left; the rest counts
+        as padding, and fully connected layers slide over the maps. `valid` describes the
+        maps that the next layer reads: a layer that changes their size updates it
+        (`slide`). None outside dense evaluation, where the image fills the maps.
+      neuron: the nonlinearity of a name; another than `layers.neuron` may have another
+        derivative.
+      normalization: the same for contrast normalisations: makes of one what is applied.
     """
 
     dropout_keys: Array | None = None
@@ -73,14 +78,16 @@ class Pass:
     record: dict[str, Array] | None = None
     auxiliary: dict[str, Array] | None = None
     valid: Array | None = None
+    neuron: Callable[[str], Function] = layers.neuron
+    normalization: Callable[[Function], Function] = lambda function: function
 
     @property
     def training(self) -> bool:
-        """Whether to drop units and to use and update the statistics of the batch."""
+        """Whether dropout acts, and BatchNorm uses and updates statistics of the batch."""
         return self.dropout_keys is not None
 
     def note(self, path: str, x: Activations) -> None:
-        """Records the output of the layer `path`, the maps of all towers held here."""
+        """Records the output of the layer `path`; maps of towers are concatenated."""
         if self.record is not None:
             self.record[path] = jnp.concatenate(x, axis=-1) if isinstance(x, list) else x
 
@@ -101,15 +108,15 @@ class Pass:
         ceil: bool = False,
         outside: float = 0.0,
     ) -> Kind:
-        """The maps as windows are to see them that slide over them; moves `valid` past them.
+        """Prepares maps for a layer that slides windows, and updates `valid` to its output.
 
         Args:
           x: [B, H, W, C], of each tower.
           window, stride, padding, ceil: see `pooling.pooled_size`.
-          outside: what windows see where there is no image.
+          outside: the value that windows see outside an image.
 
         Returns:
-          `x`; with `outside` in it where windows reach past an image.
+          `x`, filled with `outside` beyond each image if windows can reach there.
 
         Raises:
           ValueError: no window fits into the maps.
@@ -132,13 +139,13 @@ class Pass:
         return x
 
     def cut(self, x: Kind, outside: float = 0.0) -> Kind:
-        """`x` with `outside` wherever there is no image."""
+        """`x` with the value `outside` beyond each image."""
         if self.valid is None:
             return x
         return each(lambda maps: jnp.where(self.mask(maps), maps, np.array(outside, maps.dtype)), x)
 
     def mask(self, maps: Array) -> Array:
-        """[B, H, W, C] -> bool [B, H, W, 1], where the images are; `valid` is not None."""
+        """[B, H, W, C] -> bool [B, H, W, 1], true inside the images; needs `valid`."""
         assert self.valid is not None
         rows = jnp.arange(maps.shape[1]) < self.valid[:, :1]
         columns = jnp.arange(maps.shape[2]) < self.valid[:, 1:]
@@ -146,7 +153,7 @@ class Pass:
 
 
 def each(function: Callable[[Array], Array], x: Kind) -> Kind:
-    """The function of the maps of each tower held here, or of the maps that all share."""
+    """Applies a function to each tower's maps, or to the maps that all towers share."""
     found = [function(tower) for tower in x] if isinstance(x, list) else function(x)
     return cast(Kind, found)
 
@@ -154,7 +161,7 @@ def each(function: Callable[[Array], Array], x: Kind) -> Kind:
 def gather(x: list[Array], towers: int) -> Array:
     """One [..., maps] per tower held here -> [..., all maps], in the towers' order.
 
-    Where some towers are on other devices this is an all-gather over the mesh axis
+    If other devices hold some of the towers, this is an all-gather over the mesh axis
     "tower".
     """
     held = jnp.concatenate(x, axis=-1) if len(x) > 1 else x[0]

@@ -16,7 +16,7 @@ from vision_models.trees import keys_of
 
 # Nested dicts of arrays, named as in the module: params["conv1"]["kernel"].
 Params = dict[str, Any]
-# The same for what training changes otherwise: BatchNorm's statistics. Often empty.
+# The same for BatchNorm's statistics, which training changes without a gradient. Often empty.
 Statistics = dict[str, Any]
 
 
@@ -31,15 +31,15 @@ class PureNetwork:
         see `vision_models.dense.score_map`.
       score_maps: (parameters, statistics, images, sizes, offsets) -> score maps of whole images;
         see `vision_models.dense`.
-      check_whole: raises ValueError where the network takes no whole images, or, if its argument
-        is true, has no last pool whose windows could begin elsewhere.
+      check_whole: offsets -> None; raises ValueError if the network cannot score whole images,
+        or, with `offsets`, has no last pool whose windows can be shifted.
       train: (parameters, statistics, images, dropout keys [batch], how statistics are taken)
-        -> (logits, logits of auxiliary classifiers by name, statistics), in training.
-      per_tower: like the parameters, True where there is a leading axis over towers.
-      towers: into how many towers the network is cut; 1 for most.
+        -> (logits, logits of auxiliary classifiers by path, statistics), in training.
+      per_tower: nested dicts like the parameters; True for those with a leading axis over towers.
+      towers: number of towers; 1 for most networks.
       heads: paths of its classifiers, the main one first.
-      layers: names of the layers that have parameters, in order; a block is one.
-      has_statistics: some layer is a BatchNorm.
+      layers: names of the layers that have parameters, in order; a block counts as one.
+      has_statistics: whether some layer is a BatchNorm.
     """
 
     init: Callable[[Array], tuple[Params, Statistics]]
@@ -62,7 +62,7 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     """The functional form of the module that `create` makes; allocates nothing.
 
     Args:
-      create: random streams -> module, such as
+      create: makes the module from random streams, such as
         `lambda rngs: vision_models.create("alexnet", rngs=rngs)`.
     """
     abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))

@@ -1,4 +1,4 @@
-"""GoogLeNet: Szegedy et al., "Going Deeper with Convolutions", 2015, and torchvision's."""
+"""GoogLeNet: Szegedy et al., "Going Deeper with Convolutions", 2015, and torchvision's form."""
 
 from flax import nnx
 
@@ -18,7 +18,7 @@ INCEPTION = {
     "inception_5a": (256, 160, 320, 32, 128, 128),
     "inception_5b": (384, 192, 384, 48, 128, 128),
 }
-# Layers after which there is a pool, or on which an auxiliary classifier looks.
+# Modules that a pool follows, and those whose output an auxiliary classifier reads.
 POOLED = {"inception_3b": "pool3", "inception_4e": "pool4"}
 AUXILIARY = {"inception_4a": "aux1", "inception_4d": "aux2"}
 
@@ -43,24 +43,24 @@ def googlenet(
 
     Args:
       num_classes: number of logits.
-      image_size: pixels.
-      batch_norm: True is the network that torchvision has under this name: batch
-        normalisation (epsilon .001) after every convolution, which then has no bias;
-        no response normalisation; 3x3 kernels in the branches called 5x5; pool4 2x2;
-        auxiliary classifiers that average over 4x4 uneven windows.
-      auxiliary: the two classifiers on the side, which count in training only.
+      image_size: side of the square input in pixels.
+      batch_norm: builds torchvision's `googlenet`: batch normalisation (epsilon 0.001)
+        after every convolution, which then has no bias; no response normalisation; 3x3
+        kernels in the branches called 5x5; pool4 2x2; auxiliary classifiers that average
+        over 4x4 uneven windows.
+      auxiliary: adds the two auxiliary classifiers, which run in training only.
       lrn: response normalisation after pool1 and conv2 (not with `batch_norm`).
       neuron: nonlinearity of all hidden layers.
       pool: max, average or l2, between the stages.
-      dropout: before the classifier (inverted).
-      auxiliary_dropout: before the auxiliary ones.
-      init, init_std: the paper does not say; Xavier with biases of .2 is from the
-        Caffe port of it.
-      init_bias: of all hidden layers, without `batch_norm`.
+      dropout: probability of dropping before the classifier (inverted).
+      auxiliary_dropout: the same, before the auxiliary classifiers.
+      init, init_std: as for `alexnet`. The paper does not say; Xavier's with biases of
+        0.2 is from Caffe's model.
+      init_bias: initial bias of all hidden layers, without `batch_norm`.
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     net = Builder(
         image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron,

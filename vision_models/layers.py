@@ -1,4 +1,4 @@
-"""What layers compute, as functions: neurons, initialisers, normalisations, dropout.
+"""The functions behind the layers: neurons, initialisers, normalisations, dropout.
 
 Arrays are channels-last, [batch, height, width, channels]. Computation runs in
 the dtype of the input (parameters are cast to it), except where a docstring
@@ -15,10 +15,10 @@ from jax import Array, lax
 
 
 def _relu(x: Array) -> Array:
-    """max(0, x), of gradient 0 at 0.
+    """max(0, x), with gradient 0 at 0.
 
-    As a choice, because XLA on CPUs computes a maximum, and what it is taken of, anew for each
-    of its uses, even where it lies in memory for a convolution, and transposed.
+    Written as a selection: XLA on CPUs computes a maximum, and its operand, again for each use,
+    even where the result is in memory already, for a convolution or transposed.
     """
     return jnp.where(x <= 0, 0, x)
 
@@ -27,12 +27,12 @@ NEURONS: dict[str, Callable[[Array], Array]] = {
     "identity": lambda x: x,
     "relu": _relu,
     "tanh": jnp.tanh,
-    # A tanh(S a), A = 1.7159 and S = 2/3: LeCun et al. 1998, appendix A. f(1) is 1.
+    # A tanh(S a) with A = 1.7159 and S = 2/3, so that f(1) = 1: LeCun et al. 1998, appendix A.
     "scaled_tanh": lambda x: 1.7159 * jnp.tanh((2 / 3) * x),
     # |tanh|: Jarrett et al. 2009, which AlexNet's section 3.1 compares with.
     "abs_tanh": lambda x: jnp.abs(jnp.tanh(x)),
     "sigmoid": jax.nn.sigmoid,
-    # Slope .01 below zero: Maas et al. 2013.
+    # Slope 0.01 below zero: Maas et al. 2013.
     "leaky_relu": lambda x: jnp.where(x > 0, x, 0.01 * x),
     # exp(x) - 1 below zero: Clevert et al. 2016.
     "elu": jax.nn.elu,
@@ -50,19 +50,19 @@ def neuron(name: str) -> Callable[[Array], Array]:
     return NEURONS[name]
 
 
-# (key, shape, inputs of a unit, units that an input feeds) -> float32 array of that shape.
+# (key, shape, fan-in, fan-out) -> float32 array of that shape.
 Initializer = Callable[[Array, Sequence[int], int, int], Array]
 INITIALIZERS = ("gaussian", "xavier", "he")
 
 
 def initializer(name: str, std: float = 0.01) -> Initializer:
-    """A way to draw kernels, by name.
+    """An initialiser of kernels, by name.
 
     Args:
-      name: `gaussian`, of deviation `std`; `xavier`, uniform in +-sqrt(6 / (in + out))
-        (Glorot and Bengio 2010, equation 16); `he`, Gaussian of variance 2 / in
-        (He et al. 2015, equation 10).
-      std: of `gaussian`.
+      name: `gaussian`, with standard deviation `std`; `xavier`, uniform in
+        +-sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010, equation 16); `he`, Gaussian
+        with variance 2 / fan-in (He et al., "Delving Deep into Rectifiers", 2015, equation 10).
+      std: standard deviation of `gaussian`, at least 0.
 
     Raises:
       ValueError: an unknown name or a negative deviation.
@@ -83,15 +83,15 @@ def initializer(name: str, std: float = 0.01) -> Initializer:
 
 
 def widened(x: Array) -> Array:
-    """`x` in float32, where sums need it; in float64 if it is that already."""
+    """`x` in float32, for sums; float64 stays float64."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def channel_sums(x: Array) -> Array:
-    """Sums over everything but groups and channels: [groups, n, H, W, C] -> [groups, C].
+    """Sums over images and pixels: [groups, n, H, W, C] -> [groups, C].
 
-    On CPUs over rows first and then along them, because XLA sums many outer axes into few
-    channels far slower (docs/results.md).
+    On CPUs it sums over rows first and then along them: XLA is far slower at summing many
+    outer axes into few channels (docs/speed.md).
     """
     groups, images, height, width, channels = x.shape
 
@@ -108,17 +108,18 @@ def batch_normalization(
 ) -> tuple[Array, Array, Array]:
     """Batch normalisation of each group of images: Ioffe and Szegedy 2015, algorithm 1.
 
-    The gradient is that of the output alone, written out, which reads the maps twice; what
-    JAX derives reads them four times. Reverse mode alone.
+    The backward pass is written by hand: it reads the maps twice, where JAX's own reads them
+    four times. Only reverse-mode differentiation works.
 
     Args:
       x: [groups, n, H, W, C], float32 or float64.
       scale, bias: gamma and beta, [C].
-      epsilon: is added to the variance.
-      over_devices: the mean of [groups, C] over devices that share a group.
+      epsilon: added to the variance.
+      over_devices: takes the mean of [groups, C] over the devices that share a group.
 
     Returns:
-      An array of the shape of `x`; mean and variance, [groups, C], which have no gradient.
+      The normalised maps, of the shape of `x`; mean and variance, [groups, C], through which
+      no gradient flows.
     """
     return _batch_normalization(x, scale, bias, epsilon, over_devices)[0]
 
@@ -170,7 +171,7 @@ def _channel_window_sum(x: Array, before: int, after: int) -> Array:
 
 
 def _power_of_scale(scale: Array, beta: float) -> Array:
-    """Scale ** -beta, avoiding the slow general power for the papers' beta of 3/4."""
+    """Computes scale ** -beta without the slow general power for the papers' beta of 3/4."""
     if beta == 0.75:
         return lax.rsqrt(scale * jnp.sqrt(scale))
     return scale**-beta
@@ -190,8 +191,8 @@ def _lrn_forward(x: Array, size: int, k: float, alpha: float, beta: float) -> tu
 def _lrn_backward(
     size: int, k: float, alpha: float, beta: float, x: Array, gradient: Array
 ) -> tuple[Array]:
-    # The scale is recomputed rather than kept: it costs a few adds, and keeping it
-    # costs as much memory as the activations themselves.
+    # The scale is recomputed, for a few additions: keeping it would take as much memory
+    # as the activations themselves.
     before = size // 2
     after = size - 1 - before
     scale = k + alpha * _channel_window_sum(x * x, before, after)
@@ -210,7 +211,7 @@ def local_response_normalization(
     """Response normalisation across channels: x / (k + alpha * sum x^2)^beta.
 
     Krizhevsky et al. 2012, section 3.3. The window is `size` channels centred on each
-    channel, clipped at the first and the last. Computed in float32 whatever the dtype of `x`.
+    channel, clipped at the first and the last. Computed in float32 or wider.
 
     Args:
       x: [..., channels], the channels of one tower: the window sees nothing else.
@@ -218,8 +219,8 @@ def local_response_normalization(
       k: constant term (2 in the paper, 1 in Caffe).
       alpha: factor of the sum of squares.
       beta: exponent.
-      average: divide alpha by `size`, as cuda-convnet and Caffe do (a mean of
-        squares); the paper's formula does not.
+      average: divide alpha by `size` (a mean of squares), as cuda-convnet and Caffe do;
+        the paper's formula does not.
 
     Returns:
       Array of the shape and dtype of `x`.
@@ -235,8 +236,8 @@ def spatial_response_normalization(
 
     cuda-convnet's `rnorm` layer: x / (k + alpha / size^2 * sum x^2)^beta, the
     window clipped at the borders. The 2012 code has one after its second
-    cross-map normalisation (`cnorm2` of layers-145.cfg); the paper has not.
-    Computed in float32 whatever the dtype of `x`.
+    cross-map normalisation (`cnorm2` of layers-145.cfg); the paper does not.
+    Computed in float32 or wider.
 
     Args:
       x: [batch, height, width, channels].
@@ -256,18 +257,17 @@ def spatial_response_normalization(
 def dropout(x: Array, rate: float, keys: Array | None, *, inverted: bool) -> Array:
     """Dropout: in training each value is set to 0 with probability `rate`.
 
-    As in Krizhevsky et al. 2012, section 4.2, values kept are not rescaled, and in
-    evaluation all are multiplied by 1 - rate. The inverted form, of Caffe and later
-    libraries, divides by 1 - rate in training instead: the same in expectation, but
-    networks start with larger activations.
+    As in Krizhevsky et al. 2012, section 4.2, the values kept are not rescaled in
+    training, and all values are multiplied by 1 - rate in evaluation. The inverted form,
+    of Caffe and later libraries, divides by 1 - rate in training instead: the same in
+    expectation, but activations are larger at the start.
 
     Args:
       x: [batch, ...].
       rate: probability of dropping, in [0, 1).
+      keys: one random key per example, [batch], so that an example's mask does not
+        depend on how the batch is spread over devices; None in evaluation.
       inverted: rescale in training rather than in evaluation.
-      keys: one random key per example, [batch]; None in evaluation. With a key
-        per example the mask of an example does not depend on how the batch is
-        spread over devices.
 
     Returns:
       Array of the shape and dtype of `x`.

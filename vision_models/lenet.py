@@ -1,7 +1,7 @@
 """LeNet-5: LeCun, Bottou, Bengio and Haffner, 1998, and Caffe's LeNet.
 
 "Gradient-Based Learning Applied to Document Recognition", Proceedings of the IEEE,
-section II.B and appendix A.
+section II.B and appendix A. Tables, figures and equations are the paper's.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
 
-# Targets of the output units: the digits drawn in 7 x 12 pixels, as in Figure 3. The
-# paper shows its whole alphabet in print; the drawings here are in its manner, not copies.
+# Target codes of the output units: the digits drawn in 7 x 12 pixels, as in Figure 3. The
+# paper prints its codes as a figure; these drawings follow its manner and are not copies.
 DIGITS = """
 ..###.. ...#... .#####. ####### .....#. ####### ..####. ####### .#####. ..###..
 .#...#. ..##... #.....# .....#. ....##. #...... .#..... ......# #.....# .#...#.
@@ -45,25 +45,25 @@ DIGITS = """
 
 
 def digit_codes() -> np.ndarray:
-    """float32 [10, 84], +1 for ink and -1 for paper."""
+    """The target codes of the ten digits: float32 [10, 84], +1 for ink, -1 for paper."""
     rows = [line.split() for line in DIGITS.split("\n") if line]
     drawings = ["".join(row[digit] for row in rows) for digit in range(10)]
     return np.array([[1 if pixel == "#" else -1 for pixel in d] for d in drawings], np.float32)
 
 
 class SparseConv(nnx.Module):
-    """C3: a convolution in which each map reads some of the input's (Table I).
+    """C3: a convolution in which each map reads some of the input maps (Table I).
 
     Parameters: kernel [5, 5, 60], one plane per connected pair of maps in the table's
-    order, and bias [16]. It runs as a convolution of all pairs whose kernel is zero where
-    there is no connection, several times faster on a CPU than one of each map's own
-    inputs; `density`, the share of pairs that are connected, is for counting.
+    order, and bias [16]. It runs as a full convolution whose kernel is zero where maps are
+    not connected: on a CPU several times faster than a convolution for each map.
+    `density`, the share of connected pairs, is for counting multiply-adds.
     """
 
     density = Fraction(sum(map(len, C3_TABLE)), 6 * len(C3_TABLE))
 
     def __init__(self, window: int, *, neuron: str, rngs: nnx.Rngs):
-        """Initialised as section II and appendix A say: uniform in +-2.4 / fan-in."""
+        """Kernels start uniform in +-2.4 / fan-in (section II and appendix A)."""
         self.window, self.stride, self.padding = window, 1, modules.NO_PADDING
         self.neuron = neuron
         fans = [window**2 * len(sources) for sources in C3_TABLE for _ in sources]
@@ -81,17 +81,17 @@ class SparseConv(nnx.Module):
         planes = self.kernel[...]
         dense = jnp.zeros((*planes.shape[:2], 6, len(C3_TABLE)), planes.dtype)
         dense = dense.at[:, :, sources, made].set(planes)
-        return layers.neuron(self.neuron)(convolve(x, dense, self.bias[...]))
+        return run.neuron(self.neuron)(convolve(x, dense, self.bias[...]))
 
 
 class Subsample(nnx.Module):
-    """S2 and S4: the sum over 2x2 pixels times a trainable factor, plus a bias, squashed.
+    """S2 and S4: the sum over 2x2 pixels times a trainable factor, plus a bias; neuron.
 
     Parameters: scale [C], bias [C].
     """
 
     def __init__(self, channels: int, *, neuron: str, rngs: nnx.Rngs):
-        """The factors start uniform in +-2.4 / 4, as every weight of four inputs."""
+        """The factors start uniform in +-2.4 / 4: the fan-in is four pixels."""
         self.window, self.stride, self.padding = 2, 2, modules.NO_PADDING
         self.neuron = neuron
         self.scale = nnx.Param(
@@ -104,14 +104,15 @@ class Subsample(nnx.Module):
         x = run.slide(x, self.window, self.stride)
         total = 4 * pooling.pool(x, "average", window=2, stride=2)
         out = total * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
-        return layers.neuron(self.neuron)(out)
+        return run.neuron(self.neuron)(out)
 
 
 class RBFHead(nnx.Module):
     """Output layer: minus the squared distances of F6 from the codes of the digits.
 
-    Equation 7, with the sign turned so that the largest is the best. The codes are fixed.
-    Cross-entropy over these scores and `evaluation.metrics.rubbish_loss` are equation 9.
+    Equation 7 with the sign changed, so that the best class scores highest. The codes are
+    fixed. Equation 9 is the cross-entropy over these scores plus
+    `evaluation.metrics.rubbish_loss`.
     """
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
@@ -132,19 +133,19 @@ def lenet5(
 
         C1 6 5x5 | S2 | C3 16 5x5, sparse | S4 | C5 120 5x5 | F6 84 | output
 
-    Images are 32x32 with the digit centred, background -.1 and ink 1.175; their colours
-    are averaged.
+    Images are 32x32 with the digit centred, background -0.1 and ink 1.175. Their three
+    colours are averaged.
 
     Args:
       num_classes: number of logits; 10 with the `rbf` head.
-      image_size: 32.
-      neuron: squashing function of C1 to F6; the paper's is 1.7159 tanh(2a/3).
+      image_size: side of the square input in pixels; the paper's is 32.
+      neuron: nonlinearity of C1 to F6; the paper's is 1.7159 tanh(2a/3).
       head: `rbf`, distances from fixed codes of the digits, or `linear`, a fully
-        connected layer as networks have it now (850 parameters more).
+        connected layer as in later networks (850 parameters more).
       rngs: stream `params` draws the parameters: uniform in +-2.4 / fan-in (appendix A).
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     if head not in ("rbf", "linear"):
         raise ValueError(f"head={head}: choose rbf or linear")
@@ -188,14 +189,18 @@ def lenet_caffe(
 
         conv1 20 5x5 | pool 2/2 | conv2 50 5x5 | pool 2/2 | ip1 500, neuron | ip2
 
-    Images are 28x28, in 0..1; their colours are averaged. Only ip1 has a neuron.
+    Images are 28x28, in 0..1. Their three colours are averaged. Only ip1 has a neuron.
 
     Args:
-      num_classes, image_size: of the digits.
-      neuron: of ip1.
+      num_classes: number of logits.
+      image_size: side of the square input in pixels.
+      neuron: nonlinearity of ip1.
       pool: max, average or l2.
-      init, init_std: the example has Xavier's.
+      init, init_std: as for `alexnet`; the example has Xavier's.
       rngs: stream `params` draws the parameters.
+
+    Raises:
+      ValueError: an unknown or impossible option.
     """
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     net.add("grey", modules.Grayscale())

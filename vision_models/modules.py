@@ -1,9 +1,9 @@
 """The layers of a network.
 
 A layer is called as `layer(x, run, path)`: its input, the forward pass
-(`vision_models.forward.Pass`) and its own name within the network. Those with
-parameters are NNX modules; those without are frozen dataclasses. What has a window
-says so in `window`, `stride` and `padding`, which analyses read.
+(`vision_models.forward.Pass`) and its own path within the network. Layers with
+parameters are NNX modules; those without are frozen dataclasses. Layers that slide a
+window have the attributes `window`, `stride` and `padding`, which `analysis` reads.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ def _constant(value: float, *shape: int) -> Array:
 
 
 class Conv(nnx.Module):
-    """Convolution, bias if it has one, neuron. Parameters: kernel [h, w, in, out], bias [out]."""
+    """Convolution, optional bias, neuron. Parameters: kernel [h, w, in, out], bias [out]."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Conv(nnx.Module):
         bias: float | None = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`bias` is its initial value, None for a convolution without one."""
+        """`bias` is the initial value of the bias; None for a convolution without one."""
         self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
         fans = window * window * in_channels, window * window * out_channels
         shape = (window, window, in_channels, out_channels)
@@ -54,15 +54,16 @@ class Conv(nnx.Module):
         x = run.slide(x, self.window, self.stride, self.padding)
         bias = self.bias[...] if hasattr(self, "bias") else None
         out = convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
-        return layers.neuron(self.neuron)(out)
+        return run.neuron(self.neuron)(out)
 
 
 class Dense(nnx.Module):
     """Fully connected layer and neuron. Parameters: kernel [in, out], bias [out].
 
-    Maps [h, w, c] are flattened in that order. As a convolution (`convolutional` set, by
-    `vision_models.fully_convolutional`, or in dense evaluation) it slides over larger maps
-    instead, with the same parameters: kernel [h, w, c, out], no padding, stride 1.
+    Maps [h, w, c] are flattened in that order. As a convolution it slides over larger maps
+    instead, with the same parameters: kernel [h, w, c, out], no padding, stride 1. It does
+    so in dense evaluation, and where `vision_models.fully_convolutional` has set
+    `convolutional`.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Dense(nnx.Module):
         bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`in_shape` is (h, w, c) or (features,); a `head` answers in float32."""
+        """`in_shape` is (h, w, c) or (features,); the output of a `head` is float32."""
         self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
         self.neuron, self.head, self.convolutional = neuron, head, False
         features = int(np.prod(in_shape))
@@ -90,7 +91,7 @@ class Dense(nnx.Module):
         sliding = self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
         out = apply_dense(x, kernel, self.in_shape, sliding, dtype)
-        return layers.neuron(self.neuron)(out + self.bias[...].astype(dtype))
+        return run.neuron(self.neuron)(out + self.bias[...].astype(dtype))
 
 
 def apply_dense(
@@ -153,15 +154,16 @@ class LocallyConnected(nnx.Module):
             axis=-1,
         )
         out = jnp.einsum("bhwi,hwio->bhwo", windows, self.kernel[...].astype(x.dtype))
-        return layers.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
+        return run.neuron(self.neuron)(out + self.bias[...].astype(x.dtype))
 
 
 class BatchNorm(nnx.Module):
     """Batch normalisation: Ioffe and Szegedy 2015.
 
-    Parameters: scale, bias [C]. Statistics, moved a tenth of the way to those of each
-    training batch and used in evaluation: mean, variance [C] (the variance unbiased, as
-    in PyTorch). Computed in float32. Over which examples: `forward.BatchStatistics`.
+    Parameters: scale, bias [C]. Statistics, used in evaluation: mean, variance [C]. Each
+    training batch moves them a tenth of the way to its own mean and unbiased variance, as
+    in PyTorch. `forward.BatchStatistics` says which examples are taken together. Computed
+    in float32 or wider.
     """
 
     momentum = 0.9
@@ -199,9 +201,9 @@ class BatchNorm(nnx.Module):
         return x * factor + (self.bias[...] - mean * factor)
 
     def _remember(self, mean: Array, variance: Array, count: int, pooled: Array | None) -> None:
-        """Takes in mean and variance [groups, C] of groups of `count` values each."""
+        """Updates the statistics by mean and variance [groups, C] of groups of `count` values."""
         if pooled is not None:
-            # The variance of several batches together has that between their means in it.
+            # The variance of several batches together includes the variance of their means.
             apart = mean[0] - self.mean[...]
             within = (1 - pooled) * self.variance[...] + pooled * variance[0]
             self.variance[...] = within + pooled * (1 - pooled) * jnp.square(apart)
@@ -214,7 +216,7 @@ class BatchNorm(nnx.Module):
 
 
 def _over_neighbours(values: Array, devices: int, axis: str | None) -> Array:
-    """Mean over each run of so many devices along a mesh axis."""
+    """Mean over each run of `devices` neighbouring devices along a mesh axis."""
     if axis is None or devices == 1:
         return values
     if devices == lax.axis_size(axis):
@@ -226,25 +228,25 @@ def _over_neighbours(values: Array, devices: int, axis: str | None) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Neuron:
-    """A nonlinearity by itself."""
+    """A nonlinearity as a layer of its own."""
 
     name: str = "relu"
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Elementwise."""
-        return each(layers.neuron(self.name), x)
+        return each(run.neuron(self.name), x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dropout:
-    """Drops units in training; see `layers.dropout`. Every tower has masks of its own."""
+    """Drops units in training; see `layers.dropout`. Every tower has its own masks."""
 
     rate: float
     inverted: bool = True
     towers: int = 1
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
-        """The shape stays. Masks do not depend on which device holds a tower."""
+        """Keeps the shape. Masks do not depend on which device holds a tower."""
         keys = run.keys_of(path)
         if not isinstance(x, list):
             return layers.dropout(x, self.rate, keys, inverted=self.inverted)
@@ -282,11 +284,11 @@ class Pool:
         lowest = -np.inf if self.kind == "max" else 0.0
         x = run.slide(x, self.window, self.stride, self.padding, ceil=self.ceil, outside=lowest)
         if self.kind == "average":
-            # Of the pixels there are: zeros and ones averaged alike say how many they are.
+            # The average is over pixels of the image: the pooled mask is their share.
             share = jnp.maximum(pool(image), np.finfo(np.float32).tiny)
             x = each(lambda maps: (pool(layers.widened(maps)) / share).astype(maps.dtype), x)
             return x
-        # What is not finite would spoil its neighbours in some convolutions.
+        # Windows outside every image hold -inf, which some convolutions spread to neighbours.
         return run.cut(each(pool, x))
 
 
@@ -294,8 +296,8 @@ class Pool:
 class GlobalAveragePool:
     """Average over whole maps; in dense evaluation over each image's part of them.
 
-    `convolutional` (set by `vision_models.fully_convolutional`) slides a window of the
-    size of the maps that the network was built for over larger ones.
+    With `convolutional` (set by `vision_models.fully_convolutional`) a window of the size
+    of the maps that the network was built for slides over larger maps.
     """
 
     window: int
@@ -319,7 +321,7 @@ class GlobalAveragePool:
 class AdaptiveAveragePool:
     """PyTorch's adaptive average pool to size x size maps.
 
-    `window` is the size of its windows in the network; they may overlap unevenly.
+    `window` is their nominal size, which analyses read; the windows may overlap unevenly.
     """
 
     size: int
@@ -336,9 +338,9 @@ class AdaptiveAveragePool:
 class LocalResponseNorm:
     """Normalisation across maps; see `layers.local_response_normalization`.
 
-    The constants are those of Krizhevsky et al. 2012, section 3.3. The window sees the maps of
-    one tower only; with `across` the number of towers, those of all, as in Caffe's AlexNet, at
-    the price of one more exchange.
+    The default constants are those of Krizhevsky et al. 2012, section 3.3. The window sees the
+    maps of one tower only. With `across` set to the number of towers it sees those of all, as in
+    Caffe's AlexNet, at the price of one more exchange.
     """
 
     size: int = 5
@@ -354,7 +356,7 @@ class LocalResponseNorm:
             raise ValueError(f"lrn_constants.size={self.size}: at least 1")
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
-        """The shape stays."""
+        """Keeps the shape."""
 
         def normalize(maps: Array) -> Array:
             return layers.local_response_normalization(
@@ -362,9 +364,10 @@ class LocalResponseNorm:
                 average=self.average,
             )  # fmt: skip
 
+        apply = run.normalization(normalize)
         if self.across == 1 or not isinstance(x, list):
-            return each(normalize, x)
-        whole = normalize(gather(x, self.across))
+            return each(apply, x)
+        whole = apply(gather(x, self.across))
         channels, first = x[0].shape[-1], first_tower(len(x), self.across)
         return [
             lax.dynamic_slice_in_dim(whole, (first + tower) * channels, channels, whole.ndim - 1)
@@ -376,7 +379,7 @@ class LocalResponseNorm:
 class SpatialResponseNorm:
     """Normalisation inside each map; see `layers.spatial_response_normalization`.
 
-    The constants are those of `cnorm2` in layers-145.cfg of AlexNet's code.
+    The default constants are those of `cnorm2` in layers-145.cfg of AlexNet's code.
     """
 
     size: int = 5
@@ -385,19 +388,21 @@ class SpatialResponseNorm:
     beta: float = 0.75
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
-        """The shape stays."""
+        """Keeps the shape."""
         constants = dataclasses.asdict(self)
-        return each(
-            lambda maps: layers.spatial_response_normalization(maps, **constants), run.cut(x)
-        )
+
+        def normalize(maps: Array) -> Array:
+            return layers.spatial_response_normalization(maps, **constants)
+
+        return each(run.normalization(normalize), run.cut(x))
 
 
 @dataclasses.dataclass(frozen=True)
 class Grayscale:
-    """The average of red, green and blue, for networks of one input map."""
+    """The average of red, green and blue, for networks with one input map."""
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, 3] -> [B, H, W, 1]; grey images stored as RGB come out as they were."""
+        """[B, H, W, 3] -> [B, H, W, 1]; grey images stored as RGB keep their values."""
         return x.mean(axis=-1, keepdims=True)
 
 
@@ -405,8 +410,9 @@ class Grayscale:
 class PadChannels:
     """Shortcut without parameters: every `stride`-th pixel, and maps of zeros on both sides.
 
-    Option A of He et al. 2015, section 3.3; where the zeros go is not said there. They
-    are shared out to both sides, as in the widely used CIFAR-10 weights.
+    Option A of He et al., "Deep Residual Learning", 2015, section 3.3, which does not say
+    where the zeros go. Half go before and half after the maps, as in the widely used
+    CIFAR-10 weights.
     """
 
     channels: int

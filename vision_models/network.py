@@ -1,4 +1,4 @@
-"""Networks as layers in order, by name, and the builder that keeps account of their sizes.
+"""Networks as named layers in order, and a builder that tracks the size of their maps.
 
 net = Builder(image_size=32, rngs=rngs)
 net.conv("conv1", 12, 5, padding=2)
@@ -73,10 +73,10 @@ class Block(Sequential):
 
 
 class Auxiliary(Sequential):
-    """A classifier on the side, which only training looks at; its input passes through."""
+    """An auxiliary classifier, which runs in training only; its input passes through."""
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, C] -> the same."""
+        """[B, H, W, C] -> the input itself."""
         if run.training and run.auxiliary is not None:
             logits = self.run(x, run, path)
             assert not isinstance(logits, list), "auxiliary classifiers have no towers"
@@ -88,10 +88,10 @@ class Network(Sequential):
     """A whole network.
 
     Attributes:
-      image_size: pixels of the square images that it was built for.
+      image_size: side in pixels of the square images that it was built for.
       num_classes: number of logits.
       heads: paths of its classifiers, the main one first.
-      towers: into how many towers it is cut; 1 for most.
+      towers: number of towers; 1 for most networks.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class Network(Sequential):
           statistics, record, auxiliary: see `vision_models.forward.Pass`.
 
         Returns:
-          Logits [batch, num_classes], float32; where fully connected layers have been
-          turned into convolutions [batch, H', W', num_classes].
+          Logits [batch, num_classes], float32; [batch, H', W', num_classes] where fully
+          connected layers have been turned into convolutions.
         """
         run = Pass(dropout_keys, statistics, record, auxiliary)
         logits = self.run(images, run)
@@ -137,11 +137,13 @@ class Network(Sequential):
 
 
 class Builder:
-    """Collects layers, keeping account of the maps that the next one reads.
+    """Collects layers and tracks the shape of the maps between them.
+
+    Methods that add a layer raise ValueError for sizes that it cannot have.
 
     Attributes:
-      height, width, channels: of the maps that the next layer reads; with towers, those
-        that a layer of one tower reads.
+      height, width, channels: shape of the maps that the next layer reads; with towers,
+        of those that one tower's layer reads.
     """
 
     def __init__(
@@ -158,14 +160,14 @@ class Builder:
         """Starts from images.
 
         Args:
-          image_size: pixels of the square images.
+          image_size: side of the square images in pixels.
           rngs: stream `params` draws the parameters.
           channels: of the images.
-          init, neuron, bias: of layers that do not say otherwise; He's initialiser if None.
-          towers: into how many towers convolutions and hidden layers are cut.
+          init, neuron, bias: defaults of the layers; `init` None is He's initialiser.
+          towers: number of towers that convolutions and hidden layers are cut into.
 
         Raises:
-          ValueError: an unknown neuron or a size that is none.
+          ValueError: an unknown neuron, or an `image_size` below 1.
         """
         layers.neuron(neuron)
         if image_size < 1:
@@ -176,19 +178,19 @@ class Builder:
         self.height = self.width = image_size
         self.channels = channels
         self.flat = False  # whether the maps have become features
-        self.shared = True  # whether every tower reads the maps of all
+        self.shared = True  # whether every tower reads the maps of all towers
         self.by_name: dict[str, Any] = {}
         self.heads: list[str] = []
         self.num_classes = 0
 
     def add(self, name: str, layer: Any) -> None:
-        """Appends a layer that leaves the shape as it is."""
+        """Appends a layer that keeps the shape."""
         if name in self.by_name:
             raise ValueError(f"two layers are called {name}")
         self.by_name[name] = layer
 
     def custom(self, name: str, layer: Any, channels: int) -> None:
-        """A layer made elsewhere that slides a window (`window`, `stride`, `padding`)."""
+        """Appends a layer that slides a window (`window`, `stride`, `padding`)."""
         self.add(name, layer)
         self._slide(name, layer.window, layer.stride, layer.padding)
         self._made(channels)
@@ -206,7 +208,7 @@ class Builder:
         bias: float | None = None,
         use_bias: bool = True,
     ) -> None:
-        """A convolution of square kernels; `channels` are those of all towers."""
+        """A convolution of square kernels; `channels` counts the maps of all towers."""
         pads = _pads(padding)
         _check_positive(name, maps=channels, window=window, stride=stride)
         common: dict[str, Any] = {
@@ -264,7 +266,7 @@ class Builder:
         padding: int = 0,
         ceil: bool = False,
     ) -> None:
-        """Pooling by name: max, average or l2."""
+        """A pooling layer; `kind` is max, average or l2."""
         if kind not in pooling.POOLS:
             raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(pooling.POOLS)}")
         _check_positive(name, window=window, stride=stride)
@@ -278,7 +280,7 @@ class Builder:
         self.height = self.width = size
 
     def global_average_pool(self, name: str) -> None:
-        """Average over whole maps: features."""
+        """The average over each map: one feature a map."""
         self.add(name, modules.GlobalAveragePool(self.height))
         self.height = self.width = 1
         self.flat = True
@@ -292,7 +294,7 @@ class Builder:
         init: Initializer | None = None,
         bias: float | None = None,
     ) -> None:
-        """A fully connected layer; `units` of all towers."""
+        """A fully connected layer; `units` counts those of all towers."""
         _check_positive(name, units=units)
         common: dict[str, Any] = {
             "neuron": self.neuron if neuron is None else neuron,
@@ -336,7 +338,7 @@ class Builder:
         self.ends_in(name, num_classes)
 
     def ends_in(self, name: str, num_classes: int) -> None:
-        """Says that the layer `name` scores the classes."""
+        """Declares the layer `name` to be the main classifier."""
         self.heads.insert(0, name)
         self.num_classes = num_classes
 
@@ -347,7 +349,7 @@ class Builder:
         self.add(name, modules.Dropout(rate, inverted, self.towers))
 
     def exchange(self, name: str) -> None:
-        """Every tower reads the maps of all from here on, until the next layer of towers."""
+        """Lets the next layer of every tower read the maps of all towers."""
         if self.towers > 1 and not self.shared:
             self.add(name, towers.Exchange(self.towers))
             self.channels *= self.towers
@@ -356,7 +358,9 @@ class Builder:
     def branches(
         self, name: str, join: str, **makers: Callable[["Builder"], None]
     ) -> dict[str, "Builder"]:
-        """Branches that all read the maps of now; each is filled by its function.
+        """Branches that all read the current maps; each of `makers` adds the layers of one.
+
+        Returns the builder of each branch.
 
         Raises:
           ValueError: branches whose maps do not fit together.
@@ -382,7 +386,7 @@ class Builder:
         self.height, self.width, self.channels = inner.height, inner.width, inner.channels
 
     def auxiliary(self, name: str, make: Callable[["Builder"], None]) -> None:
-        """A classifier on the side; `make` ends it in a head."""
+        """An auxiliary classifier; `make` ends it in a head."""
         inner = self.fork()
         try:
             make(inner)
@@ -392,7 +396,7 @@ class Builder:
         self.heads += [f"{name}/{head}" for head in inner.heads]
 
     def fork(self) -> "Builder":
-        """A builder that goes on from the maps of now, with layers of its own."""
+        """A builder without layers that continues from the current maps."""
         other = Builder(
             self.image_size, rngs=self.rngs, channels=self.channels,
             init=self.init, neuron=self.neuron, bias=self.bias, towers=self.towers,
@@ -402,7 +406,7 @@ class Builder:
         return other
 
     def network(self) -> Network:
-        """The network, once its head is there."""
+        """The finished network; its head must have been added."""
         return Network(
             self.by_name,
             image_size=self.image_size,

@@ -2,11 +2,10 @@
 
 Arrays are channels-last, [batch, height, width, channels].
 
-XLA has an operation for windows and one for the gradient of their maximum, which GPUs and
-TPUs do well. On CPUs both are slow (docs/results.md), so that there a pool is written as
-operations on strided slices, one for each place in the window, which XLA fuses into a single pass
-over memory: one for all windows that lie inside the map, and one for each block of those that its
-borders clip alike.
+XLA has one operation for windows and one for the gradient of their maximum. Both are fast on GPUs
+and TPUs and slow on CPUs (docs/speed.md). On CPUs a pool is therefore written as operations on
+strided slices, one slice for each place in the window, which XLA fuses into a single pass over
+memory. The windows inside the map are one block; those that the borders clip alike are others.
 """
 
 import functools
@@ -22,20 +21,23 @@ from jax import Array, lax
 from vision_models.layers import widened
 
 POOLS = ("max", "average", "l2")
-Padding = tuple[tuple[int, int], tuple[int, int]]  # zeros ((top, bottom), (left, right))
+Padding = tuple[tuple[int, int], tuple[int, int]]  # pixels ((top, bottom), (left, right))
 
 
 def pooled_size(
     size: int, window: int, stride: int, before: int = 0, after: int = 0, ceil: bool = False
 ) -> int:
-    """Outputs of a convolution or pool along one axis: (W - F + 2P) / S + 1.
+    """Number of outputs of a convolution or pool along one axis: (W - F + 2P) / S + 1.
 
     Args:
       size: pixels W.
       window, stride: F and S.
-      before, after: pixels of padding at both ends, 2P together.
-      ceil: round up rather than down, as cuda-convnet and Caffe do in pools, but for a
-        last window that would start outside the image and its padding on the left.
+      before, after: pixels of padding at either end, 2P together.
+      ceil: round up rather than down, as cuda-convnet and Caffe do in pools; but drop a
+        last window that would start beyond the pixels and the padding before them.
+
+    Returns:
+      The number, at least 0.
     """
     span = size - window + before + after
     if span < 0:
@@ -58,9 +60,9 @@ def pool(
     """Maximum, average or L2 norm over window x window neighbourhoods.
 
     A window larger than the stride overlaps (Krizhevsky et al. 2012, section 3.4).
-    Windows are clipped to the image: padding never is a maximum, and an average is over
-    the pixels there are, as in cuda-convnet. Sums are taken in float32 at least. The gradient
-    of a maximum goes to the first pixel that has it, in reading order.
+    Windows are clipped to the image: padding is never the maximum, and an average is over
+    the pixels inside only, as in cuda-convnet. Sums are taken in float32 at least. The gradient
+    of a maximum goes to the first pixel, in reading order, that attains it.
 
     Args:
       x: [batch, height, width, channels].
@@ -73,8 +75,8 @@ def pool(
       [batch, `pooled_size` of height, of width, channels], of the dtype of `x`.
 
     Raises:
-      ValueError: maps smaller than a window, or as much padding as a window has pixels, so that
-        some would see nothing else.
+      ValueError: maps smaller than a window; or padding as wide as a window, which would then
+        see padding only.
     """
     if max(itertools.chain(*padding)) >= window:
         raise ValueError(f"padding {padding} of windows of {window}: at most {window - 1}")
@@ -104,15 +106,22 @@ def pool(
 
 
 def _covered(size: int, window: int, stride: int, before: int, after: int) -> np.ndarray:
-    """How many real pixels each window along an axis covers, at least 1."""
+    """Number of pixels inside the map that each window along an axis covers, at least 1."""
     starts = np.arange((size + before + after - window) // stride + 1) * stride - before
     return np.maximum(np.minimum(starts + window, size) - np.maximum(starts, 0), 1)
 
 
 def adaptive_average_pool(x: Array, size: int) -> Array:
-    """Averages over size x size windows that share the image out, PyTorch's adaptive pool.
+    """Averages over size x size windows that divide the image: PyTorch's adaptive pool.
 
     Window i covers the pixels floor(i H / size) to ceil((i + 1) H / size) - 1.
+
+    Args:
+      x: [batch, H, W, channels].
+      size: number of windows along each side.
+
+    Returns:
+      [batch, size, size, channels].
     """
 
     def cuts(length: int) -> list[slice]:
@@ -124,7 +133,7 @@ def adaptive_average_pool(x: Array, size: int) -> Array:
     )
 
 
-# What padding counts as, and the reduction.
+# The value of padding, and the reduction.
 _REDUCTIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
     "max": (-np.inf, lax.max),
     "sum": (0.0, lax.add),
@@ -153,7 +162,7 @@ def _over_windows_backward(
     def on_cpu(x: Array, gradient: Array) -> Array:
         first = None
         if kind == "max":
-            dtype = np.min_scalar_type(window * window)  # of any place, and of none
+            dtype = np.min_scalar_type(window * window)  # holds every place, and one for none
             combine = functools.partial(_first_maximum, dtype=dtype)
             first = _on_cpu(x, window, stride, pads, combine)
         return _spread(gradient, first, x.shape[1:3], window, stride, pads)
@@ -168,7 +177,7 @@ _over_windows.defvjp(_over_windows_forward, _over_windows_backward)
 
 
 def _reduced(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
-    """By XLA's own operation."""
+    """`_over_windows` by XLA's own operation."""
     initial, reduce = _REDUCTIONS[kind]
     return lax.reduce_window(
         x,
@@ -183,9 +192,9 @@ def _reduced(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Ar
 def _on_cpu(
     x: Array, window: int, stride: int, pads: Padding, combine: Callable[[dict[int, Array]], Array]
 ) -> Array:
-    """What `combine` makes of the pixels of all windows, [B, H', W', C].
+    """Applies `combine` to the pixels of every window: [B, H, W, C] -> [B, H', W', C].
 
-    Windows that the border clips alike are a block. `combine` gets a block's pixels by their
+    Windows that the borders clip alike are a block. `combine` gets a block's pixels by their
     place in the window, numbered in reading order, each [B, rows, columns, C].
     """
     rows = []
@@ -209,11 +218,11 @@ def _on_cpu(
 def _blocks(
     size: int, window: int, stride: int, pads: tuple[int, int]
 ) -> list[tuple[int, int, range]]:
-    """Neighbouring windows along an axis that keep the same places when they are clipped.
+    """Groups neighbouring windows along an axis that the border clips to the same places.
 
     Returns:
-      (coordinate of the first window, outside the map if it is below 0; how many windows;
-      places inside the map) of each block.
+      For each block: the coordinate of its first window, which is below 0 if that starts
+      outside the map; the number of windows; the places that lie inside the map.
     """
     before, after = pads
     count = (size + before + after - window) // stride + 1
@@ -232,7 +241,7 @@ def _combined(kind: str, places: dict[int, Array]) -> Array:
 
 
 def _first_maximum(places: dict[int, Array], dtype: np.dtype) -> Array:
-    """The place of the maximum, the first one, as an integer of a dtype."""
+    """The first place of the maximum, as integers of type `dtype`."""
     (first, largest), *others = places.items()
     at = jnp.full(largest.shape, first, dtype)
     for place, pixels in others:
@@ -249,20 +258,20 @@ def _spread(
     stride: int,
     pads: Padding,
 ) -> Array:
-    """Adds each window's value to its pixel at a place, or to all of its pixels.
+    """Adds each window's value to one pixel of the window, or to all of them.
 
     Args:
       values: [B, H', W', C].
-      places: of the same shape; None for all.
+      places: the place of that pixel in its window, [B, H', W', C]; None for all pixels.
       size: (H, W) of the map.
       window, stride, pads: of the pool.
 
     Returns:
       [B, H, W, C].
     """
-    # Pixels whose coordinates (in the padded map) leave the same remainders when divided by
-    # the stride are at the same places of their windows: a plane of them at a time.
-    reach = (window - 1) // stride  # how many windows back one still covers a pixel
+    # Pixels whose coordinates (in the padded map) are congruent modulo the stride lie at the
+    # same places of their windows: one plane for each pair of remainders.
+    reach = (window - 1) // stride  # number of earlier windows that still cover a pixel
     planes = [-(-(n + before) // stride) for n, (before, _) in zip(size, pads, strict=True)]
     around = [(reach, max(n - m, 0)) for n, m in zip(planes, values.shape[1:3], strict=True)]
     widths = ((0, 0), *around, (0, 0))

@@ -42,26 +42,26 @@ def resnet(
 ) -> Network:
     """A network of Table 1: conv1, pool1, stages conv2 to conv5, average, fc.
 
-    Blocks are `conv<stage>_<number>`; of two 3x3 convolutions for 18 and 34 layers, else
-    bottlenecks of 1x1, 3x3 and 1x1.
+    Blocks are called `conv<stage>_<number>`. Networks of 18 and 34 layers have blocks of two
+    3x3 convolutions, deeper ones bottlenecks of 1x1, 3x3 and 1x1.
 
     Args:
       num_classes: number of logits.
       depth: 18, 34, 50, 101 or 152; 200 with preactivation.
-      image_size: pixels.
+      image_size: side of the square input in pixels.
       shortcut: `projection`, 1x1 where the shape changes and the identity elsewhere
         (option B); `pad`, zeros for new maps (option A); `none`, a plain network.
       preactivation: normalisation and neuron before each convolution (2016).
-      stride_in: of a bottleneck that halves the size: `1x1`, as in the paper, or
-        `3x3`, as in torchvision and others ("v1.5").
+      stride_in: the convolution that has the stride in a bottleneck that halves the size:
+        the first `1x1`, as in the paper, or the `3x3`, as in torchvision ("v1.5").
       pool1_padded: pool1 reaches one pixel past the top and left, as in torchvision,
         rather than past the bottom and right, as in the authors' models.
       neuron: nonlinearity of all hidden layers.
-      init, init_std: He's (section 3.4).
+      init, init_std: as for `alexnet`; the paper's is He's (section 3.4).
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     if depth not in DEPTHS or (depth == 200 and not preactivation):
         raise ValueError(f"depth={depth}: choose 18, 34, 50, 101 or 152, 200 with preactivation")
@@ -101,15 +101,15 @@ def cifar_resnet(
 
     Args:
       num_classes: number of logits.
-      depth: 6n + 2, or 9n + 2 of bottlenecks (2016): 20, 32, 44, 56, 110; 164.
-      image_size: pixels.
+      depth: 6n + 2, such as 20, 32, 44, 56, 110; with bottlenecks 9n + 2, such as 164.
+      image_size: side of the square input in pixels.
       shortcut: `pad` (option A, the paper's), `projection` or `none`, a plain network.
       preactivation: normalisation and neuron before each convolution (2016).
-      bottleneck: blocks of 1x1, 3x3, 1x1 with four times the maps.
+      bottleneck: blocks of 1x1, 3x3 and 1x1, the last with four times the maps (2016).
       neuron, init, init_std, rngs: as for `resnet`.
 
     Raises:
-      ValueError: a depth that is not 6n + 2 (9n + 2), or another option that cannot be.
+      ValueError: a depth that is not 6n + 2 (9n + 2), or another impossible option.
     """
     per_block = 9 if bottleneck else 6
     if depth < per_block + 2 or (depth - 2) % per_block:
@@ -125,7 +125,7 @@ def cifar_resnet(
 
 
 def _conv(net: Builder, name: str, norm: str, maps: int, window: int, *, stride: int = 1) -> None:
-    """A convolution without bias, which the normalisation that follows has."""
+    """A convolution without bias; the normalisation after it, if any, has one."""
     net.conv(
         name, maps, window, stride=stride, padding=window // 2, use_bias=False, neuron="identity"
     )
@@ -164,7 +164,7 @@ Convs = Sequence[tuple[int, int, int]]  # (maps, window, stride) of each convolu
 
 
 def _block(net: Builder, name: str, convs: Convs, stride: int, shortcut: str) -> None:
-    """Convolutions each with normalisation, the shortcut, and the neuron after the sum."""
+    """Convolutions, each with normalisation; the sum with the shortcut; the last neuron."""
 
     def residual(branch: Builder) -> None:
         for number, (maps, window, step) in enumerate(convs, start=1):
@@ -181,8 +181,9 @@ def _preactivation_block(
 ) -> None:
     """Normalisation and neuron before each convolution; nothing after the sum.
 
-    Where the shape changes both paths read what the first normalisation and neuron make,
-    and the first block of all reads that of conv1 (2016, appendix and code).
+    Where the shape changes, both paths read the output of the first normalisation and neuron.
+    The first block of the network has none of its own and reads those of conv1 (2016,
+    appendix and code).
     """
     shared = not first and (stride != 1 or net.channels != convs[-1][0])
 
@@ -216,7 +217,7 @@ def _add(
     *,
     normalized: bool,
 ) -> None:
-    """The residual branch plus the shortcut, or alone in a plain network."""
+    """The residual branch plus the shortcut; in a plain network the branch alone."""
 
     def carry(branch: Builder) -> None:
         if stride == 1 and branch.channels == maps:

@@ -9,8 +9,8 @@ axis over towers, and activations are
 
 The same code runs with all towers on one device (the list holds every tower) and inside
 `jax.shard_map` over a mesh axis called "tower" (each device holds an equal share of the
-leading axis, and the list its towers only). A layer knows which from its parameters: the
-held share of the leading axis.
+leading axis, and the list holds its towers only). The length of the leading axis of its
+parameters tells a layer how many towers are held here.
 """
 
 import dataclasses
@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from vision_models import layers
 from vision_models.convolution import convolve
 from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, gather
 from vision_models.layers import Initializer
@@ -33,7 +32,7 @@ PER_TOWER = "per_tower"
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """Gives every tower the maps of all: the only communication between towers."""
+    """Gives every tower the maps of all towers: the only communication below the head."""
 
     towers: int
 
@@ -43,7 +42,7 @@ class Exchange:
 
 
 class TowerConv(nnx.Module):
-    """A convolution in every tower, with kernels of its own, and neuron.
+    """A convolution with its own kernels in every tower, and the neuron.
 
     Parameters: kernel [towers, size, size, in, out], bias [towers, out].
     """
@@ -62,7 +61,7 @@ class TowerConv(nnx.Module):
         bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`in_channels` and `out_channels` count the maps that one tower reads and makes."""
+        """`in_channels` and `out_channels` count the input and output maps of one tower."""
         self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
         shape = (towers, window, window, in_channels, out_channels)
         fans = window * window * in_channels, window * window * out_channels
@@ -72,9 +71,9 @@ class TowerConv(nnx.Module):
         )
 
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
-        """One output a tower held here, from that tower's input or from the shared one."""
+        """One output for each tower held here, from the tower's own or the shared input."""
         x = run.slide(x, self.window, self.stride, self.padding)
-        neuron = layers.neuron(self.neuron)
+        neuron = run.neuron(self.neuron)
         return [
             neuron(
                 convolve(
@@ -106,7 +105,7 @@ class TowerDense(nnx.Module):
         bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`in_shape` and `units` count what one tower reads and makes."""
+        """`in_shape`, (h, w, c) or (features,), and `units` are those of one tower."""
         self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
         self.neuron, self.convolutional = neuron, False
         features = math.prod(in_shape)
@@ -115,8 +114,8 @@ class TowerDense(nnx.Module):
         self.bias = nnx.Param(jnp.full((towers, units), bias, jnp.float32), **{PER_TOWER: True})
 
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
-        """Inputs [batch, ...] are flattened to [batch, in]."""
-        neuron, sliding = layers.neuron(self.neuron), self.convolutional or run.valid is not None
+        """[B, h, w, c] or [B, features] -> one [B, units] for each tower held here."""
+        neuron, sliding = run.neuron(self.neuron), self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
         outputs = []
         for tower in range(self.kernel.shape[0]):
@@ -132,8 +131,8 @@ class TowerHead(nnx.Module):
 
     Parameters: kernel [towers, in, classes], bias [classes]. The sum is the last
     exchange of the network (`lax.psum` over "tower" where towers are on several
-    devices): it equals one matrix over the features of all towers, works for any
-    number of classes, and leaves each device its share of the matrix.
+    devices). It equals one matrix over the features of all towers, works for any
+    number of classes, and lets each device hold its share of the matrix only.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class TowerHead(nnx.Module):
         bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
-        """`in_shape` counts what one tower reads."""
+        """`in_shape` is (h, w, c) or (features,) of one tower."""
         self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
         self.towers, self.convolutional = towers, False
         features = math.prod(in_shape)
@@ -172,5 +171,5 @@ class TowerHead(nnx.Module):
 
 
 def _of_tower(x: Activations, tower: int) -> Array:
-    """The input of one held tower: its own, or the one that all share."""
+    """The input of one tower held here: its own, or the shared one."""
     return x[tower] if isinstance(x, list) else x

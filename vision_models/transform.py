@@ -14,21 +14,20 @@ from vision_models.trees import keys_of
 
 
 def fully_convolutional(model: Network) -> Network:
-    """The network as one that takes larger images and answers with maps of scores.
+    """A copy of the network that takes larger images and returns maps of scores.
 
     Fully connected layers slide over the maps as convolutions with the same parameters,
     and global averages become averages over windows of the size that the network was
-    built for: Simonyan and Zisserman 2015, section 3.2. An image of W pixels gives
-    [batch, n, n, classes], where a window of `model.image_size` pixels moves by the
-    network's stride. Where layers pad, a window in the middle of a larger image sees its
-    surroundings instead of zeros, so that scores equal those of cut-out windows only
-    for networks without padding.
+    built for: Simonyan and Zisserman 2015, section 3.2. The scores [batch, n, n, classes]
+    are those of windows of `model.image_size` pixels that move by the network's total
+    stride. They equal the scores of cut-out windows only for networks without padding:
+    inside a larger image, a layer that pads sees the surroundings instead of zeros.
 
     Args:
-      model: real or abstract; it stays as it is, and shares its parameters' values.
+      model: real or abstract; it is not changed, and the copy shares its arrays.
 
     Raises:
-      ValueError: nothing in it is tied to the image size.
+      ValueError: no layer of it is tied to the image size.
     """
     copy = nnx.merge(*nnx.split(model))
     if not _slide(copy):
@@ -37,7 +36,7 @@ def fully_convolutional(model: Network) -> Network:
 
 
 def _slide(sequence: Sequential) -> bool:
-    """Turns what lies below into convolutions; false if there was nothing to turn."""
+    """Turns the layers of `sequence` into convolutions; False if none could be turned."""
     turned = False
     for name in sequence.names:
         layer = getattr(sequence, name)
@@ -52,7 +51,7 @@ def _slide(sequence: Sequential) -> bool:
 
 
 def replace_head(model: Network, create: Callable[[nnx.Rngs], Network], rngs: nnx.Rngs) -> Network:
-    """A network for other classes with the trained layers of another, its head drawn anew.
+    """A network for other classes, with trained layers and a freshly drawn head.
 
         fresh = lambda rngs: vision_models.create("vgg_d", num_classes=20, rngs=rngs)
         model = vision_models.replace_head(trained, fresh, nnx.Rngs(0))
@@ -60,10 +59,10 @@ def replace_head(model: Network, create: Callable[[nnx.Rngs], Network], rngs: nn
     Args:
       model: the trained network.
       create: makes the same network for other classes.
-      rngs: draws the new classifiers, the auxiliary ones among them.
+      rngs: draws the new classifiers, auxiliary ones included.
 
     Returns:
-      A new network; the layers below the heads share their values with `model`.
+      A new network; the layers below the heads share their arrays with `model`.
 
     Raises:
       ValueError: the networks differ in more than their heads.
@@ -81,12 +80,11 @@ def is_head(path: str, heads: tuple[str, ...]) -> bool:
 
 
 def take_layers(into: Any, source: Any, wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Parameters (nested dicts) with those of the wanted paths from another network.
+    """A copy of `into` in which the wanted parameters are those of `source`.
 
     Args:
-      into: where the others come from.
-      source: where the wanted ones come from.
-      wanted: path, such as `conv1/kernel` -> whether to take it.
+      into, source: parameters, as nested dicts.
+      wanted: path, such as `conv1/kernel` -> whether to take it from `source`.
 
     Raises:
       ValueError: a wanted parameter that the source lacks or has in another shape.

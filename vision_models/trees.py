@@ -29,5 +29,5 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def keys_of(path: Sequence[Any]) -> list[str]:
-    """The keys of a path as `jax.tree_util` gives it for nested dicts."""
+    """The dict keys of a path that `jax.tree_util` returns for nested dicts."""
     return [str(key.key) for key in path]

@@ -20,11 +20,11 @@ CONFIGURATIONS = {
     "e": "64 64  |  128 128  |  256 256 256 256  |  512 512 512 512  |  512 512 512 512",
 }
 
-# Those that torchvision has with batch normalisation as well.
+# Networks that torchvision has with batch normalisation as well.
 NORMALIZED = "abde"
 
-# Layers that the deeper networks take over from a trained network A (section 3.1): its
-# first four convolutions and its fully connected ones.
+# Layers that the deeper networks take from a trained network A (section 3.1): its first
+# four convolutions and its fully connected layers.
 FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
@@ -43,28 +43,29 @@ def vgg(
     init_std: float = 0.1,
     rngs: nnx.Rngs,
 ) -> Network:
-    """A network of Table 1. Convolutions are `conv<stage>_<number>`, then fc6, fc7, fc8.
+    """A network of Table 1: convolutions `conv<stage>_<number>`, then fc6, fc7, fc8.
 
     Args:
       num_classes: number of logits.
       configuration: a, b, c, d, e, or b_5x5: B with each pair of 3x3 convolutions
         replaced by one 5x5 (section 4.1).
-      image_size: pixels.
+      image_size: side of the square input in pixels.
       lrn: AlexNet's normalisation after the first convolution (network A-LRN).
       batch_norm: batch normalisation after every convolution, as in torchvision's
         `vgg16_bn`; not in the paper.
-      hidden: sizes of fc6 and fc7. () replaces the hidden layers by an average over the
-        last maps, which leaves a ninth of the parameters.
+      hidden: sizes of fc6 and fc7. () replaces them by an average over the last maps,
+        which leaves a ninth of the parameters.
       neuron: nonlinearity of all hidden layers.
       pool: max, average or l2.
-      dropout: in fc6 and fc7 (inverted).
-      init: gaussian, xavier or he. The paper has a Gaussian of variance 10^-2 for A, which
-        diverges, starts the others from A, and says that Glorot's (xavier) works without.
-      init_std: deviation of the Gaussian.
+      dropout: probability of dropping in fc6 and fc7 (inverted).
+      init: gaussian, xavier or he. The paper trains A from a Gaussian of variance 10^-2,
+        which diverges here, and starts the others from A; it adds that Glorot's (xavier)
+        makes that unnecessary.
+      init_std: standard deviation of the Gaussian.
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an unknown configuration, or an option that cannot be.
+      ValueError: an unknown configuration, or an impossible option.
     """
     if configuration not in CONFIGURATIONS:
         raise ValueError(

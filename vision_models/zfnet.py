@@ -25,27 +25,28 @@ def zfnet(
     init_std: float = 0.01,
     rngs: nnx.Rngs,
 ) -> Network:
-    """The network of the paper's Figure 3: AlexNet in one tower, looking closer at first.
+    """The network of the paper's Figure 3: AlexNet in one tower, with a finer conv1.
 
-    Maps of 110, 55 (conv1 7x7/2, pool), 26, 13 (conv2 5x5/2, pool), 13, 13, 13, 6 pixels;
-    pools round up. 62,357,608 parameters. The paper says of its "contrast normalization"
-    after both pools only that it is across feature maps; here it is AlexNet's.
+    Maps have 110, 55 (conv1 7x7/2, pool), 26, 13 (conv2 5x5/2, pool), 13, 13, 13 and 6
+    pixels a side; pools round up. 62,357,608 parameters. The paper says of its "contrast
+    normalization" after both pools only that it is across feature maps; here it is AlexNet's.
 
     Args:
       num_classes: number of logits.
-      image_size: pixels.
+      image_size: side of the square input in pixels.
       kernels: maps of conv1 to conv5. (96, 256, 512, 1024, 512) is the wide variant.
       hidden: sizes of fc6 and fc7.
       neuron: nonlinearity of all hidden layers.
       pool: max, average or l2.
       lrn: False leaves out the normalisations.
       lrn_constants: arguments of `layers.local_response_normalization`.
-      dropout: in fc6 and fc7.
-      init, init_std: section 3.1: Gaussian of deviation .01, biases 0.
+      dropout: probability of dropping in fc6 and fc7 (inverted).
+      init, init_std: as for `alexnet`; the paper's is a Gaussian of standard deviation 0.01
+        with biases 0 (section 3.1).
       rngs: stream `params` draws the parameters.
 
     Raises:
-      ValueError: an option that cannot be.
+      ValueError: an unknown or impossible option.
     """
     check_sizes(kernels, hidden)
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)

@@ -105,11 +105,16 @@ def training_protocol(name: str, preprocessing: Preprocessing) -> Protocol:
     Raises:
       EvaluationError: there is none of this name, or it asks for other images.
     """
-    if name in PROTOCOLS and "scales" not in _options(name):
+    squares = [Images(preprocessing.resize, preprocessing.pad)]
+    fine = [
+        other
+        for other, make in PROTOCOLS.items()
+        if [look.images for look in make(preprocessing).looks] == squares
+    ]
+    if name in fine:
         return protocol_called(name, preprocessing)
-    fine = ", ".join(other for other in PROTOCOLS if "scales" not in _options(other))
     raise EvaluationError(
-        f"evaluation.validation_protocol={name}: training is watched by one of {fine}"
+        f"evaluation.validation_protocol={name}: training is watched by one of {', '.join(fine)}"
     )
 
 

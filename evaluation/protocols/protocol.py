@@ -11,6 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+# Pixels of the images that a device slides a network over together: eight of 384 x 512. VGG-D's
+# maps of them take .8 GB in float32 (docs/protocols.md).
+_TOGETHER = 8 * 384 * 512
+
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -119,6 +123,20 @@ class Look:
         """Of an image of usual shape (4 to 3), in crops of so many pixels."""
         whole = 4 / 3 * (self.images.side / crop) ** 2
         return sum(v.count * (whole if isinstance(v, Dense) else 1) for v in self.views)
+
+    def batch_size(self, most: int, devices: int) -> int:
+        """Images of a batch: `most`, but where the network slides no more than fit into memory.
+
+        And at most 16 on a device: what a short batch lacks is computed as well.
+
+        Args:
+          most: that the config asks for.
+          devices: that share a batch.
+        """
+        if not any(isinstance(views, Dense) for views in self.views):
+            return most
+        usual = self.images.side**2 * 4 / 3
+        return min(most, min(max(round(_TOGETHER / usual), 1), 16) * devices)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Every protocol against loops over Pillow's images and NumPy, one image and one view at a time."""
 
+import contextlib
 import functools
 import itertools
+from inspect import signature
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,19 @@ import pytest
 from PIL import Image
 
 import vision_models
+from configs import notes
 from devices import mesh as meshes
-from evaluation import EvaluationError, check_network, evaluate, make_steps, protocol_called, whole
+from evaluation import (
+    EvaluationError,
+    check_network,
+    evaluate,
+    make_steps,
+    protocol_called,
+    steps,
+    whole,
+)
 from evaluation.preprocessing import Preprocessing
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import PROTOCOLS, training_protocol
 from training.scoring import over_looks
 from vision_models.functional import functional
 
@@ -207,62 +218,72 @@ REFERENCES = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    """Compiles several times as fast; convolutions and products are not that compiler's."""
+    options = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(steps, "compiler_options", lambda: options)
+
+
 @pytest.fixture(scope="module")
 def photographs(shared_data):
-    """20 photographs of ImageNet, lying and standing ones among them."""
+    """20 photographs of ImageNet, lying and standing ones among them, also among the first 5."""
     found = sorted((shared_data / "imagenet_sample" / "val").glob("*/*.JPEG"))[:20]
-    sizes = [Image.open(path).size for path in found]
-    assert any(w > h for w, h in sizes) and any(h > w for w, h in sizes)
-    return found
+    stands = [height > width for width, height in (Image.open(path).size for path in found)]
+    assert any(stands) and not all(stands)
+    first = [stands.index(True), stands.index(False)]
+    return [found[n] for n in first + [n for n in range(20) if n not in first]]
 
 
 @pytest.fixture(scope="module")
-def data(photographs, tmp_path_factory):
-    """The same as a split."""
+def opened(photographs, tmp_path_factory):
+    """How many photographs -> the first of them as a split."""
     from configs.alexnet import get_config
     from input_pipeline import open_data
 
-    root = tmp_path_factory.mktemp("photographs")
-    for number, path in enumerate(photographs):
-        folder = root / "val" / f"{number % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:02}.jpg").symlink_to(path)
-    fields = get_config().data
-    fields.name, fields.dir, fields.decode = "folder", str(root), "exact"
-    fields.resize, fields.crop, fields.threads = RESIZE, CROP, 2
-    return open_data(fields, root / "cache", only="validation", class_names=tuple("01"))
+    @functools.cache
+    def split(count):
+        root = tmp_path_factory.mktemp("photographs")
+        for number, path in enumerate(photographs[:count]):
+            folder = root / "val" / f"{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number:02}.jpg").symlink_to(path)
+        fields = get_config().data
+        fields.name, fields.dir, fields.decode = "folder", str(root), "exact"
+        fields.resize, fields.crop, fields.threads = RESIZE, CROP, 2
+        return open_data(fields, root / "cache", only="validation", class_names=tuple("01"))
+
+    return split
 
 
-def evaluated(data, protocol, layout=(1, 1), batch_size=6):
+def evaluated(data, protocol, layout=(1, 1), batch_size=2, most=2):
     form, (params, statistics) = network()
     mesh = meshes.make_mesh(1, data=layout[0], tower=layout[1])
     specs = meshes.param_specs(form.per_tower, mesh)
-    steps = make_steps(protocol, form, mesh, specs, IMAGES, "float32")
+    programs = make_steps(protocol, form, mesh, specs, IMAGES, "float32")
     place, looks = meshes.batch_placer(mesh), []
-    for look, step in zip(protocol.looks, steps, strict=True):
+    for look, step in zip(protocol.looks, programs, strict=True):
         mean, plan = np.broadcast_to(MEAN, (RESIZE, RESIZE, 3)), None
         if look.images.whole:
             sizes, mean = data.sizes("validation", look.images), MEAN
-            plan = whole.batches(sizes, whole.widths(sizes, most=2), batch_size)
+            plan = whole.batches(sizes, whole.widths(sizes, most), batch_size)
         batches = data.evaluation("validation", look.images, batch_size=batch_size, plan=plan)
         expected = {"mean": jnp.asarray(mean), "deviation": jnp.asarray(DEVIATION)}
         looks.append(evaluate(step, params, statistics, expected, batches, place))
     return over_looks(protocol, looks)
 
 
+CASES = (*PROTOCOLS, "dense-probabilities", "dense-2x1")
 # Whose kind others hold as well.
 SLOW = (
-    "multi_scale_logits", "multi_scale", "dense", "dense-2x1", "dense-probabilities", "nine_crop",
-    "ten_view", "center_crop",
+    "multi_scale_logits", "multi_scale", "multi_crop", "dense", "dense-2x1", "dense-probabilities",
+    "nine_crop", "ten_view", "center_crop",
 )  # fmt: skip
-CASES = (*PROTOCOLS, "dense-probabilities", "dense-2x1")
+assert set(PROTOCOLS) == set(REFERENCES), "a new protocol needs a loop over its views here"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n in SLOW else pytest.mark.quick) for n in CASES],
-)
-def test_a_protocol_equals_loops_over_views(data, name):
+def check(data, name, count):
+    """Equal to the reference on every photograph."""
     base, _, more = name.partition("-")
     scales = SCALES.get(base, ())
     average = "probabilities" if more == "probabilities" else "scores"
@@ -270,13 +291,63 @@ def test_a_protocol_equals_loops_over_views(data, name):
     layout = (2, 1) if more == "2x1" else (1, 1)
     scores = evaluated(data, protocol, layout)
     reference = dense_probabilities if average == "probabilities" else REFERENCES[base]
-    assert scores.index.tolist() == list(range(20))
+    assert scores.index.tolist() == list(range(count))
     expected = []
-    for index in range(20):
+    for index in range(count):
         photograph = Image.open(data.examples("validation").name(index)).convert("RGB")
         expected.append(reference(photograph, scales))
     assert np.ptp(expected, axis=0).max() > 0.1  # the images matter
     np.testing.assert_allclose(np.exp(scores.scores), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW])
+def test_a_protocol_equals_loops_over_views(opened, name):
+    """Of a standing photograph and four others, in several batches."""
+    check(opened(5), name, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_protocol_equals_loops_over_views_of_20_photographs(opened, name):
+    check(opened(20), name, 20)
+
+
+@pytest.mark.slow
+def test_few_programs_score_a_whole_set(shared_data, tmp_path, caplog):
+    """250 photographs at Q = 384, of 70 sizes: 16 compilations at most, each image once."""
+    from configs.alexnet import get_config
+    from input_pipeline import open_data
+
+    for number, path in enumerate(sorted(shared_data.glob("imagenet_sample/*/*/*.JPEG"))):
+        folder = tmp_path / "data" / "val" / f"{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:03}.jpg").symlink_to(path)
+    fields = get_config().data
+    fields.name, fields.dir, fields.threads = "folder", str(tmp_path / "data"), 2
+    fields.resize, fields.crop = 384, CROP
+    data = open_data(fields, tmp_path, only="validation", class_names=tuple("01"))
+    protocol = protocol_called("dense", Preprocessing(384, CROP))
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        scores = evaluated(data, protocol, batch_size=8, most=16)
+    programs = [r for r in caplog.records if r.getMessage().startswith("Compiling jit(local)")]
+    assert 2 <= len(programs) <= 16
+    assert scores.index.tolist() == list(range(250))
+
+
+def test_those_that_slide_are_known_to_the_configs():
+    sliding = {
+        name for name, make in PROTOCOLS.items() if "dense_average" in signature(make).parameters
+    }
+    assert set(notes.SLIDING) == sliding
+
+
+def test_training_is_watched_by_its_own_squares():
+    usual, called = Preprocessing(256, 224), []
+    for name in PROTOCOLS:
+        with contextlib.suppress(EvaluationError):
+            called.append(training_protocol(name, usual).name)
+    assert set(called) == {"center_crop", "ten_view", "ten_view_logits", "nine_crop"}
 
 
 def test_numbers_of_views_and_their_order():

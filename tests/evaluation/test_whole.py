@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluation import whole
+from evaluation import protocol_called, whole
+from evaluation.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.quick
 
@@ -75,15 +76,33 @@ def test_an_image_that_no_shape_holds_is_named():
         whole.batches(np.array([[8, 9], [8, 14]]), [(8, 12)], 2)
 
 
-@pytest.mark.parametrize("side", [256, 384])
+@pytest.mark.parametrize("side", [256, 384, 512])
 def test_the_photographs(side, shared_data):
-    """At most 16 shapes and 1.15 times the pixels, those of rows without an image among them."""
+    """At most 16 shapes and 1.15 times the pixels, those of rows without an image among them.
+
+    In batches of what a device has memory for, however many the config asks for.
+    """
     image = pytest.importorskip("PIL.Image")
     files = sorted(shared_data.glob("imagenet_sample/*/*/*.JPEG"))
     assert len(files) == 250
     there = np.array([image.open(file).size[::-1] for file in files])
     sizes = np.rint(there * (side / there.min(axis=1, keepdims=True))).astype(int)
     shapes = whole.widths(sizes)
-    batches = whole.batches(sizes, shapes, 16)
+    (look,) = protocol_called("dense", Preprocessing(side, 224)).looks
+    rows = look.batch_size(256, devices=1)
+    batches = whole.batches(sizes, shapes, rows)
     assert len(shapes) <= 16
-    assert sum(16 * h * w for h, w in (b.shape for b in batches)) <= 1.15 * sizes.prod(1).sum()
+    assert sum(rows * h * w for h, w in (b.shape for b in batches)) <= 1.15 * sizes.prod(1).sum()
+
+
+def test_batches_of_whole_images_fit_into_memory():
+    """Where the network slides; crops are as large as any others."""
+
+    def rows(name, side, most=256, devices=1):
+        look = protocol_called(name, Preprocessing(256, 224), (side,)).looks[0]
+        return look.batch_size(most, devices)
+
+    assert [rows("dense", side) for side in (256, 384, 512, 2000)] == [16, 8, 4, 1]
+    assert rows("multi_crop_and_dense", 384) == 8 and rows("multi_crop", 384) == 256
+    assert rows("dense", 384, most=5) == 5
+    assert rows("dense", 384, devices=4) == 32 and rows("dense", 384, most=20, devices=4) == 20

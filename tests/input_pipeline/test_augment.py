@@ -18,7 +18,7 @@ IMAGENET_COVARIANCE = (IMAGENET_AXES.T * IMAGENET_STDEVS**2) @ IMAGENET_AXES
 
 
 def drawn(count=20_000, seed=0):
-    return order.uniform_draws(seed, np.zeros(count, np.int64), np.arange(count))
+    return order.uniform_draws(seed, np.zeros(count, np.int64), np.arange(count), augment.DRAWS)
 
 
 def photograph(height, width, seed=0):

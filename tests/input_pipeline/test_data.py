@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs.alexnet import get_config
 from input_pipeline import REPORTED, DataError, augment, open_data, prepare_data
@@ -206,3 +207,28 @@ def test_a_mean_of_images_rescaled_twice_is_not_kept_as_that_of_the_images(
     mean = once.normalization(images(32))["mean"]
     np.testing.assert_allclose(mean, squares(once, "train", images(32)).mean(axis=0), rtol=1e-6)
     assert not np.array_equal(mean, twice)
+
+
+def test_whole_images_some_of_which_are_cut_short(fields, tmp_path):
+    """A coarser image has its size; of those that nothing can be made of no row is used."""
+    folder = tmp_path / "images" / "val" / "a"
+    wanted = SimpleNamespace(side=44, pad=0, whole=True)
+    rng = np.random.default_rng(0)
+    for number, progressive, kept in ((1, True, 0.9), (2, False, 0.5), (3, False, 0.01)):
+        noise = Image.fromarray(rng.integers(0, 256, (60, 90, 3), np.uint8))
+        noise.save(folder / f"{number}.jpg", quality=95, progressive=progressive)
+        content = (folder / f"{number}.jpg").read_bytes()
+        (folder / f"{number}.jpg").write_bytes(content[: int(len(content) * kept)])
+    said = []
+    data = opened(fields, tmp_path, report=lambda *note: said.append(" ".join(map(str, note))))
+    sizes = data.sizes("validation", wanted)
+    assert sizes[1:4].tolist() == [[44, 66], [44, 44], [44, 44]]
+    np.testing.assert_array_equal(opened(fields, tmp_path).sizes("validation", wanted), sizes)
+    plan = [SimpleNamespace(shape=tuple(sizes.max(axis=0)), rows=np.arange(9))]
+    (batch,) = data.evaluation("validation", wanted, batch_size=9, plan=plan)
+    assert batch["mask"].tolist() == [1, 1, 0, 0, 1, 1, 1, 1, 1]
+    used = batch["mask"] > 0
+    np.testing.assert_array_equal(batch["valid"][used], sizes[used])
+    assert batch["image"][1, :44, :66].any(axis=2).all() and not batch["image"][2:4].any()
+    for number in (1, 2, 3):
+        assert any(f"{number}.jpg" in note for note in said)

@@ -36,6 +36,13 @@ def test_draws_are_numpys_philox(index):
     np.testing.assert_array_equal(ours, ((raw >> np.uint64(11)) + 0.5) * 2.0**-53)
 
 
+@pytest.mark.parametrize("count", [1, 39, 41, 42, 83])
+def test_any_number_of_draws_are_the_first_of_more(count):
+    epochs, indices = np.array([0, 4]), np.array([17, 3])
+    more = order.uniform_draws(7, epochs, indices, 120)
+    np.testing.assert_array_equal(order.uniform_draws(7, epochs, indices, count), more[:, :count])
+
+
 def test_epochs_and_seeds_differ():
     orders = [tuple(order.epoch_order(s, e, 50)) for s in (0, 1) for e in (0, 1)]
     assert len(set(orders)) == 4

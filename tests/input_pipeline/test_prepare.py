@@ -300,6 +300,31 @@ def test_other_settings_are_named(config, tmp_path, changes, message):
             prepared(config, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "crop, side, message",
+    [
+        ("square", 40, r"prepared as central squares, and this protocol needs whole images"),
+        ("image", 48, r"prepared with other settings: size is 40, and 48 is needed"),
+    ],
+)
+def test_whole_images_that_were_not_prepared(config, tmp_path, crop, side, message):
+    """Named before any is read, with the command that prepares them."""
+    config.data.augment.crop = crop
+    prepared(config, tmp_path)
+    data, wanted = open_data(config.data, tmp_path / "cache"), SimpleNamespace(side=side, pad=0)
+    wanted.whole = True
+    command = rf"--mode=prepare_data --config.data.augment.crop=image --config.data.resize={side} "
+    for asked in (
+        lambda: data.sizes("validation", wanted),
+        lambda: data.evaluation("validation", wanted, batch_size=4, plan=()),
+    ):
+        with pytest.raises(DataError, match=rf"{message}\. .*{command}.*or use the images thems"):
+            asked()
+    if crop == "image":  # as prepared, or smaller: all of them are there
+        wanted.side = 36
+        assert (data.sizes("validation", wanted).min(axis=1) == 36).all()
+
+
 def test_faults_of_the_directory_are_named(config, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"no prepared dataset there.*--mode=prepare_data"):
         open_data(config.data, tmp_path / "cache")

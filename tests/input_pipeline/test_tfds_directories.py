@@ -1,11 +1,13 @@
 """Datasets with configurations, versions and odd splits, as TFDS prepares them."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from input_pipeline import REPORTED, DataError, decode, open_dataset
+from configs.alexnet import get_config
+from input_pipeline import REPORTED, DataError, decode, open_data, open_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SPLITS = {"train": 6, "validation": 3}
@@ -138,6 +140,31 @@ def test_splits_of_other_names_and_without_labels_are_said(tmp_path):
         f"split testing of {directory} has no labels. It is not used",
         f"{directory}: not used: unlabelled_extra (4 examples)",
     }
+
+
+def test_a_split_without_labels_is_evaluated_when_it_is_asked_for(tmp_path):
+    """Every image once, label -1, under the name of its file."""
+    prepare(tmp_path, "secret", splits={"train": 6, "validation": 3, "test": 5}, secret=("test",))
+    fields = get_config().data
+    fields.name, fields.dir, fields.resize, fields.crop = "secret", str(tmp_path), 8, 8
+    data = open_data(fields, tmp_path / "cache", only="test")
+    square = SimpleNamespace(side=8, pad=0, whole=False)
+    whole = SimpleNamespace(side=8, pad=0, whole=True)
+    assert data.sizes("test", whole).tolist() == [[8, 8]] * 5
+    plan = [SimpleNamespace(shape=(8, 8), rows=rows) for rows in np.array_split(np.arange(5), 2)]
+    for batches in (
+        data.evaluation("test", square, batch_size=3),
+        data.evaluation("test", whole, batch_size=3, plan=plan),
+    ):
+        found = list(batches)
+        index, label, mask = (
+            np.concatenate([b[name] for b in found]) for name in ("index", "label", "mask")
+        )
+        assert sorted(index[mask > 0].tolist()) == list(range(5))
+        assert (label[mask > 0] == -1).all()
+    assert len({data.examples("test").name(index) for index in range(5)}) == 5
+    with pytest.raises(DataError, match="has no labels"):
+        opened("secret", tmp_path, tmp_path).examples("test")
 
 
 def test_files_of_the_evaluated_split_alone(tmp_path):

@@ -5,14 +5,14 @@
 
 Reads PyTorch files (`.pth`, `.pt`, `.th`; torchvision's and timm's names), Caffe's
 (`.caffemodel`) and `.safetensors` (either PyTorch's names or ours). Nothing in a file is
-executed. What is in it is recognised from its tensors, and has to fit to the last one:
+executed. The network is recognised from the file's tensors. Every one of them has to fit:
 a network is filled whole or not at all.
 
 Our own `.safetensors` hold `<layer>/<variable>` in our layout, such as `conv1/kernel` [height,
 width, in, out] or `norm1/variance` [maps]; `normalization/mean` and
 `normalization/deviation`; and as metadata `format` ("vision_models"), `model` (name),
-`options` (JSON), `class_names` and `images` (JSON, where they are known; the latter how images
-are cropped) and `sha256` of it all.
+`options` (JSON), `class_names` and `images` (JSON, where known; `images` says how images are
+cropped) and `sha256`, the checksum of all of this.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-# What images are like when weights expect them, RGB in 0..255: (mean, deviation).
+# Normalisation of the images that weights expect, RGB in 0..255: (mean, standard deviation).
 PREPROCESSING: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     # Mean and deviation of ImageNet's images in 0..1, as in torchvision and timm.
     "torchvision": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
@@ -97,14 +97,15 @@ def load(
     Args:
       path: of the file.
       name, options: of the network to be filled, as for `vision_models.create`.
-      new_head: leave out the classifiers, which then start fresh (`Weights.fresh`).
+      new_head: leave out the classifiers, which then keep their initial values
+        (`Weights.fresh`).
 
     Returns:
       Weights in our layout.
 
     Raises:
-      WeightsError: the file cannot be read, is of another network, or lacks tensors, has
-        others or has them in other shapes; the message names them.
+      WeightsError: the file cannot be read, holds another network, or has missing, extra or
+        misshapen tensors; the message names them.
     """
     path = Path(path)
     source = files.read(path)
@@ -176,7 +177,7 @@ def save(
 def _network_in(
     source: Source, naming: Any, name: str
 ) -> tuple[wrappers.Group | None, tuple[str, ...]]:
-    """Where in a foreign file the network is; the source is left with its tensors alone."""
+    """Finds the network's tensors in a foreign file, and reduces `source` to them."""
     if source.format == "caffe":
         return wrappers.Group("", source.tensors, {}), ()
 

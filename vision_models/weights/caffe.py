@@ -60,7 +60,7 @@ def read(path: Path) -> Source:
     """Reads a file that holds a NetParameter.
 
     Raises:
-      WeightsError: no such message, or cut short.
+      WeightsError: the file is no such message, or cut short.
     """
     size = path.stat().st_size
     if size > _LONGEST:
@@ -108,7 +108,7 @@ def parse(data: bytes, path: str) -> Source:
 
 
 def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
-    """Network and options of a file; None if it is none that is known."""
+    """Name and options of the network in a file; None if it is not a known one."""
     names = set(source.tensors)
     if {"ip1.weight", "conv1.weight", "conv2.weight"} <= names:
         return "lenet_caffe", COMMON
@@ -139,7 +139,7 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
 
 
 def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
-    """Path of each of our layers -> how Caffe calls it."""
+    """Path of each of our layers -> its name in Caffe."""
     layers = list(layers_with_variables(model))
     if name == "googlenet":
         return {layer: _googlenet(layer) for layer in layers}
@@ -158,9 +158,12 @@ def tensor_name(layer: str, variable: str) -> str:
 
 
 def prepare(source: Source) -> dict[str, Tensor]:
-    """The tensors, those of Caffe's separate BatchNorm and Scale layers together.
+    """The tensors, with Caffe's separate BatchNorm and Scale layers joined.
 
-    A bias before a normalisation is moved into its mean.
+    A bias before a normalisation is subtracted from its mean.
+
+    Raises:
+      WeightsError: that bias and mean have different shapes.
     """
     tensors = dict(source.tensors)
     for name in list(tensors):
@@ -185,7 +188,7 @@ def preprocessing_of(name: str, source: Source) -> str | None:
 
 
 def to_rgb(variables: dict[str, np.ndarray], model: Network) -> None:
-    """Turns the first convolution, which reads blue, green, red there, to red, green, blue."""
+    """Reorders the first convolution's inputs from Caffe's blue, green, red to RGB."""
     for layer, variables_of in layers_with_variables(model).items():
         if not is_norm(variables_of):
             kernel = f"{layer}/kernel"

@@ -43,19 +43,23 @@ def layers_with_variables(sequence: Sequential, path: str = "") -> dict[str, Lay
 def convert(
     layer: LayerVariables, variable: str, found: Tensor | None
 ) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
-    """How a layer's variable lies in PyTorch and Caffe.
+    """The shape of a layer's variable in PyTorch and Caffe, and the conversion to ours.
 
-    Kernels of convolutions are [out, in, height, width] there, matrices [out, in] with
+    There kernels of convolutions are [out, in, height, width], matrices are [out, in] with
     maps flattened as (map, row, column), and towers are groups of consecutive maps.
 
     Args:
       layer: the layer.
       variable: such as `kernel`.
-      found: the tensor in the file, if there is one: matrices may be given as
-        convolutions of the maps, [out, maps, height, width].
+      found: the tensor in the file, None if it is missing. A matrix may be stored as a
+        convolution, [out, maps, height, width].
 
     Returns:
-      The shape that it has to have there, and the conversion.
+      The shape that the tensor must have in the file, and a function from its values to
+      ours.
+
+    Raises:
+      NotImplementedError: no other framework's layer corresponds to this one.
     """
     module, shape = layer.module, layer.shapes[variable]
     if variable != "kernel":
@@ -111,7 +115,7 @@ def is_norm(layer: LayerVariables) -> bool:
 def _matrix(
     found: Tensor | None, outputs: int, maps: int, height: int, width: int
 ) -> tuple[int, ...]:
-    """The shape of a matrix, as a convolution where the file has it so."""
+    """The shape of a matrix in the file; that of a convolution if it is stored as one."""
     if found is not None and len(found.shape) == 4:
         return outputs, maps, height, width
     return outputs, maps * height * width

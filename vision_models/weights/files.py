@@ -1,4 +1,4 @@
-"""Files of weights: what they are, by their content, and those of our own."""
+"""Weights files: recognised by their content; and our own format."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from vision_models.weights.types import Source, Tensor, WeightsError
 
 PYTORCH = (".pth", ".pt", ".th", ".tar", ".bin", ".ckpt")
 SUFFIXES = (*PYTORCH, ".safetensors", ".caffemodel")
-# What files begin with that hold no weights in a form that is read here.
+# First bytes of files that are not read here, and what to say of them.
 _OTHERS = {
     b"<": "a page of the web, or XML; a failed download?",
     b"version https://git-lfs": "a pointer of Git LFS and not the file itself; git lfs pull",
@@ -58,7 +58,7 @@ def read(path: Path) -> Source:
         raise WeightsError(f"{path}: there is no such file") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # What a damaged file makes the libraries raise is not to be foreseen.
+    # The libraries may raise anything on a damaged file.
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else ""
         raise WeightsError(
@@ -67,9 +67,9 @@ def read(path: Path) -> Source:
 
 
 def _read(path: Path, start: bytes) -> Source:
-    """By the content alone where that tells; a suffix says what was expected."""
+    """Chooses the format by content; the suffix serves for messages and Caffe's files."""
     suffix = path.suffix.lower()
-    # First: its length may look like the mark of another.
+    # First, because the length that it begins with may look like another format's mark.
     if safetensors_files.is_safetensors(start):
         return safetensors_files.read(path)
     if start.startswith(b"PK"):
@@ -98,7 +98,7 @@ def _read(path: Path, start: bytes) -> Source:
 
 
 def _check_name(path: Path) -> None:
-    """Raises WeightsError if the file's name holds the hash of another content."""
+    """Raises WeightsError if the hash in the file's name is not that of its content."""
     found = _HASH_IN_NAME.findall(path.name)
     if not found or len(found[-1]) == 40:  # the length of a commit of Git
         return
@@ -115,7 +115,11 @@ def _check_name(path: Path) -> None:
 def from_ours(
     source: Source,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor] | None]:
-    """Parameters, statistics and normalisation of a file that `write_ours` made."""
+    """Parameters, statistics and normalisation of a file that `write_ours` made.
+
+    Raises:
+      WeightsError: one tensor's name is a directory of another's.
+    """
     trees: dict[str, dict[str, Any]] = {"params": {}, "statistics": {}, "normalization": {}}
     for name, value in source.tensors.items():
         *parents, leaf = name.split("/")
@@ -137,7 +141,7 @@ def network_of(source: Source) -> tuple[str, dict[str, Any], tuple[str, ...] | N
     """Name, options and class names of the network of a file that `write_ours` made.
 
     Raises:
-      WeightsError: it does not say.
+      WeightsError: its metadata lack them or are malformed.
     """
     try:
         options = dict(json.loads(source.metadata["options"]))
@@ -161,7 +165,7 @@ def images_of(source: Source) -> dict[str, Any] | None:
 
 
 def named_network(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """Name and options of the network that a file says it is of; None for files of others.
+    """Name and options of the network in a file of ours; None for files from elsewhere.
 
     Raises:
       WeightsError: see `read`.
@@ -171,7 +175,7 @@ def named_network(path: Path) -> tuple[str, dict[str, Any]] | None:
 
 
 def class_names(path: Path) -> tuple[str, ...] | None:
-    """The names of classes that a file of ours holds; None if there are none, or no such file."""
+    """Class names in a file of ours; None if it has none, is missing or is not ours."""
     try:
         if not path.is_file():  # opening a FIFO would wait
             return None

@@ -17,8 +17,8 @@ from vision_models.weights.convert import layers_with_variables
 from vision_models.weights.types import Weights, WeightsError, some
 from vision_models.weights.values import read_values
 
-# Options that may differ between the network that weights are from and the one they go
-# to: where the shapes of variables tell, and what matters in training only.
+# Options that may differ between the network in the file and the one to be filled: the
+# shapes of variables show them, or they matter in training only.
 _FREE_OPTIONS = ("num_classes", "image_size", "hidden", "kernels", "towers", "auxiliary", "conv6")
 
 
@@ -32,8 +32,8 @@ def fit(
 ) -> Weights:
     """Weights in our layout, made to fit a network of ours.
 
-    They are taken over whole; of a VGG network for a deeper one, as its paper has it, the
-    first four convolutions and the fully connected layers.
+    All are taken. The exception is VGG network A for a deeper one: as in the paper, only its
+    first four convolutions and the fully connected layers are taken.
 
     Args:
       weights: `params` and `statistics` are nested dicts of arrays, or of tensors in a file.
@@ -96,7 +96,7 @@ def fit(
 
 
 def thousand(variables: Mapping[str, np.ndarray], model: Network) -> bool:
-    """Whether the classifier is there, and has as many logits as ImageNet classes."""
+    """Whether the classifier is present with 1,000 logits, as for ImageNet's classes."""
     bias = variables.get(f"{model.heads[0]}/bias")
     return bias is not None and bias.shape[-1:] == (1000,)
 
@@ -110,7 +110,7 @@ def check(
     ours: Mapping[str, str] | None = None,
     of_heads: Collection[str] = (),
 ) -> None:
-    """Raises WeightsError unless `have` gives all that is needed, in its shape, and no more."""
+    """Raises WeightsError unless `have` is exactly what is needed, in the right shapes."""
     wrong = [n for n in need if n in have and tuple(have[n]) != tuple(need[n])]
     misshapen = [n for n in wrong if is_head((ours or {}).get(n, n), model.heads)]
     if misshapen and len(misshapen) == len(wrong):
@@ -154,7 +154,7 @@ def check(
 def check_options(
     path: Path, name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]
 ) -> None:
-    """Raises WeightsError where a network differs in what its tensors do not show."""
+    """Raises WeightsError if networks differ in options that tensors do not show."""
     flat_found = _flat_options(found)
     flat_wanted = _flat_options({**vision_models.default_options(name), **wanted})
     rescales = flat_wanted.get("inverted_dropout", True)  # then dropout is for training alone
@@ -186,14 +186,14 @@ def check_known(path: Path, name: str) -> None:
 
 
 def another_network(path: Path, found: str, name: str) -> WeightsError:
-    """The error of a file of one network for another."""
+    """The error for a file that holds another network than the config's."""
     return WeightsError(
         f"{path} holds a {found}, the config's network is {name}; choose the config of {found}"
     )
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two names mean one network; options such as the number of towers aside."""
+    """Whether two names mean the same network, up to options such as the number of towers."""
     families = [
         {"alexnet", "alexnet_one_gpu", "alexnet_six_conv"},
         {"lenet5", "lenet5_linear"},

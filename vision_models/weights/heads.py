@@ -8,17 +8,17 @@ from vision_models.weights.types import Tensor
 def renamed(
     head: str, shape: tuple[int, ...], need: Collection[str], tensors: Mapping[str, Tensor]
 ) -> str | None:
-    """The layer that stands for a classifier that is missing.
+    """Finds a missing classifier under another name.
 
     Args:
       head: the name that it should have.
       shape: of its matrix, [classes, features].
       need: names of all tensors that the network needs.
-      tensors: what there is.
+      tensors: those in the file, by name.
 
     Returns:
-      Its name, where there is one layer alone that the network has no other use for and that
-      has a classifier's matrix and bias; else None.
+      The name of the only layer that has a classifier's matrix and bias and that the network
+      does not need otherwise; None if `head` is present, or no or several layers qualify.
     """
     if f"{head}.weight" in tensors:
         return None
@@ -35,10 +35,10 @@ def renamed(
 def is_of_a_head(
     name: str, shape: tuple[int, ...], body: Iterable[str], heads: Iterable[str]
 ) -> bool:
-    """Whether a tensor may be part of a classifier in the place of ours.
+    """Whether a tensor may belong to a classifier that replaces ours.
 
-    It is, if it lies at the top or where a head lies, in a layer of which nothing else of the
-    network is part: `fc.0.weight`, `classifier.6.1.bias`, `fc8_flickr.weight`.
+    It may if its layer lies at the top or beside a head and holds no other tensor of the
+    network: `fc.0.weight`, `classifier.6.1.bias`, `fc8_flickr.weight`.
 
     Args:
       name, shape: of a tensor that the network does not have.

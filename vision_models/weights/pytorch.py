@@ -10,14 +10,14 @@ from vision_models.network import Network
 from vision_models.weights.convert import layers_with_variables
 from vision_models.weights.types import COMMON, Source, Tensor, vgg_by_convolutions
 
-# A tensor that every network of a family has, by which the place of one in a file is found.
+# A tensor that every network of a family has: it shows where in a file a network lies.
 ANCHORS = ("features.0.weight", "inception3a.branch1.conv.weight", "layer1.0.conv1.weight")
 _VARIABLES = {"kernel": "weight", "scale": "weight", "mean": "running_mean"}
 _VARIABLES |= {"bias": "bias", "variance": "running_var"}
 
 
 def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
-    """Network and options of a file's tensors; None if they are of none that is known."""
+    """Name and options of the network in a file; None if it is not a known one."""
     tensors = source.tensors
     shapes = {name: value.shape for name, value in tensors.items()}
     if shapes.get("features.0.weight") == (64, 3, 11, 11):
@@ -49,7 +49,7 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
 
 
 def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
-    """Path of each of our layers -> how PyTorch calls it."""
+    """Path of each of our layers -> its name in PyTorch."""
     layers = list(layers_with_variables(model))
     if name == "alexnet_owt" or name.startswith("vgg"):
         return _features(model, "head.fc.weight" in source.tensors)
@@ -65,9 +65,9 @@ def tensor_name(layer: str, variable: str) -> str:
 
 
 def prepare(source: Source) -> dict[str, Tensor]:
-    """The tensors that count, shortcuts as torchvision calls them.
+    """The network's tensors, with shortcuts under torchvision's names.
 
-    How many batches BatchNorm has seen does not count.
+    BatchNorm's count of batches is left out.
     """
     counting = {n: v for n, v in source.tensors.items() if not n.endswith("num_batches_tracked")}
     return _shortcuts_renamed(counting) if "layer1.0.conv1.weight" in counting else counting
@@ -95,9 +95,9 @@ def _shortcuts_renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def preprocessing_of(name: str, source: Source) -> str | None:
-    """What torchvision's weights of this network expect; None where others made them.
+    """The preprocessing that torchvision's weights of a network expect; None if unknown.
 
-    CIFAR-10 ResNets are in use with ImageNet's statistics (those whose head is called
+    CIFAR-10 ResNets are in use with ImageNet's mean and deviation (if their head is called
     `linear`) and with CIFAR's.
     """
     if "layer1.0.conv1.weight" in source.tensors and "layer4.0.conv1.weight" not in source.tensors:

@@ -1,7 +1,7 @@
-"""Files in the format safetensors: a header of JSON, and behind it the numbers.
+"""Files in the safetensors format: a JSON header, then the numbers.
 
-The header is read here, so that nothing is allocated for a tensor before its shape is known
-to fit, whatever its numbers are and whatever the file is called.
+The header is parsed here rather than by the library, so that nothing is allocated for a tensor
+before its shape is known to fit.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ def read(path: Path) -> Source:
         # Another program that casts the numbers of a file of ours may leave its metadata.
         as_written = all(tensor.kind == "float32" for tensor in tensors.values())
         expected = metadata.get(_CHECKSUM)
-        # Files from before there were checksums have none, under no other name either.
+        # Files older than checksums have none under any name: one elsewhere was renamed.
         renamed = expected is None and any(map(_SHA256.fullmatch, metadata.values()))
         if renamed or (
             expected is not None and as_written and checksum(tensors, metadata) != expected

@@ -1,8 +1,8 @@
-"""PyTorch's files, read without PyTorch: archives of `torch.save`, and the pickles before them.
+"""PyTorch's files, read without PyTorch: archives of `torch.save`, and its older pickles.
 
-Nothing in a file is executed: of all classes and functions that a pickle names, only those
-that put tensors together are known here, and others are stood for by empty objects. Tensors
-are views of storages, which are read when they are asked for.
+Nothing in a file is executed. Of all classes and functions that a pickle names, only those
+that build tensors are known here; inert objects stand in for the others. Tensors are views of
+storages, which are read on demand.
 """
 
 import functools

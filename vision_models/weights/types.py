@@ -1,4 +1,4 @@
-"""What files hold, and what networks are filled with."""
+"""The contents of weights files, and the weights that fill networks."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# What every network of other projects that is read here has in common.
+# Options that all foreign networks read here share.
 COMMON = {"neuron": "relu", "pool": "max"}
 
 
@@ -34,8 +34,8 @@ class Tensor:
 
     Attributes:
       shape: as the file declares it.
-      kind: what its values are, such as `float32`, `int8` or `sparse`.
-      read: fetches the values; of floating-point kinds alone.
+      kind: type of its values, such as `float32`, `int8` or `sparse`.
+      read: fetches the values; works for floating-point kinds only.
     """
 
     shape: tuple[int, ...]
@@ -50,16 +50,16 @@ class Tensor:
 
 @dataclasses.dataclass
 class Source:
-    """What is in a file.
+    """The contents of a file.
 
     Attributes:
-      format: `pytorch`, `caffe` or `vision_models`, for the naming of its tensors.
+      format: `pytorch`, `caffe` or `vision_models`: how its tensors are named.
       tensors: by name.
       path: of the file.
       metadata: of a `.safetensors` file.
       layers: of a Caffe network, (name, type, settings) in order.
       notes: sentences about what else is in the file, for the log.
-      verify: reads a file of ours whole and compares it with its checksum; raises WeightsError.
+      verify: checks the whole of a file of ours against its checksum; raises WeightsError.
     """
 
     format: str
@@ -81,7 +81,7 @@ class Weights:
       normalization: `mean` ([3] or [square, square, 3]) and `deviation` [3] of the images
         that they expect; None where that is not known.
       source: where they are from.
-      fresh: layers that are not given, and start as they are drawn.
+      fresh: paths of the layers without weights, which keep their initial values.
       class_names: name of each logit's class; None where that is not known.
       imagenet: the logits are, as far as can be told, the 1,000 classes of ILSVRC-2012.
       notes: sentences about what was taken and what was left, for the log.

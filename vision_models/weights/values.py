@@ -1,4 +1,4 @@
-"""The numbers of tensors: fetched, cast and checked, whoever wrote the file."""
+"""The values of tensors: read, cast to float32 and checked, for every file format."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +18,8 @@ def read_values(source: str, tensors: Mapping[str, Any], prefix: str = "") -> di
       prefix: of the names, for messages.
 
     Raises:
-      WeightsError: numbers that are no floating-point numbers, not finite, or a variance
-        below zero; the message names the tensor.
+      WeightsError: values that are not floating-point or not finite, or a variance below
+        zero; the message names the tensor.
     """
     values, broken, count = {}, [], 0
     for name, tensor in tensors.items():
@@ -54,7 +54,7 @@ def read_values(source: str, tensors: Mapping[str, Any], prefix: str = "") -> di
 
 
 def check_normalization(path: Path, normalization: Mapping[str, Tensor] | None) -> None:
-    """Refuses what is no mean and deviation of images, by their shapes and numbers.
+    """Checks the keys, shapes and values of a normalisation; None passes.
 
     Raises:
       WeightsError: the message names the tensor.

@@ -1,8 +1,8 @@
-"""What training scripts put around the names of a network's tensors.
+"""Finds a network behind the prefixes that training scripts add to tensor names.
 
-Wherever a network lies in a file, in dicts of dicts or behind prefixes such as `module.`,
-`_orig_mod.` or `encoder_q.`, the names of all its tensors begin with the same words. A
-tensor that every such network has, its anchor, shows with which.
+A network may lie in nested dicts or behind prefixes such as `module.`, `_orig_mod.` or
+`encoder_q.`; the names of all its tensors then begin with the same words. Its anchor, a tensor
+that every network of its family has, shows which words these are.
 """
 
 import dataclasses
@@ -33,9 +33,9 @@ class Group:
     """Tensors that may be a network.
 
     Attributes:
-      prefix: with which their names begin in the file, such as `state_dict.encoder_q.`.
-      tensors: by their names without it.
-      beside: tensors of the file that are of no such group, by their names.
+      prefix: the beginning of their names in the file, such as `state_dict.encoder_q.`.
+      tensors: by name, without the prefix.
+      beside: tensors of the file that belong to no group, by name.
     """
 
     prefix: str
@@ -44,12 +44,12 @@ class Group:
 
     @property
     def is_average(self) -> bool:
-        """Whether its name says that it is an average of another."""
+        """Whether its prefix says that it is an average of another group."""
         return bool(set(re.split(r"[._\-/]", self.prefix.lower())) & _AVERAGES)
 
 
 def groups(tensors: Mapping[str, Tensor], anchors: Iterable[str]) -> list[Group]:
-    """The places where a network may lie, plain ones before averages, else as in the file."""
+    """Candidate networks of a file in its order, but averages after all others."""
     prefixes: dict[str, None] = {}
     for name in tensors:
         for anchor in anchors:
@@ -71,11 +71,11 @@ def groups(tensors: Mapping[str, Tensor], anchors: Iterable[str]) -> list[Group]
 
 
 def choose(found: list[Group], fits: Callable[[Group], Any]) -> tuple[Group, tuple[str, ...]]:
-    """The first of the groups that fits, and what to say of the others.
+    """The first group that fits, else the first, and notes about the other fitting ones.
 
     Args:
-      found: at least one, of `groups`.
-      fits: whether a group is the network that is wanted.
+      found: at least one group, from `groups`.
+      fits: whether a group is the wanted network.
     """
     taken, *others = [group for group in found if fits(group)] or found[:1]
     if not others:
@@ -91,7 +91,7 @@ def _called(group: Group) -> str:
 
 
 def _before(name: str, anchor: str) -> str | None:
-    """What a name has before an anchor, wrappers within the anchor aside; None without it."""
+    """The prefix of a name that ends in an anchor, ignoring wrappers inside; else None."""
     words, wanted = name.split("."), anchor.split(".")
     while words and wanted:
         word = words.pop()

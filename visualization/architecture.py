@@ -1,0 +1,76 @@
+"""A drawing of a network, from its layers, as SVG.
+
+    python -m visualization.architecture alexnet
+
+RUN_OR_FILE may also be the name of a network, with --config for other options than its own. A box
+is a layer; neurons, BatchNorm and dropout stick to the box before them. Sizes of maps stand on the
+edges where they change. Towers stand beside one another, and edges cross where they exchange maps
+(Krizhevsky et al. 2012, Figure 2). Branches end in a bar where they are concatenated, in a plus
+where they are added. Classifiers of training only hang on a dashed edge. Long networks go on in
+the next column.
+"""
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+
+import jax
+from flax import nnx
+
+import training
+import vision_models
+from configs.common import ConfigError
+from training.workdir import is_directory
+from vision_models.network import Network
+from visualization import command_line
+from visualization.drawing import drawing
+from visualization.pictures import place_of
+from visualization.weights import open_trained
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """This command has no flags of its own."""
+
+
+def network(arguments: argparse.Namespace) -> Network:
+    """The network of a run or a file, or of a name; without weights.
+
+    Raises:
+      ConfigError: RUN_OR_FILE is neither, or options are impossible.
+      TrainingError: nothing that fits.
+    """
+    name, config = arguments.run, arguments.config
+    if Path(name).exists():
+        trained = open_trained(Path(name), arguments.network, config, arguments.checkpoint)
+        name, options = trained.name, {**trained.options, "num_classes": trained.num_classes}
+    elif arguments.network:
+        raise ConfigError(f"--network={arguments.network}: there is no file {name}; name one alone")
+    elif config is not None:
+        name, options = training.model_options(config.model)
+        if name != arguments.run:
+            raise ConfigError(f"{arguments.run}: --config is of {name}; name the same in both")
+    else:
+        options = {}
+    try:
+        return nnx.eval_shape(
+            lambda: vision_models.create(name, rngs=nnx.Rngs(jax.random.key(0)), **options)
+        )
+    except ValueError as error:
+        where = "" if Path(arguments.run).exists() else "no such file or run, and "
+        raise ConfigError(f"{where}{error}") from error
+
+
+def draw(arguments: argparse.Namespace, made: Network) -> Generator[Path, None, None]:
+    """Writes architecture.svg, of a name architecture_NAME.svg."""
+    run = Path(arguments.run)
+    of_name = "" if run.exists() else f"_{arguments.run}"
+    path = place_of(arguments, run if is_directory(run) else None, f"architecture{of_name}.svg")
+    try:
+        path.write_text(drawing(made), encoding="utf-8")
+    except OSError as error:
+        raise training.RunError(f"{path}: cannot be written ({error.strerror})") from error
+    yield path
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw, network)

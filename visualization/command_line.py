@@ -1,0 +1,178 @@
+"""How every picture is asked for: RUN_OR_FILE, and flags that mean the same in each.
+
+A command is a parser with its own flags and a function that gives the paths of its pictures:
+
+    def add_flags(parser): parser.add_argument("--layer", ...)
+    def draw(arguments, opened) -> list[Path]: ...
+    if __name__ == "__main__":
+        command_line.main(__doc__, add_flags, draw)
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import process
+from configs.common import ConfigError, expanded
+from process import KILLED, STOPPED, USAGE_ERROR
+
+Draw = Callable[[argparse.Namespace, Any], Iterable[Path]]
+Opener = Callable[[argparse.Namespace], Any]
+AddFlags = Callable[[argparse.ArgumentParser], Any]
+
+_MEMORY = "choose a smaller --batch_size"
+# What messages of other rooms call a field of a config -> its flag here.
+_FLAGS = {
+    r"(--config\.|\b)data\.(dir|name)\b": r"--data_\2",
+    r"(--config\.)?evaluation\.(checkpoint|protocol|split)\b": r"--\2",
+    r"the config's network is": "--network is",
+    r"choose the config of ": "choose --network=",
+}
+
+
+def main(
+    said: str | None, add_flags: AddFlags, draw: Draw, opener: Opener | None = None
+) -> NoReturn:
+    """Ends the process as `run` says, with streams and signals in order as main.py's."""
+    process.guard_streams()
+    process.do_without_a_home()
+    process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
+    sys.exit(run(sys.argv[1:], said, add_flags, draw, opener))
+
+
+def run(
+    arguments: Sequence[str],
+    said: str | None,
+    add_flags: AddFlags,
+    draw: Draw,
+    opener: Opener | None = None,
+) -> int:
+    """Runs a command, prints the path of each picture, and returns the exit code.
+
+    Args:
+      arguments: of the command line, without the program's name.
+      said: docstring of the command.
+      add_flags: adds its own flags to the parser.
+      draw: (arguments, what was opened) -> paths of the pictures, each printed as it comes.
+      opener: arguments -> what RUN_OR_FILE is; an `opening.Opened` if None.
+    """
+    parser = make_parser(said)
+    add_flags(parser)
+    try:
+        parsed, overrides = parser.parse_known_args(arguments)
+    except SystemExit:  # --help
+        return process.DONE
+    except ConfigError as error:
+        return process.fail(error, USAGE_ERROR)
+
+    def drawn() -> int:
+        parsed.config = read_config(parsed.config, overrides)
+        for name in ("run", "out", "data_dir"):
+            if getattr(parsed, name):
+                setattr(parsed, name, expanded(_shown(name), getattr(parsed, name)))
+
+        from visualization import opening
+
+        for picture in draw(parsed, (opener or opening.open_run_or_file)(parsed)):
+            print(picture, flush=True)
+        return process.DONE
+
+    return process.failing_in_words(drawn, _understood)
+
+
+def make_parser(said: str | None) -> argparse.ArgumentParser:
+    """The flags that all commands share."""
+    parser = _Parser(
+        description=said, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN_OR_FILE", help="A run's workdir, or a weights file.")
+    parser.add_argument("--network", help="The network of a file that does not say it.")
+    parser.add_argument(
+        "--config", help="In place of --network: a config, which --config.field=value overrides."
+    )
+    parser.add_argument("--checkpoint", default="latest", help="latest, best or a step of the run.")
+    parser.add_argument(
+        "--out", help="Directory of the pictures; pictures/ in the run or here by default."
+    )
+    parser.add_argument("--data_name", help="A dataset; the run's own by default.")
+    parser.add_argument("--data_dir", help="Where the dataset is.")
+    parser.add_argument("--split", help="train, validation or test; what is reported by default.")
+    parser.add_argument(
+        "--batch_size", type=positive, default=64, help="Images that are computed at once."
+    )
+    return parser
+
+
+def add_image_flags(parser: argparse.ArgumentParser) -> None:
+    """Which one image is looked at; see `Opened.content`."""
+    parser.add_argument("--image", help="A photograph; else --index of the dataset.")
+    parser.add_argument("--index", type=int, default=0, help="Number in the split; 0 if not told.")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in a line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(f"{message}; --help says more")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as the type of a flag."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return number
+
+
+def read_config(source: str | None, overrides: Sequence[str]) -> Any | None:
+    """The config that --config names, with its overrides; None where it is left out.
+
+    Raises:
+      ConfigError: it is wrong, or an argument is not understood.
+    """
+    others = [text for text in overrides if not text.lstrip("-").startswith(("config.", "noconf"))]
+    if source is None or others:
+        if not overrides:
+            return None
+        raise ConfigError(
+            f"{(others or overrides)[0]!r} is not understood; --help says what there is"
+            + ("" if others else ", and --config=FILE is missing")
+        )
+    from absl import flags
+
+    import training
+    from configs import command_line
+    from configs.common import expand_paths
+
+    argv = ["visualization", f"--config={source}", *overrides]
+    parsed = command_line.parse(argv, flags.FlagValues())
+    assert parsed is not None, "there is a --config"
+    command_line.check(parsed)
+    expand_paths(parsed.config)
+    model = parsed.config.model.to_dict()
+    fields = training.model_fields(model, parsed.overrides, parsed.written.model.name)
+    if parsed.renamed:
+        command_line.set_model(parsed.config, fields)
+    return parsed.config
+
+
+def _shown(name: str) -> str:
+    return "RUN_OR_FILE" if name == "run" else f"--{name}"
+
+
+def _understood(error: Exception) -> Exception | None:
+    """The error in the words of these commands; None for one without an exit code."""
+    if hasattr(error, "exit_code"):
+        text = str(error)
+        for field, flag in _FLAGS.items():
+            text = re.sub(field, flag, text)
+        return type(error)(text)
+    if type(error).__name__ != "JaxRuntimeError":
+        return None
+    import training
+
+    return training.out_of_memory(error, _MEMORY)

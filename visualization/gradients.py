@@ -1,0 +1,93 @@
+"""Norms of the loss's gradient, by layer and checkpoint.
+
+The loss is the cross-entropy of the softmax, averaged over `--limit` images, in evaluation: central
+crops, no dropout, BatchNorm's running statistics. Shown is the Euclidean norm over the parameters
+of each layer: how much of the error reaches the first layers, and how that changes in training.
+"""
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+import training
+from vision_models.trees import keys_of
+from visualization import command_line, pictures
+from visualization.command_line import positive
+from visualization.opening import Opened
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--limit", type=positive, default=128, help="Images, drawn at random.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the choice.")
+
+
+def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Norm of the gradient over each layer's parameters, by the layer's name, in order.
+
+    Args:
+      opened: the network.
+      images: uint8 [n, square, square, 3].
+      labels: int32 [n].
+    """
+    graph, *states = nnx.split(opened.model, nnx.Param, nnx.BatchStat)
+    params, rest = states
+
+    @jax.jit
+    def gradient(params: nnx.State, images: Array, labels: Array) -> nnx.State:
+        def loss(params: nnx.State) -> Array:
+            logits = nnx.merge(graph, params, rest)(images)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+
+        return jax.grad(loss)(params)
+
+    total: nnx.State | None = None
+    for begin in range(0, len(images), opened.arguments.batch_size):
+        part = slice(begin, begin + opened.arguments.batch_size)
+        found = gradient(params, opened.inputs(images[part]), jnp.asarray(labels[part]))
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    assert total is not None, "there is an image"
+    squares: dict[str, float] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(total)):
+        layer = "/".join(keys_of(path)[:-1])
+        squares[layer] = squares.get(layer, 0.0) + float((np.asarray(leaf, np.float64) ** 2).sum())
+    ordered = [name for name in opened.layers if name in squares]
+    ordered += [name for name in squares if name not in ordered and "aux" not in name]
+    return {name: squares[name] ** 0.5 / len(images) for name in ordered}
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes gradients.png and prints the norms."""
+    training.check_trained(opened.trained, opened.data().class_names)
+    batches = list(opened.images(arguments.limit, seed=arguments.seed))
+    images = np.concatenate([batch["image"] for batch in batches])
+    labels = np.concatenate([batch["label"] for batch in batches])
+    figure = pictures.figure(7, 3.6)
+    axes = figure.subplots()
+    states = opened.states()
+    colours = pictures.shades(len(states))
+    for state, colour in zip(states, colours, strict=True):
+        found = norms(state, images, labels)
+        name = "weights" if state.trained.step is None else f"step {state.trained.step}"
+        for layer, value in found.items():
+            print(f"{name} {layer} {value:.4g}")
+        axes.plot(range(len(found)), list(found.values()), marker=".", color=colour, label=name)
+    step = max(len(found) // 24, 1)
+    names = [name.replace("residual/", "") for name in found]
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=90, fontsize=7)
+    axes.set_yscale("log")
+    pictures.label_decades(axes.yaxis)
+    axes.set_ylabel("norm of the gradient")
+    axes.legend(frameon=False, fontsize=8)
+    yield pictures.save_figure(figure, opened.out("gradients.png"))
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

@@ -1,0 +1,115 @@
+"""Eight images with five guesses each, as in Krizhevsky et al. 2012, Figure 4, left.
+
+Images are drawn at random from the split (`--seed`); the true class is written below each and its
+bar, if it is among the five, is red. `--mistakes` shows only images whose first guess is wrong.
+"""
+
+import argparse
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import evaluation
+import training
+from configs.common import ConfigError
+from evaluation.words import words
+from visualization import command_line, pictures
+from visualization.opening import Opened
+
+# Two rows of four (shownet.py of the authors' code, as are the colours).
+COLUMNS, SHOWN = 4, 8
+_TRUE, _OTHER = "#ffaaaa", "#aaaaff"
+_LETTERS = 24
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--mistakes", action="store_true", help="Wrong first guesses only.")
+    parser.add_argument("--protocol", help="The run's own evaluation.protocol by default.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the random choice.")
+
+
+def short(said: str) -> str:
+    """The first name of several, and no more of it than fits."""
+    first = said.split(",")[0]
+    return first if len(first) <= _LETTERS else first[: _LETTERS - 1] + "…"
+
+
+def figure(
+    images: Sequence[np.ndarray],
+    guesses: Sequence[list[dict[str, Any]]],
+    truths: Sequence[str] | None = None,
+) -> Figure:
+    """Images and bars, four in a row.
+
+    Args:
+      images: uint8 [h, w, 3] each.
+      guesses: of each image, from `evaluation.guesses`.
+      truths: name of each image's true class; None where that is not known.
+    """
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    whole = pictures.figure(2.1 * columns, 3.1 * rows)
+    axes = whole.subplots(
+        2 * rows, columns, squeeze=False, gridspec_kw={"height_ratios": [1.9, 1] * rows}
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (image, found) in enumerate(zip(images, guesses, strict=True)):
+        row, column = divmod(number, columns)
+        above, below = axes[2 * row, column], axes[2 * row + 1, column]
+        above.imshow(image, interpolation="lanczos" if len(image) < 200 else "antialiased")
+        if truths is not None:
+            above.set_title(short(words([truths[number]])[0]), fontsize=9, y=-0.16)
+        places = range(len(found))[::-1]
+        truth = None if truths is None else truths[number]
+        below.barh(
+            places,
+            [guess["probability"] for guess in found],
+            color=[_TRUE if guess["class"] == truth else _OTHER for guess in found],
+        )
+        for place, guess in zip(places, found, strict=True):
+            below.text(0.02, place, short(guess["words"]), va="center", fontsize=8)
+        below.set_xlim(0, 1)
+    return whole
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes guesses.png."""
+    trained, data = opened.trained, opened.data()
+    split = arguments.split or data.evaluation_split
+    examples = data.examples(split)
+    training.check_trained(trained, data.class_names)
+    names = trained.class_names or data.class_names
+    protocol, at_once, scores_of = training.predictor(
+        trained,
+        arguments.protocol or trained.protocol or "center_crop",
+        min(arguments.batch_size, examples.count),
+    )
+    order = np.random.default_rng(arguments.seed).permutation(examples.count)
+    shown: list[tuple[np.ndarray, list[dict[str, Any]], str]] = []
+    for begin in range(0, examples.count, at_once):
+        photographs, labels = [], []
+        for index in order[begin : begin + at_once].tolist():
+            pixels = [data.image(split, index, look.images) for look in protocol.looks]
+            readable = [image for image in pixels if image is not None]
+            if readable:
+                photographs.append(readable)
+                labels.append(examples.read(index)[1])
+        scores = scores_of(photographs) if photographs else np.zeros((0, len(names)))
+        for photograph, label, of_image in zip(photographs, labels, scores, strict=True):
+            if not (arguments.mistakes and label in (np.argmax(of_image), -1)):
+                truth = names[label] if label >= 0 else ""
+                shown.append((photograph[0], evaluation.guesses(of_image, names), truth))
+        if len(shown) >= SHOWN:
+            break
+    if not shown:
+        raise ConfigError("--mistakes: there are none; leave it out, or choose another --split")
+    yield pictures.save_figure(figure(*zip(*shown[:SHOWN], strict=True)), opened.out("guesses.png"))
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

@@ -1,0 +1,138 @@
+"""How features answer to what moves, as in Zeiler and Fergus 2014, Figure 5.
+
+Images are shifted downwards and upwards, enlarged and rotated, a row for each. (1) The images.
+(2, 3) Euclidean distance of the features of the moved image from those of the image, in the first
+and in the last hidden layer. (4) Probability of the true class. A curve is an image. Shifts are up
+to 60 of 224 pixels, in proportion, by whole pixels; what comes into sight from outside is grey.
+"""
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from configs.common import ConfigError
+from evaluation.words import words
+from visualization import command_line, pictures
+from visualization.command_line import positive
+from visualization.guesses import short
+from visualization.occlusion import probabilities
+from visualization.opening import Opened
+
+_GREY = (128, 128, 128)
+_SHIFT = 60 / 224  # of what the network sees
+_LARGEST = 1.8
+_PIXELS = 64
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--layers", help="Two, FIRST,LAST; the first and last hidden by default.")
+    parser.add_argument("--count", type=positive, default=5, help="Images.")
+    parser.add_argument("--steps", type=positive, default=31, help="Of each kind of motion.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the choice of images.")
+
+
+def moved(
+    image: np.ndarray, *, shift: float = 0.0, scale: float = 1.0, degrees: float = 0.0
+) -> np.ndarray:
+    """An image about its middle, by cubic interpolation; as it is for the defaults.
+
+    Args:
+      image: uint8 [s, s, 3].
+      shift: pixels downwards.
+      scale: above 1 enlarges.
+      degrees: against the clock.
+    """
+    middle, turn = len(image) / 2, np.deg2rad(degrees)
+    # Where each pixel of the result comes from.
+    back = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / scale
+    offset = middle - back @ [middle, middle + shift]
+    coefficients = (*back[0], offset[0], *back[1], offset[1])
+    return np.asarray(
+        Image.fromarray(image).transform(
+            image.shape[1::-1],
+            Image.Transform.AFFINE,
+            coefficients,
+            resample=Image.Resampling.BICUBIC,
+            fillcolor=_GREY,
+        )
+    )
+
+
+def distances(features: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Euclidean distance of each of [n, ...] from [...]."""
+    difference = (features - original).reshape(len(features), -1).astype(np.float64)
+    return np.sqrt((difference**2).sum(axis=1))
+
+
+def chosen_layers(said: str | None, opened: Opened) -> tuple[str, str]:
+    """The two layers that are looked at.
+
+    Raises:
+      ConfigError: --layers names others than two that there are.
+    """
+    if said is None:
+        return opened.first_trained, opened.last_hidden
+    names = said.split(",")
+    if len(names) != 2:
+        raise ConfigError(f"--layers={said}: two names, with a comma between")
+    return opened.layer(names[0]), opened.layer(names[1])
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes invariance.png."""
+    layers = chosen_layers(arguments.layers, opened)
+    names = opened.named_classes()
+    batches = list(opened.images(arguments.count, seed=arguments.seed))
+    images, labels = (
+        np.concatenate([batch[name] for batch in batches]) for name in ("image", "label")
+    )
+    ends = round(len(opened.shown(images[:1])[0]) * _SHIFT)
+    kinds = [
+        ("shift", "pixels downwards", np.unique(np.linspace(-ends, ends, arguments.steps).round())),
+        ("scale", "times as large", np.linspace(1, _LARGEST, arguments.steps)),
+        ("degrees", "degrees", np.linspace(0, 360, arguments.steps)),
+    ]
+    figure = pictures.figure(11, 7)
+    rows = figure.subplots(3, 4, width_ratios=[1.1, 1, 1, 1])
+    titles = (f"distance in {layers[0]}", f"distance in {layers[1]}", "probability of true class")
+    for (kind, unit, amounts), axes in zip(kinds, rows, strict=True):
+        axes[0].imshow(_examples(opened, images, kind, amounts))
+        axes[0].set_axis_off()
+        for image, label in zip(images, labels, strict=True):
+            squares = [image, *(moved(image, **{kind: float(amount)}) for amount in amounts)]
+            parts = list(opened.recorded(layers, squares))
+            chances = probabilities(np.concatenate([logits for _, logits, _ in parts]))
+            truth = int(label) if label >= 0 else int(chances[0].argmax())
+            said = short(words([names[truth]])[0])
+            for axis, layer in zip(axes[1:3], layers, strict=True):
+                features = np.concatenate([record[layer] for _, _, record in parts])
+                axis.plot(amounts, distances(features[1:], features[0]), label=said)
+            axes[3].plot(amounts, chances[1:, truth], label=said)
+        for axis, title in zip(axes[1:], titles, strict=True):
+            axis.set_xlim(amounts[0], amounts[-1])
+            axis.set_ylim(bottom=0)
+            axis.set_xlabel(unit)
+            if kind == "shift":
+                axis.set_title(title, fontsize=9)
+        axes[3].set_ylim(0, 1.02)
+    figure.legend(
+        *rows[0][3].get_legend_handles_labels(),
+        loc="outside lower center", ncols=8, frameon=False,
+    )  # fmt: skip
+    yield pictures.save_figure(figure, opened.out("invariance.png"))
+
+
+def _examples(opened: Opened, images: np.ndarray, kind: str, amounts: np.ndarray) -> np.ndarray:
+    """A row for each image: at the beginning, in the middle and at the end of the motion."""
+    shown = amounts[[0, len(amounts) // 4, len(amounts) // 2, 3 * len(amounts) // 4, -1]]
+    tiles = np.stack([moved(image, **{kind: float(a)}) for image in images for a in shown])
+    tiles = pictures.enlarged(opened.shown(tiles), _PIXELS)
+    return pictures.grid(tiles, len(shown), gap=2)
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

@@ -1,0 +1,94 @@
+"""The kernels of the first layer, as in Krizhevsky et al. 2012, Figure 3.
+
+Those of each tower stand above one another, 16 in a row for 96. By default one minimum and one
+maximum over all kernels are black and white, as in the authors' shownet.py; `--each` scales every
+kernel by itself. `--history` shows every checkpoint of the run, one below the other.
+"""
+
+import argparse
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visualization import command_line, pictures
+from visualization.opening import Opened
+
+_PIXELS = 32  # of a kernel in the picture, at least
+_IN_A_ROW = 16
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--each", action="store_true", help="Scale each kernel by itself.")
+    parser.add_argument("--history", action="store_true", help="Every checkpoint of the run.")
+
+
+def first_kernels(params: Any, layers: tuple[str, ...]) -> np.ndarray:
+    """The kernels of the first layer that has any.
+
+    Args:
+      params: of the network, nested dicts.
+      layers: names, in order.
+
+    Returns:
+      [towers, maps, h, w, channels]; one tower where there are no others.
+    """
+    found: Any = params
+    names = [name for name in layers if name in found]
+    while "kernel" not in found:
+        found = found[names[0]] if names else next(iter(found.values()))
+        names = []
+    kernel = np.asarray(found["kernel"], np.float32)
+    if kernel.ndim == 4:
+        kernel = kernel[None]
+    return np.moveaxis(kernel, -1, 1)
+
+
+def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
+    """Kernels [towers, maps, h, w, channels] as uint8 [height, width, 3].
+
+    Grey unless there are three channels, of which it is then the mean.
+    """
+    towers, maps, height, width, channels = kernels.shape
+    flat = kernels.reshape(towers * maps, height, width, channels)
+    if channels != 3:
+        flat = flat.mean(axis=-1, keepdims=True)
+    shown = pictures.enlarged(pictures.scaled(flat, each=each), _PIXELS)
+    of_tower = np.split(shown, towers)
+    columns = columns_for(maps)
+    return pictures.stacked([pictures.grid(t, columns, ground=0) for t in of_tower], gap=8)
+
+
+def columns_for(maps: int) -> int:
+    """At most 16 in a row; 8 or more where that fills the last row."""
+    fitting = [n for n in range(_IN_A_ROW // 2, _IN_A_ROW + 1) if maps % n == 0]
+    return min(max(fitting, default=_IN_A_ROW), maps)
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes kernels.png, or a row of pictures through training."""
+    if not arguments.history:
+        kernels = first_kernels(opened.trained.params, opened.layers)
+        yield pictures.save(picture(kernels, each=arguments.each), opened.out("kernels.png"))
+        return
+    states = opened.states()
+    figure = pictures.figure(7, 0.3 + 0.5 * len(states))
+    rows = figure.subplots(len(states), 1, squeeze=False)[:, 0]
+    for axes, state in zip(rows, states, strict=True):
+        kernels = first_kernels(state.trained.params, opened.layers)
+        few = kernels[:, : _IN_A_ROW // len(kernels)]
+        row = few.reshape(1, -1, *few.shape[2:])
+        axes.imshow(picture(row, each=arguments.each), interpolation="nearest")
+        axes.set_ylabel(f"{state.trained.step}", rotation=0, ha="right", va="center")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    of_each = " of each tower" if len(kernels) > 1 else ""
+    figure.suptitle(f"the first kernels{of_each}, by step", fontsize=9)
+    yield pictures.save_figure(figure, opened.out("kernels_history.png"))
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

@@ -1,0 +1,235 @@
+"""What a grey square hides, as in Zeiler and Fergus 2014, Figure 6: a row of five columns.
+
+The square slides over the image. (a) The image, with the square where the true class loses most.
+(b) Activation, summed over its positions, of the map that is strongest without a square. (c) That
+map's strongest unit projected to pixels, framed, beside those of other images. (d) Probability of
+the true class. (e) The most probable class. (b), (d) and (e) are drawn where the square's middle
+is. The paper does not give its size; here it is 50 of 224 pixels and moves by 10, in proportion.
+"""
+
+import argparse
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+
+from configs.common import ConfigError
+from evaluation.words import words
+from vision_models.analysis import layer_table
+from visualization import command_line, pictures
+from visualization.command_line import positive
+from visualization.deconvnet import Strongest, projections, strongest
+from visualization.guesses import short
+from visualization.opening import Opened
+
+_GREY = 128
+_SHARE, _STEP = 50 / 224, 10 / 224
+_CLASSES = 8  # that the legend of (e) has room for
+_PIXELS = 48
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    command_line.add_image_flags(parser)
+    parser.add_argument("--layer", help="Of the maps; the last convolution or block by default.")
+    parser.add_argument("--truth", help="Name or number of the true class, if it is not known.")
+    parser.add_argument("--square", type=positive, help="Pixels of its side.")
+    parser.add_argument("--stride", type=positive, help="Pixels between its places.")
+    parser.add_argument("--others", type=int, help="Images beside it in (c); 3 of a dataset.")
+    parser.add_argument("--limit", type=positive, default=500, help="Images searched for (c).")
+
+
+def last_maps(opened: Opened) -> str:
+    """The last layer of maps that is no pool: of several, what comes after addition and neuron."""
+    skipped = {"Pool", "Dropout", "GlobalAveragePool", "AdaptiveAveragePool", "Exchange"}
+    kinds = {row.name: row.kind for row in layer_table(opened.model)}
+    shapes = opened.shapes
+    able = [n for n in shapes if len(shapes[n]) == 3 and kinds.get(n) not in skipped]
+    large = [n for n in able if shapes[n][0] > 1 and "/" not in n]
+    return (large or able)[-1]
+
+
+def places(size: int, square: int, stride: int) -> np.ndarray:
+    """First pixels of a square that slides along a side, inside; the last place is the end."""
+    return np.unique(np.append(np.arange(0, size - square + 1, stride), size - square))
+
+
+def hidden(
+    image: np.ndarray, corner: np.ndarray, firsts: np.ndarray, square: int
+) -> Generator[np.ndarray, None, None]:
+    """The image with a grey square at every place, row by row.
+
+    Args:
+      image: uint8 [s, s, 3].
+      corner: row and column in it of what the network sees, from which places count.
+      firsts: of the square along each side.
+      square: pixels of its side.
+    """
+    for row in firsts + corner[0]:
+        for column in firsts + corner[1]:
+            shown = image.copy()
+            shown[row : row + square, column : column + square] = _GREY
+            yield shown
+
+
+def measured(
+    opened: Opened, layer: str, number: int, squares: Iterable[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What images do to a network.
+
+    Args:
+      opened: the network.
+      layer, number: of a map.
+      squares: the images, see `Opened.recorded`.
+
+    Returns:
+      The map's activations, summed over positions, [n]; probabilities [n, classes].
+    """
+    sums, chances = [], []
+    for _, logits, record in opened.recorded([layer], squares):
+        sums.append(record[layer][..., number].sum(axis=(1, 2)))
+        chances.append(probabilities(logits))
+    return np.concatenate(sums), np.concatenate(chances)
+
+
+def class_number(said: str | None, label: int, names: tuple[str, ...], guess: int) -> int:
+    """The true class: of --truth, of the dataset, or else what the network sees.
+
+    Raises:
+      ConfigError: --truth is no class.
+    """
+    if said is None:
+        return label if 0 <= label < len(names) else guess
+    matching = [n for n, name in enumerate(names) if said in (name, words([name])[0], str(n))]
+    if not matching:
+        raise ConfigError(
+            f"--truth={said}: no such class; there are {len(names)}, "
+            f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}, or their numbers from 0"
+        )
+    return matching[0]
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of [..., classes]."""
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes occlusion.png and prints what the square takes away."""
+    layer = opened.layer(arguments.layer or last_maps(opened), maps=True)
+    content, label = opened.labelled()
+    image = opened.square(content)
+    seen = opened.shown(image[None])[0]
+    size = len(seen)
+    square = arguments.square or max(round(size * _SHARE), 1)
+    stride = arguments.stride or max(round(size * _STEP), 1)
+    if square > size:
+        raise ConfigError(f"--square={square}: the network sees {size} pixels; choose fewer")
+    others = arguments.others
+    if others is None:  # a photograph alone needs no dataset
+        others = 3 if arguments.data_name or arguments.config or opened.workdir else 0
+    if others < 0:
+        raise ConfigError(f"--others={others}: at least 0")
+    names = opened.named_classes() if others or label >= 0 else opened.class_names
+
+    _, logits, found = next(opened.recorded([layer], [image]))
+    strongest_map = int(found[layer][0].sum(axis=(0, 1)).argmax())
+    truth = class_number(arguments.truth, label, names, int(logits[0].argmax()))
+
+    firsts = places(size, square, stride)
+    squares = hidden(image, opened.view[:2], firsts, square)
+    sums, chance = measured(opened, layer, strongest_map, squares)
+    grid = len(firsts), len(firsts)
+    sums, true = sums.reshape(grid), chance[:, truth].reshape(grid)
+    best = chance.argmax(axis=1).reshape(grid)
+
+    row, column = np.unravel_index(true.argmin(), grid)
+    print(
+        f"{short(words([names[truth]])[0])}: probability {probabilities(logits)[0, truth]:.3f}, "
+        f"{true.min():.3f} with the square at row {firsts[row]}, column {firsts[column]}; "
+        f"strongest map of {layer}: {strongest_map}"
+    )
+    tiles = _projected(opened, layer, strongest_map, image, others, arguments.limit)
+
+    figure = pictures.figure(13, 2.6)
+    axes = figure.subplots(1, 5)
+    axes[0].imshow(seen)
+    corner = firsts[column] - 0.5, firsts[row] - 0.5
+    axes[0].add_patch(Rectangle(corner, square, square, color=(_GREY / 255,) * 3))
+    axes[2].imshow(tiles)
+    edge = (square - 1) / 2 - stride / 2
+    ends = firsts[0] + edge, firsts[-1] + (square - 1) / 2 + stride / 2
+    extent = (ends[0], ends[1], ends[1], ends[0])
+    for axis, values, most in ((axes[1], sums, None), (axes[3], true, 1)):
+        drawn = axis.imshow(values, extent=extent, cmap="jet", vmin=0 if most else None, vmax=most)
+        figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0, 0.05, 1)))
+    _draw_classes(axes[4], best, extent, names)
+    titles = (
+        "(a) " + short(words([names[truth]])[0]), f"(b) {layer}, map {strongest_map}: sum",
+        "(c) projections of the map", "(d) true class: probability", "(e) most probable class",
+    )  # fmt: skip
+    for number, (axis, title) in enumerate(zip(axes, titles, strict=True)):
+        axis.set_title(title, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(number != 2)
+        if number in (1, 3, 4):  # the whole image, as in (a)
+            axis.set_xlim(-0.5, size - 0.5)
+            axis.set_ylim(size - 0.5, -0.5)
+    yield pictures.save_figure(figure, opened.out("occlusion.png"))
+
+
+def _draw_classes(
+    axes: Axes, best: np.ndarray, extent: tuple[float, float, float, float], names: tuple[str, ...]
+) -> None:
+    """(e): a colour for each class, named beside it, those at most places first."""
+    numbers, counts = np.unique(best, return_counts=True)
+    numbers = numbers[np.argsort(-counts, kind="stable")]
+    colours = matplotlib.colormaps["tab10"](range(10))[:, :3]
+    shown = np.zeros((*best.shape, 3))
+    handles = []
+    for place, number in enumerate(numbers):
+        colour = colours[place] if place < _CLASSES else (0.2, 0.2, 0.2)
+        shown[best == number] = colour
+        if place < _CLASSES:
+            handles.append(Patch(color=colour, label=short(words([names[number]])[0])))
+    if len(numbers) > _CLASSES:
+        handles.append(Patch(color=(0.2, 0.2, 0.2), label=f"{len(numbers) - _CLASSES} others"))
+    axes.imshow(shown, extent=extent, interpolation="nearest")
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8,
+        handlelength=1, borderaxespad=0,
+    )  # fmt: skip
+
+
+def _projected(
+    opened: Opened, layer: str, number: int, image: np.ndarray, others: int, limit: int
+) -> np.ndarray:
+    """(c): the map's projection of the image, in a black frame, beside those of other images."""
+    found = strongest(opened, layer, [number], 1, [image])
+    if others:
+        among = (
+            other
+            for batch in opened.images(limit)
+            for other in batch["image"]
+            if not np.array_equal(other, image)
+        )
+        beside = strongest(opened, layer, [number], others, among)
+        found = Strongest(
+            *(np.concatenate(pair, axis=1) for pair in zip(found, beside, strict=True))
+        )
+    ((projected, _),) = projections(opened, layer, found)
+    tiles = pictures.as_bytes(pictures.enlarged(projected, _PIXELS))
+    edge = max(len(tiles[0]) // 24, 2)
+    framed = np.pad(tiles, [(0, 0), (edge, edge), (edge, edge), (0, 0)], constant_values=255)
+    framed[0] = 0
+    framed[0, edge:-edge, edge:-edge] = tiles[0]
+    return pictures.grid(framed, gap=edge)
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

@@ -1,0 +1,404 @@
+"""What pictures are made of: a trained network as a function, and images as it sees them."""
+
+import argparse
+import dataclasses
+import difflib
+import functools
+import itertools
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+import input_pipeline
+import training
+from configs.common import ConfigError, base_config
+from devices.xla import keep_compiled
+from evaluation.preprocessing import view_input
+from evaluation.protocols import Crops, Look
+from input_pipeline import Data, DataError
+from input_pipeline.batches import Batch
+from input_pipeline.sources import subset
+from training import Trained, TrainingError
+from training.workdir import is_directory, saved_config, steps_in
+from vision_models.analysis import activation_shapes, layer_table
+from vision_models.network import Network
+from visualization.pictures import place_of
+from visualization.weights import central_look, network_of, open_trained
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A trained network to look into, on one device.
+
+    Attributes:
+      trained: what was opened.
+      arguments: the command line, parsed.
+      workdir: of the run; None of a file.
+    """
+
+    trained: Trained
+    arguments: argparse.Namespace
+    workdir: Path | None
+
+    @functools.cached_property
+    def model(self) -> Network:
+        """The network with its weights.
+
+        Raises:
+          TrainingError: options that do not fit, or weights that leave something to be drawn.
+        """
+        return network_of(self.trained)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every layer's activations for one image, in order: maps or features."""
+        return activation_shapes(self.model)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in order."""
+        return tuple(self.shapes)
+
+    @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each logit's class: a number where nothing is known."""
+        return training.class_names_of(self.trained)
+
+    def named_classes(self) -> tuple[str, ...]:
+        """Name of each logit's class, of the dataset where the network has none.
+
+        Raises:
+          ConfigError, DataError: see `data`.
+          TrainingError: the network was trained on other classes.
+        """
+        names = self.data().class_names
+        training.check_trained(self.trained, names)
+        return self.class_names if self.trained.class_names is not None else tuple(names)
+
+    @functools.cached_property
+    def look(self) -> Look:
+        """The central crop, of the images that the network was trained on.
+
+        Raises:
+          TrainingError: how its images come about is not known.
+        """
+        if self.trained.preprocessing is None or self.trained.normalization is None:
+            what = "normalization" if self.trained.preprocessing else "preprocessing"
+            raise TrainingError(
+                f"{self.trained.source} does not say the {what} of its images: name a config that "
+                "does, with --config and, for the normalisation, --config.init_preprocessing"
+            )
+        return central_look(self.trained.preprocessing)
+
+    @functools.cached_property
+    def view(self) -> np.ndarray:
+        """Row and column where the crop begins in its square, and 0: int32 [3]."""
+        (crops,) = self.look.views
+        assert isinstance(crops, Crops)
+        square = self.look.images.square
+        return np.append(crops.offsets(square, square)[0], 0).astype(np.int32)
+
+    def layer(self, name: str, *, maps: bool = False) -> str:
+        """The name of a layer, once it has been looked up.
+
+        Args:
+          name: as in `layers`.
+          maps: it has to make maps, and not features.
+
+        Raises:
+          ConfigError: there is none of this name, or it makes no maps; the message lists those
+            that there are.
+        """
+        able = [n for n, shape in self.shapes.items() if not maps or len(shape) == 3]
+        if name in able:
+            return name
+        fault = "makes no maps" if name in self.shapes else "no such layer"
+        inner = [n for n in able if "/" in n]
+        shown = ", ".join(n for n in able if n not in inner)
+        parts = f", and parts of them such as {inner[0]}" if inner else ""
+        near = difflib.get_close_matches(name, able, n=1) if name not in self.shapes else []
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"--layer={name}: {fault}; {hint}there are {shown}{parts}")
+
+    @functools.cached_property
+    def inputs(self) -> Callable[[np.ndarray], Array]:
+        """uint8 [B, square, square, 3] -> what the network sees, float32 [B, crop, crop, 3].
+
+        Raises:
+          TrainingError: how its images come about is not known.
+        """
+        preprocessing = self.trained.preprocessing
+        found = training.normalization_for(self.trained, self.look.images.square)
+        assert preprocessing is not None
+        assert found is not None
+        expected = {name: jnp.asarray(value) for name, value in found.items()}
+        view = jnp.asarray(self.view)
+
+        @jax.jit
+        def see(images: Array) -> Array:
+            return view_input(
+                images,
+                expected,
+                view,
+                size=preprocessing.crop,
+                aligned=preprocessing.aligned_mean,
+                dtype="float32",
+            )
+
+        return lambda images: see(jnp.asarray(images))
+
+    def shown(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [B, square, square, 3] -> their central crops, uint8 [B, crop, crop, 3]."""
+        assert self.trained.preprocessing is not None
+        y, x, _ = self.view
+        crop = self.trained.preprocessing.crop
+        return images[:, y : y + crop, x : x + crop]
+
+    def recorder(self, layers: Sequence[str]) -> Callable[[Array], tuple[Array, dict[str, Array]]]:
+        """A compiled function: what the network sees -> logits, and activations by layer.
+
+        Args:
+          layers: whose activations are wanted, as in `self.layers`; others are not kept.
+        """
+        return self._recorders(tuple(layers))
+
+    @functools.cached_property
+    def _recorders(self) -> Callable[[tuple[str, ...]], Any]:
+        graph, state = nnx.split(self.model)
+
+        @functools.cache  # asked again it is not compiled again
+        def recorder(layers: tuple[str, ...]) -> Any:
+            @jax.jit
+            def run(state: Any, images: Array) -> tuple[Array, dict[str, Array]]:
+                record: dict[str, Array] = {}
+                logits = nnx.merge(graph, state)(images, record=record)
+                return logits, {name: record[name] for name in layers}
+
+            return functools.partial(run, state)
+
+        return recorder
+
+    def recorded(
+        self, layers: Sequence[str], squares: Iterable[np.ndarray]
+    ) -> Generator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]], None, None]:
+        """Images, however many, with their logits and activations, batch by batch.
+
+        Args:
+          layers: see `recorder`.
+          squares: uint8 [square, square, 3] each, as the network's central crop asks for them.
+
+        Yields:
+          uint8 [b, square, square, 3], float32 [b, classes], and by layer float32 [b, ...]; b is
+          the batch size but for the last.
+        """
+        run, coming = self.recorder(layers), iter(squares)
+        while batch := list(itertools.islice(coming, self.arguments.batch_size)):
+            more = self.arguments.batch_size - len(batch)  # padded, so that there is one program
+            images = np.stack(batch + more * batch[-1:])
+            logits, found = run(self.inputs(images))
+            kept = {n: np.asarray(v[: len(batch)], np.float32) for n, v in found.items()}
+            yield images[: len(batch)], np.asarray(logits[: len(batch)]), kept
+
+    def data(self, only: str | None = None) -> Data:
+        """The dataset: the run's own, or that of --data_name and --data_dir.
+
+        Args:
+          only: the split that is wanted; --split, or else what results are reported on, if None.
+
+        Raises:
+          ConfigError: no dataset is named.
+          DataError: it cannot be opened.
+        """
+        arguments, own = self.arguments, self._data_fields()
+        named = arguments.data_name or own.get("name")
+        if not named:
+            raise ConfigError(
+                f"{self.trained.source}: a file names no dataset; name one with --data_name=NAME "
+                "and --data_dir=DIR (--data_name=digits needs no directory)"
+            )
+        fields = base_config(batch_size=1, learning_rate=1.0).data
+        other = named != own.get("name")
+        if other or arguments.data_dir:
+            own |= {"name": named, "dir": arguments.data_dir, "prepared_dir": None}
+        if other:
+            own |= {"validation_examples": None}
+        with fields.unlocked(), fields.ignore_type():  # a run's tuples are lists in its JSON
+            fields.update(own)
+        return input_pipeline.open_data(
+            fields,
+            input_pipeline.cache_dir_of(fields),
+            only=only or arguments.split or input_pipeline.REPORTED,
+            class_names=None if other else self.trained.class_names,
+        )
+
+    def _data_fields(self) -> dict[str, Any]:
+        if self.arguments.config is not None:
+            return self.arguments.config.data.to_dict()
+        try:
+            if self.workdir is not None:
+                return dict(saved_config(self.workdir)["config"]["data"])
+        except (LookupError, FileNotFoundError):
+            pass
+        made = self.trained.preprocessing
+        if made is None:
+            return {}
+        return {"resize": made.resize, "crop": made.crop, "pad": made.pad}
+
+    def images(
+        self,
+        limit: int | None = None,
+        *,
+        only: str | None = None,
+        seed: int | None = None,
+        chosen: np.ndarray | None = None,
+    ) -> Generator[Batch, None, None]:
+        """A dataset's images, batch by batch.
+
+        Args:
+          limit: the first so many; all if None.
+          only: see `data`.
+          seed: of a random order; that of the dataset if None.
+          chosen: indices of those that are wanted, in this order; all if None.
+
+        Yields:
+          `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b] in the
+          split; b is the batch size but for the last. What cannot be read is left out.
+
+        Raises:
+          ConfigError, DataError: see `data`.
+        """
+        data = self.data(only)
+        split = only or self.arguments.split or data.evaluation_split
+        examples = data.examples(split)
+        if chosen is None:
+            chosen = np.arange(examples.count)
+            if seed is not None:
+                chosen = np.random.default_rng(seed).permutation(examples.count)
+        left = len(chosen) if limit is None else limit
+        part = dataclasses.replace(data.dataset, splits={split: subset(examples, chosen)})
+        size = min(self.arguments.batch_size, max(left, 1), len(chosen))
+        stream = dataclasses.replace(data, dataset=part).evaluation(
+            split, self.look.images, batch_size=size
+        )
+        for batch in stream:
+            there = batch["mask"] > 0
+            found = {name: batch[name][there][:left] for name in ("image", "label", "index")}
+            found["index"] = chosen[found["index"]]
+            left -= len(found["label"])
+            if len(found["label"]):
+                yield found
+            if left <= 0:
+                return
+
+    def content(self, only: str | None = None) -> bytes | np.ndarray:
+        """The image of --image, or else --index of the dataset: see `labelled`."""
+        return self.labelled(only)[0]
+
+    def labelled(self, only: str | None = None) -> tuple[bytes | np.ndarray, int]:
+        """The image of --image, or else --index of the dataset, and its label.
+
+        Returns:
+          Bytes of a file, or uint8 [h, w, 3]; and the label, -1 where there is none.
+
+        Args:
+          only: see `data`.
+
+        Raises:
+          ConfigError, DataError: there is none, or it cannot be read.
+        """
+        path, index = self.arguments.image, self.arguments.index
+        if path:
+            found = input_pipeline.find_photographs([path])
+            if len(found) != 1:
+                raise DataError(f"--image={path}: {len(found)} images are there; name one")
+            return input_pipeline.read_photograph(found[0]), -1
+        data = self.data(only)
+        examples = data.examples(only or self.arguments.split or data.evaluation_split)
+        if not 0 <= index < examples.count:
+            raise ConfigError(f"--index={index}: images are numbered 0 to {examples.count - 1}")
+        return examples.read(index)
+
+    def square(self, content: bytes | np.ndarray) -> np.ndarray:
+        """An image as the network's central crop asks for it, uint8 [square, square, 3].
+
+        Raises:
+          DataError: nothing can be made of it.
+        """
+        name = self.arguments.image or f"image {self.arguments.index}"
+        return input_pipeline.pixels_of(content, self.look.images, name)
+
+    @functools.cached_property
+    def first_trained(self) -> str:
+        """The first layer that has parameters, such as conv1."""
+        return next(row.name for row in layer_table(self.model) if row.parameters)
+
+    @functools.cached_property
+    def last_hidden(self) -> str:
+        """The layer whose features the classifier reads, such as fc7."""
+        kinds = {row.name: row.kind for row in layer_table(self.model)}
+        before = self.layers[: self.layers.index(self.model.heads[0])]
+        passing = ("Dropout", "Exchange", "Activation")
+        return next(name for name in reversed(before) if kinds.get(name) not in passing)
+
+    def features(self, layer: str, **which: Any) -> Generator[tuple[np.ndarray, Batch], None, None]:
+        """A layer's features of a dataset's images, float32 [b, features], and the images.
+
+        Args:
+          layer: as in `layers`.
+          which: see `images`.
+        """
+        run = self.recorder([layer])
+        for batch in self.images(**which):
+            images = batch["image"]
+            # Padded, so that there is one program.
+            more = self.arguments.batch_size - len(images)
+            _, found = run(self.inputs(np.pad(images, [(0, more), (0, 0), (0, 0), (0, 0)])))
+            flat = np.asarray(found[layer], np.float32).reshape(self.arguments.batch_size, -1)
+            yield flat[: len(images)], batch
+
+    def out(self, name: str) -> Path:
+        """See `pictures.place_of`."""
+        return place_of(self.arguments, self.workdir, name)
+
+    def states(self) -> list["Opened"]:
+        """The run at each of its checkpoints, oldest first; a file as it is.
+
+        Raises:
+          TrainingError: one cannot be read.
+        """
+        if self.workdir is None:
+            return [self]
+        steps = steps_in(self.workdir / "checkpoints")
+        return [
+            dataclasses.replace(self, trained=Trained.open(self.workdir, checkpoint=str(step)))
+            for step in steps
+        ]
+
+
+def open_run_or_file(arguments: argparse.Namespace) -> Opened:
+    """Opens what the command line names.
+
+    Raises:
+      ConfigError, DataError, TrainingError: nothing that can be looked into.
+    """
+    keep_compiled(input_pipeline.default_cache_dir() / "compiled")
+    path = Path(arguments.run)
+    if arguments.checkpoint != "latest" and not is_directory(path):
+        raise ConfigError(f"--checkpoint={arguments.checkpoint}: {path} is a file; leave it out")
+    trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
+    return Opened(trained, arguments, path if is_directory(path) else None)
+
+
+def of_other(opened: Opened, path: Path) -> Opened:
+    """Another run, asked the same.
+
+    Raises:
+      TrainingError: nothing that can be opened.
+    """
+    return Opened(Trained.open(path), opened.arguments, path if is_directory(path) else None)

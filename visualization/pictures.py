@@ -1,0 +1,168 @@
+"""Images put together, scaled to be seen, and written as PNG; figures without a screen."""
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training import RunError
+
+os.environ["MPLBACKEND"] = "Agg"  # needs no screen, and the environment's may not be there
+
+import matplotlib.pyplot as plt
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+plt.rcParams.update({"font.size": 9, "figure.dpi": 100, "axes.spines.top": False})
+plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})
+
+
+def scaled(images: np.ndarray, *, each: bool = False) -> np.ndarray:
+    """Values to 0..1 by their minimum and maximum.
+
+    Args:
+      images: [n, ...].
+      each: every image by its own, and not one minimum and maximum for all.
+    """
+    axes = tuple(range(1, images.ndim)) if each else None
+    low = images.min(axis=axes, keepdims=True)
+    high = images.max(axis=axes, keepdims=True)
+    return (images - low) / np.maximum(high - low, 1e-12)
+
+
+def around_grey(images: np.ndarray, *, each: bool = True) -> np.ndarray:
+    """Signed values to 0..1 with zero at .5, by the largest magnitude.
+
+    Args:
+      images: [n, ...].
+      each: every image by its own largest.
+    """
+    axes = tuple(range(1, images.ndim)) if each else None
+    largest = np.abs(images).max(axis=axes, keepdims=True)
+    return 0.5 + images / np.maximum(2 * largest, 1e-12)
+
+
+def as_bytes(images: np.ndarray) -> np.ndarray:
+    """0..1 to uint8; uint8 stays as it is."""
+    if images.dtype == np.uint8:
+        return images
+    return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+
+
+def enlarged(images: np.ndarray, pixels: int) -> np.ndarray:
+    """[n, h, w, c], each pixel repeated until the height is at least `pixels`."""
+    times = max(math.ceil(pixels / images.shape[1]), 1)
+    return images.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def grid(
+    images: np.ndarray, columns: int | None = None, *, gap: int = 1, ground: int = 255
+) -> np.ndarray:
+    """Images side by side, row after row.
+
+    Args:
+      images: [n, h, w, 3] or [n, h, w, 1], uint8 or in 0..1.
+      columns: in a row; about as many as rows if None.
+      gap: pixels between them.
+      ground: grey level of the gaps.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    shown = as_bytes(images)
+    if shown.shape[-1] == 1:
+        shown = shown.repeat(3, axis=-1)
+    count, height, width, _ = shown.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    rows = math.ceil(count / columns)
+    whole = np.full(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, 3), ground, np.uint8
+    )
+    for number, image in enumerate(shown):
+        y, x = divmod(number, columns)
+        top, left = y * (height + gap), x * (width + gap)
+        whole[top : top + height, left : left + width] = image
+    return whole
+
+
+def stacked(pictures: Sequence[np.ndarray], *, gap: int = 4, ground: int = 255) -> np.ndarray:
+    """Pictures, uint8 [h, w, 3], one above the other, at the left."""
+    width = max(picture.shape[1] for picture in pictures)
+    rows: list[np.ndarray] = []
+    for number, picture in enumerate(pictures):
+        if number:
+            rows.append(np.full((gap, width, 3), ground, np.uint8))
+        fill = ((0, 0), (0, width - picture.shape[1]), (0, 0))
+        rows.append(np.pad(picture, fill, constant_values=ground))
+    return np.concatenate(rows)
+
+
+def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:
+    """The path of a picture; its directory is made.
+
+    Raises:
+      RunError: it cannot be made.
+    """
+    directory = Path(arguments.out or (workdir or Path()) / "pictures")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{directory}: cannot be written ({error.strerror}); name a place with --out"
+        ) from error
+    return directory / name
+
+
+def save(picture: np.ndarray, path: Path) -> Path:
+    """Writes uint8 [h, w, 3] as PNG.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    try:
+        Image.fromarray(picture).save(path, format="PNG", optimize=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return path
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
+    """Writes a figure of matplotlib, in the format of the path's suffix, and closes it.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    try:
+        figure.savefig(path, dpi=dpi)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        plt.close(figure)
+    return path
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    return plt.figure(figsize=(width, height))
+
+
+def whole_numbers() -> MaxNLocator:
+    """Ticks of an axis that counts."""
+    return MaxNLocator(integer=True)
+
+
+def label_decades(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 of each decade, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """So many colours, from dark to light, for things that come one after another."""
+    return [tuple(plt.get_cmap("viridis")(0.85 * n / max(count - 1, 1))) for n in range(count)]

@@ -1,0 +1,130 @@
+"""From a layer's maps back to pixels: Zeiler and Fergus 2014, section 2, and its relatives.
+
+A deconvolutional network is a vector-Jacobian product with other rules. Filters are transposed,
+biases have no part in it, and max pooling sends a value to the pixel that was the maximum (the
+"switch"): ordinary derivatives. Overlapping windows that chose one pixel add up there.
+BatchNorm in evaluation keeps its scale. What differs is the ReLU and the contrast
+normalisation.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from vision_models import layers
+from vision_models.forward import NO_PADDING, Function, Pass
+from vision_models.network import Auxiliary, Branches, Network, Sequential
+
+
+def _with_backward(function: Function, backward: Callable[[Array, Array], Array]) -> Function:
+    """The function, with `backward(input, cotangent)` in place of its derivative."""
+    made = jax.custom_vjp(function)
+    made.defvjp(lambda x: (function(x), x), lambda x, cotangent: (backward(x, cotangent),))
+    return cast(Function, made)
+
+
+# By method, the rule of the ReLU; others keep their derivative. `deconv` rectifies the
+# reconstruction whatever the sign of the input was; `guided` (Springenberg et al. 2015) lets
+# through what is positive on both ways; `gradient` (Simonyan et al. 2014) is the derivative.
+RULES: dict[str, Callable[[Array, Array], Array] | None] = {
+    "deconv": lambda x, cotangent: jnp.maximum(cotangent, 0),
+    "guided": lambda x, cotangent: jnp.where(x > 0, jnp.maximum(cotangent, 0), 0),
+    "gradient": None,
+}
+
+
+def rules(method: str, record: dict[str, Array], *, normalization_derivative: bool = False) -> Pass:
+    """A forward pass whose backward pass follows a method.
+
+    Args:
+      method: of `RULES`.
+      record: receives the activations by layer.
+      normalization_derivative: contrast normalisations send back their derivative's values;
+        without it what comes passes through unchanged. The paper says nothing of them.
+        `gradient` is the derivative in either case.
+    """
+    rule = RULES[method]
+    run = Pass(record=record)
+    if rule is None:
+        return run
+    rectified = _with_backward(layers.neuron("relu"), rule)
+    run.neuron = lambda name: rectified if name == "relu" else layers.neuron(name)
+    if not normalization_derivative:
+        run.normalization = lambda function: _with_backward(
+            function, lambda x, cotangent: cotangent
+        )
+    return run
+
+
+def projector(
+    model: Network, layer: str, method: str = "deconv", *, normalization_derivative: bool = False
+) -> Callable[[Array, Array], Array]:
+    """A compiled function that projects one unit of a layer for each image back to pixels.
+
+    Args:
+      model: the network.
+      layer: the name of a layer that makes maps.
+      method, normalization_derivative: see `rules`.
+
+    Returns:
+      (what the network sees [B, H, W, 3], units int32 [B, 3]: row, column and map) ->
+      reconstructions [B, H, W, 3]. The unit has value 1 and all others of the layer 0.
+    """
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def project(state: Any, images: Array, units: Array) -> Array:
+        def maps(images: Array) -> Array:
+            record: dict[str, Array] = {}
+            run = rules(method, record, normalization_derivative=normalization_derivative)
+            nnx.merge(graph, state).run(images, run)
+            return record[layer]
+
+        found, backward = jax.vjp(maps, images)
+        rows, columns, channels = units.T
+        one = jnp.zeros_like(found).at[jnp.arange(len(found)), rows, columns, channels].set(1)
+        return cast(Array, backward(one)[0])
+
+    return lambda images, units: project(state, images, units)
+
+
+# Output i of a layer sees, along either side, the pixels i * jump + low .. i * jump + high.
+Field = tuple[int, int, int]
+
+
+def fields(sequence: Sequential, path: str = "", field: Field = (1, 0, 0)) -> dict[str, Field]:
+    """(jump, low, high) of every layer, by name, where branches see the union of theirs.
+
+    Windows are counted; the neighbourhood of normalisations inside maps is not.
+    """
+    found: dict[str, Field] = {}
+    ends = []
+    for name in sequence.names:
+        layer, whole = getattr(sequence, name), f"{path}/{name}" if path else name
+        if isinstance(layer, Auxiliary):
+            found[whole] = field
+            continue
+        if isinstance(layer, Sequential):
+            found |= fields(layer, whole, field)
+            end = found[whole]
+        else:
+            jump, low, high = field
+            window, stride = getattr(layer, "window", 1), getattr(layer, "stride", 1)
+            before = getattr(layer, "padding", NO_PADDING)[0][0]
+            end = (
+                jump * stride,
+                low - before * jump,
+                high + (window - 1 - before) * jump,
+            )
+            found[whole] = end
+        ends.append(end)
+        if not isinstance(sequence, Branches):
+            field = end
+    if isinstance(sequence, Branches) and ends:
+        field = ends[0][0], min(low for _, low, _ in ends), max(high for _, _, high in ends)
+    found[path] = field
+    return found

@@ -1,0 +1,85 @@
+"""Standard deviation of layer responses by depth, as in He et al. 2015, Figure 7.
+
+There responses are the outputs of each 3x3 layer, after BatchNorm and before the neuron and the
+addition; above in the order of the layers, below from the largest to the smallest. Networks without
+BatchNorm are shown by the outputs of their convolutions and hidden layers, which are after the
+neuron. `--beside=RUN`, once or more, draws others into the same picture.
+"""
+
+import argparse
+import itertools
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+
+from vision_models.analysis import layer_table
+from visualization import command_line, pictures
+from visualization.command_line import positive
+from visualization.opening import Opened, of_other
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--limit", type=positive, default=1000, help="Images, drawn at random.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the choice.")
+    parser.add_argument(
+        "--beside", action="append", default=[], metavar="RUN", help="Another run to compare with."
+    )
+
+
+def responding(opened: Opened) -> tuple[str, ...]:
+    """Names of the layers that are shown."""
+    rows = [row for row in layer_table(opened.model) if not row.auxiliary]
+    normed = [
+        after.name
+        for before, after in itertools.pairwise(rows)
+        if after.kind == "BatchNorm" and before.window == 3
+    ]
+    return tuple(normed or [row.name for row in rows if row.parameters])
+
+
+def deviations(opened: Opened, layers: tuple[str, ...], limit: int, seed: int) -> np.ndarray:
+    """Standard deviation of each layer's responses over images, positions and maps.
+
+    Returns:
+      float64 [layers].
+    """
+    run = opened.recorder(layers)
+    count = np.zeros(len(layers))
+    total, squares = np.zeros(len(layers)), np.zeros(len(layers))
+    for batch in opened.images(limit, seed=seed):
+        _, found = run(opened.inputs(batch["image"]))
+        for number, name in enumerate(layers):
+            values = np.asarray(found[name], np.float64)
+            count[number] += values.size
+            total[number] += values.sum()
+            squares[number] += (values**2).sum()
+    return np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Writes responses.png and prints the deviations."""
+    figure = pictures.figure(6, 5)
+    above, below = figure.subplots(2, 1)
+    for one in [opened, *(of_other(opened, Path(path)) for path in arguments.beside)]:
+        layers = responding(one)
+        found = deviations(one, layers, arguments.limit, arguments.seed)
+        name = Path(one.trained.source).name
+        for layer, value in zip(layers, found, strict=True):
+            print(f"{name} {layer} {value:.4g}")
+        label = f"{name} ({one.trained.name})"
+        above.plot(np.arange(1, len(found) + 1), found, marker=".", label=label)
+        below.plot(np.arange(1, len(found) + 1), np.sort(found)[::-1], marker=".", label=label)
+    above.set_xlabel("layer")
+    below.set_xlabel("layer, by size of its deviation")
+    for axes in (above, below):
+        axes.set_ylabel("standard deviation")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(pictures.whole_numbers())
+    above.legend(frameon=False, fontsize=8)
+    yield pictures.save_figure(figure, opened.out("responses.png"))
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

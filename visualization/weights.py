@@ -1,0 +1,72 @@
+"""Trained networks, completed by what a config says of them, as modules."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import evaluation
+import input_pipeline
+import training
+import vision_models
+from evaluation.preprocessing import Preprocessing
+from evaluation.protocols import Look
+from training import Trained, TrainingError
+from vision_models.functional import set_variables
+from vision_models.network import Network
+
+
+def open_trained(
+    path: Path, network: str | None, config: Any | None, checkpoint: str = "latest"
+) -> Trained:
+    """A run or a weights file, completed by what a config says.
+
+    Args:
+      path: of the run or the file.
+      network: name of a file's network, where the file does not say it.
+      config: in its place; None takes what the run, the file or `network` says.
+      checkpoint: of a run.
+
+    Raises:
+      DataError: the mean that the config asks for cannot be computed.
+      TrainingError: nothing that fits.
+    """
+    if config is None:
+        return Trained.open(path, network, checkpoint=checkpoint)
+    name, options = training.model_options(config.model)
+    trained = Trained.open(path, name, options, checkpoint=checkpoint)
+    trained = training.with_normalization(trained, config.init_preprocessing)
+    preprocessing = training.preprocessing_from_config(config)
+    trained = dataclasses.replace(trained, preprocessing=preprocessing)
+    if trained.normalization is not None:
+        return trained
+    cache = input_pipeline.cache_dir_of(config.data)
+    data = input_pipeline.open_data(config.data, cache, only="train")
+    return dataclasses.replace(
+        trained, normalization=data.normalization(central_look(preprocessing).images)
+    )
+
+
+def central_look(preprocessing: Preprocessing) -> Look:
+    """Which images the central crop asks for, and where it lies in them."""
+    (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
+    return look
+
+
+def network_of(trained: Trained) -> Network:
+    """The module of a trained network, with its weights.
+
+    Raises:
+      TrainingError: weights that leave something to be drawn and trained.
+    """
+    if trained.fresh:
+        raise TrainingError(
+            f"{trained.source}: {', '.join(trained.fresh)} would be random numbers; train first"
+        )
+    options = {**trained.options, "num_classes": trained.num_classes}
+    model = nnx.eval_shape(lambda: vision_models.create(trained.name, rngs=nnx.Rngs(0), **options))
+    set_variables(model, *jax.tree.map(jnp.asarray, (trained.params, trained.statistics)))
+    return model
