@@ -75,7 +75,11 @@ def names_in(root: Path) -> list[str]:
 
 
 def with_boxes(
-    examples: Examples, places: Sequence[Path], class_names: Sequence[str], cache_dir: Path
+    examples: Examples,
+    places: Sequence[Path],
+    class_names: Sequence[str],
+    cache_dir: Path,
+    within: Path | None = None,
 ) -> Examples:
     """The examples, which can be asked for their boxes.
 
@@ -88,14 +92,17 @@ def with_boxes(
       places: directories and tars.
       class_names: in the order of their labels.
       cache_dir: where the index is kept.
+      within: a directory; images elsewhere keep the boxes that they have. None for any image.
     """
+    inside = "" if within is None else f"{shown(within)}/"
     lock = threading.Lock()
 
     @functools.cache
     def loaded() -> tuple[_Index, np.ndarray]:
         index = _Index.load(places, class_names, cache_dir)
         files = map(examples.name, range(examples.count))
-        of_image, shared = _matched(index.keys.tolist(), files)
+        mine = (name if name.startswith(inside) else "" for name in files)
+        of_image, shared = _matched(index.keys.tolist(), mine)
         if shared:
             warn(
                 f"{', '.join(map(shown, places))}: {len(shared):,} annotations are not used: each "
@@ -107,9 +114,11 @@ def with_boxes(
     def boxes(row: int) -> Boxes:
         with lock:
             index, of_image = loaded()
+        if of_image[row] < 0:
+            return NONE if examples.boxes is None else examples.boxes(row)
         return index.boxes(int(of_image[row]))
 
-    said = ", ".join(map(shown, places))
+    said = ", ".join([*filter(None, [examples.boxes_from]), *map(shown, places)])
     return dataclasses.replace(examples, boxes=boxes, boxes_from=said)
 
 
@@ -132,9 +141,7 @@ class _Index:
     labels: np.ndarray
 
     def boxes(self, file: int) -> Boxes:
-        """What an annotation says; -1 stands for none."""
-        if file < 0:
-            return NONE
+        """What an annotation says."""
         rows = slice(self.begins[file], self.begins[file + 1])
         width, height = self.shown[file].tolist()
         return Boxes(self.edges[rows], self.labels[rows], (width, height))

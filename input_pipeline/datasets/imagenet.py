@@ -110,9 +110,11 @@ def _splits(
     if challenge.year == 2012 and "test" in where:
         secret = where.pop("test")
         absent["test"] = f"the labels of ImageNet's test images are secret ({_place(secret)})"
+        place = _place(secret)
+        count = f"/ ({folders.count_files(place)})" if place.is_dir() else ""
         notes.append(
-            f"{shown(_place(secret))}: no labels; --mode=evaluate --config.evaluation.split=test "
-            "scores these images"
+            f"{shown(place.parent)}: not used: {shown(place.name)}{count}, without labels; "
+            "--mode=evaluate --config.evaluation.split=test scores its images"
         )
         unlabelled["test"] = functools.partial(_unlabelled, secret, asked.cache_dir)
     test = where.get("test")

@@ -242,6 +242,16 @@ def test_an_annotation_of_two_images_is_of_none(tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_directories_with_images_of_the_same_names(tmp_path):
+    roots = [write_images(tmp_path / name, {"cat": 1, "dog": 2}) for name in ("one", "two")]
+    for number, root in enumerate(roots):
+        (root / "Annotations" / "cat").mkdir(parents=True)
+        right = 100 - 50 * number
+        (root / "Annotations" / "cat" / "0.xml").write_text(xml(("cat", 0, 0, right, 100)))
+    found = right_edges(",".join(map(str, roots)), tmp_path)
+    assert found == {"one/cat/0.jpg": [0.5], "two/cat/0.jpg": [0.25]}
+
+
 def test_an_annotation_that_is_edited_is_read_anew(tmp_path):
     root = write_images(tmp_path / "own", {"cat": 1, "dog": 1})
     file = root / "Annotations" / "cat" / "0.xml"
