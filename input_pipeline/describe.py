@@ -176,11 +176,12 @@ def _for_training(dataset: Dataset, counts: dict[str, np.ndarray]) -> list[str]:
         empty = [dataset.class_names[n] for n in np.flatnonzero(counts["train"] == 0)]
         if empty:
             some = len(dataset.class_names) - len(empty)
-            own = f" (a subset: --config.data.name=folder makes {some:,} classes)"
-            faults.append(
-                f"{len(empty):,} classes have no image in train: {listed(empty)}"
-                + (own if dataset.name.startswith("imagenet20") and some > 1 else "")
-            )
+            said = f"{len(empty):,} classes have no image in train: {listed(empty)}"
+            if dataset.name.startswith("imagenet20") and some > 1:
+                trees = dataset.layout.startswith("train: folders of synsets")
+                own = f": --config.data.name=folder makes {some:,} classes" if trees else ""
+                said += f" (a subset{own})"
+            faults.append(said)
     return faults
 
 
