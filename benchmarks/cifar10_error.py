@@ -2,11 +2,11 @@
 
     python -m benchmarks.cifar10_error --data=DIR [--epochs=3] [--seeds 0 1 2]
 
-Both sides train He et al.'s network by the recipe of configs/cifar10.py, with the rate dropped at
-half and three quarters of so many epochs instead of 64,000 steps. Ours is main.py. PyTorch's side
-is written out here, with augmentation and order of its own: the same 45,000 training images, less
-the mean image, 4 pixels of padding, a random crop and flip, batches of 128 with BatchNorm's
-statistics of 64, rate .1, momentum .9, weight decay .0001 of all parameters.
+Both sides train He et al.'s network by the recipe of configs/cifar10.py, for --epochs instead of
+64,000 steps; the rate drops at half and at three quarters of them. Our side is main.py. PyTorch's
+side is written here, with its own augmentation and order. It trains on the same 45,000 images: the
+mean image subtracted, 4 pixels of padding, a random crop and flip, batches of 128 with BatchNorm
+over groups of 64, rate .1, momentum .9, weight decay .0001 on all parameters.
 """
 
 import argparse
@@ -27,9 +27,9 @@ def network() -> Any:
     from torch import nn
 
     class GhostBatchNorm(nn.BatchNorm2d):
-        """In training each half of the batch by its own statistics, as on two GPUs.
+        """BatchNorm that normalises each half of a training batch by itself, as two GPUs do.
 
-        The running ones, which only evaluation uses, move twice a step.
+        The running statistics, which only evaluation uses, are updated twice per step.
         """
 
         def forward(self, x: Any) -> Any:
@@ -47,7 +47,7 @@ def network() -> Any:
 
 
 def load(directory: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Images uint8 [n, 32, 32, 3] and labels of the splits `train` and `test`."""
+    """Images uint8 [n, 32, 32, 3] and labels int [n] of each of the splits `train` and `test`."""
     import input_pipeline
     from input_pipeline import decode
 
@@ -64,7 +64,13 @@ def load(directory: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def train(splits: dict[str, Any], epochs: int, seed: int) -> float:
-    """Test error of one run, a fraction of 1."""
+    """Trains with PyTorch; returns the test error, 0 to 1.
+
+    Args:
+      splits: from `load`.
+      epochs: passes over the training images.
+      seed: of parameters, order and augmentation.
+    """
     import torch
     from torch.nn import functional as F
 
@@ -111,7 +117,7 @@ def train(splits: dict[str, Any], epochs: int, seed: int) -> float:
 
 
 def ours(directory: str, epochs: int, seed: int) -> float:
-    """Test error of main.py's run; one that was interrupted goes on."""
+    """Trains with main.py, resuming an interrupted run; returns the test error, 0 to 1."""
     workdir = f"runs/cifar10_error-{epochs}-{seed}"
     command = [
         sys.executable, "main.py", "--config=configs/cifar10.py:resnet20",
@@ -126,7 +132,7 @@ def ours(directory: str, epochs: int, seed: int) -> float:
 
 
 def main() -> None:
-    """Trains both once a seed."""
+    """Trains both sides with each seed and prints their errors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="where TFDS prepared cifar10")
     parser.add_argument("--epochs", type=int, default=3)

@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its text."""
+"""The collectives of a compiled program and the bytes that they send, read from its text."""
 
 import dataclasses
 import math
@@ -16,15 +16,15 @@ _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One exchange of a program, as each device takes part in it.
+    """A collective operation, as one device sees it.
 
     Attributes:
       operation: `all-gather`, `all-reduce`, `reduce-scatter` or `all-to-all`.
-      elements: of each array that comes out.
-      bytes: of all of them.
-      groups: the numbers of the devices that exchange with each other.
-      scatters: is, or stands for, a reduce-scatter: XLA's CPU backend makes a sum of it of which
-        each device then takes its part.
+      elements: number of elements of each result.
+      bytes: size of all results.
+      groups: sets of the numbers of the devices that communicate with each other.
+      scatters: whether it is a reduce-scatter, or an all-reduce in place of one: XLA's CPU backend
+        sums everything, and each device then takes its part.
     """
 
     operation: str
@@ -38,21 +38,21 @@ class Collective:
         """Bytes that each device sends, by the ring algorithm (Patarasuk and Yuan 2009)."""
         count = len(next(iter(self.groups)))
         share = (count - 1) / count
-        if self.operation == "reduce-scatter":  # what comes out is a part
+        if self.operation == "reduce-scatter":  # `bytes` is one device's part
             return self.bytes * (count - 1)
         twice = self.operation == "all-reduce" and not self.scatters
         return self.bytes * share * (2 if twice else 1)
 
 
 def collectives(program: str, devices: int) -> list[Collective]:
-    """Every exchange of a compiled program.
+    """All collectives of a compiled program.
 
     Args:
       program: `jax.stages.Compiled.as_text()`.
-      devices: it is for.
+      devices: number of devices that the program is compiled for.
 
     Raises:
-      ValueError: an exchange that is written in a way not known here.
+      ValueError: a collective, or its groups, are written in an unknown form.
     """
     found = []
     for line in program.splitlines():
@@ -78,7 +78,7 @@ def collectives(program: str, devices: int) -> list[Collective]:
 
 
 def _groups(text: str, devices: int) -> frozenset[frozenset[int]]:
-    """From either notation: {{0,1},{2,3}} ({} for all), or [2,2]<=[2,2]T(1,0)."""
+    """Parses replica groups: {{0,1},{2,3}} ({} for all devices), or [2,2]<=[2,2]T(1,0)."""
     if text.startswith("{"):
         lists = re.findall(r"\{([\d,]+)\}", text) or [",".join(map(str, range(devices)))]
         return frozenset(frozenset(map(int, numbers.split(","))) for numbers in lists)

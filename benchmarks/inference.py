@@ -1,11 +1,11 @@
-"""Logits of images in memory beside PyTorch's: the same networks.
+"""Speed of inference beside PyTorch's: the same networks, images in memory.
 
     python -m benchmarks.inference [--quick] [--networks alexnet ...] [--batch=N]
         [--dtype=float32|bfloat16]
 
-Both sides get images that are normalised already, and hold images and parameters in the dtype of
-the computation; PyTorch's, eager and compiled, are channels_last and in inference mode. Each is a
-process of its own; they take turns. `ratio` is to the faster of PyTorch's two.
+All sides get normalised images, and hold images and parameters in the dtype of the computation.
+PyTorch's two sides, eager and compiled, are channels_last and in inference mode. Each side is a
+process of its own, and they take turns. `ratio` is our speed over that of PyTorch's faster side.
 """
 
 from benchmarks import sides, workload

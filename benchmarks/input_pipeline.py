@@ -2,9 +2,9 @@
 
     python -m benchmarks.input_pipeline [--quick] [--data=DIR] [--only=CASE,...]
 
-DIR has imagenet_sample/train/<wnid>/*.JPEG (by default $VISION_MODELS_DATA). All contestants
-read the same photographs, repeated, from the page cache, make batches of 128 uint8 crops of
-224 x 224 with labels, use as many workers as there are cores, and take turns.
+DIR (by default $VISION_MODELS_DATA) has imagenet_sample/train/<wnid>/*.JPEG. All contestants read
+the same photographs, repeated, from the page cache. They make batches of 128 uint8 crops of
+224 x 224 pixels with labels, use as many workers as there are cores, and take turns.
 
   on_the_fly/*       from JPEG files; peer: DataLoader over Pillow, the same crops and flips
   prepared_jpeg/*    from shards of 256 x 256 JPEGs; peer: the same over files of that size
@@ -37,9 +37,9 @@ from configs import alexnet, googlenet, vgg
 from input_pipeline.datasets.imagenet import imagenet_synsets
 
 BATCH = 128
-# Buffers filled while others had their turn.
+# Batches that are not timed: buffers fill with them while other contestants have their turn.
 SKIPPED = 10
-# As many as one run of preparation sees; a few hundred megabytes of pixels.
+# Copies of each photograph; together they are a few hundred megabytes of pixels.
 REPEATS = 10
 CASES = (
     "on_the_fly/alexnet",
@@ -190,7 +190,7 @@ def _rows(
 
 
 def _repeated(photographs: Path, folder: Path) -> Path:
-    """An ImageNet tree with every photograph several times."""
+    """Makes an ImageNet folder tree of links with every photograph several times; returns it."""
     for path in sorted(photographs.glob("*/*")):
         for split, copies in (("train", REPEATS), ("val", 1)):
             target = folder / split / path.parent.name
@@ -241,7 +241,7 @@ def _ours(config: Any, folder: Path, cache: Path) -> Any:
 
 
 def _speed(batches: Iterator[Any], seconds: float) -> Callable[[], float]:
-    """Images per second over so many seconds, once the buffers are used up."""
+    """A function that measures images per second for `seconds`, once the buffers are used up."""
 
     def measure() -> float:
         for _ in itertools.islice(batches, SKIPPED):
@@ -324,7 +324,7 @@ def _shorter_side(image: Any, size: int) -> Any:
 
 
 def _squares(paths: list[str], folder: Path) -> list[str]:
-    """The central squares of the photographs as JPEG files of the same quality as ours."""
+    """Writes the photographs' central squares as JPEG files of our quality; returns their paths."""
     from PIL import Image
 
     folder.mkdir()

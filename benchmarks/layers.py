@@ -3,12 +3,12 @@
     python -m benchmarks.layers [--quick] [--layers lrn1 ...] [--batch=N]
         [--dtype=float32|bfloat16]
 
-The layers of these networks that are slow if written as a library has them: response
-normalisation, pools, convolutions in groups or of few maps, sums over maps. `ours` is what
-`vision_models` computes, `xla` the same written the short way (windows, groups, JAX's own
-derivatives, XLA's default choices), and PyTorch's two sides are eager and compiled. All get
-channels-last maps in memory, and make the output and the gradients of the maps and of the
-parameters. Both of JAX's keep their memory between calls (`devices.xla.keep_memory`).
+The layers are those that a library's own operations compute slowly: response normalisation,
+pooling, convolutions in groups or of few maps, sums over maps. `ours` is the code of
+`vision_models`. `xla` is the same layer in plain operations (windows, groups, JAX's derivatives,
+XLA's default options). PyTorch's two sides are eager and compiled. All get channels-last maps in
+memory, and compute the output and the gradients of the maps and of the parameters. Both JAX sides
+keep their memory between calls (`devices.xla.keep_memory`).
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ class Layer:
       kind: `lrn`, `pool`, `conv`, `towers` (a convolution in two groups) or `norm` (BatchNorm).
       maps: (height, width, channels) of its input.
       window, stride, pad: of pools and convolutions, in pixels.
-      out: maps of a convolution's output.
-      batches: images on a CPU and on an accelerator.
+      out: number of maps of a convolution's output.
+      batches: batch size on a CPU, and on an accelerator.
     """
 
     kind: str
@@ -45,15 +45,15 @@ class Layer:
 
     @property
     def groups(self) -> int:
-        """Of a convolution."""
+        """Number of groups of a convolution."""
         return 2 if self.kind == "towers" else 1
 
     @property
     def flops(self) -> int:
-        """Operations of one image: the formula's forward, counted three times for both ways.
+        """FLOPs of one image, forward and backward: three times those of the forward formula.
 
-        Of a response normalisation eleven a value, of a pool one for each place in a window,
-        of BatchNorm six.
+        Other than convolutions, the forward formulas have eleven FLOPs per value in response
+        normalisation, one per position of a window in pooling, and six per value in BatchNorm.
         """
         height, width, channels = self.maps
         if self.kind in ("conv", "towers"):
@@ -91,15 +91,17 @@ def main() -> None:
     )
 
 
-# AlexNet's constants as PyTorch takes them, which divides alpha by the size. Written out, for our
-# networks would bring JAX, whose memory would count as PyTorch's.
+# AlexNet's constants for PyTorch, which divides alpha by the size. Not imported from our networks,
+# because they import JAX, whose memory would be counted as PyTorch's.
 TORCH_LRN: dict[str, Any] = {"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0}
 
 
 def arrays(case: Case) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-    """Maps [B, H, W, C] of noise, and the parameters.
+    """The input and the parameters of a layer, random, float32.
 
-    A kernel [window, window, C or C / 2, out]; scale and bias [C] of BatchNorm; or none.
+    Returns:
+      Maps [B, H, W, C]; and a kernel [window, window, C / groups, out], or scale and bias [C] of
+      BatchNorm, or nothing.
     """
     layer, rng = LAYERS[case.name], np.random.default_rng(0)
     channels = layer.maps[2]
@@ -113,7 +115,7 @@ def arrays(case: Case) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
 
 
 def ours(case: Case) -> sides.Made:
-    """As the networks compute it."""
+    """The layer as `vision_models` computes it."""
     import jax.numpy as jnp
 
     from devices.xla import compiler_options, keep_memory
@@ -142,7 +144,7 @@ def ours(case: Case) -> sides.Made:
 
 
 def plainly(case: Case) -> sides.Made:
-    """As a library's operations have it."""
+    """The layer in plain operations of JAX and Flax."""
     import jax.numpy as jnp
     from flax import nnx
     from jax import lax
@@ -200,14 +202,14 @@ def _jax_work(case: Case, forward: Callable[..., Any], options: dict[str, str]) 
 
     def work() -> None:
         nonlocal results
-        results = None  # its memory may be used again
+        results = None  # frees its memory for the next results
         results = both_ways(gradient, x, *parameters)
 
     return work, lambda: jax.block_until_ready(results)
 
 
 def theirs(case: Case) -> sides.Made:
-    """PyTorch's functions, with gradients as a module would get them."""
+    """The layer in PyTorch's functions, with gradients accumulated in `.grad`."""
     import torch
     from torch.nn import functional as F
 

@@ -1,9 +1,10 @@
-"""Seconds and memory that opening ImageNet takes, at its size, by how it is stored.
+"""Seconds and memory that it takes to open a dataset of ImageNet's size, by its layout.
 
     python -m benchmarks.layouts [--quick] [--only=CASE,...] [--images=N]
 
-Writes as many images as ImageNet has for training, of a hundred bytes each (1.3 GB as tars), in a
-temporary directory, and opens them in a process of its own: once without an index, once with.
+Writes as many images as ImageNet's training set has, of a hundred bytes each (1.3 GB as tars), to
+a temporary directory. Opens them twice, each time in a new process: without an index, and with the
+one that the first made.
 
   open/original_tars   1,000 tars in one
   open/webdataset      1,282 shards
@@ -40,7 +41,7 @@ class Image(NamedTuple):
 
 
 def write_original_tars(root: Path, split: str, images: Sequence[Image]) -> None:
-    """`ILSVRC2012_img_train.tar`, with a tar for each synset."""
+    """Writes `ILSVRC2012_img_train.tar`, which has a tar for each synset."""
     by_class: dict[str, list[Image]] = {}
     for image in images:
         by_class.setdefault(image.synset, []).append(image)
@@ -52,7 +53,7 @@ def write_original_tars(root: Path, split: str, images: Sequence[Image]) -> None
 
 
 def write_webdataset(root: Path, split: str, images: Sequence[Image]) -> None:
-    """`imagenet-train-000000.tar` and so on, a .jpg and a .cls for each image."""
+    """Writes `imagenet-train-000000.tar` and so on, with a .jpg and a .cls for each image."""
     root.mkdir(parents=True, exist_ok=True)
     shards = -(-len(images) // 1000)
     for shard in range(shards):
@@ -65,7 +66,7 @@ def write_webdataset(root: Path, split: str, images: Sequence[Image]) -> None:
 
 
 def write_parquet(root: Path, split: str, images: Sequence[Image]) -> None:
-    """`data/train-00000-of-00294.parquet` and so on, 100 rows a group as on the Hub."""
+    """Writes `data/train-00000-of-00294.parquet` and so on, in row groups of 100 as on the Hub."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -87,7 +88,7 @@ def write_parquet(root: Path, split: str, images: Sequence[Image]) -> None:
 
 
 def _member(name: str, content: bytes) -> bytes:
-    """A file in a tar: its header, and its content filled up to whole blocks."""
+    """The bytes of a file in a tar: its header, and its content padded to blocks of 512 bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     header = info.tobuf(tarfile.USTAR_FORMAT)
@@ -126,7 +127,7 @@ def main() -> int:
 
 
 def _images() -> Iterator[Image]:
-    """Those of all classes, in an order in which they are not sorted."""
+    """Images whose classes alternate, so that they are not sorted by class."""
     from input_pipeline.datasets.imagenet import imagenet_synsets
 
     synsets, content = imagenet_synsets(), bytes(range(100))
@@ -160,7 +161,7 @@ def _rows(cases: Sequence[str], images: Sequence[Image]) -> Iterator[report.Row]
 
 
 def _opened(directory: str, cache: str) -> int:
-    """Opens the training split, and prints what that took beyond the imports."""
+    """Opens the training split, and prints the time and memory that this took, without imports."""
     from input_pipeline import open_dataset
     from input_pipeline.datasets.imagenet import imagenet_synsets
 
@@ -176,7 +177,7 @@ def _opened(directory: str, cache: str) -> int:
 
 
 def _peak() -> float:
-    """The most memory that this process has had since it was last asked, in megabytes."""
+    """Peak resident memory of this process in megabytes since the last call; resets the peak."""
     status = Path("/proc/self/status")
     if not status.exists():  # not Linux: since the process began
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

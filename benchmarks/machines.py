@@ -1,7 +1,7 @@
-"""Accelerators on paper: how long computing and exchanging takes.
+"""Published figures of accelerators, for models of a step's time.
 
-The model is the usual one: computing takes its FLOPs over the share of the peak that is reached,
-memory traffic its bytes over the bandwidth, an exchange a latency plus its bytes over the link.
+The model is the usual one. Computing takes FLOPs / (share of the peak that is reached x peak),
+memory traffic takes bytes / bandwidth, an exchange takes latency + bytes / link.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ class Machine:
 
     Attributes:
       name: for tables.
-      flops: FLOP/s at most, in `dtype`.
+      flops: peak FLOP/s in `dtype`.
       dtype: of the computation; activations and their exchanges are of it.
       memory_bandwidth: bytes/s.
       link: bytes/s that one accelerator sends to another.
@@ -29,7 +29,7 @@ class Machine:
 
     @property
     def activation_bytes(self) -> int:
-        """Of one number."""
+        """Bytes of one activation."""
         return 4 if self.dtype == "float32" else 2
 
 
@@ -44,7 +44,14 @@ MACHINES = {
 
 
 def all_reduce_seconds(size: float, devices: int, link: float, latency: float) -> float:
-    """A ring sums `size` bytes over devices: 2 (n - 1) / n of them over each link."""
+    """Seconds of a ring all-reduce, which sends 2 (n - 1) / n of the bytes over each link.
+
+    Args:
+      size: bytes that are summed.
+      devices: n.
+      link: bytes/s.
+      latency: seconds of each of the 2 (n - 1) exchanges.
+    """
     if devices == 1:
         return 0.0
     return 2 * (devices - 1) * (size / devices / link + latency)

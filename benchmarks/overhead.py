@@ -1,11 +1,11 @@
-"""What checkpoints, the log and the checks of a run cost, beside its bare training steps.
+"""The cost of checkpoints, logging and checks in a run, beside its bare training steps.
 
     python -m benchmarks.overhead [--quick] [--network=alexnet] [--batch=32] [--seconds=60]
 
-One side is `training.train`: a line of the log every ten steps, and one checkpoint in so many
-seconds, written in the background. The other is the compiled step in a plain loop. Both train on
-the same batch in memory, in turns of so many seconds, with the checkpoint in the middle; the first
-step, which compiles, does not count. `overhead` is the share by which a step takes longer.
+One side is `training.train`, with a line of the log every ten steps and one checkpoint, written in
+the background, every --seconds. The other is the compiled step in a plain loop. Both train on the
+same batch in memory and take turns of --seconds, with the checkpoint in the middle of a turn. The
+first step, which compiles, does not count. `overhead` is the share by which a step takes longer.
 """
 
 import argparse
@@ -72,7 +72,12 @@ def main() -> None:
 
 
 def batch_of(size: int, crop: int) -> dict[str, np.ndarray]:
-    """A training batch of noise."""
+    """A training batch of noise, with the arrays that the input pipeline yields.
+
+    Args:
+      size: number of images.
+      crop: pixels of a crop's side.
+    """
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (size, crop, crop, 3), np.uint8),
@@ -86,7 +91,7 @@ def batch_of(size: int, crop: int) -> dict[str, np.ndarray]:
 
 
 def bare(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int) -> float:
-    """Seconds a step of the compiled step alone."""
+    """Seconds per step of the compiled step in a plain loop."""
     step = make_train_step(task.network, recipe, task.mesh)
     state = init_state(task.network, recipe, task.mesh)
     on_mesh = {k: meshes.replicate(task.mesh, v) for k, v in normalization.items()}
@@ -103,12 +108,12 @@ def bare(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int) 
 
 
 def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int) -> float:
-    """Seconds a step of a run, with a checkpoint half way."""
+    """Seconds per step of a run with a checkpoint half way."""
     started: list[float] = []
 
     def stream(first: int) -> Iterator[Any]:
         for number in range(steps + 1):
-            if number == 2:  # asked for once the first update has been waited for
+            if number == 2:  # requested after the first update, which compiles, has ended
                 started.append(time.perf_counter())
             yield batch
         raise AssertionError("one step too many")
@@ -117,7 +122,7 @@ def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int)
         ended: list[float] = []
 
         def validation() -> Iterator[Any]:
-            ended.append(time.perf_counter())  # the last step has been waited for
+            ended.append(time.perf_counter())  # called after the last step has ended
             rows = {"image": np.zeros((recipe.batch_size, 256, 256, 3), np.uint8)}
             yield rows | {
                 "label": batch["label"],
@@ -143,7 +148,7 @@ def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int)
 
 
 def device_name() -> str:
-    """The processor or accelerator."""
+    """Name of the processor or accelerator."""
     device = jax.devices()[0]
     return report.cpu_name() if device.platform == "cpu" else device.device_kind
 

@@ -1,4 +1,4 @@
-"""What every benchmark prints: a table to read, and a JSON object a line to keep."""
+"""The output of every benchmark: a table to read, then a JSON object per line to keep."""
 
 import json
 import platform
@@ -15,13 +15,13 @@ def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, *
 
     Args:
       name: `<case>/<network or preprocessing>`.
-      unit: of both numbers; one of `LESS_IS_BETTER`, or anything else if more is.
-      ours, peer: the numbers; None where the peer is not installed.
-      device: what it ran on.
-      **more: what else was measured.
+      unit: of both numbers; in `LESS_IS_BETTER` if the smaller one is better.
+      ours, peer: the numbers; peer is None if there is none, or if it is not installed.
+      device: name of the device.
+      **more: further measurements.
 
     Returns:
-      The object that is printed; `ratio` is above 1 where ours is better.
+      The object that is printed; `ratio` is above 1 if ours is better.
     """
     ratio = None
     if peer is not None:
@@ -51,7 +51,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def positive(kind: type) -> Callable[[str], Any]:
-    """A type for argparse: a number above 0."""
+    """A type for argparse that parses a number above 0 with `kind`, int or float."""
 
     def parse(text: str) -> Any:
         value = kind(text)
@@ -69,8 +69,11 @@ def alternate(
     """Runs the contestants in turn, so that a machine that slows down slows all of them.
 
     Args:
-      contestants: each gives one measurement per call; None for one that is not there.
-      rounds: calls of each.
+      contestants: each returns one measurement per call; None for one that is not installed.
+      rounds: number of calls of each.
+
+    Returns:
+      The measurements of each contestant; None for one that is not installed.
     """
     results: list[list[float] | None] = [None if c is None else [] for c in contestants]
     for _ in range(rounds):
@@ -81,12 +84,12 @@ def alternate(
 
 
 def median(values: list[float] | None) -> float | None:
-    """The median, None of nothing."""
+    """The median of measurements; None for a contestant that is not installed."""
     return None if values is None else statistics.median(values)
 
 
 def cpu_name() -> str:
-    """What this machine's processor calls itself, and how many of its cores there are."""
+    """Model name and number of cores of this machine's processor."""
     import os
 
     name = platform.processor() or platform.machine()

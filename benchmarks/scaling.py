@@ -1,22 +1,23 @@
-"""How fast 1 to 256 accelerators train on paper, and how long a whole run takes on them.
+"""Predicted training speed of 1 to 256 accelerators, and the hours of a whole run on them.
 
     python -m benchmarks.scaling [--network=resnet50] [--images_per_second=2500] [--batch=256]
         [--accelerator=v5e] [--per_host=8] [--input_images_per_second=9000]
     python -m benchmarks.scaling --check [--quick]
 
-Data parallelism. What goes in was measured elsewhere: the images/s of one accelerator at a batch
-(`benchmarks.train_step`; where they are not given, measured here) and of one host's input
-(`benchmarks.input_pipeline`; without limit where it is not given). The gradients are summed by a
-ring over the accelerator's link, hidden behind the backward pass as far as that lasts. The first
-table shares out the batch of this repository's config, the second gives each accelerator as many
-images as were measured; that needs a learning rate for large batches (Goyal et al. 2017).
+The model is data parallelism. Its inputs are the images/s of one accelerator at a batch size
+(`benchmarks.train_step`; measured here if not given) and the images/s of one host's input pipeline
+(`benchmarks.input_pipeline`; unlimited if not given). A ring over the accelerator's link sums the
+gradients; the backward pass hides as much of this as it lasts. The first rows divide the batch of
+this repository's config among the accelerators. The second ones give each accelerator the batch
+that was measured; that needs a learning rate for large batches (Goyal et al. 2017).
 
-Left out: that small batches compute less efficiently, and the exchanges of BatchNorm whose groups
-are spread over accelerators (four a layer; ResNet's groups are of 32 images), which makes the
-first table too good for ResNets where an accelerator has fewer images than that.
+Two things are left out. Small batches compute less efficiently. BatchNorm has four exchanges per
+layer if its groups are spread over accelerators; the first rows are therefore too optimistic for
+ResNets, whose groups have 32 images, where an accelerator has fewer than that.
 
-`--check` holds the same formula to what two processes of one core each reach here together: it is
-predicted from two that know nothing of each other, and from the time of a sum over both.
+`--check` compares the same formula with the speed of two processes of one core each that train
+together. The prediction is made from two processes that run apart, and from the time of a sum over
+both.
 """
 
 import argparse
@@ -49,15 +50,15 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a step of one accelerator is made of.
+    """The inputs of the model.
 
     Attributes:
-      images_per_second: of one accelerator, computing.
-      gradient_bytes: that are summed over all of them.
-      link, latency: bytes/s and seconds of their exchanges.
-      per_host: accelerators that share one host's input.
-      input_images_per_second: of one host.
-      hidden: share of the computing behind which the sum can run.
+      images_per_second: of one accelerator that only computes.
+      gradient_bytes: size of the gradients that are summed.
+      link, latency: bytes/s and seconds of an exchange.
+      per_host: number of accelerators that share one host's input pipeline.
+      input_images_per_second: of one host's input pipeline.
+      hidden: share of the computing during which the sum can run.
     """
 
     images_per_second: float
@@ -183,12 +184,12 @@ def check(name: str, quick: bool) -> report.Row:
 
 
 def launch(name: str, batch: int, *, together: bool) -> list[dict[str, float]]:
-    """What two processes measure at once, each on a core of its own, of so many images each.
+    """Runs two processes at once, each on a core of its own; returns their measurements.
 
     Args:
       name: of the network.
-      batch: images of each process.
-      together: they train one network; otherwise one each.
+      batch: images of each process in a step.
+      together: whether they train one network; otherwise each trains its own.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -217,13 +218,13 @@ def launch(name: str, batch: int, *, together: bool) -> list[dict[str, float]]:
 
 
 def worker(name: str, batch: int, number: int, address: str | None, core: int) -> dict[str, float]:
-    """Is one of the processes: seconds of a `step` and of a `sum` of its gradients' size.
+    """Runs one of the two processes; returns the seconds of a `step`, and of a `sum` if together.
 
     Args:
-      name, batch: of `launch`.
-      number: of this process.
-      address: host:port where it meets the other; None if it is to be alone.
-      core: that it runs on.
+      name, batch: as in `launch`.
+      number: of this process, 0 or 1.
+      address: host:port where it meets the other; None if they run apart.
+      core: the core that it runs on.
     """
     os.sched_setaffinity(0, {core})
     import jax
@@ -260,7 +261,7 @@ def worker(name: str, batch: int, number: int, address: str | None, core: int) -
 
 
 def _seconds(work: Any, finish: Any) -> float:
-    """The median of seven calls, after two."""
+    """Median seconds of seven calls, after two that warm up."""
     taken = []
     for _ in range(9):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The command line, the contest and the table of benchmarks that put PyTorch beside ours."""
+"""Command line, measurement and table of the benchmarks that compare ours with PyTorch."""
 
 import argparse
 import dataclasses
@@ -26,17 +26,17 @@ def main(
     description: str,
     noun: str = "networks",
 ) -> None:
-    """Runs a benchmark, or is one of its contestants.
+    """Runs a benchmark; with the hidden flag --worker, one contestant of it.
 
     Args:
-      module: the benchmark's.
-      case: what comes before the slash in the names of its rows.
-      makers: of each side, `ours` and others, case -> (work, a wait for it). PyTorch's sides
-        are `eager` and `compiled`.
-      batches: images on a CPU and on an accelerator, of each thing that is measured.
-      flops: of one image, by its name.
+      module: name of the benchmark's module.
+      case: prefix of its rows' names, before the slash.
+      makers: side -> function from a case to (work, a function that waits for it). One side is
+        `ours`; PyTorch's sides are `eager` and `compiled`.
+      batches: name of each network or layer -> batch size on a CPU, and on an accelerator.
+      flops: name -> FLOPs of one image.
       description: for --help.
-      noun: what `batches` lists.
+      noun: plural of what `batches` lists, and name of the flag that chooses among them.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="few turns, short ones")
@@ -84,7 +84,15 @@ def row_of(
     found: Mapping[str, list[turns.Measurement]],
     flops: int,
 ) -> report.Row:
-    """A line of the table: medians, and what they come to in FLOP/s."""
+    """A row of the table: median speeds, and our FLOP/s.
+
+    Args:
+      name: of the row.
+      batch: batch size.
+      device: from `device_and_peak`.
+      found: side -> its measurements; at least one for `ours`.
+      flops: of one image.
+    """
     speeds = {
         side: statistics.median(m["images_per_second"] for m in measured)
         for side, measured in found.items()
@@ -113,9 +121,9 @@ def row_of(
 
 
 def device_and_peak(dtype: str | None) -> dict[str, object]:
-    """Name and platform of the device, the dtype chosen for it, and the FLOP/s it reaches.
+    """Name and platform of the device, the dtype chosen for it, and its peak FLOP/s.
 
-    The peak is measured: the product of two large matrices of that dtype.
+    The peak is measured, by the product of two large matrices of that dtype.
     """
     import jax
 

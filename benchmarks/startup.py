@@ -1,12 +1,12 @@
-"""How long the command line makes people wait: for --help, and for a run's first step.
+"""Waiting time at the command line: for --help, for an error, and for a run's first step.
 
     python -m benchmarks.startup [--quick]
 
-Every line is a process of its own, timed from its start, as the median of several. `help` ends
-when the process has; `misspelt` is an override that does not exist. `first_step/...` ends when
-the training of AlexNet on the embedded digits says that its first step is done: `cold` has an
-empty cache, of data and of compiled programs, `warm` that of the run before. There is no peer:
-other projects do not ship this example.
+Every figure is the median over several processes, timed from their start. `help` and `misspelt`
+(an override that does not exist) end with the process. `first_step/...` ends when the training of
+AlexNet on scikit-learn's digits prints that its first step is done: `cold` with an empty cache of
+data and of compiled programs, `warm` with the cache of the run before. There is no peer, because
+no other project ships this example.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from benchmarks import report
 
 _ROOT = Path(__file__).parent.parent
 _FIRST_STEP = "training step compiled"
-_COMPILED = "JAX_COMPILATION_CACHE_DIR"  # a cache of the user's, in which programs may lie
-# Seconds that the targets of this project allow.
+_COMPILED = "JAX_COMPILATION_CACHE_DIR"  # the user's cache, which may have the programs already
+# The project's targets, in seconds.
 TARGETS = {"help": 1.0, "misspelt": 1.0, "first_step/cold": 15.0, "first_step/warm": 15.0}
 
 
@@ -58,7 +58,11 @@ def main() -> None:
 
 
 def until_end(arguments: list[str], code: int) -> float:
-    """Seconds until `main.py` has ended, with a code."""
+    """Seconds until `main.py` has ended.
+
+    Raises:
+      RuntimeError: its exit code is not `code`.
+    """
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "main.py", *arguments], cwd=_ROOT, capture_output=True)
     seconds = time.perf_counter() - start
@@ -68,7 +72,11 @@ def until_end(arguments: list[str], code: int) -> float:
 
 
 def until_first_step(config: str, place: Path) -> float:
-    """Seconds until a run, with its cache in `place`, has made its first step; then it is ended."""
+    """Seconds until a run with its cache in `place` has made its first step; then kills it.
+
+    Raises:
+      RuntimeError: it ended without a step.
+    """
     workdir = place / "run"
     shutil.rmtree(workdir, ignore_errors=True)
     start = time.perf_counter()

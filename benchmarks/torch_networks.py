@@ -1,7 +1,7 @@
-"""The same networks in PyTorch, as benchmarks compare with them: eager modules, written plainly.
+"""The networks of `vision_models` in PyTorch, for comparison: eager modules, written plainly.
 
-Shapes, parameters and multiply-adds are those of `vision_models` (a test counts them); what a
-PyTorch user would write otherwise is written as they would.
+Shapes, parameters and multiply-adds are those of `vision_models` (a test counts them). Everything
+else is written as a PyTorch user would write it.
 """
 
 import itertools
@@ -14,16 +14,17 @@ from vision_models.googlenet import AUXILIARY, INCEPTION, POOLED
 def make(name: str, num_classes: int) -> Any:
     """A `torch.nn.Module` in training mode, float32.
 
-    Its `forward` gives logits [n, classes]; GoogLeNet's in training a list, the main ones first.
+    Its `forward` returns logits [n, classes]; that of GoogLeNet returns a list in training, the
+    main logits first.
 
     Raises:
-      KeyError: a network that has no counterpart here.
+      KeyError: the network has no counterpart here.
     """
     return _NETWORKS[name](num_classes)
 
 
 def _alexnet(num_classes: int) -> Any:
-    """Two towers as grouped convolutions; normalisation across all maps of both."""
+    """AlexNet: two towers as grouped convolutions; response normalisation across both."""
     from torch import nn
 
     def response() -> Any:
@@ -73,7 +74,7 @@ def _vgg_d(num_classes: int) -> Any:
 
 
 def _googlenet(num_classes: int) -> Any:
-    """Of the paper: no batch normalisation, response normalisation, two classifiers aside."""
+    """GoogLeNet as in the paper: response normalisation and two auxiliary classifiers."""
     import torch
     from torch import nn
 

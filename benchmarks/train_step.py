@@ -1,14 +1,14 @@
-"""Training steps beside PyTorch's: the same networks, data in memory.
+"""Speed of training steps beside PyTorch's: the same networks, data in memory.
 
     python -m benchmarks.train_step [--quick] [--networks alexnet ...] [--batch=N]
         [--dtype=float32|bfloat16]
 
-Ours is the compiled step of `training`, on one device: normalisation of uint8 images, forward,
-backward, metrics, the check for numbers that are not finite, and the update. PyTorch's two sides,
-eager and compiled, get float32 images that are normalised already, channels_last, and make the
-forward, backward and fused update. Each is a process of its own; they take turns. `ratio` is to
-the faster of PyTorch's two. By default float32 on a CPU, bfloat16 with float32 parameters on an
-accelerator.
+Our side is the compiled step of `training` on one device: normalisation of uint8 images, forward
+and backward pass, metrics, the check for non-finite values, and the update. PyTorch's two
+sides, eager and compiled, get normalised float32 images, channels_last, and make the forward and
+backward pass and the fused update. Each side is a process of its own, and they take turns. `ratio`
+is our speed over that of PyTorch's faster side. The default dtype is float32 on a CPU, and bfloat16
+with float32 parameters on an accelerator.
 """
 
 from benchmarks import sides, workload

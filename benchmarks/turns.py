@@ -1,8 +1,8 @@
-"""Contestants in processes of their own, which take turns at being measured.
+"""Measures contestants in turn, each in a process of its own.
 
-So that none shares memory, threads or an allocator with another, and a machine that slows down
-slows all of them. A process prepares itself (builds, compiles, warms up), then measures once for
-every line that it reads.
+They share no memory, threads or allocator, and a machine that slows down slows all of them. A
+process prepares itself (builds, compiles, warms up), then measures once for every line that it
+reads.
 """
 
 import json
@@ -20,7 +20,11 @@ Measurement = dict[str, Any]
 
 
 def serve(prepare: Callable[[], Callable[[], Measurement]]) -> None:
-    """Is one of the contestants: prepares, then measures once a line of standard input."""
+    """Runs a contestant: prepares it, then measures once per line of standard input.
+
+    Args:
+      prepare: builds and warms up; returns the function that measures.
+    """
     measure = prepare()
     print(_MARK + "{}", flush=True)
     for _ in sys.stdin:
@@ -33,24 +37,24 @@ def contest(
     """Lets contestants take turns.
 
     Args:
-      module: that is called as `python -m <module> --worker=<JSON>` for each.
-      cases: JSON of each contestant, by name.
-      rounds: measurements of each.
-      quick: passes on --quick.
+      module: started as `python -m <module> --worker=<JSON>` for each contestant.
+      cases: name of each contestant -> its JSON.
+      rounds: number of measurements of each.
+      quick: whether to pass --quick on.
 
     Returns:
-      The measurements by name; of a contestant that failed, none (it has said why).
+      Name -> measurements; a contestant that failed has printed why, and has fewer or none.
     """
     found: dict[str, list[Measurement]] = {name: [] for name in cases}
     processes: dict[str, subprocess.Popen[str]] = {}
     try:
-        # One after another: a side that chooses its algorithms by trying them is alone then.
+        # One after another, so that a side that chooses algorithms by timing them runs alone.
         for name, case in cases.items():
             processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module, f"--worker={json.dumps(dict(case))}"]
                 + ["--quick"] * quick,
                 cwd=Path(__file__).parent.parent,
-                # Otherwise JAX takes most of an accelerator's memory before it needs it.
+                # Otherwise JAX reserves most of an accelerator's memory at its start.
                 env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -74,7 +78,7 @@ def contest(
 
 
 def _answer(process: subprocess.Popen[str]) -> Measurement | None:
-    """The next measurement; None, and the process has ended, if there is none."""
+    """The next measurement; None if the process has ended without one."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(_MARK):
@@ -85,17 +89,17 @@ def _answer(process: subprocess.Popen[str]) -> Measurement | None:
 
 
 def timed(work: Callable[[], None], finish: Callable[[], None], seconds: float) -> float:
-    """Seconds that one call of `work` takes, over as many as fill `seconds`.
+    """Mean seconds of a call of `work`.
 
     Args:
-      work: may return before it is done.
-      finish: waits for it.
-      seconds: to measure for.
+      work: may return before its computation is done.
+      finish: waits for all computations that were begun.
+      seconds: duration of the measurement, of one call at least.
     """
     count, start = 0, time.perf_counter()
     while not count or time.perf_counter() - start < seconds:
         work()
-        if count % 4 == 3:  # not ever more in the queue
+        if count % 4 == 3:  # bounds the queue of the device
             finish()
         count += 1
     finish()
@@ -103,14 +107,22 @@ def timed(work: Callable[[], None], finish: Callable[[], None], seconds: float) 
 
 
 def resident_bytes() -> int:
-    """The most memory that this process has had so far."""
+    """Peak resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a module returns, called in a process that then ends: it keeps no device.
+    """Calls a function in a new process, so that this one does not occupy the device.
 
-    Arguments and result are JSON.
+    Args:
+      function: a function at the top of a module.
+      *arguments: JSON values.
+
+    Returns:
+      The function's result, a JSON value.
+
+    Raises:
+      subprocess.CalledProcessError: the function raised.
     """
     code = (
         f"import json, sys; from {function.__module__} import {function.__name__} as f; "

@@ -2,10 +2,10 @@
 
     python -m benchmarks.two_towers [--quick] [--batch=128] [--share=0.3]
 
-Both are compiled for two CPU devices (and for one), and their programs read: what each device
-sends for an image, by ring algorithms, and what it must hold. Then a model says what that comes
-to in a step's time on the cards of 2012 and on two accelerators of today, `--share` being the
-part of the peak that computing reaches. `docs/two_towers.md` says what to make of it.
+Both are compiled for two CPU devices, and the network for one. The compiled programs tell how many
+bytes each device sends per image, by ring algorithms, and how much memory it needs. A model then
+predicts the time of a step on the cards of 2012 and on two accelerators of today; `--share` is the
+share of the peak that computing reaches. `docs/two_towers.md` discusses the results.
 """
 
 import argparse
@@ -24,10 +24,10 @@ class Program:
     """A compiled training step, on one of its devices.
 
     Attributes:
-      sent: bytes that a device sends in a step, float32.
-      exchanges: of a step, of more than one number.
-      memory: bytes that a device holds: arguments, results and what lies between.
-      parameters: numbers that a device holds and updates.
+      sent: bytes that a device sends in a step, in float32.
+      exchanges: number of exchanges in a step, without those of single numbers.
+      memory: bytes that a device needs: arguments, results and temporaries.
+      parameters: number of parameters that a device holds and updates.
     """
 
     sent: float
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def compiled(data: int, tower: int, batch: int) -> Program:
-    """The training step for a mesh, compiled from shapes: nothing is allocated."""
+    """Compiles the training step for a mesh, from shapes alone, without allocating arrays."""
     import jax
     import numpy as np
 
@@ -104,7 +104,10 @@ def compiled(data: int, tower: int, batch: int) -> Program:
 
 
 def counted(programs: dict[str, Program], batch: int) -> list[report.Row]:
-    """Bytes of an image and memory of a device: `ours` is towers, `peer` data parallelism."""
+    """Rows of the bytes sent per image and the memory of a device.
+
+    `ours` is towers, `peer` data parallelism.
+    """
     towers, data, one = programs["towers"], programs["data"], programs["one"]
     shared: dict[str, Any] = {
         "device": "2 CPU devices, compiled only",
@@ -134,7 +137,10 @@ def counted(programs: dict[str, Program], batch: int) -> list[report.Row]:
 
 
 def predicted(key: str, programs: dict[str, Program], batch: int, share: float) -> report.Row:
-    """A step's time on two of a machine: `ours` is towers, `peer` data parallelism."""
+    """A row of the predicted time of a step on two devices of a kind.
+
+    `ours` is towers, `peer` data parallelism.
+    """
     machine = machines.MACHINES[key]
     times = {
         name: seconds(machine, programs[name], name, batch, share) for name in ("towers", "data")
@@ -167,10 +173,10 @@ def seconds(
     share: float,
     hidden: float = 2 / 3,
 ) -> float:
-    """Of a step: computing, exchanges, and the update, which reads and writes memory.
+    """Predicted seconds of a step: computing, exchanges, and the update, bound by memory.
 
-    The exchanges of towers wait for what they send and are waited for. The sum of gradients runs
-    behind a `hidden` share of the computing: at best the backward pass, two thirds.
+    The exchanges of towers overlap with nothing. The sum of gradients overlaps with the share
+    `hidden` of the computing, at best the backward pass, which is two thirds.
     """
     devices = 1 if scheme == "one" else 2
     flops = 6 * workload.multiply_adds(NETWORK) * batch / devices
@@ -184,8 +190,8 @@ def seconds(
 
 
 def exchange_seconds(machine: machines.Machine, program: Program, scheme: str) -> float:
-    """Of all exchanges of a step: latencies, and bytes over the link."""
-    # Activations travel in the dtype of the computation, gradients of parameters in float32.
+    """Predicted seconds of all exchanges of a step: their latencies, and bytes over the link."""
+    # Activations are sent in the dtype of the computation, gradients in float32.
     size = program.sent * (machine.activation_bytes / 4 if scheme == "towers" else 1)
     return size / machine.link + program.exchanges * machine.latency
 

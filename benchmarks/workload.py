@@ -1,4 +1,4 @@
-"""What the benchmarks of networks compute: which networks, how many images, on which side."""
+"""The work of the benchmarks of networks: training steps and inference, ours and PyTorch's."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from benchmarks import turns
 
 CLASSES = {"cifar10_four_layer": 10, "resnet20": 10}
 CROPS = {"cifar10_four_layer": 32, "resnet20": 32}
-# Images of a batch, on a CPU and on an accelerator.
+# Batch size on a CPU, and on an accelerator.
 BATCHES = {
     "alexnet": (32, 512),
     "vgg_d": (8, 256),
@@ -19,7 +19,7 @@ BATCHES = {
     "cifar10_four_layer": (128, 1024),
     "resnet20": (128, 1024),
 }
-# Weight of the loss of classifiers on the side.
+# Weight of the loss of each auxiliary classifier.
 ASIDE = 0.3
 
 
@@ -28,11 +28,11 @@ class Case:
     """One contestant's work.
 
     Attributes:
-      side: `ours`, `eager` or `compiled` (PyTorch's), or another that a benchmark has.
+      side: `ours`, `eager` or `compiled` (PyTorch's), or another one that a benchmark defines.
       name: of a network or a layer.
-      batch: images.
+      batch: batch size.
       dtype: of the computation, float32 or bfloat16; parameters are float32.
-      seconds: to measure for, each time.
+      seconds: duration of each measurement.
     """
 
     side: str
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def classes(self) -> int:
-        """Logits."""
+        """Number of classes."""
         return CLASSES.get(self.name, 1000)
 
     @property
@@ -53,7 +53,7 @@ class Case:
 
 
 def multiply_adds(network: str) -> int:
-    """Of one image, forward."""
+    """Multiply-adds of the forward pass of one image."""
     from flax import nnx
 
     import vision_models
@@ -66,7 +66,7 @@ def multiply_adds(network: str) -> int:
 
 
 def parameters(name: str) -> int:
-    """Trainable numbers of a network."""
+    """Number of trainable parameters of a network."""
     import jax
 
     shapes = jax.eval_shape(
@@ -76,7 +76,7 @@ def parameters(name: str) -> int:
 
 
 def training_batch(case: Case) -> dict[str, np.ndarray]:
-    """A batch of noise, as the input pipeline makes them."""
+    """A batch of noise, with the arrays that the input pipeline yields."""
     rng, size = np.random.default_rng(0), case.batch
     return {
         "image": rng.integers(0, 256, (size, case.crop, case.crop, 3), np.uint8),
@@ -90,7 +90,7 @@ def training_batch(case: Case) -> dict[str, np.ndarray]:
 
 
 def pure_network(case: Case) -> Any:
-    """Ours, as pure functions."""
+    """Our network, as pure functions."""
     import vision_models
     from vision_models.functional import functional
 
@@ -100,7 +100,11 @@ def pure_network(case: Case) -> Any:
 
 
 def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """(one training step, a wait for all that were begun), on one device of each process."""
+    """Our training on one device of each process.
+
+    Returns:
+      (work, finish): `work` begins one training step, `finish` waits for all that were begun.
+    """
     import jax
 
     from devices import mesh as meshes
@@ -139,7 +143,11 @@ def our_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
 
 
 def their_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The same in PyTorch: float32 images on the device, channels_last, fused SGD."""
+    """PyTorch's training: float32 images on the device, channels_last, fused SGD.
+
+    Returns:
+      (work, finish), as in `our_training`.
+    """
     import torch
     from torch.nn import functional as F
 
@@ -181,7 +189,11 @@ def their_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
 
 
 def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """(logits of a batch in memory, a wait for them)."""
+    """Our inference.
+
+    Returns:
+      (work, finish): `work` begins the logits of a batch in memory, `finish` waits for them.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -207,7 +219,11 @@ def our_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
 
 
 def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The same in PyTorch."""
+    """PyTorch's inference.
+
+    Returns:
+      (work, finish), as in `our_inference`.
+    """
     import torch
 
     from benchmarks import torch_networks
@@ -233,7 +249,7 @@ def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]
 def measured(
     case: Case, made: tuple[Callable[[], None], Callable[[], None]], quick: bool
 ) -> Callable[[], turns.Measurement]:
-    """Warms up; what is returned measures `images_per_second` and `peak_bytes`."""
+    """Warms up a case; returns a function that measures `images_per_second` and `peak_bytes`."""
     work, finish = made
     for _ in range(2 if quick else 3):  # compiles; chooses algorithms
         work()
@@ -247,7 +263,7 @@ def measured(
 
 
 def peak_bytes(case: Case) -> int:
-    """The most memory in use so far: the accelerator's, or this process's on a CPU."""
+    """Peak memory in bytes so far: the accelerator's, or this process's on a CPU."""
     if case.side not in ("eager", "compiled"):
         import jax
 
@@ -261,7 +277,15 @@ def peak_bytes(case: Case) -> int:
 
 
 def images_per_second(name: str, batch: int | None) -> tuple[float, int]:
-    """(of the training step on this machine's first device, at which batch)."""
+    """Measures our training step on this machine's first device.
+
+    Args:
+      name: of the network.
+      batch: batch size; None for that in `BATCHES`.
+
+    Returns:
+      (images per second, the batch size).
+    """
     import jax
 
     from devices.xla import keep_memory

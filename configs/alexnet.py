@@ -7,27 +7,26 @@
 Variants:
   (none)     the paper. Two towers, 60,965,224 parameters. Expected on the
              ILSVRC-2012 validation set: 40.7% top-1 and 18.2% top-5 error, ten views.
-  :original  what the 2012 code does where it differs from the paper's text; 40.66% and
-             18.21% in the authors' log:
-             response normalisation by a mean of squares, before conv1's neuron, and
-             once more inside each map after conv2; conv3 to conv5 start with
-             deviation .03; biases learn at .02 throughout; the centre of the mean
-             image is subtracted from every crop; stronger colour noise, off from
-             epoch 67; the rate falls at epochs 25, 51 and 79, on conv1 at 25, 51
-             and 67, and conv1 is frozen from 72.
+  :original  the 2012 code where it differs from the paper's text; 40.66% and 18.21% in
+             the authors' log. Response normalisation divides by a mean of squares; it
+             comes before conv1's neuron, and once more inside each map after conv2.
+             conv3 to conv5 start with deviation .03. Biases learn at .02 throughout.
+             The centre of the mean image is subtracted from every crop. Colour noise is
+             stronger and ends at epoch 67. The rate falls at epochs 25, 51 and 79; that
+             of conv1 at 25, 51 and 67, and conv1 is frozen from epoch 72.
   :one_gpu   the paper's comparison with half the kernels on one device
              (59,798,312 parameters): 1.7 and 1.2 points worse.
   :six_conv  "1 CNN*" of Table 2: a sixth convolution over the last pool (61,555,304
              parameters); 39.0 / 16.6 when pretrained on ImageNet Fall 2011, which this
              config does not do.
   :owt       the one-tower network of Krizhevsky 2014 ("One weird trick"), which torchvision
-             calls alexnet (61,100,840 parameters); torchvision's weights 43.5 / 20.9.
+             calls alexnet (61,100,840 parameters); torchvision's weights have 43.5 / 20.9.
   :caffe     Caffe's AlexNet: k = 1, biases of .1, crops of 227, batch 256; 42.9 / 19.8,
-             centre crop. Reads bvlc_alexnet.caffemodel. (There images are squeezed to
-             256x256, and fc6 and fc7 start at .005; here neither.)
+             centre crop. Reads bvlc_alexnet.caffemodel. (Caffe squeezes images to 256x256
+             and starts fc6 and fc7 with deviation .005; this config does neither.)
   :caffenet  CaffeNet, which pools before it normalises; 42.6 / 19.6. Reads
              bvlc_reference_caffenet.caffemodel.
-  :digits    the two-tower network on scikit-learn's handwritten digits, embedded:
+  :digits    the two-tower network on the handwritten digits that come with scikit-learn:
              a minute and a half on a laptop, an error below 2%. Needs no --config.data.dir.
 
 The command of a variant is the same with --config=configs/alexnet.py:VARIANT.
@@ -42,7 +41,7 @@ from configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant; see above."""
+    """The config of a variant; the module's docstring lists them."""
     config = _paper()
     change = common.choose_variant(
         variant,
@@ -111,7 +110,7 @@ def _original(config: ConfigDict) -> None:
     config.total_epochs = 91.0
     config.optimizer.plateau_patience = 0
     config.optimizer.drop_epochs = (25, 51, 79)
-    # The last state of the parameter file has the biases of conv1 standing still too.
+    # In the last version of the parameter file the biases of conv1 are frozen as well.
     groups = config.optimizer.groups
     groups.biases = common.parameter_group("bias", multiplier=2.0, drop_epochs=())
     groups.conv1 = common.parameter_group(
@@ -131,7 +130,7 @@ def _one_gpu(config: ConfigDict) -> None:
 def _six_conv(config: ConfigDict) -> None:
     config.model.name = "alexnet_six_conv"
     config.model.conv6 = 256
-    config.model.init_std_conv3to5 = 0.03  # the code; the paper has no text on it
+    config.model.init_std_conv3to5 = 0.03  # as in the code; the paper does not say
 
 
 def _owt(config: ConfigDict) -> None:
@@ -141,11 +140,11 @@ def _owt(config: ConfigDict) -> None:
     config.model.num_classes = config_dict.placeholder(int)
     config.model.image_size = image_size
     config.data.mean = "channel"
-    config.data.deviation = (58.395, 57.12, 57.375)  # He's initialisation is for inputs of 1
+    config.data.deviation = (58.395, 57.12, 57.375)  # He's initialisation assumes unit variance
 
 
 def _caffe(config: ConfigDict) -> None:
-    """Models/bvlc_alexnet of Caffe."""
+    """Caffe's models/bvlc_alexnet/solver.prototxt and train_val.prototxt."""
     common.set_rate(config, 0.01, batch_size=256)
     config.optimizer.drop_steps = (100_000, 200_000, 300_000, 400_000)
     config.optimizer.plateau_patience = 0
@@ -164,7 +163,7 @@ def _caffe(config: ConfigDict) -> None:
 
 
 def _caffenet(config: ConfigDict) -> None:
-    """Models/bvlc_reference_caffenet of Caffe."""
+    """Caffe's models/bvlc_reference_caffenet, where it differs from bvlc_alexnet."""
     _caffe(config)
     config.model.pool_before_norm = True
     config.model.init_bias = 1.0
@@ -174,7 +173,7 @@ def _digits(config: ConfigDict) -> None:
     config.batch_size = 64
     config.data.name = "digits"
     config.data.resize = 68
-    config.data.crop = 64  # the smallest that all three pools leave something of
+    config.data.crop = 64  # about the smallest that three poolings leave any cells of
     config.data.augment.flip = False  # a mirrored digit is another sign
     config.data.augment.colour_noise = "none"
     config.model.init_std_conv3to5 = 0.03
@@ -183,4 +182,4 @@ def _digits(config: ConfigDict) -> None:
     config.total_epochs = 10.0
     config.log_every_steps = 20
     config.checkpoint_keep = 2
-    config.evaluation.protocol = "center_crop"  # ten views mirror
+    config.evaluation.protocol = "center_crop"  # ten views include mirrored ones

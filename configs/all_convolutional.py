@@ -8,11 +8,11 @@ DIR is where TFDS prepared cifar10. Variants, and the paper's test errors withou
 augmentation, in percent (Table 3):
   :a  1,254,250 parameters   10.30
   :b  1,300,618               9.10
-  :c  1,369,738               9.08   (also when none is named; with crops and flips 7.25)
+  :c  1,369,738               9.08   (the default; 7.25 with crops and flips)
 
-Differences from the paper: images are divided by 58, about their deviation, after the
-mean image is subtracted, where the paper whitens them; the rate is one of the four that it
-chose from (.25, .1, .05, .01); of batch size and initialisation it says nothing.
+Differences from the paper: images are divided by 58, about their deviation, after the mean
+image is subtracted; the paper whitens them. The rate is one of the four that the paper chose from
+(.25, .1, .05, .01). It says nothing of batch size and initialisation.
 
 Cost: 350 epochs of 45,000 images at 1.6 GFLOP each (C, forward and backward).
 """

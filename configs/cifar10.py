@@ -3,26 +3,26 @@
     python main.py --config=configs/cifar10.py:resnet20 --config.data.dir=DIR
 
 DIR is where TFDS prepared cifar10. 5,000 of the 50,000 training images are held out for
-validation; reported is the error on the test set, in percent.
+validation. The figures below are errors on the test set, in percent.
 
-He et al. 2015, section 4.2 (mean image, 4 pixels of padding, crops, flips; 64,000 steps
-of 128, BatchNorm's statistics of the 64 on each of two GPUs):
+He et al. 2015, section 4.2 (mean image, 4 pixels of padding, crops, flips; 64,000 steps of 128
+images; BatchNorm over groups of 64, as on each of the paper's two GPUs):
   :resnet20 ... :resnet110    20, 32, 44, 56, 110 layers; 8.75, 7.51, 7.17, 6.97, 6.43
   :plain20 ... :plain110      without shortcuts; 56 layers are worse than 20 (Figure 6)
 He et al. 2016:
   :preact_resnet110, :preact_resnet164    6.37, 5.46
 
-Krizhevsky's cuda-convnet (example-layers), whose names are their errors:
+Krizhevsky's cuda-convnet (example-layers); each name is its error:
   :18pct    three convolutions, normalisation inside maps; no augmentation
   :13pct    two convolutions, two locally connected layers; 24x24 crops, flips; tested on ten
               views, four corners, the centre and their mirror images
-  :11pct    the same with normalisation across maps (cuda-convnet2); AlexNet's section 3.3;
-              nine crops without mirror images
+  :11pct    the same with normalisation across maps (cuda-convnet2), which AlexNet's section
+              3.3 compares; tested on nine crops without mirror images
 Krizhevsky et al. 2012, Figure 1:
-  :figure1, :figure1_tanh     a four-layer network without regularisation, for the epochs
-                              that ReLU and tanh take to 25% training error (ReLU: a
-                              sixth). The paper tuned the rate for each and published
-                              neither network nor rates; the body is the 19% network's.
+  :figure1, :figure1_tanh     a four-layer network without regularisation. Compare the epochs
+                              to 25% training error: ReLU takes a sixth of tanh's. The paper
+                              tuned the rate of each and published neither network nor rates;
+                              the layers here are those of cuda-convnet's 19% network.
 
 Cost: resnet20 is 0.24 GFLOP an image (forward and backward), 8.2 M images.
 """
@@ -35,7 +35,7 @@ DEPTHS = (20, 32, 44, 56, 110)
 
 
 def get_config(variant: str = "resnet20") -> ConfigDict:
-    """The config of a variant; see above."""
+    """The config of a variant; the module's docstring lists them."""
     residual = (
         *(f"resnet{n}" for n in DEPTHS),
         *(f"plain{n}" for n in DEPTHS),
@@ -71,7 +71,7 @@ def _residual(variant: str) -> ConfigDict:
     model = config.model
     model.name = variant
     if not variant.startswith("plain"):
-        # Option A; or projection (B), none
+        # "pad" is option A of the 2015 paper; or projection (option B), none
         model.shortcut = "projection" if variant == "preact_resnet164" else "pad"
     model.neuron = "relu"
     model.init = "he"
@@ -79,7 +79,7 @@ def _residual(variant: str) -> ConfigDict:
 
     config.batch_norm.group = 64
     config.optimizer.weight_decay = 0.0001
-    config.optimizer.decay_biases = True  # nothing is said of exceptions
+    config.optimizer.decay_biases = True  # the paper names no exception
     config.optimizer.drop_steps = (32_000, 48_000)
     if variant.endswith("110") or variant.startswith("preact"):
         config.optimizer.warmup_steps = 400
@@ -106,7 +106,7 @@ def _four_layer(config: ConfigDict, name: str) -> None:
 
 
 def _eighteen(variant: str) -> ConfigDict:
-    """layers-18pct.cfg, layer-params-18pct.cfg."""
+    """cuda-convnet's layers-18pct.cfg and layer-params-18pct.cfg."""
     config = _cuda_convnet()
     _four_layer(config, "cifar10_18pct")
     config.optimizer.weight_decay = 0.004
@@ -125,7 +125,7 @@ def _figure1(variant: str) -> ConfigDict:
 
 
 def _thirteen(variant: str) -> ConfigDict:
-    """layers-conv-local-13pct.cfg, layer-params-conv-local-13pct.cfg."""
+    """cuda-convnet's layers-conv-local-13pct.cfg and layer-params-conv-local-13pct.cfg."""
     config = _cuda_convnet()
     config.data.crop = 24
     config.model.name = "cifar10_13pct"
@@ -139,7 +139,8 @@ def _thirteen(variant: str) -> ConfigDict:
     config.model.init_std_local = 0.04
     for name in ("local3", "local4", "fc10"):
         config.optimizer.groups[name] = common.parameter_group(f"{name}/kernel", weight_decay=0.004)
-    # 350 epochs on four fifths, 150 on all, then twice a tenth of the rate.
+    # cuda-convnet trains 350 epochs on four fifths of the images and 150 on all of them, then
+    # divides the rate by ten twice.
     config.optimizer.drop_epochs = (500, 510)
     config.total_epochs = 520.0
     config.evaluation.protocol = "ten_view"  # cuda-convnet's multiview test
@@ -147,7 +148,7 @@ def _thirteen(variant: str) -> ConfigDict:
 
 
 def _eleven(variant: str) -> ConfigDict:
-    """layers-cifar10-11pct.cfg, layer-params-cifar10-11pct.cfg."""
+    """cuda-convnet2's layers-cifar10-11pct.cfg and layer-params-cifar10-11pct.cfg."""
     config = _thirteen(variant)
     config.model.name = "cifar10_11pct"
     config.model.norm = True

@@ -35,11 +35,11 @@ class CommandLine:
     """What the command line says.
 
     Attributes:
-      config: locked, with the overrides in it.
+      config: locked, with the overrides applied.
       name: of the config file, without its folder and suffix.
       variant: after the colon, or "".
-      overrides: path of each overridden field and the value it was given.
-      source: what --config says; "" where it is left out.
+      overrides: path of each overridden field -> its value.
+      source: the value of --config; "" where it is left out.
       written: the config of the file, without the overrides.
     """
 
@@ -52,7 +52,7 @@ class CommandLine:
 
     @property
     def renamed(self) -> bool:
-        """Whether the network is another than the file's: its options are then that one's."""
+        """Whether an override names another network; its options then replace the file's."""
         return self.config.model.name != self.written.model.name
 
 
@@ -67,16 +67,16 @@ def parse(
     defined in `flag_values`, which holds their values afterwards.
 
     Args:
-      argv: with the program's name first.
-      flag_values: defines no flag `config` yet.
-      without_config: values of the flag `mode` with which --config may be left out, and what
-        makes the config that is overridden then; None where nothing is.
+      argv: the program's name, then its arguments.
+      flag_values: does not define the flag `config` yet.
+      without_config: each value of the flag `mode` that needs no --config -> a function that
+        makes the config to be overridden in its place; None where such a mode has no config.
 
     Returns:
-      None where it is left out, and there is no config in its place.
+      None where --config is left out and the mode has no config.
 
     Raises:
-      ConfigError: anything that is wrong, in one or two lines.
+      ConfigError: a flag, a file, a field or a value that is not accepted; one or two lines.
     """
     program, *arguments = argv
     source, arguments = _take_config(arguments)
@@ -139,10 +139,10 @@ def _parse_flags(arguments: Sequence[str], flag_values: flags.FlagValues) -> Non
 
 
 def check(parsed: CommandLine) -> None:
-    """Holds every field against `configs.fields`, the overridden ones first.
+    """Checks every field against `configs.fields`, the overridden ones first.
 
     Raises:
-      ConfigError: a value of another kind or out of its range, or a field that there is not.
+      ConfigError: a value of the wrong type or out of range, or a field that does not exist.
     """
     network = parsed.config.model.name or ""
     for field, value in parsed.overrides.items():
@@ -151,14 +151,19 @@ def check(parsed: CommandLine) -> None:
             raise ConfigError(f"--config.{fault}")
     for field in field_names(parsed.config) if parsed.source else ():
         if field.startswith("model.") and field not in _OF_ANY_NETWORK and parsed.renamed:
-            continue  # the other network's
+            continue  # an option of the network that the override replaces
         fault = fields.fault(field, _get(parsed.config, field), network)
         if fault is not None:
             raise ConfigError(f"--config={parsed.source}: {fault}")
 
 
 def set_model(config: ConfigDict, model: dict[str, Any]) -> None:
-    """Replaces the fields `model`, whichever there were."""
+    """Replaces all fields below `model`.
+
+    Args:
+      config: changed in place, locked or not.
+      model: option -> value.
+    """
     with config.unlocked():
         config.model = ConfigDict(model)
 
@@ -189,7 +194,7 @@ def _take_config(arguments: list[str]) -> tuple[str | None, list[str]]:
 def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str, str], list[str]]:
     """The overrides by field, each as one argument, and the other arguments.
 
-    Of several overrides of a field the last counts.
+    The last of several overrides of one field counts.
 
     Raises:
       ConfigError: there is no such field; the message names the nearest.
@@ -222,9 +227,13 @@ def _take_overrides(arguments: list[str], config: ConfigDict) -> tuple[dict[str,
 
 
 def _take_options(overrides: dict[str, str], config: ConfigDict) -> dict[str, Any]:
-    """Removes from `overrides` the options of another network than the config's, with values.
+    """Moves the options of a newly named network out of `overrides`.
 
-    They are of that network's kinds, which need not be those of the config's own.
+    An option may accept other values in that network than in the config's own, for instance a
+    tuple instead of an integer; the config's types would reject them.
+
+    Returns:
+      Path -> value; empty unless `model.name` is overridden with another network.
     """
     if "model.name" not in overrides:
         return {}
@@ -243,10 +252,11 @@ def _take_options(overrides: dict[str, str], config: ConfigDict) -> dict[str, An
 
 
 def _load(source: str) -> ConfigDict:
-    """The config, to check overrides against before they are applied.
+    """The config as its file has it, without overrides.
 
     Raises:
-      ConfigError: no such file, no such variant, or a file that is no config.
+      ConfigError: no such file, no such variant, a file that is no config or that raises, or a
+        config without some of the common fields.
     """
     path = source.partition(":")[0]
     try:
@@ -281,8 +291,8 @@ def _load(source: str) -> ConfigDict:
 
 
 def _raised(error: BaseException, path: Path) -> str:
-    """One line on what a config file raised, with the line of the file where that is known."""
-    wrapped = "Error whilst parsing config file"  # ml_collections, around some exceptions
+    """One line on what a config file raised, with the line number where that is known."""
+    wrapped = "Error whilst parsing config file"  # ml_collections wraps some exceptions in it
     while error.__context__ and (isinstance(error, flags.Error) or str(error).startswith(wrapped)):
         error = error.__context__
     reason = " ".join(str(error).split())
@@ -327,7 +337,7 @@ def _names_another_network(arguments: list[str], config: ConfigDict) -> bool:
 def _check_field(path: str, config: ConfigDict, renamed: bool) -> None:
     """Raises ConfigError if there is no field of this path; the message names the nearest.
 
-    With `renamed` the options of all networks are there.
+    With `renamed` the options of all networks are accepted.
     """
     names = list(field_names(config))
     if renamed and "model.name" in names:
@@ -343,7 +353,7 @@ def _check_field(path: str, config: ConfigDict, renamed: bool) -> None:
 
 
 def _nearest(path: str, names: list[str]) -> str:
-    """A hint: the field whose whole path, or whose own name, is most like `path`."""
+    """A hint: the field whose path, or whose last part, is most similar to that of `path`."""
     leaf = path.split(".")[-1]
 
     def likeness(name: str) -> float:

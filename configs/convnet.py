@@ -7,11 +7,11 @@ Stanford CS231n, "Convolutional Neural Networks: Architectures".
 DIR is where TFDS prepared cifar10. Variants:
   (none)               N = 2, M = 3, K = 1; 814,122 parameters
   :conv_relu_pool_fc   [CONV-RELU-POOL-FC] with 12 kernels of 5x5; 31,642 parameters
-Any other by override: --config.model.convolutions=N --config.model.stages=M
---config.model.hidden_layers=K --config.model.pool="".
+Overrides make any other: --config.model.convolutions=N --config.model.stages=M
+--config.model.hidden_layers=K, and --config.model.pool="" for no pooling.
 
-No paper stands behind the recipe: rate .01, crops and flips, 30 epochs; some 20% error,
-and 35 to 40% for the small one.
+The recipe comes from no paper: rate .01, crops and flips, 30 epochs. The error is about 20%, and
+35 to 40% for :conv_relu_pool_fc.
 
 Cost: 0.24 GFLOP an image (forward and backward), minutes to an hour on a CPU.
 """

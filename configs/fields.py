@@ -58,7 +58,13 @@ class Kind:
 
 
 def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Kind:
-    """A finite number from `low` to `high`; without these themselves where `above` or `below`."""
+    """A finite number from `low` to `high`.
+
+    Args:
+      low, high: bounds of the range, themselves in it.
+      above: `low` itself is excluded.
+      below: `high` itself is excluded.
+    """
 
     def fits(value: float) -> bool:
         return (low < value if above else low <= value) and (
@@ -71,17 +77,17 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
 
 
 def whole(low: int, high: int) -> Kind:
-    """A whole number from `low` to `high`."""
+    """An integer from `low` to `high`, both included."""
     return Kind(int, f"{low} to {high}, whole", lambda value: low <= value <= high)
 
 
 def choice(*names: str) -> Kind:
-    """One of a few texts."""
+    """A string, one of `names`."""
     return Kind(str, f"choose one of {', '.join(n or repr(n) for n in names)}", names.__contains__)
 
 
 def listing(*names: str) -> Kind:
-    """A text of some of `names` with commas between them, or of none."""
+    """A comma-separated string of any of `names`; empty for none."""
     return Kind(
         str,
         f"none, or some of {', '.join(names)}, with commas",
@@ -90,7 +96,12 @@ def listing(*names: str) -> Kind:
 
 
 def several(kind: Kind, *lengths: int) -> Kind:
-    """A tuple of values of a kind, of one of these lengths; of any up to 1000 if none is given."""
+    """A tuple of values of one kind.
+
+    Args:
+      kind: of each value.
+      lengths: the lengths that are accepted; without any, 0 to 1000.
+    """
     said = " or ".join(map(str, lengths)) if lengths else "up to 1000"
 
     def fits(values: Any) -> bool:
@@ -101,7 +112,7 @@ def several(kind: Kind, *lengths: int) -> Kind:
 
 
 def optional(kind: Kind) -> Kind:
-    """The same, or None."""
+    """`kind` with None accepted too."""
     return dataclasses.replace(kind, optional=True)
 
 
@@ -117,7 +128,12 @@ DROPOUT = number(0, 1, below=True)
 
 
 def duration(name: str, *, several_moments: bool = False) -> dict[str, Kind]:
-    """The three fields of `common.add_duration`."""
+    """The three fields of `common.add_duration`: name_steps, name_epochs and name_examples.
+
+    Args:
+      name: path of the duration, without its unit.
+      several_moments: each field is a tuple of moments instead of one length.
+    """
     kinds = {
         "steps": whole(0, COUNT),
         "epochs": number(0, COUNT),
@@ -129,23 +145,24 @@ def duration(name: str, *, several_moments: bool = False) -> dict[str, Kind]:
     }
 
 
-# The fields `data.augment.*`: what each takes, and its value where a config says nothing.
-# `input_pipeline/augment.py` takes each by its name.
+# The fields `data.augment.*`: what each accepts, and its default.
+# `input_pipeline/augment.py` reads each by its name.
 AUGMENT: dict[str, tuple[Kind, Any]] = {
-    # Random crops of the central "square", of all the rescaled "image", of a random "area"
-    # and aspect; or always the "center".
+    # Where a crop comes from: a random place in the central "square" or in the whole rescaled
+    # "image"; a rectangle of random "area" and aspect ratio; or always the "center".
     "crop": (choice("square", "image", "area", "center"), "square"),
-    # Of the shorter side, such as (256, 512); empty: resize.
+    # Pixels of the shorter side, drawn for each image, such as (256, 512); empty: data.resize.
     "scale_range": (several(whole(1, PIXELS), 0, 2), ()),
-    "area_range": (several(number(0, 1, above=True), 2), (0.08, 1.0)),  # of the image's area
+    "area_range": (several(number(0, 1, above=True), 2), (0.08, 1.0)),  # share of the image
     # Width over height.
     "aspect_range": (several(number(0, 100, above=True), 2), (3 / 4, 4 / 3)),
     "flip": (SWITCH, True),
     "rotation": (number(0, 180), 0.0),  # degrees either way
-    "stretch": (number(1, 2), 1.0),  # of either axis, at most
+    "stretch": (number(1, 2), 1.0),  # largest factor, of either axis
     "shear": (number(0, 1), 0.0),  # tangent of the angle, either way
-    "lens": (number(0, 0.5), 0.0),  # how far an edge's middle moves, as a share; either way
-    # Grey levels either way, of each of RGB in one image of two.
+    # Share by which the middle of an edge moves, out or in.
+    "lens": (number(0, 0.5), 0.0),
+    # Grey levels either way; each of R, G and B is shifted in half of the images.
     "colour_cast": (whole(0, 255), 0),
     "colour_noise": (choice("paper", "original", "gaussian", "none"), "none"),
 }
@@ -179,11 +196,11 @@ FIELDS: dict[str, Kind] = {
     "data.crop": whole(1, PIXELS),
     "data.mean": choice("image", "image_center", "channel", "values", "none"),
     "data.mean_values": several(number(0, 255), 3),
-    # Of pixels in 0..255. Beyond, images are black, or no numbers.
+    # In units of pixels, 0 to 255. A larger one makes images all but 0, a smaller one overflows.
     "data.deviation": several(number(1e-3, FACTOR), 3),
     **{f"data.augment.{name}": kind for name, (kind, _) in AUGMENT.items()},
     **duration("data.augment.colour_noise_until"),
-    # The network: its options, those that make a name what it is among them.
+    # model: the options of all networks, also those that a variant's name sets.
     "model.name": NAME,
     "model.num_classes": optional(whole(1, CLASSES)),
     "model.image_size": whole(1, PIXELS),
@@ -213,7 +230,7 @@ FIELDS: dict[str, Kind] = {
     "model.lrn": SWITCH,
     "model.lrn_across_towers": SWITCH,
     "model.lrn_constants.size": whole(1, UNITS_OF_A_LAYER),
-    "model.lrn_constants.k": number(0, FACTOR, above=True),  # black pixels are divided by k^beta
+    "model.lrn_constants.k": number(0, FACTOR, above=True),  # the divisor is k^beta at least
     "model.lrn_constants.alpha": number(0, FACTOR),
     "model.lrn_constants.beta": number(0, 10),
     "model.lrn_constants.average": SWITCH,
@@ -231,11 +248,11 @@ FIELDS: dict[str, Kind] = {
     "model.configuration": choice("a", "b", "b_5x5", "c", "d", "e"),
     "model.base": choice("a", "b", "c"),
     "model.convolutions": whole(0, 64),
-    "model.stages": whole(0, 8),  # maps double in each
+    "model.stages": whole(0, 8),  # each doubles the number of maps
     "model.hidden_layers": whole(0, 64),
     "model.window": whole(1, 63),
     # training
-    # Any that is finite when it is squared: warmup_factor may make a small one of it.
+    # Large, because warmup_factor may scale it down; its square is still finite in float32.
     "optimizer.learning_rate": number(0, 1e18),
     "optimizer.momentum": number(0, 1),
     "optimizer.weight_decay": number(0, FACTOR),
@@ -285,7 +302,7 @@ FIELDS: dict[str, Kind] = {
     "evaluation.save_scores": SWITCH,
 }
 
-# Start of a network's name -> options that are of another kind there.
+# Prefix of a network's name -> options that accept other values there.
 _OF_NETWORKS: dict[str, dict[str, Kind]] = {
     "vgg": {"model.hidden": several(whole(1, UNITS_OF_A_LAYER), 0, 2)},
     "conv": {  # convnet, conv_relu_pool_fc
@@ -297,7 +314,7 @@ _OF_NETWORKS: dict[str, dict[str, Kind]] = {
 
 
 def entry(path: str) -> str:
-    """The entry of `FIELDS` that would stand for a path, whether or not there is one."""
+    """The key of `FIELDS` under which a path belongs, whether or not it is there."""
     parts = path.split(".")
     if parts[:2] == ["optimizer", "groups"] and len(parts) == 4:
         parts[2] = "*"
@@ -305,7 +322,7 @@ def entry(path: str) -> str:
 
 
 def kind_of(path: str, network: str = "") -> Kind | None:
-    """What a field takes; None if there is no such field.
+    """The values that a field accepts; None if there is no such field.
 
     Args:
       path: such as `data.crop` or `optimizer.groups.biases.multiplier`.
@@ -318,7 +335,7 @@ def kind_of(path: str, network: str = "") -> Kind | None:
 
 
 def read(text: str, kind: Kind) -> Any:
-    """The value that a text on the command line means; the text itself where it means none."""
+    """Parses a value from the command line; returns the text itself where it does not parse."""
     if kind.type is str:
         return text
     if text.lower() in ("true", "false"):
@@ -338,8 +355,13 @@ def read(text: str, kind: Kind) -> Any:
 def fault(path: str, value: Any, network: str = "") -> str | None:
     """What is wrong with the value of a field, such as `data.crop=0: 1 to 4096, whole`.
 
+    Args:
+      path: of the field, such as `data.crop`.
+      value: to be checked.
+      network: name of the config's network.
+
     Returns:
-      None if nothing is.
+      One line, or None if the value is accepted.
     """
     kind = kind_of(path, network)
     if kind is None:
@@ -350,6 +372,6 @@ def fault(path: str, value: Any, network: str = "") -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value on a line of an error, cut where it is long."""
+    """A value as one line of an error message, shortened beyond 80 characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= 80 else f"{text[:60]} ... ({len(text)} characters)"

@@ -6,20 +6,20 @@
 
 Variants:
   (none)  the paper; 6,998,552 parameters and 6,379,728 in the auxiliary classifiers.
-          Expected on the ILSVRC-2012 validation set: 31.3% top-1 and 11.1% top-5 error,
-          centre crop (Caffe's port); the paper has 10.07% top-5 for the centre crop and
-          9.15% for ten views; 7.89% for 144 crops, by which it is tested
-          (--config.evaluation.protocol=center_crop for one).
+          Expected on the ILSVRC-2012 validation set: 31.3% top-1 and 11.1% top-5 error for
+          the centre crop (Caffe's port). The paper's top-5 errors are 10.07% for the centre
+          crop, 9.15% for ten and 7.89% for 144 crops. The config tests with 144;
+          --config.evaluation.protocol=center_crop with one.
   :bn     the network that torchvision calls googlenet: batch normalisation, 3x3 kernels
           in the 5x5 branches; 6,624,904 parameters and 6,379,984 in the auxiliary
-          classifiers. torchvision's weights 30.2 / 10.5.
+          classifiers. torchvision's weights have 30.2 / 10.5.
 
-Differences from the paper: it gives neither batch size, first rate, weight decay,
-initialisation nor length; these are Caffe's (bvlc_googlenet), but that its filler called
-xavier draws from a wider range. Crops are rescaled by bilinear interpolation alone, not by one
-of four kinds at random. For "Polyak averaging" it gives no constants; .9999 is that of the
-authors' later code (--config.optimizer.average=polyak is the mean over all updates, from
-average_from_epochs on).
+Differences from the paper: it gives neither batch size, initial rate, weight decay,
+initialisation nor length. These are Caffe's (bvlc_googlenet), except that Caffe's "xavier"
+filler draws from a wider range. Crops are always rescaled by bilinear interpolation; the paper
+chooses one of four kinds at random. It gives no constant for "Polyak averaging"; the decay .9999
+is that of the authors' later code. (--config.optimizer.average=polyak averages all updates from
+average_from_epochs on.)
 
 Cost: 60 epochs of 1.28 M images at 9.5 GFLOP each (forward and backward).
 """

@@ -5,19 +5,18 @@
     python main.py --config=configs/lenet5.py --config.data.dir=DIR
 
 DIR is where TFDS prepared mnist. Variants, and their test errors in percent:
-  (none)   the paper's network, RBF output included; 60,000 trainable parameters. .95
-  :linear  with a fully connected output layer; 60,850.
-  :caffe   Caffe's example (20 and 50 maps, ReLU); 431,080. .9, lenet_iter_10000.caffemodel
-           .86. Reads that file: --config.init_from=FILE, with --mode=evaluate too.
+  (none)   the paper's network with its RBF output; 60,000 trainable parameters. .95
+  :linear  with a fully connected output layer; 60,850 parameters.
+  :caffe   Caffe's example (20 and 50 maps, ReLU); 431,080 parameters. .9, and .86 with the
+           weights of lenet_iter_10000.caffemodel (--config.init_from=FILE).
 
-Images are padded to 32x32; background is -.1 and ink 1.175 (the Caffe network has 28x28
-and 0 to 1).
+Images are padded to 32x32; background is -.1 and ink 1.175. (Those of :caffe are 28x28, 0 to 1.)
 
-Differences from the paper: momentum on batches of 32 rather than a diagonal
-Levenberg-Marquardt method on single examples; the constant j of equation 9, of which the paper
-says only that it is positive, is 1; 1,000 of the 60,000 training images are held out for
-validation. Caffe's rate falls smoothly (policy inv), here in
-three steps; its filler called xavier draws from a wider range.
+Differences from the paper: momentum on batches of 32 replaces the diagonal Levenberg-Marquardt
+method on single examples. The constant j of equation 9, of which the paper says only that it is
+positive, is 1. 1,000 of the 60,000 training images are held out for validation.
+Differences from Caffe: the rate falls in three steps instead of smoothly (policy inv), and the
+initialisation "xavier" draws from a narrower range.
 
 Cost: 20 epochs, minutes on a CPU.
 """
@@ -67,7 +66,7 @@ def _linear() -> ConfigDict:
 
 
 def _caffe() -> ConfigDict:
-    """examples/mnist/lenet_solver.prototxt, lenet_train_test.prototxt."""
+    """Caffe's examples/mnist/lenet_solver.prototxt and lenet_train_test.prototxt."""
     config = _paper()
     image_size = config.data.get_ref("crop")
     common.set_rate(config, 0.01, batch_size=64)

@@ -1,7 +1,7 @@
-"""Fields that have no effect as they stand, to be said where a person has overridden them.
+"""Notes on overridden fields that have no effect.
 
-One table: the field or the group of fields (paths; `*` stands for any rest), why it has no effect
-in words, and when.
+`NOTES` is one table: the paths of the fields (`*` matches any rest), the reason in words, and the
+condition under which they have no effect.
 """
 
 import re
@@ -15,18 +15,18 @@ from configs.fields import UNITS, shown
 Fields = Mapping[str, Any]
 
 
-# Protocols in which a network slides over whole images: those with `dense_average` (a test holds
-# the two equal; this room imports no JAX).
+# Protocols in which a network slides over whole images: those that read `dense_average`. Listed
+# here because configs imports no JAX; a test compares the list with the protocols themselves.
 SLIDING = ("dense", "multi_crop_and_dense", "multi_scale", "multi_scale_logits", "overfeat")
 
 
 class Note(NamedTuple):
-    """Fields without effect.
+    """A reason for which some fields have no effect.
 
     Attributes:
-      paths: patterns of their paths.
-      reason: what they need, or what stands in their way.
-      without_effect: (config, mode) -> whether they have none.
+      paths: patterns of the fields' paths.
+      reason: what the fields need, or what overrides them.
+      without_effect: (config, mode) -> whether the reason applies.
     """
 
     paths: tuple[str, ...]
@@ -38,7 +38,7 @@ _CHOICES = ("folds", "train_examples", "train_examples_per_class")
 
 
 def _given(node: Fields, duration: str) -> bool:
-    """Whether a duration, or moments, are given in any unit."""
+    """Whether a duration or a tuple of moments is set in any unit."""
     return any(node.get(f"{duration}_{unit}") for unit in UNITS)
 
 
@@ -58,7 +58,7 @@ def has_batch_norm(model: Fields) -> bool:
 
 
 def has_bottlenecks(model: Fields) -> bool:
-    """Whether the blocks of an ImageNet ResNet have 1x1 convolutions."""
+    """Whether the blocks of an ImageNet ResNet are bottlenecks, which have 1x1 convolutions."""
     depth = re.search(r"\d+$", model["name"])
     return depth is not None and int(depth[0]) >= 50
 
@@ -262,13 +262,13 @@ NOTES = (
 
 
 def remarks(config: Fields, written: Fields, mode: str, overridden: Mapping[str, Any]) -> list[str]:
-    """What a person who wrote a command line may not expect, a line each.
+    """Everything about a command line that its author may not expect, a line each.
 
     Args:
-      config: as it is run.
-      written: as its file says.
-      mode: of main.
-      overridden: paths and values of the overrides.
+      config: nested, with the overrides.
+      written: the config of the file, without the overrides.
+      mode: of main.py.
+      overridden: path -> value.
     """
     return [
         *not_scaled(config, written, overridden),
@@ -277,11 +277,11 @@ def remarks(config: Fields, written: Fields, mode: str, overridden: Mapping[str,
 
 
 def not_scaled(config: Fields, written: Fields, overridden: Mapping[str, Any]) -> Iterator[str]:
-    """A line where a batch size was overridden and the rate has not moved with it.
+    """A line if the batch size was overridden and the learning rate did not scale with it.
 
     Args:
       config: nested, with the overrides.
-      written: the config of the file.
+      written: the config of the file, without the overrides.
       overridden: path -> value.
     """
     size, rate = config["batch_size"], config["optimizer"]["learning_rate"]
@@ -298,7 +298,13 @@ def not_scaled(config: Fields, written: Fields, overridden: Mapping[str, Any]) -
 
 
 def reason(path: str, config: Fields, mode: str) -> str | None:
-    """Why a field has no effect as things stand; None if it has, as far as is known."""
+    """Why a field has no effect; None if no note applies to it.
+
+    Args:
+      path: of the field, such as `data.fold`.
+      config: nested, with the overrides.
+      mode: of main.py.
+    """
     for note in NOTES:
         matches = any(fnmatchcase(path, pattern) for pattern in note.paths)
         if matches and note.without_effect(config, mode):
@@ -310,7 +316,7 @@ def without_effect(config: Fields, mode: str, overridden: Mapping[str, Any]) -> 
     """A line for each field that was overridden and has no effect.
 
     Args:
-      config: nested, resolved.
+      config: nested, with the overrides.
       mode: of main.py.
       overridden: path -> value.
     """

@@ -5,29 +5,29 @@ Residual Networks".
 
     python main.py --config=configs/resnet.py:50 --config.data.dir=DIR
 
-Variants, and what the authors' models have on the ILSVRC-2012 validation set, ten views
-(centre crop):
+Variants, and errors of the authors' models on the ILSVRC-2012 validation set, for ten views
+(for the centre crop):
   :18, :34      11,689,512 and 21,797,672 parameters; 24.5% top-1 error for 34
                 (27.9 and 25.0 with --config.model.shortcut=pad, option A)
-  :50           25,557,032    22.9% top-1, 6.7% top-5 error (24.7 / 7.8); also when none is named
+  :50           25,557,032    22.9% top-1, 6.7% top-5 error (24.7 / 7.8); the default
   :101          44,549,160    21.8 / 6.1 (23.6 / 7.1)
   :152          60,192,808    21.4 / 5.7 (23.0 / 6.7)
   :plain18, :plain34          the same without shortcuts; 27.9 and 28.5, ten views
   :preact_18 ... :preact_200  normalisation and neuron before each convolution (2016)
 
-The stride of 2 is in the first 1x1 of a bottleneck, as in the paper. PyTorch's weights have
-it in the 3x3 ("v1.5"), and another first pool:
+The stride of 2 is in the first 1x1 convolution of a bottleneck, as in the paper. PyTorch's
+weights are for a stride in the 3x3 convolution ("v1.5") and a padded first pooling:
 
     python main.py --config=configs/resnet.py:50 --config.data.dir=DIR --mode=evaluate \
         --config.init_from=resnet50.pth \
         --config.model.stride_in=3x3 --config.model.pool1_padded=True
 
-Statistics of BatchNorm are of 32 examples, as on each of 8 GPUs (--config.batch_norm.group=0:
-of the whole batch), and computed anew over 51,200 training images after the last step, as the
-authors did for the networks they published; their notes do not say over how many.
+BatchNorm normalises over groups of 32 examples, as on each of 8 GPUs (--config.batch_norm.group=0:
+over the whole batch). Its statistics are computed anew over 51,200 training images after the last
+step, as the authors did for the networks they published; their notes do not say over how many.
 
-Differences from the paper: the mean of every pixel, which the paper subtracts, is that of the
-central 224x224 pixels at a shorter side of 256; it does not move with crop and scale.
+Differences from the paper: the per-pixel mean, which the paper subtracts, is that of the central
+224x224 pixels at a shorter side of 256; it does not move with crop and scale.
 
 The paper's best single networks are tested at five scales, fully convolutional
 (--config.evaluation.protocol=multi_scale): 20.74 / 5.25 with 50 layers, 19.38 / 4.49 with 152.
@@ -49,7 +49,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant; see above."""
+    """The config of a variant; the module's docstring lists them."""
     config = common.base_config(batch_size=256, learning_rate=0.1)
     config.data.mean = "image_center"
     config.data.augment.crop = "image"  # section 3.4
@@ -69,7 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_norm.group = 32
     config.batch_norm.recompute_examples = 51_200
     config.optimizer.weight_decay = 0.0001
-    config.optimizer.decay_biases = True  # nothing is said of exceptions
+    config.optimizer.decay_biases = True  # the paper names no exception
     config.optimizer.plateau_patience = 5
     config.optimizer.plateau_drops = 3
     config.total_steps = 600_000

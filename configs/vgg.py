@@ -5,37 +5,39 @@
     python main.py --config=configs/vgg.py:a --config.data.dir=DIR
     python main.py --config=configs/vgg.py:d --config.data.dir=DIR --config.init_from=runs/vgg-a
 
-The deeper networks start from a trained A: its first four convolutions and its fully
-connected layers (section 3.1). They also train from scratch, as the paper found later: all
-start with Glorot's deviations (xavier) here. The Gaussian of variance 10^-2 that the paper
-gives for A (--config.model.init=gaussian) makes logits of some 10^8 and diverges.
+The paper starts the deeper networks from a trained A: from its first four convolutions and its
+fully connected layers (section 3.1). The authors found later that they train from scratch with
+Glorot's deviations (xavier), with which all variants start here. The Gaussian of variance 10^-2
+that the paper gives for A (--config.model.init=gaussian) makes logits of some 10^8 and diverges.
 
-Variants, and what the paper has for each on the ILSVRC-2012 validation set with one
-scale, S = Q = 256 (Table 3), dense evaluation:
+Variants, and the paper's errors on the ILSVRC-2012 validation set, dense evaluation at one
+scale, S = Q = 256 (Table 3):
   :a          11 layers, 132,863,336 parameters   29.6% top-1, 10.4% top-5 error
   :a_lrn      A with AlexNet's normalisation      29.7 / 10.5
   :b          13 layers, 133,047,848              28.7 / 9.9
-  :b_5x5      B with 5x5 for each pair of 3x3, 134,503,528; 7 points worse than B, top-1
+  :b_5x5      B with a 5x5 convolution for each pair of 3x3, 134,503,528; top-1 error 7
+              points above that of B
   :c          16 layers, 133,638,952              28.1 / 9.4
-  :d          16 layers, 138,357,544              27.0 / 8.8   (also when none is named)
+  :d          16 layers, 138,357,544              27.0 / 8.8   (the default)
   :e          19 layers, 143,667,240              27.3 / 9.0
-  :d_no_fc    D with an average for fc6 and fc7, 15,227,688; not in the paper
+  :d_no_fc    D with global average pooling in place of fc6 and fc7, 15,227,688; not in the
+              paper
   :a_bn, :b_bn, :d_bn, :e_bn   with batch normalisation, as torchvision has them (vgg16_bn);
               not in the paper
 
-PyTorch weights: --config.init_from=vgg16.pth in any mode, with :d, and so on.
+PyTorch weights: --config.init_from=vgg16.pth for :d, in any mode; the others likewise.
 
-Training scale S (section 3.1): 256 as it stands; the paper's others are
+Training scale S (section 3.1): 256 by default; the paper's others are
   S = 384          --config.data.resize=384 --config.optimizer.learning_rate=0.001, from S = 256
   S in [256; 512]  "--config.data.augment.scale_range=(256,512)" --config.data.resize=384
                    --config.optimizer.learning_rate=0.001, from S = 384
-each with --config.init_from=RUN of the one it starts from.
+each with --config.init_from=RUN, the run that it starts from.
 
-The test is the paper's, --config.evaluation.protocol=dense at Q = S; of a range Q is
-data.resize, its middle. Its Table 4 takes three scales,
-"--config.evaluation.scales=(224,256,288)" for S = 256 and "(256,384,512)" for the range; Table 5
-multi_crop and multi_crop_and_dense at the latter. A whole
-image takes the memory of two crops at S = 256, of four at 384: --config.evaluation.batch_size.
+The test is the paper's dense evaluation, --config.evaluation.protocol=dense, at the scale Q = S;
+for a range of S, Q is its middle, data.resize. The paper's Table 4 tests at three scales:
+"--config.evaluation.scales=(224,256,288)" for S = 256, "(256,384,512)" for the range. Table 5
+uses the protocols multi_crop and multi_crop_and_dense at the latter. A whole image takes the
+memory of two crops at S = 256 and of four at 384; lower --config.evaluation.batch_size if needed.
 
 Cost: 74 epochs of 1.28 M images at 93 GFLOP each (D, forward and backward); the authors'
 runs took two to three weeks on four Titan Black.
@@ -53,7 +55,7 @@ VARIANTS = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant; see above."""
+    """The config of a variant; the module's docstring lists them."""
     name = common.choose_variant(variant, VARIANTS)
     config = common.base_config(batch_size=256, learning_rate=0.01)  # section 3.1
     config.data.mean = "channel"  # section 2.1

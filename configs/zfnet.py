@@ -9,9 +9,9 @@ Variants:
           38.4% top-1 and 16.5% top-5 error, ten views.
   :wide   conv3 to conv5 with 512, 1024 and 512 maps; 107,627,624 parameters. 37.5 / 16.0.
 
-Differences from the paper: it takes ten fixed crops of each image in training (corners,
-centre, flips), here all offsets; "contrast normalization" is taken to be AlexNet's
-response normalisation, and weight decay, of which nothing is said, AlexNet's too.
+Differences from the paper: it trains on ten fixed crops of each image (corners, centre, flips);
+this config draws crops at any offset. "Contrast normalization" is taken to be AlexNet's response
+normalisation. The paper does not mention weight decay; it is AlexNet's here.
 
 Cost: 70 epochs of 1.28 M images at 7.0 GFLOP each (forward and backward). The authors'
 run took twelve days on one GTX 580.

@@ -1,4 +1,4 @@
-"""Test-time protocols, scores, and metrics of them."""
+"""Test-time protocols, the scores that they give, and metrics computed from these."""
 
 from evaluation.errors import EvaluationError
 from evaluation.evaluate import evaluate

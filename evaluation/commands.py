@@ -1,4 +1,4 @@
-"""What evaluation's commands share: files of scores on a command line, errors in words."""
+"""What the commands of this package share: options that name score files, and exit codes."""
 
 import argparse
 import sys
@@ -10,10 +10,10 @@ DONE, FAILED, USAGE_ERROR = 0, 1, 2
 
 
 def parser(said: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that choose among a run's files of scores.
+    """A parser with the options that choose among a run's score files.
 
     Args:
-      said: the docstring of the command.
+      said: description of the command, printed as it is by --help.
     """
     made = argparse.ArgumentParser(
         description=said, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -24,7 +24,16 @@ def parser(said: str | None) -> argparse.ArgumentParser:
 
 
 def ended(run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
-    """The exit code of a command, whose errors are said in words."""
+    """Runs a command and prints its errors without a traceback.
+
+    Args:
+      run: the command, called with its arguments.
+      arguments: by default those of the process.
+
+    Returns:
+      The exit code: DONE; USAGE_ERROR after an EvaluationError; FAILED after an OSError, taken
+      to be a file that could not be written.
+    """
     try:
         run(sys.argv[1:] if arguments is None else arguments)
     except EvaluationError as error:

@@ -1,16 +1,18 @@
-"""Errors of several networks, or of several protocols of one, and of their average.
+"""Errors of several networks, or of one network under several protocols, and of their average.
 
     python -m evaluation.ensemble RUN_OR_SCORES RUN_OR_SCORES ...
         [--weights=equal|search|W1,W2,...] [--error=top5|top1] [--split=SPLIT]
         [--protocol=PROTOCOL] [--out=FILE.npz]
 
-Each is a file of scores (--mode=evaluate --config.evaluation.save_scores=True), or a run with
-one that fits. What is averaged are probabilities. `search` finds weights on a half of the examples,
-drawn at random, and reports all errors on the other half; by the coordinate search of the 2012
-code (util/avg-valid.py): weights are 0 to 1 in steps of .05 and begin at .5; one after another
-takes the value with the fewest errors, for at most five rounds. --out keeps the average as scores.
+Each member is a score file (--mode=evaluate --config.evaluation.save_scores=True), or a run with
+exactly one that --split and --protocol select. The average is one of probabilities.
 
-The last line is a JSON object.
+--weights=search finds the weights on a random half of the examples and reports all errors on the
+other half. It is the coordinate search of the 2012 code (util/avg-valid.py): weights are 0 to 1 in
+steps of .05 and begin at .5; each in turn takes the value with the fewest errors, for at most five
+rounds. --out writes the average as a score file.
+
+The last line of the output is a JSON object.
 """
 
 import json
@@ -27,15 +29,16 @@ from evaluation.score_files import Kept
 from evaluation.scores import Scores
 
 ERRORS = {"top1": 1, "top5": 5}
+# Of the search; a weight of BEGIN steps is .5.
 STEPS, ROUNDS, BEGIN = 20, 5, 10
-# The suffixes by which a name is taken for a file's.
+# Suffixes that mark an example's name as the name of an image file.
 _IMAGES = (".jpeg", ".jpg", ".png")
 
 
 def misses(probabilities: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
     """Whether the label is not among the k most probable: [N, classes], [N] -> bool [N].
 
-    As `metrics.misses`: equal ones rank by class number, and what is no number is a miss.
+    As in `metrics.misses`, ties rank by class number, and a value that is not finite is a miss.
     """
     own = probabilities[np.arange(len(label)), label][:, None]
     before = np.arange(probabilities.shape[1]) < label[:, None]
@@ -49,14 +52,14 @@ def search(
     """Weights with few errors, by the coordinate search of 2012.
 
     Args:
-      probabilities: [N, classes] of each member.
-      errors_of: weighted sum of these -> how many are wrong.
+      probabilities: float32 [N, classes] of each member.
+      errors_of: weighted sum of them, float64 [N, classes] -> number of wrong examples.
 
     Returns:
       float64 [members], 0 to 1.
     """
     weights = np.full(len(probabilities), BEGIN)  # in steps
-    # Whole steps times float32: a sum is the same whichever way it is reached.
+    # Integers times float32 are exact in float64, so a sum does not depend on the search's path.
     total = sum(w * p.astype(np.float64) for w, p in zip(weights, probabilities, strict=True))
     fewest = errors_of(total)
     for _ in range(ROUNDS):
@@ -76,10 +79,10 @@ def search(
 
 
 def check_alike(members: Sequence[Kept]) -> None:
-    """Looks whether scores are of the same examples and classes.
+    """Checks that all scores are of the same split, examples and classes.
 
     Raises:
-      EvaluationError: they are not; the message names two files and what differs.
+      EvaluationError: they are not; the message names two files and the difference.
     """
     first = members[0]
     for other in members[1:]:
@@ -119,7 +122,7 @@ def _check_examples(first: Kept, other: Kept, pair: str) -> None:
 
 
 def _file_names(kept: Kept) -> np.ndarray | None:
-    """Names of the files without their directories; None where images were no files."""
+    """The images' file names without directories, [N]; None if an image is not from a file."""
     names = [str(name).replace("\\", "/").rpartition("/")[2] for name in kept.name]
     return np.array(names) if all(n.lower().endswith(_IMAGES) for n in names) else None
 
@@ -139,7 +142,7 @@ def _given_weights(text: str, members: int) -> np.ndarray:
 
 
 def _labels(members: Sequence[Kept]) -> list[str]:
-    """What each member is called in the table: as much of its path as tells it from the others."""
+    """The members' names in the table: short ones, or whole paths if short ones are ambiguous."""
     whole = [m.path.with_suffix("").parts for m in members]
     short = ["/".join(p for p in parts[-3:] if p != "scores") for parts in whole]
     return short if len(set(short)) == len(short) else [str(m.path) for m in members]
@@ -148,8 +151,11 @@ def _labels(members: Sequence[Kept]) -> list[str]:
 def run(arguments: Sequence[str]) -> None:
     """Runs the command.
 
+    Args:
+      arguments: of the command line, without the program's name.
+
     Raises:
-      EvaluationError: scores that do not go together, or arguments that mean nothing.
+      EvaluationError: scores of different examples or classes, or invalid arguments.
       OSError: --out cannot be written.
     """
     parser = commands.parser(__doc__)
@@ -197,7 +203,7 @@ def _errors(
     label: np.ndarray,
     rows: np.ndarray,
 ) -> dict[str, Any]:
-    """Prints errors on some examples; the same as JSON."""
+    """Prints a table of errors on the examples at `rows`; returns them for the JSON object."""
 
     def errors(values: np.ndarray) -> dict[str, float]:
         return {
@@ -225,7 +231,7 @@ def _errors(
 def _keep(
     path: Path, members: Sequence[Kept], probabilities: Sequence[np.ndarray], weights: np.ndarray
 ) -> None:
-    """Writes the average as a file of scores."""
+    """Writes the average as a score file, log-probabilities again."""
     total = sum(w * p.astype(np.float64) for w, p in zip(weights, probabilities, strict=True))
     with np.errstate(divide="ignore"):
         scores = np.log(total / weights.sum()).astype(np.float32)

@@ -2,6 +2,6 @@
 
 
 class EvaluationError(ValueError):
-    """An evaluation that cannot be as asked for; the message names the fault and the way out."""
+    """An evaluation that is impossible as asked for; the message names the fault and a remedy."""
 
     exit_code = 2

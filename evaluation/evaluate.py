@@ -20,18 +20,19 @@ def evaluate(
     place: Callable[[dict[str, np.ndarray]], dict[str, Array]],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Scores | None:
-    """Runs the evaluation step of a look over a split.
+    """Runs one compiled step of a protocol over a split.
 
     Args:
       step: from `make_steps`.
       params, statistics, normalization: on the mesh.
-      batches: `image`, `label`, `index` and `mask` (0 for padding and what could not be read),
-        and of whole images `valid`; all with as many examples.
+      batches: at least one, all of the same size b. Each has `image` uint8
+        [b, height, width, 3], `label` and `index` int [b], `mask` float32 [b] (0 for padding and
+        for unreadable images) and, for whole images, `valid` int32 [b, 2].
       place: puts a batch on the mesh.
-      should_stop: asked before each batch.
+      should_stop: called before each batch; True ends the evaluation.
 
     Returns:
-      The scores of this process's share; None if stopped.
+      The scores of this process's share; None if it was stopped.
     """
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -51,7 +52,7 @@ def evaluate(
             return None
         placed = place({name: batch[name] for name in ("image", "valid") if name in batch})
         scores = step(params, statistics, normalization, *placed.values())
-        if running is not None:  # the devices are at the next one meanwhile
+        if running is not None:  # the devices compute the next batch meanwhile
             fetch(*running)
         running = batch, scores
     assert running is not None, "a split has at least one example"

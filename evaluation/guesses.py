@@ -11,14 +11,14 @@ GUESSES = 5
 
 
 def guesses(log_probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The five best guesses of an example, best first; fewer where there are fewer classes.
+    """The five most probable classes of an example, best first; all if there are fewer than five.
 
     Args:
       log_probabilities: float32 [classes].
       class_names: name of each class.
 
     Returns:
-      Of each `class` (its name), `words` and `probability`. Equal ones rank by class number.
+      A dict for each: `class` (its name), `words` and `probability`. Ties rank by class number.
     """
     best = np.argsort(-log_probabilities, kind="stable")[:GUESSES]
     names = [class_names[label] for label in best]

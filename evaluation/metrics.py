@@ -24,6 +24,10 @@ def rubbish_loss(logits: Array, penalty: float) -> Array:
     penalties y are minus the logits and j is the penalty of "rubbish", which is no class.
     Without the cross-entropy this is log(1 + e^(-j - logsumexp(logits))). It pulls the
     label's penalty down even where all others are far away.
+
+    Args:
+      logits: float32 [B, classes].
+      penalty: j.
     """
     return jax.nn.softplus(-penalty - jax.nn.logsumexp(logits, axis=-1))
 
@@ -31,8 +35,8 @@ def rubbish_loss(logits: Array, penalty: float) -> Array:
 def misses(scores: Array, labels: Array, k: int) -> Array:
     """1 where the label is not among the k highest scores, else 0.
 
-    Equal scores rank by class number, lower first, so that a network whose
-    scores are all equal is not taken to be right. A score that is no number is a miss.
+    Ties rank by class number, lower first, so that a network whose scores are all equal is not
+    taken to be right. A label whose score is not finite is a miss.
 
     Args:
       scores: [B, classes], any monotone function of the probabilities.
@@ -59,26 +63,26 @@ def top5_error(log_probabilities: Array, labels: Array) -> Array:
     return misses(log_probabilities, labels, 5)
 
 
-# What is measured of each example, by its name in files and on the screen. A new metric is a
-# function of log-probabilities [B, classes] and labels [B], and a line here.
+# The metrics of an example, by their names in files and on the screen. A new metric is a function
+# (log-probabilities [B, classes], labels [B]) -> [B], and a line here.
 METRICS: dict[str, Callable[[Array, Array], Array]] = {
     "top1_error": top1_error,
     "top5_error": top5_error,
     "loss": cross_entropy,
 }
-# What is summed up to average them.
+# The sums from which `averages` are computed.
 SUMS = ("examples", *METRICS)
 
 
 def totals(log_probabilities: Array, labels: Array) -> dict[str, Array]:
-    """Sums over a batch, to be added up and divided by `examples`.
+    """Sums over a batch; added up over batches and divided by `examples`, they give the means.
 
     Args:
       log_probabilities: float32 [B, classes].
       labels: int32 [B].
 
     Returns:
-      Scalars of `SUMS`, float32.
+      A float32 scalar for each name in `SUMS`.
     """
     examples = jnp.sum(jnp.ones(labels.shape, jnp.float32))
     sums = {name: jnp.sum(of(log_probabilities, labels)) for name, of in METRICS.items()}
@@ -86,7 +90,11 @@ def totals(log_probabilities: Array, labels: Array) -> dict[str, Array]:
 
 
 def averages(sums: dict[str, Array]) -> dict[str, float]:
-    """Means per example, and `examples` as an integer; NaN over no examples."""
+    """The means per example from sums by the names in `SUMS`; NaN over no examples.
+
+    Returns:
+      `examples`, an integer, and the mean of each metric.
+    """
     fetched = {name: float(value) for name, value in jax.device_get(sums).items()}
     count = round(fetched.pop("examples"))
     means = {name: value / count if count else math.nan for name, value in fetched.items()}
@@ -96,12 +104,15 @@ def averages(sums: dict[str, Array]) -> dict[str, float]:
 def means(scores: Scores) -> dict[str, float]:
     """Means over the examples of a split; every process of a launch calls this.
 
-    Each example counts once, although processes that hold other towers of the same images have
-    the same scores; the result does not depend on the number of processes.
+    Each example counts once. (Processes that hold different towers of a network have scores of
+    the same images.) The result does not depend on the number of processes.
+
+    Args:
+      scores: this process's share.
 
     Returns:
-      `examples`, an integer, and the means of `METRICS` over those that have labels (errors are
-      fractions of 1); NaN over none.
+      `examples`, the number of all examples, and the mean of each of `METRICS` over the examples
+      with a label. Errors are 0 to 1; all are NaN if no example has a label.
     """
     values = [np.zeros((len(METRICS), 0), np.float32)]
     for begin in range(0, len(scores.index), _AT_ONCE):
@@ -112,17 +123,17 @@ def means(scores: Scores) -> dict[str, float]:
     _, first = np.unique(index, return_index=True)
     count = len(first)
     whole = per_example[first].astype(np.float64)
-    labelled = ~np.isnan(whole[:, 0])  # an error is a number, whatever the scores are
+    labelled = ~np.isnan(whole[:, 0])  # column 0 is an error, never NaN where there is a label
     found = whole[labelled].mean(axis=0) if labelled.any() else np.full(len(METRICS), math.nan)
     return {"examples": count, **dict(zip(METRICS, map(float, found), strict=True))}
 
 
-# Examples whose metrics are computed in one program.
+# Number of examples in a call of the compiled program.
 _AT_ONCE = 4096
 
 
 def _padded_metrics(log_probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float32 [metrics, b] of b examples; one program for any number of them."""
+    """Metrics of at most _AT_ONCE examples, float32 [metrics, b]; compiled once for any b."""
     missing = _AT_ONCE - len(labels)
     padded = np.pad(log_probabilities, [(0, missing), (0, 0)]), np.pad(labels, (0, missing))
     return np.asarray(_all_metrics(*jax.device_put(padded)))[:, : len(labels)]

@@ -1,9 +1,9 @@
-"""What the network sees: pixels less the mean, over the deviation, on the device.
+"""The network's input, computed on the device: (pixels - mean) / deviation.
 
-Images travel as uint8. Normalisation is a dict of float32 arrays: `mean` [square, square,
-3], for the whole square that crops are taken from (by default each crop subtracts the part
-of it that lies under the crop), and `deviation` [3], by which colours are divided. Of whole images,
-whose shape is any, the mean is a colour, [3].
+Images reach the device as uint8. A normalisation is a dict of float32 arrays. `mean` is
+[square, square, 3] for the square that crops are taken from; a crop subtracts either the part of
+it that lies under the crop, or always its central part. For whole images, whose shapes vary,
+`mean` is one colour, [3]. `deviation` is [3], by which the colours are divided.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ Normalization = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a network's images come about.
+    """How an image becomes a network's input.
 
     Attributes:
-      resize: pixels of the shorter side; the central square is taken of it.
+      resize: pixels of the shorter side after rescaling; the central square is cut from that.
       crop: pixels of a crop's side.
-      pad: zeros around the square, in pixels on each side.
-      aligned_mean: the part of the mean under each crop is subtracted; else its central part.
+      pad: width of the zeros around the square, in pixels on each side.
+      aligned_mean: whether a crop subtracts the part of the mean under it; else the central part.
     """
 
     resize: int
@@ -35,7 +35,7 @@ class Preprocessing:
 
     @property
     def square(self) -> int:
-        """Pixels of the square that crops are taken from."""
+        """Side in pixels of the padded square that crops are taken from."""
         return self.resize + 2 * self.pad
 
 
@@ -57,7 +57,7 @@ def central_window(image: Array, size: int) -> Array:
 def training_input(
     batch: dict[str, Array], normalization: Normalization, *, aligned: bool, dtype: str
 ) -> Array:
-    """Crops as the network sees them in training: (crop - mean + shift) * scale / deviation.
+    """The network's input in training: (crop - mean + shift) * scale / deviation.
 
     Args:
       batch: `image` uint8 [B, crop, crop, 3], `crop_offset` int32 [B, 2], `flip` bool
@@ -91,7 +91,7 @@ def view_input(
     aligned: bool,
     dtype: str,
 ) -> Array:
-    """One view of each image as the network sees it.
+    """The network's input for one view of each image.
 
     Args:
       images: uint8 [B, square, square, 3].
@@ -121,15 +121,15 @@ def crop_input(
     size: int,
     dtype: str,
 ) -> Array:
-    """One crop of each whole image as the network sees it.
+    """The network's input for one crop of each whole image.
 
     Args:
       images: uint8 [B, height, width, 3], padded.
       normalization: `mean` [3] and `deviation`.
       offsets: int32 [B, 2], row and column of each crop.
-      flip: scalar, whether they are mirrored.
-      cut: pixels of a crop's side, rescaled to `size` if that is another.
-      size: pixels that the network sees.
+      flip: bool scalar, whether the crops are mirrored.
+      cut: pixels of a crop's side in the image.
+      size: pixels of the side that the network sees; crops are rescaled to it if `cut` differs.
       dtype: of the result.
 
     Returns:
@@ -145,13 +145,13 @@ def crop_input(
 def whole_input(
     images: Array, valid: Array, normalization: Normalization, flip: Array, *, dtype: str
 ) -> Array:
-    """Whole images as the network sees them, zero where they are padded.
+    """The network's input for whole images, zero in their padding.
 
     Args:
       images: uint8 [B, height, width, 3], padded at the right and below.
       valid: int32 [B, 2], height and width of each without its padding.
       normalization: `mean` [3] and `deviation`.
-      flip: scalar, whether they are mirrored, each in its own width.
+      flip: bool scalar, whether the images are mirrored, each within its own width.
       dtype: of the result.
 
     Returns:

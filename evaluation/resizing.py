@@ -1,4 +1,4 @@
-"""Rescaling of squares on the device, in the pixels that Pillow gives."""
+"""Rescaling of square images on the device, with the same result as Pillow's, bit for bit."""
 
 import math
 
@@ -6,18 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# Weights are integers, 2^22 for 1, as in Pillow's Resample.c.
+# Weights are fixed-point numbers, 2^22 for 1, as in Pillow's Resample.c.
 _BITS = 22
 
 
 def rescaled(images: Array, size: int) -> Array:
-    """uint8 [B, n, n, 3] -> [B, size, size, 3], the bits of Pillow's `resize(..., BILINEAR)`."""
+    """uint8 [B, n, n, 3] -> [B, size, size, 3], equal to Pillow's `resize(..., BILINEAR)`."""
     along_rows = _resampled(images.astype(jnp.int32), size, axis=2)
     return _resampled(along_rows, size, axis=1).astype(jnp.uint8)
 
 
 def _resampled(images: Array, size: int, axis: int) -> Array:
-    """int32, 0 to 255; one axis becomes `size` long."""
+    """Resamples int32 images, 0 to 255, along one axis to length `size`."""
     first, weights = bilinear_weights(images.shape[axis], size)
     shape = [1] * images.ndim
     shape[axis] = size
@@ -30,11 +30,11 @@ def _resampled(images: Array, size: int, axis: int) -> Array:
 
 
 def bilinear_weights(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Antialiased bilinear interpolation of `length` pixels to `size`.
+    """Weights of the antialiased bilinear interpolation of `length` pixels to `size`.
 
     Returns:
-      The first pixel that counts for each new one, int32 [size], and the weights of that and
-      those after it, int32 [size, taps], 2^22 together up to rounding.
+      int32 [size], for each new pixel the first old one that contributes; and int32 [size, taps],
+      the weights of this and the following pixels, whose sum is 2^22 up to rounding.
     """
     scale = length / size
     reach = max(scale, 1.0)

@@ -1,4 +1,4 @@
-"""Scores as files: written in parts as an evaluation goes, joined at its end, read again."""
+"""Score files: written in parts during an evaluation, joined at its end, read by commands."""
 
 import contextlib
 import dataclasses
@@ -16,15 +16,15 @@ _FIELDS = ("index", "scores", "label")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kept:
-    """What a file of scores holds.
+    """The content of a score file.
 
     Attributes:
       path: of the file.
       scores: of all examples of a split.
-      name: of every image, str [N].
-      split: its name.
-      protocol: with what was asked for besides its name.
-      class_names: of each score; None where an older file does not say it.
+      name: of each image, str [N].
+      split: name of the split.
+      protocol: name of the protocol, with its options if any were set.
+      class_names: of each column of the scores; None if an older file does not contain them.
     """
 
     path: Path
@@ -36,17 +36,17 @@ class Kept:
 
 
 def part_path(path: Path, process: int, number: int) -> Path:
-    """Where a process keeps a part of what will be `path`."""
+    """Path of the part `number` that a process writes of the score file `path`."""
     return path.with_name(f"{path.stem}.part-{process}-{number}.npz")
 
 
 def write_part(path: Path, scores: Scores, digest: str) -> None:
-    """Writes a part, whole or not at all.
+    """Writes a part, atomically.
 
     Args:
       path: from `part_path`.
       scores: of the part.
-      digest: of everything that the scores depend on.
+      digest: hash of everything that the scores depend on.
 
     Raises:
       OSError: it cannot be written.
@@ -55,7 +55,7 @@ def write_part(path: Path, scores: Scores, digest: str) -> None:
 
 
 def read_part(path: Path, digest: str) -> Scores | None:
-    """A part that was written before; None if there is none, or it is of other scores."""
+    """A part that was written before; None if it is missing, damaged or of another digest."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             if str(saved["digest"]) != digest:
@@ -66,7 +66,7 @@ def read_part(path: Path, digest: str) -> Scores | None:
 
 
 def joined(parts: list[Scores]) -> Scores:
-    """Parts together, in order of the index, each example once."""
+    """Concatenates parts, sorted by index; of an example in several parts the first counts."""
     index, scores, label = (
         np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS
     )
@@ -88,15 +88,15 @@ def write_scores(
     """Writes the scores of a whole split.
 
     The arrays are `scores` float32 [N, classes], log-probabilities after the protocol's
-    averaging; `index` and `label` int32 [N] (-1 where there is none); `name` of every image;
+    averaging; `index` and `label` int32 [N] (label -1 for none); `name` str [N];
     `checkpoint` and `digest`; `split`, `protocol` and `class_names`.
 
     Args:
-      path: of the `.npz` file; replaced whole, or not at all.
+      path: of the `.npz` file; replaced atomically.
       scores: of all examples.
-      name: index -> what the image is called.
-      checkpoint: the step, or where the weights are from.
-      digest: of everything that the scores depend on.
+      name: index -> name of the image.
+      checkpoint: step of the checkpoint, or source of the weights.
+      digest: hash of everything that the scores depend on.
       split, protocol, class_names: see `Kept`.
 
     Raises:
@@ -117,14 +117,14 @@ def write_scores(
 
 
 def read_scores(path: Path) -> Kept:
-    """The scores of a whole split.
+    """Reads the scores of a whole split.
 
     Raises:
-      EvaluationError: no such file, or not one of scores.
+      EvaluationError: no such file, or not a score file.
     """
     try:
         with np.load(path, allow_pickle=False) as saved:
-            # A file from before says them by its name alone.
+            # Older files have split and protocol in their name only.
             split, _, protocol = path.stem.partition("-")
             names = saved["class_names"].tolist() if "class_names" in saved else None
             kept = Kept(
@@ -151,14 +151,14 @@ def read_scores(path: Path) -> Kept:
 
 
 def scores_of(source: str, split: str | None = None, protocol: str | None = None) -> Kept:
-    """The scores that a command line names: a file, or a run with one that fits.
+    """Reads the scores that a command line names.
 
     Args:
-      source: path of a file of scores, or of a run's directory, whose `scores/` is looked at.
-      split, protocol: of a run: which of its files.
+      source: path of a score file, or of a run's directory, whose files in `scores/` are searched.
+      split, protocol: the file that is wanted of a run; None for any.
 
     Raises:
-      EvaluationError: there is none, or more than one, or see `read_scores`.
+      EvaluationError: no file of a run matches, or several do; or as in `read_scores`.
     """
     path = Path(source)
     if not path.is_dir():
@@ -184,7 +184,7 @@ def scores_of(source: str, split: str | None = None, protocol: str | None = None
 
 
 def remove_parts(path: Path) -> None:
-    """Removes all parts of what is now `path`, and what was left of them half written."""
+    """Removes all parts of the score file `path`, half-written ones too."""
     for part in path.parent.iterdir():
         if part.name.removeprefix(".").startswith(f"{path.stem}.part-"):
             with contextlib.suppress(OSError):

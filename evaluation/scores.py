@@ -1,4 +1,4 @@
-"""What a protocol gave for each example. Metrics, guesses and files are functions of it."""
+"""The scores of a protocol for each example. Metrics, guesses and files are functions of them."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ class Scores:
     """The scores of a split, or of this process's share of it.
 
     Attributes:
-      index: int32 [N], of each example in its split, ascending, each once.
+      index: int32 [N], position of each example in its split, strictly ascending.
       scores: float32 [N, classes], log-probabilities after the protocol's averaging.
-      label: int32 [N]; -1 where there is none.
+      label: int32 [N]; -1 for an example without a label.
     """
 
     index: np.ndarray

@@ -16,7 +16,7 @@ from evaluation.preprocessing import Preprocessing, crop_input, view_input, whol
 from evaluation.protocols.protocol import Crops, Dense, Look, Protocol
 from vision_models.functional import PureNetwork
 
-# (parameters, statistics, normalization, images, and of whole images their sizes) -> scores
+# (parameters, statistics, normalization, images[, sizes of whole images]) -> scores
 Step = Callable[..., Array]
 
 
@@ -28,22 +28,24 @@ def make_steps(
     preprocessing: Preprocessing,
     dtype: str,
 ) -> list[Step]:
-    """A function for each look of a protocol: (parameters, statistics, normalization, images).
+    """The compiled function of each look of a protocol.
 
-    Images are uint8 [B, height, width, 3], split over `data`; of whole images another argument,
-    int32 [B, 2], says the height and width of each without its padding. The answer is
-    float32 [B, classes], split likewise: the average over the views, of probabilities the log.
+    Its arguments are parameters, statistics, normalization and images, uint8
+    [B, height, width, 3], split over `data`. For whole images a further argument, int32 [B, 2],
+    is the height and width of each without its padding. It returns float32 [B, classes], split
+    likewise: the average over the views of the look. If the protocol averages probabilities,
+    these are logarithms of the average.
 
-    Crops are scored by one program whatever the shape of their images; a dense look is compiled
-    for every shape.
+    The network is compiled once for all crops, whatever the shape of the images that they are
+    cut from; a dense look is compiled for every shape.
 
     Args:
-      protocol: which views.
-      network: that is evaluated.
+      protocol: whose views are scored.
+      network: the network that is evaluated.
       mesh: has an axis `data`, over which batches are split.
-      param_specs: how parameters lie on the mesh.
-      preprocessing: of the network's images.
-      dtype: of the computation.
+      param_specs: partition specs of the parameters on the mesh.
+      preprocessing: how an image becomes the network's input.
+      dtype: of the computation, such as "bfloat16".
     """
     compile_ = _Compiler(mesh, param_specs, protocol.average)
     size = preprocessing.crop
@@ -61,10 +63,10 @@ def make_steps(
 
 
 def check_network(protocol: Protocol, network: PureNetwork) -> None:
-    """Looks whether a network can be tested by a protocol.
+    """Checks that a network can be evaluated by a protocol.
 
     Raises:
-      EvaluationError: it cannot slide over whole images, and the protocol wants it to.
+      EvaluationError: the protocol is dense, and the network cannot slide over whole images.
     """
     dense = [v for look in protocol.looks for v in look.views if isinstance(v, Dense)]
     try:
@@ -78,7 +80,7 @@ def check_network(protocol: Protocol, network: PureNetwork) -> None:
 
 
 class _Compiler:
-    """Compiles functions of what lies on a mesh, and knows what is averaged."""
+    """Compiles functions of arrays on a mesh, and averages scores or log-probabilities."""
 
     def __init__(self, mesh: Mesh, param_specs: Any, average: str):
         """See `make_steps`."""
@@ -88,11 +90,11 @@ class _Compiler:
             "params": param_specs,
             "everywhere": PartitionSpec(),
             "rows": rows,
-            "views": PartitionSpec(None, *rows),  # then rows
+            "views": PartitionSpec(None, *rows),  # [views, B, ...]
         }
 
     def __call__(self, function: Callable[..., Array], *where: str, out: str = "rows") -> Any:
-        """The function compiled, its arguments lying as the names say."""
+        """Compiles a function; `where` and `out` name the layouts of its arguments and result."""
         sharded = jax.shard_map(
             function,
             mesh=self.mesh,
@@ -102,18 +104,21 @@ class _Compiler:
         return jax.jit(sharded, compiler_options=compiler_options())
 
     def value(self, logits: Array) -> Array:
-        """What of a view is averaged."""
+        """What is averaged over views: logits, or their log-probabilities."""
         return jax.nn.log_softmax(logits) if self.log else logits
 
     def add(self, total: Array | None, value: Array, weight: int) -> Array:
-        """The sum so far and one view more."""
+        """Adds a view's value to the sum so far, None before the first, with a weight.
+
+        Probabilities are summed as logarithms, so that small ones do not underflow.
+        """
         if self.log:
             value = value + np.float32(np.log(weight))
             return value if total is None else jnp.logaddexp(total, value)
         return value * weight if total is None else total + value * weight
 
     def mean(self, total: Array, weights: int) -> Array:
-        """The average of what was added."""
+        """The average from the sum of `add`; `weights` is the sum of all weights."""
         return total - np.float32(np.log(weights)) if self.log else total / weights
 
 
@@ -124,7 +129,7 @@ def _of_square(
     preprocessing: Preprocessing,
     dtype: str,
 ) -> Step:
-    """One program for all views of a square."""
+    """The step of a look at squares: one program for all its views."""
     (crops,) = look.views
     assert isinstance(crops, Crops) and crops.size == preprocessing.crop
     side = look.images.square
@@ -145,7 +150,7 @@ def _of_square(
             )
             return compile_.value(network.apply(params, statistics, seen))
 
-        # One view at a time: less memory.
+        # One view at a time, to keep the activations of one view only.
         per_view = lax.map(of_view, jnp.asarray(places))
         if not compile_.log:
             return per_view.mean(axis=0)
@@ -157,10 +162,10 @@ def _of_square(
 def _of_whole(
     look: Look, network: PureNetwork, compile_: _Compiler, scored: Step, size: int, dtype: str
 ) -> Step:
-    """A view after another of whole images."""
+    """The step of a look at whole images, which scores one view after another."""
     all_crops = [views for views in look.views if isinstance(views, Crops)]
     all_dense = [views for views in look.views if isinstance(views, Dense)]
-    cuts: list[tuple[Any, int, Any]] = []  # what cuts a view, its number, whether mirrored
+    cuts: list[tuple[Any, int, Any]] = []  # (function of `_cutter`, number of the view, mirrored)
     if all_crops:
         starts = compile_(
             lambda valid: jnp.concatenate([c.offsets(valid[:, 0], valid[:, 1]) for c in all_crops]),
@@ -224,13 +229,13 @@ def _slider(views: Dense, network: PureNetwork, compile_: _Compiler, dtype: str)
 
 
 def over_positions(maps: Sequence[tuple[Array, Array]], *, of: str, maximum: bool) -> Array:
-    """The average, or the largest, over all positions.
+    """The average, or the maximum, of score maps over all their positions.
 
     Args:
-      maps: float32 [B, h, w, classes], logits; int32 [B, 2], how many rows and columns of them are
-        the image's.
-      of: `scores`, or `probabilities`, of which the answer is the log.
-      maximum: the largest of each class.
+      maps: pairs of logits, float32 [B, h, w, classes], and int32 [B, 2], the number of their
+        rows and columns that lie in the image and not in its padding.
+      of: `scores` for the logits; `probabilities` for these, of which the log is returned.
+      maximum: the largest of each class instead of the average.
 
     Returns:
       float32 [B, classes].
@@ -249,6 +254,6 @@ def over_positions(maps: Sequence[tuple[Array, Array]], *, of: str, maximum: boo
 
 
 def _positions(scores: Array, cells: Array) -> Array:
-    """Bool [B, h, w], where scores are the image's."""
+    """Bool [B, h, w], true at the positions that lie in the image."""
     rows, columns = (jnp.arange(n) for n in scores.shape[1:3])
     return (rows < cells[:, :1])[:, :, None] & (columns < cells[:, 1:])[:, None, :]

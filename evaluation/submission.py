@@ -1,16 +1,17 @@
-"""The file that ILSVRC's or Kaggle's server takes, from the scores of the test images.
+"""Writes the file that ILSVRC's or Kaggle's server accepts, from scores of the test images.
 
     python -m evaluation.submission RUN_OR_SCORES --format=ilsvrc|kaggle [--out=FILE]
         [--split=SPLIT] [--protocol=PROTOCOL] [--images=DIR]
 
-Scores are written by --mode=evaluate --config.evaluation.split=test
---config.evaluation.save_scores=True; an average of several by evaluation.ensemble --out.
+--mode=evaluate --config.evaluation.split=test --config.evaluation.save_scores=True writes the
+scores; evaluation.ensemble --out writes an average of several.
 
-ilsvrc: a line for each image in the order of the file names: five labels, the most probable
-first, as ILSVRC-2012 IDs 1 to 1000 (the development kit's readme; not the order of the synsets).
-kaggle: "imagenet-object-localization-challenge": ImageId,PredictionString, with up to five times
-a label (the line of LOC_synset_mapping.txt, from 1) and a box. This is classification: the box is
-the whole image, whose size is read from --images; without that it is 0 0 0 0.
+ilsvrc: a line for each image, sorted by file name: five labels, the most probable first, as
+ILSVRC-2012 IDs 1 to 1000 (the development kit's readme; they do not follow the synsets' order).
+kaggle: for "imagenet-object-localization-challenge". After the header ImageId,PredictionString
+a line for each image has up to five pairs of a label (its line in LOC_synset_mapping.txt, from 1)
+and a box. Since this is classification, the box is the whole image, whose size is read from
+--images; without --images it is 0 0 0 0.
 """
 
 import functools
@@ -43,11 +44,11 @@ def ilsvrc_ids() -> dict[str, int]:
 
 
 def guesses(kept: Kept) -> dict[str, list[str]]:
-    """File name of each image, in their order -> its five most probable synsets, the best first.
+    """File name of each image, sorted -> its five most probable synsets, the best first.
 
     Raises:
-      EvaluationError: other classes than ILSVRC's, or images without names of files, or two of one
-        name.
+      EvaluationError: the classes are not ILSVRC's, images have no file names, or two images
+        have the same one.
     """
     known = ilsvrc_ids()
     if kept.class_names is None or set(kept.class_names) != set(known):
@@ -75,14 +76,22 @@ def guesses(kept: Kept) -> dict[str, list[str]]:
 
 
 def ilsvrc(found: dict[str, list[str]]) -> Iterator[str]:
-    """Lines of the file that ILSVRC's server takes."""
+    """Lines of the file that ILSVRC's server accepts.
+
+    Args:
+      found: from `guesses`.
+    """
     ids = ilsvrc_ids()
     for best in found.values():
         yield " ".join(str(ids[synset]) for synset in best)
 
 
 def kaggle(found: dict[str, list[str]], images: Path | None) -> Iterator[str]:
-    """Lines of the file that Kaggle's server takes.
+    """Lines of the file that Kaggle's server accepts.
+
+    Args:
+      found: from `guesses`.
+      images: directory of the images, searched with its subdirectories; None for boxes of 0.
 
     Raises:
       EvaluationError: an image is not in `images`, or cannot be read.
@@ -102,7 +111,7 @@ def _files_below(directory: Path) -> dict[str, Path]:
 
 
 def _whole(name: str, places: dict[str, Path], images: Path) -> str:
-    """The box of a whole image: first and last column and row."""
+    """The box of a whole image: x and y of its first pixel, x and y of its last."""
     from PIL import Image
 
     try:
@@ -115,8 +124,11 @@ def _whole(name: str, places: dict[str, Path], images: Path) -> str:
 def run(arguments: Sequence[str]) -> None:
     """Runs the command.
 
+    Args:
+      arguments: of the command line, without the program's name.
+
     Raises:
-      EvaluationError: no scores that a submission could be made of.
+      EvaluationError: no scores from which a submission can be made.
       OSError: the file cannot be written.
     """
     parser = commands.parser(__doc__)

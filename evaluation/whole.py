@@ -1,7 +1,8 @@
-"""Whole images in few shapes: batches of images of any width, padded to one of a few sizes.
+"""Batches of whole images of any size, padded to a few shapes.
 
-Every shape of a batch is a compilation. Images that were scaled to the same shorter side differ
-in their longer one; a few lengths of it, chosen for the images there are, waste little.
+Every shape of a batch needs a compilation of its own. Images that were scaled to the same shorter
+side differ only in their longer side. A few lengths of it, chosen for the images of a split, add
+little padding.
 """
 
 import dataclasses
@@ -17,8 +18,8 @@ class Batch:
     """Images that are evaluated together.
 
     Attributes:
-      shape: that they are padded to.
-      rows: int64, positions of the images among all; fewer than a batch where there are no more.
+      shape: height and width that they are padded to.
+      rows: int64 [n], positions of the images in the list of sizes; n is at most the batch size.
     """
 
     shape: Shape
@@ -26,18 +27,22 @@ class Batch:
 
 
 def widths(sizes: np.ndarray, most: int = 16, enough: float = 1.02) -> list[Shape]:
-    """The shapes that images are padded to, with the least padding that so many can have.
+    """Chooses the shapes that images are padded to.
 
-    Lying and upright images have shapes of their own. Of two choices, that with fewer shapes is
-    taken if its padded images have at most `enough` times the pixels that there are.
+    Landscape images (and squares) and portrait images have separate shapes. The fewest shapes are
+    taken whose padded images have at most `enough` times the pixels of the images themselves, and
+    of that many shapes those with the least padding.
 
     Args:
       sizes: int [N, 2], height and width of each image; N is at least 1.
-      most: shapes; at least 2 where some images lie and others stand.
-      enough: padded over true pixels.
+      most: largest number of shapes; at least 2 if both orientations occur.
+      enough: ratio of padded pixels to the images' own that is accepted.
 
     Returns:
-      At most `most` (height, width): lying ones, then upright ones, each from narrow to wide.
+      At most `most` (height, width): landscape first, then portrait, each by increasing length.
+
+    Raises:
+      ValueError: `most` is below the number of orientations.
     """
     groups = [group for group in _by_orientation(sizes) if len(group)]
     if most < len(groups):
@@ -58,21 +63,21 @@ def widths(sizes: np.ndarray, most: int = 16, enough: float = 1.02) -> list[Shap
 
 
 def batches(sizes: np.ndarray, shapes: Sequence[Shape], batch_size: int) -> list[Batch]:
-    """Shares images out to batches: every image once, at most one short batch an orientation.
+    """Distributes images over batches: every image once, at most one short batch per orientation.
 
-    What a shape leaves over goes with the images of the next smaller one, in the larger shape.
-    The order is a function of the sizes alone.
+    The images that do not fill a batch of their shape are batched with those of the next smaller
+    shape, padded to the larger one. The order is a function of the sizes alone.
 
     Args:
       sizes: int [N, 2], height and width of each image.
       shapes: from `widths`.
-      batch_size: images of a batch.
+      batch_size: largest number of images in a batch.
 
     Raises:
-      ValueError: an image that no shape holds.
+      ValueError: an image fits into no shape.
     """
     sizes = np.asarray(sizes)
-    # The tightest first: the shape of an image is the first that holds it.
+    # By increasing area, so that the first shape that holds an image is the tightest.
     order = sorted(shapes, key=lambda shape: shape[0] * shape[1])
     fits = np.all(np.array(order)[None] >= sizes[:, None], axis=2)
     if not fits.any(axis=1).all():
@@ -92,27 +97,32 @@ def batches(sizes: np.ndarray, shapes: Sequence[Shape], batch_size: int) -> list
 
 
 def _by_orientation(sizes: np.ndarray) -> list[np.ndarray]:
-    """Sizes of the images that lie (squares too), and of those that stand."""
+    """The sizes of landscape images (squares included), and those of portrait images."""
     sizes = np.asarray(sizes, np.int64)
     lying = sizes[:, 0] <= sizes[:, 1]
     return [sizes[lying], sizes[~lying]]
 
 
 class _Cuts:
-    """The best cuts of images of one orientation into 1, 2, ... shapes.
+    """The shapes with the least padding for images of one orientation: the best 1, 2, ... shapes.
 
-    Dynamic programming over the distinct lengths in order: the best n shapes for the shortest
-    images end in a shape as long as the longest of them.
+    Dynamic programming over the distinct lengths in ascending order. The last of the best n
+    shapes for the shortest images is as long as the longest of these images.
     """
 
     def __init__(self, sizes: np.ndarray, most: int):
-        """Sizes of the images, [N, 2], and the largest number of shapes."""
+        """Computes the tables.
+
+        Args:
+          sizes: int [N, 2], of images of one orientation.
+          most: largest number of shapes.
+        """
         self.lying = bool(sizes[0, 0] <= sizes[0, 1])
         self.shorter = int(sizes.min(axis=1).max())
         self.lengths, counts = np.unique(sizes.max(axis=1), return_counts=True)
-        before = np.concatenate([[0], np.cumsum(counts)])  # images shorter than each length
+        before = np.concatenate([[0], np.cumsum(counts)])  # number of images below each length
         n = len(self.lengths)
-        # cost[i, j]: of the images of lengths i to j - 1 in one shape.
+        # cost[i, j]: pixels of the images of the i-th to (j - 1)-th length, padded to one shape.
         cost = np.full((n + 1, n + 1), np.inf)
         for j in range(1, n + 1):
             cost[:j, j] = (before[j] - before[:j]) * self.lengths[j - 1] * self.shorter
@@ -124,7 +134,7 @@ class _Cuts:
             self.area.append(total.min(axis=0))
 
     def shapes(self, count: int) -> list[Shape]:
-        """The best `count` shapes, or as many as there are lengths, from narrow to wide."""
+        """The best `count` shapes, or one for each length if these are fewer, short to long."""
         end, ends = len(self.lengths), []
         for number in range(min(count, len(self.lengths)), 0, -1):
             ends.append(int(self.lengths[end - 1]))
@@ -133,7 +143,7 @@ class _Cuts:
 
 
 def _area(tables: Sequence[_Cuts], split: Sequence[int]) -> float:
-    """Pixels of the padded images with so many shapes of each orientation."""
+    """Pixels of all padded images if each orientation has the number of shapes in `split`."""
     return sum(
         float(table.area[min(count, len(table.lengths))][-1])
         for table, count in zip(tables, split, strict=True)

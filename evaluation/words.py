@@ -1,4 +1,4 @@
-"""What ILSVRC's classes are called in words."""
+"""The English names of ILSVRC's classes."""
 
 import functools
 from collections.abc import Sequence
@@ -14,6 +14,6 @@ def synsets() -> dict[str, str]:
 
 
 def words(class_names: Sequence[str]) -> tuple[str, ...]:
-    """The words of each class: of a synset those of the list, of any other its name."""
+    """The words of each class: those of ILSVRC's list for a synset, else the class's own name."""
     known = synsets()
     return tuple(known.get(name, name) for name in class_names)

@@ -1,9 +1,9 @@
 """The papers' crops and colours: from uniform random numbers to pixels.
 
 `Crops` and `Colours` take their attributes from the fields `data.augment.*` of the same names.
-Randomness comes as the numbers of `order.uniform_draws`, in (0, 1); what each is used for
-is fixed below, so that switching one augmentation on or off changes no other. Pixels stay
-uint8: colours are shifted on the device, together with the subtraction of the mean.
+All randomness is the numbers of `order.uniform_draws`, in (0, 1). Each of them has one use, fixed
+below, so that switching one augmentation on or off changes no other. Pixels stay uint8: the
+device shifts the colours when it subtracts the mean.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from input_pipeline import decode, kernels, order
 from input_pipeline.decode import Repair, View
 from input_pipeline.errors import DataError
 
-# Places of the uniform draws. Ten tries at an area and an aspect.
+# Positions among the uniform draws of an example. AREA has ten tries at an area and an aspect.
 OFFSET, FLIP, COLOUR, SCALE = slice(0, 2), 2, slice(3, 6), 6
 AREA, DISTORTION, CAST = slice(8, 28), slice(28, 33), slice(33, 39)
 
 
-# Numbers that are drawn for each example at each presentation (7 and 39 have no use yet). With
-# more of them, those before stay what they are.
+# Number of draws for each example at each presentation (7 and 39 have no use yet). A larger number
+# leaves the first ones as they are.
 DRAWS = 40
-# Draws that take the middle of every range: what is not random.
+# Draws for a view without randomness: the middle of every range.
 MIDDLE = np.full(DRAWS, 0.5)
 
 
@@ -35,24 +35,24 @@ class Crops:
     Attributes:
       resize: pixels of the rescaled image's shorter side.
       crop: pixels of the crop's side.
-      kind: what crops are taken from.
+      kind: the region that crops are taken from.
         `square`: the central square of the rescaled image (Krizhevsky et al. 2012, section
-          4.1). The offset is one of 0 .. resize - crop on each axis, each as likely.
+          4.1). The offset is uniform in 0 .. resize - crop on each axis.
         `image`: all of the rescaled image, with offsets likewise (Simonyan and Zisserman
           2015, section 3.1; He et al. 2015, section 3.4).
-        `area`: a part of the image whose share of the area is uniform in `area_range` and
-          whose aspect, width over height, uniform in `aspect_range`, anywhere in it,
-          rescaled to the crop (Szegedy et al. 2015, section 6). Of ten tries the first that
-          fits inside; else the central square.
+        `area`: a rectangle, rescaled to the crop (Szegedy et al. 2015, section 6). Its share of
+          the image's area is uniform in `area_range`, its aspect (width over height) uniform in
+          `aspect_range`, its place uniform. The first of ten tries that fits into the image is
+          taken, or the central square if none does.
         `center`: the middle, always.
-      scale_range: smallest and largest shorter side, drawn anew at each presentation, each
-        whole number as likely, for `square` and `image` (Simonyan and Zisserman 2015,
-        [256; 512]); empty for `resize`.
+      scale_range: smallest and largest shorter side for `square` and `image`; each presentation
+        draws an integer between them, ends included (Simonyan and Zisserman 2015: 256 to 512).
+        Empty: the shorter side is `resize`.
       area_range, aspect_range: for `area`.
-      flip: mirror one image in two.
-      pad: zeros around the central square, in pixels on each side; crops are taken from it
-        all (He et al. 2015, section 4.2: 4).
-      rotation: turned by up to so many degrees either way, uniform.
+      flip: mirror half of the images.
+      pad: zeros around the central square, in pixels on each side; crops are taken from the
+        padded square (He et al. 2015, section 4.2: 4).
+      rotation: largest angle in degrees; uniform, either way.
       stretch: height and width are each multiplied by a factor of 1/stretch to stretch,
         uniform in its logarithm; 1 for none.
       shear: the tangent of the angle by which verticals lean is uniform in +-shear.
@@ -76,24 +76,24 @@ class Crops:
 
     @property
     def distorts(self) -> bool:
-        """Whether pixels are read at other places than a rectangle's."""
+        """Whether crops are distorted, so that they are no rectangles of the image."""
         return bool(self.rotation or self.shear or self.lens or self.stretch != 1.0)
 
     @property
     def rescales(self) -> bool:
-        """Whether an image is rescaled to other sizes than `resize`."""
+        """Whether images may be rescaled to another size than `resize`."""
         return bool(self.scale_range) or self.kind == "area"
 
 
 @dataclasses.dataclass(frozen=True)
 class Colours:
-    """How the colours of an image are shifted, all its pixels by the same.
+    """How the colours of an image are shifted; the shift is the same for all its pixels.
 
     Attributes:
       colour_noise: `paper`, `original`, `gaussian` or `none`; see `colour_basis`.
-      colour_cast: each of red, green and blue is shifted in one image of two, by a whole number
-        of grey levels in -colour_cast .. colour_cast (Wu et al. 2015, "Deep Image": 20); 0 for
-        none.
+      colour_cast: each of red, green and blue is shifted in half of the images, by an integer
+        number of grey levels in -colour_cast .. colour_cast (Wu et al. 2015, "Deep Image": 20);
+        0 for none.
     """
 
     colour_noise: str = "none"
@@ -106,11 +106,11 @@ class Colours:
 
 
 def check(crops: Crops) -> None:
-    """Looks over how the fields of a config go together that crops come from.
+    """Checks that the fields of a config that define crops are consistent.
 
     Raises:
-      DataError: a crop larger than the image, scales below the crop, a range whose ends are
-        the wrong way round, or what contradicts another field; the message names the field.
+      DataError: a crop larger than the image, scales below the crop, a range whose larger end is
+        first, or fields that contradict each other; the message names the field.
     """
     padding = f" padded by data.pad={crops.pad}" if crops.pad else ""
     if crops.crop > crops.resize + 2 * crops.pad:
@@ -146,18 +146,18 @@ def check(crops: Crops) -> None:
 
 
 def central_square(size: int, pad: int = 0) -> Crops:
-    """Shorter side to `size`, the central square, `pad` zeros around it; nothing random."""
+    """Crops that are the whole central square at `size` pixels with `pad` zeros around it."""
     return Crops(resize=size, crop=size + 2 * pad, pad=pad)
 
 
 def rescaled(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width with the shorter side `side`, the other in proportion and rounded."""
+    """Height and width after rescaling the shorter side to `side`, the other one rounded."""
     shorter = min(height, width)
     return max(round(height * side / shorter), side), max(round(width * side / shorter), side)
 
 
 def view(crops: Crops, uniform: Sequence[float], height: int, width: int) -> View:
-    """Which pixels of an image its crop shows; padding and distortion are not in it.
+    """The pixels of an image that its crop shows, before padding and distortion.
 
     Args:
       crops: how crops are taken.
@@ -165,7 +165,7 @@ def view(crops: Crops, uniform: Sequence[float], height: int, width: int) -> Vie
       height, width: of the image, at least 1.
 
     Returns:
-      A view whose offset may reach over the rescaled image by crops.pad.
+      A view that may extend beyond the rescaled image by crops.pad on each side.
     """
     flip = bool(crops.flip and uniform[FLIP] < 0.5)
     window = (crops.crop, crops.crop)
@@ -238,7 +238,7 @@ def take(
       the rescaled image for `image`, zero for `area`; and whether it was mirrored.
 
     Raises:
-      UnreadableError: nothing can be made of these bytes.
+      UnreadableError: the bytes cannot be decoded.
     """
     draws = uniform.tolist()
     wanted = View((0, 0, 1, 1), (1, 1), (0, 0), (1, 1))
@@ -269,19 +269,19 @@ def take_whole(
     exact: bool,
     repaired: Repair = decode.ignore,
 ) -> tuple[int, int]:
-    """Writes a whole image to the top left of `out`, zeros to the rest.
+    """Writes a whole rescaled image to the top left of `out`, zeros to the rest.
 
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
-      side: pixels of its shorter side there.
+      side: pixels of the shorter side after rescaling.
       out: uint8 [rows, columns, 3].
       exact, repaired: as in `take`.
 
     Returns:
-      Its height and width there; nothing is written if `out` is smaller.
+      Height and width after rescaling. If these exceed those of `out`, nothing is written.
 
     Raises:
-      UnreadableError: nothing can be made of these bytes.
+      UnreadableError: the bytes cannot be decoded.
     """
 
     def choose(height: int, width: int) -> View:
@@ -298,7 +298,7 @@ def take_whole(
 
 
 def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
-    """Row, column, height and width, in the rescaled image, of what crops are taken from."""
+    """The region that crops are taken from: row, column, height, width in the rescaled image."""
     if crops.kind in ("image", "area"):
         return 0, 0, *view.scaled
     side = min(view.scaled)
@@ -306,7 +306,7 @@ def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
 
 
 def _around(view: View, crops: Crops) -> View:
-    """The part of the region that a window can show."""
+    """The part of the region that a padded or distorted window can read."""
     more = _reach(crops) if crops.distorts else 0
     top, left, height, width = _region(view, crops)
     lows, highs = [], []
@@ -321,7 +321,7 @@ def _around(view: View, crops: Crops) -> View:
 def _reach(crops: Crops) -> int:
     """How many pixels beyond its window a distorted crop can read, at most."""
     half = crops.crop / 2
-    far = math.sqrt(2) * half * crops.stretch * (1 + crops.shear)  # of a corner, however turned
+    far = math.sqrt(2) * half * crops.stretch * (1 + crops.shear)  # of a corner, at any angle
     return math.ceil(far * (1 + crops.lens * (far / half) ** 2) - half) + 1
 
 
@@ -338,12 +338,15 @@ def _distortion(crops: Crops, draws: Sequence[float]) -> tuple[np.ndarray, float
 def colour_drawer(
     colours: Colours, covariance: np.ndarray, noise_steps: int | None
 ) -> Callable[[np.ndarray, int], dict[str, np.ndarray]]:
-    """What draws the colours of a batch: (uniform draws [B, DRAWS], step) -> `draw_colours`.
+    """A function that draws the colour shifts of a batch.
 
     Args:
-      colours: how they are shifted.
+      colours: how colours are shifted.
       covariance: [3, 3] of RGB in grey levels.
-      noise_steps: there is no colour noise from this step on; None keeps it.
+      noise_steps: there is no colour noise from this step on; None for noise at every step.
+
+    Returns:
+      (uniform draws [B, DRAWS], step) -> the arrays of `draw_colours`.
     """
     basis, scale = colour_basis(colours.colour_noise, covariance)
 
@@ -359,11 +362,11 @@ def colour_drawer(
 def draw_colours(
     uniform: np.ndarray, *, basis: np.ndarray | None, scale: float, cast: int
 ) -> dict[str, np.ndarray]:
-    """What is added to the colours of each image, once per presentation.
+    """The shift and the scale of each image's colours at one presentation.
 
     Args:
       uniform: [B, DRAWS] in (0, 1).
-      basis, scale: from `colour_basis`; None for no noise.
+      basis, scale: from `colour_basis`; basis None for no noise.
       cast: `Colours.colour_cast`.
 
     Returns:
@@ -383,7 +386,7 @@ def draw_colours(
 
 
 def colour_basis(kind: str, covariance: np.ndarray) -> tuple[np.ndarray | None, float]:
-    """What turns three standard Gaussians into a shift of an image's RGB, in grey levels.
+    """The matrix that turns three standard Gaussians into a shift of RGB in grey levels.
 
     Krizhevsky et al. 2012, section 4.1, adds multiples of the principal components
     of RGB over the training set, once per image and presentation. With V and L the
@@ -391,7 +394,7 @@ def colour_basis(kind: str, covariance: np.ndarray) -> tuple[np.ndarray | None, 
 
       paper     255 V (.1 a L), L of pixels in 0..1 (in grey levels the paper's
                 formula would add hundreds).
-      original  V (.1 a sqrt(L)), and the result divided by 1.1: the 2012 code.
+      original  V (.1 a sqrt(L)), and the shifted image divided by 1.1, as in the 2012 code.
       gaussian  a draw from N(0, .01 covariance).
       none      nothing.
 
@@ -400,12 +403,13 @@ def colour_basis(kind: str, covariance: np.ndarray) -> tuple[np.ndarray | None, 
       covariance: [3, 3] of RGB in grey levels.
 
     Returns:
-      (B, scale): the shift is B a, the sum is multiplied by `scale`; B is None for `none`.
+      (B, scale): the shift is B a, and the shifted image is multiplied by `scale`. B is None for
+      `none`.
     """
     if kind == "none":
         return None, 1.0
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    eigenvalues = np.maximum(eigenvalues, 0.0)  # grey images: rounding may leave -1e-12
+    eigenvalues = np.maximum(eigenvalues, 0.0)  # of grey images, rounding can make some negative
     if kind == "paper":
         return eigenvectors * (0.1 * eigenvalues / 255.0), 1.0
     return eigenvectors * (0.1 * np.sqrt(eigenvalues)), 1.0 / 1.1 if kind == "original" else 1.0

@@ -1,4 +1,4 @@
-"""tf.data pipelines: examples in, batches of NumPy arrays out."""
+"""Batches of NumPy arrays, made from examples by threads of tf.data."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ from input_pipeline.sources import Examples
 
 T = TypeVar("T")
 
-# So many unreadable images one after another are no accident.
+# This many unreadable images in a row mean that something is wrong with the dataset.
 _TOO_MANY = 100
 
 
@@ -27,11 +27,11 @@ class Reading:
     """How images are read.
 
     Attributes:
-      exact: without DCT scaling of large JPEGs; see `decode.window`.
-      unreadable: what becomes of an image of which nothing can be made. `leave_out`: the
-        example after it stands in for it in training, evaluation goes without it; or `fail`.
+      exact: decode large JPEGs without DCT scaling; see `decode.window`.
+      unreadable: what to do about an image that cannot be decoded. `leave_out`: training takes
+        the next example instead, evaluation omits it. `fail`: raise DataError.
       report: called for every image that is repaired or left out.
-      threads: that decode; None for as many as there are cores.
+      threads: number of decoding threads; None for the number of available cores.
     """
 
     exact: bool = False
@@ -75,8 +75,8 @@ def training_batches(
       colours: (uniform draws [b, DRAWS], step) -> arrays [b, ...] by name.
       reading: how images are read.
       start: the first step.
-      share: (number, shares): this process gets rows number * batch_size / shares onwards of
-        every batch, batch_size / shares of them.
+      share: (number, shares), where `shares` divides `batch_size`: this process gets the
+        batch_size / shares rows of every batch that begin at number * batch_size / shares.
       epoch_of: the order of each epoch.
 
     Yields:
@@ -85,8 +85,8 @@ def training_batches(
       process. Images are cropped and mirrored already.
 
     Raises:
-      DataError: an image cannot be read and must not be left out, or a hundred one after
-        another; the message names it.
+      DataError: an image cannot be decoded and `reading` says to fail, or a hundred in a row
+        cannot be decoded; the message names it.
     """
     number, shares = share
     size = batch_size // shares
@@ -141,8 +141,8 @@ def evaluation_batches(
 
     Args:
       examples: the split.
-      crops: of the kind `center`, as `augment.central_square` makes them; protocols crop
-        further on the device.
+      crops: of the kind `center`, from `augment.central_square`; protocols crop further on the
+        device.
       batch_size: examples in a batch over all processes.
       reading: how images are read.
       start: the first batch; those before it are not read.
@@ -150,12 +150,12 @@ def evaluation_batches(
 
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b] of the example
-      in the split, `mask` float32 [b], b the share of this process. For padding and for what
-      is left out the mask is 0 and the index -1; for all others the mask is 1.
+      in the split, `mask` float32 [b], b the share of this process. For padding and for images
+      that are left out the mask is 0 and the index -1; for all others the mask is 1.
 
     Raises:
-      DataError: an image cannot be read and must not be left out, or none of them can; the
-        message names it.
+      DataError: an image cannot be decoded and `reading` says to fail, or no image of the split
+        can be decoded; the message names it.
     """
     number, shares = share
     size = batch_size // shares
@@ -185,16 +185,16 @@ class Planned(Protocol):
 
     Attributes:
       shape: height and width that they are padded to.
-      rows: int64, which examples of the split; at most a batch of them.
+      rows: int64 [n], indices of its examples in the split; n is at most the batch size.
     """
 
     @property
     def shape(self) -> tuple[int, int]:
-        """See above."""
+        """Height and width."""
 
     @property
     def rows(self) -> np.ndarray:
-        """See above."""
+        """Indices in the split."""
 
 
 def whole_batches(
@@ -212,16 +212,17 @@ def whole_batches(
     Args:
       examples: the split.
       side: pixels of the shorter side.
-      plan: the batches, in which each example is once.
+      plan: the batches, which together contain each example once.
       batch_size: examples in a batch over all processes.
       reading, start, share: as in `evaluation_batches`.
 
     Yields:
-      What `evaluation_batches` yields, `image` of the shape of each batch; and `valid` int32
-      [b, 2], height and width of each image without its padding (of none: 1).
+      The arrays of `evaluation_batches`, with `image` padded to the shape of each batch; and
+      `valid` int32 [b, 2], height and width of each image without its padding (1 where there is
+      no image).
 
     Raises:
-      DataError: as there; or an image that is larger than its shape.
+      DataError: as in `evaluation_batches`; or an image is larger than the shape of its batch.
     """
     number, shares = share
     size = batch_size // shares
@@ -273,7 +274,7 @@ def _evaluation_specs(size: int, shape: tuple[int | None, int | None]) -> dict[s
 
 
 def _nothing(out: Batch) -> None:
-    """Rows without an example, but for their pixels."""
+    """Marks all rows as without an example; leaves the pixels as they are."""
     out["label"][:] = 0
     out["mask"][:] = 0
     out["index"][:] = -1
@@ -282,7 +283,7 @@ def _nothing(out: Batch) -> None:
 def _checked(
     batches: Generator[Batch, None, None], examples: Examples, *, whole: bool
 ) -> Generator[Batch, None, None]:
-    """The batches; raises DataError if they are the whole split and not one image can be read."""
+    """Passes the batches on; raises DataError if `whole` and none of their images was decoded."""
     read = 0
     for batch in batches:
         read += int(batch["mask"].sum())
@@ -301,7 +302,7 @@ def _take(
     out: np.ndarray,
     reading: Reading,
 ) -> tuple[int, tuple[tuple[int, int], bool]] | None:
-    """Writes an example's crop to `out`; gives label, offset and flip, None if it is left out."""
+    """Writes an example's crop to `out`; returns label, offset and flip, or None if left out."""
 
     def take(content: bytes | np.ndarray, repaired: Repair) -> tuple[tuple[int, int], bool]:
         return augment.take(content, crops, uniform, out, exact=reading.exact, repaired=repaired)
@@ -329,10 +330,10 @@ def _used(
 
 
 def leave_out(examples: Examples, index: int, error: UnreadableError, reading: Reading) -> None:
-    """Notes that an example is left out.
+    """Reports that an example is left out.
 
     Raises:
-      DataError: it must not be.
+      DataError: `reading` says to fail instead.
     """
     name = examples.name(index)
     if reading.unreadable == "fail":

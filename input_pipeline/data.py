@@ -1,4 +1,4 @@
-"""An opened dataset with everything that a config says of it."""
+"""An opened dataset with the settings of a config: batches, labels, sizes, normalisation."""
 
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
@@ -24,13 +24,13 @@ from input_pipeline.sources import Examples
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
-    """An opened dataset with everything that a config says of it; made by `open_data`.
+    """An opened dataset with the settings of a config; made by `open_data`.
 
     Attributes:
       dataset: the splits that were asked for.
-      choices: what the config says.
-      cache_dir: where pixel statistics are kept.
-      open_training: opens the training split, for a mean that is computed from it.
+      choices: the config's settings.
+      cache_dir: directory in which pixel statistics are cached.
+      open_training: opens the training split if a mean has to be computed from it.
     """
 
     dataset: Dataset
@@ -77,7 +77,8 @@ class Data:
           start: the first step.
           seed, batch_size: as in `training_batches`.
           colour_noise_steps: there is no colour noise from this step on; None keeps it.
-          share: (number, shares): which share of every batch this process gets, and of how many.
+          share: (number, shares): the number of this process's share of every batch, and how many
+            shares there are.
 
         Raises:
           DataError: there is no training split, its images were prepared at another size, or
@@ -101,7 +102,7 @@ class Data:
         )
 
     def class_counts(self) -> np.ndarray:
-        """How many training examples there are of each class, int64 [classes].
+        """The number of training examples of each class, int64 [classes].
 
         Raises:
           DataError: there is no training split, or the labels cannot be read.
@@ -124,12 +125,12 @@ class Data:
         """One pass over a split, every example once; see `evaluation_batches`, `whole_batches`.
 
         Args:
-          split: its name.
-          images: which.
+          split: name of the split.
+          images: the form in which they are needed.
           batch_size: examples in a batch over all processes.
           share: as in `training`.
           start: the first batch; starting anywhere costs the same.
-          plan: which images make a batch, where they are whole: made of their `sizes`.
+          plan: for whole images, the images of each batch, planned from their `sizes`.
 
         Raises:
           DataError: there is no such split, or its images were prepared too small.
@@ -202,9 +203,9 @@ class Data:
         return dataclasses.replace(self, dataset=dataset)
 
     def sizes(self, split: str, images: Images) -> np.ndarray:
-        """Height and width of the whole images of a split, as `evaluation` gives them.
+        """Height and width of the rescaled images of a split, as `evaluation` yields them.
 
-        Looked up once, without decoding what a header tells, and kept.
+        They are read once and cached; an image whose header has its size is not decoded.
 
         Returns:
           int32 [count, 2].
@@ -220,7 +221,7 @@ class Data:
         return rescaled_sizes(found, images.side)
 
     def pixels_digest(self, split: str, images: Images) -> str:
-        """Changes with the pixels that `evaluation` gives.
+        """A hash that changes with the pixels that `evaluation` yields.
 
         Raises:
           DataError: there is no such split.
@@ -229,22 +230,22 @@ class Data:
         return pixels_digest(examples, images.side, self.choices.reading, whole=images.whole)
 
     def normalization(self, images: Images) -> dict[str, np.ndarray]:
-        """What these images are normalised with: (pixel - mean) / deviation.
+        """The arrays that normalise these images: (pixel - mean) / deviation.
 
-        A mean of the training set is computed once and kept; the training split is opened for
-        it if it was not.
+        A mean of the training set is computed once and cached; the training split is opened for
+        it if necessary.
 
         Returns:
-          float32 `mean` [square, square, 3] of side + 2 pad pixels, of whole images [3]; and
-          `deviation` [3].
+          float32 `mean` [square, square, 3], where square = side + 2 pad, or [3] for whole images;
+          and `deviation` [3].
 
         Raises:
-          DataError: there is no training set to compute it from, its images were prepared too
-            small, or they cannot be read.
+          DataError: there is no training set to compute the mean from, its images were prepared
+            too small, or they cannot be read.
         """
         normalizer, mean = self.choices.normalizer, None
         if normalizer.of_training_set:
-            # A colour does not depend on the size; that of training is the one that is known.
+            # A mean colour hardly depends on the size; that of training may be cached already.
             side = self.choices.crops.resize if images.whole else images.side
             mean = self._pixel_statistics(side).mean
         if images.whole:
@@ -273,10 +274,10 @@ class Data:
 
 
 def _as_rescaled(dataset: Dataset, split: str, side: int) -> Examples:
-    """The examples of a split, with a fingerprint that says if they are rescaled once more.
+    """The examples of a split, with a fingerprint of their own if they are rescaled again.
 
-    Prepared images have the fingerprint of their source where the pixels are the same; those of
-    another side are not.
+    Prepared images have the fingerprint of their source if the pixels are the same, which they are
+    not at another side.
     """
     examples, prepared = dataset.examples(split), dataset.prepared
     if prepared is None or not prepared.as_source or prepared.side == side:
@@ -286,10 +287,10 @@ def _as_rescaled(dataset: Dataset, split: str, side: int) -> Examples:
 
 
 def _check_images(dataset: Dataset, images: Images) -> None:
-    """Looks whether images that were prepared are those that are asked for.
+    """Checks that prepared images can be used in the form that is asked for.
 
     Raises:
-      DataError: they are too small, or squares where the whole is needed.
+      DataError: they are too small, or squares although whole images are needed.
     """
     prepared = dataset.prepared
     if images.whole and prepared is not None and not prepared.whole:
@@ -310,10 +311,10 @@ def _prepare_anew(side: int, *, whole: bool) -> str:
 
 
 def _check_side(dataset: Dataset, side: int, *, larger: bool = True, whole: bool = False) -> None:
-    """Looks at the size at which images were prepared, if they were.
+    """Checks the size at which images were prepared, if they were.
 
     Raises:
-      DataError: smaller than `side`; or larger, unless `larger`.
+      DataError: they are smaller than `side`; or larger, unless `larger` permits it.
     """
     prepared = dataset.prepared
     if prepared is None:
@@ -333,15 +334,15 @@ def open_data(
     class_names: Sequence[str] | None = None,
     report: Report = silent,
 ) -> Data:
-    """Opens the dataset that a config's `data` fields name, prepared or not; says what is not used.
+    """Opens the dataset that a config's `data` fields name, prepared or not; prints its notes.
 
     Args:
-      data: the fields; they are read here, and not afterwards.
+      data: the fields; they are not read after this call.
       cache_dir, only, class_names: see `open_dataset`.
       report: called for every image that is repaired or left out.
 
     Raises:
-      DataError: fields that contradict one another, or see `open_dataset` and `open_prepared`.
+      DataError: fields contradict each other; or as in `open_dataset` and `open_prepared`.
     """
     chosen = choices(data, report)
     return Data(
@@ -359,17 +360,17 @@ def prepare_data(
     report: Report = silent,
     stopped: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Prepares the dataset of a config in `data.prepared_dir`; a sentence on what is there now.
+    """Prepares the dataset of a config in `data.prepared_dir`; returns a summary of it.
 
     Args:
       data: the fields of the config.
       cache_dir: see `open_dataset`.
       report: called for every image that is repaired or left out.
-      stopped: asked after every image whether to stop there.
+      stopped: called after every image; True stops there.
 
     Raises:
-      KeyboardInterrupt: `stopped`; what was written is kept.
-      DataError: no directory, or see `open_dataset` and `prepare.write`.
+      KeyboardInterrupt: `stopped` returned True; the shards written so far are kept.
+      DataError: `data.prepared_dir` is not set; or as in `open_dataset` and `prepare.write`.
     """
     chosen = choices(data, report)
     if not chosen.prepared_dir:
@@ -387,7 +388,7 @@ def prepare_data(
 
 
 def _said(dataset: Dataset) -> Dataset:
-    """The dataset, once its notes are on the screen."""
+    """Prints the notes of a dataset and returns it."""
     for note in dataset.notes:
         warn(note, "note")
     return dataset
@@ -399,10 +400,10 @@ def open_chosen(
     only: str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Opens what a config chose, prepared or not.
+    """Opens the dataset of a config, prepared or not.
 
     Args:
-      chosen: what the config says.
+      chosen: the config's settings.
       cache_dir, only, class_names: see `open_dataset`.
 
     Raises:

@@ -1,12 +1,12 @@
 """From the bytes of an image file to pixels: whole images, or the window that a crop needs.
 
-Formats are found in the bytes, never taken from a file's name. Plain JPEGs go through
-simplejpeg, which reads each to its end and says what is wrong with it (`jpeg`); everything else
-goes through Pillow, and there odd files are repaired where a person would repair them, or
-refused with the reason. Both are libjpeg-turbo inside and give the same pixels.
+The format is recognised by the bytes, never by a file's name. simplejpeg decodes plain JPEGs; it
+reads each to its end and reports any damage (`jpeg`). Pillow decodes everything else. There,
+unusual files are repaired where a person would repair them, or refused with the reason. Both use
+libjpeg-turbo and give the same pixels.
 
-Whether a file is fine, repaired or unreadable depends on the file alone, not on what is wanted
-of it.
+Whether a file is sound, repaired or unreadable depends on the file alone, not on the window that
+is asked for.
 """
 
 import io
@@ -21,7 +21,7 @@ from input_pipeline import formats, jpeg, kernels
 from input_pipeline.errors import UnreadableError, first_line
 
 # Pillow warns of large images, odd palettes and damaged EXIF; here these are repaired, or
-# refused with a reason. (For all threads at once: Python cannot do it for one.)
+# refused with a reason. The filter is global because Python has none for a single thread.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
@@ -34,21 +34,21 @@ _BEGINNINGS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
-# Twice Pillow's own threshold, as there: 179 million pixels.
+# 179 million: twice Pillow's MAX_IMAGE_PIXELS, beyond which Pillow raises too.
 MAX_PIXELS = 2 * 89_478_485
-# DCT scaling leaves a JPEG at least so many times larger than it will be. At 2 and the
-# triangle filter after it, results are some .5 grey levels off those without.
+# After DCT scaling an image is at least this many times larger than the result. With 2, the
+# triangle filter then gives pixels about .5 grey levels off those without DCT scaling.
 _SCALED_AT_LEAST = 2.0
 Repair = Callable[[str], None]
 
 
 class View(NamedTuple):
-    """Which pixels of an image are wanted.
+    """The pixels of an image that are asked for.
 
     Attributes:
       box: row, column, height and width of the part of the image that is rescaled.
-      scaled: height and width that this part becomes.
-      offset: row and column of the window in it.
+      scaled: height and width of this part after rescaling.
+      offset: row and column of the window in the rescaled part.
       size: rows and columns of the window.
       flip: mirror the window left to right.
     """
@@ -61,24 +61,24 @@ class View(NamedTuple):
 
 
 def ignore(reason: str) -> None:
-    """For those who do not ask what was repaired."""
+    """A `Repair` that does nothing."""
 
 
 def pixels(encoded: bytes, repaired: Repair = ignore) -> np.ndarray:
     """The whole image as uint8 [height, width, 3], RGB and upright.
 
-    What a person would do with odd files: cameras' orientation marks (EXIF) are followed,
-    CMYK and YCCK become RGB, 16 bits a channel become 8, what is transparent is put on white,
-    of an animation the first picture is taken, a JPEG that breaks off keeps the rows that are
-    there if these are at least half (progressive ones keep all rows, coarser; see `jpeg`).
+    Unusual files are treated as a person would treat them. EXIF orientation is applied. CMYK and
+    YCCK become RGB, 16 bits per channel become 8. Transparent pixels are put on white. The first
+    frame of an animation is taken. A truncated JPEG keeps the rows that are there if these are at
+    least half (a progressive one keeps all rows, coarser; see `jpeg`).
 
     Args:
       encoded: a file's content.
-      repaired: called with the reason where something was mended.
+      repaired: called with the reason if the file was repaired.
 
     Raises:
-      UnreadableError: empty, no image, cut short by more than half, damaged, or more than
-        MAX_PIXELS pixels.
+      UnreadableError: the file is empty, no image, truncated by more than half, damaged, or has
+        more than MAX_PIXELS pixels.
     """
     frame = _plain_jpeg(encoded)
     if frame is not None:
@@ -90,9 +90,9 @@ def pixels(encoded: bytes, repaired: Repair = ignore) -> np.ndarray:
 
 
 def size(content: bytes | np.ndarray) -> tuple[int, int] | None:
-    """Height and width of what `pixels` gives; None where it gives nothing.
+    """Height and width of the result of `pixels`; None where that raises UnreadableError.
 
-    The header of a plain JPEG says them. Everything else is decoded.
+    They are read from the header of a plain JPEG. Any other file is decoded.
 
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
@@ -120,15 +120,15 @@ def window(
 
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
-      choose: height and width of the upright image -> which pixels are wanted.
-      exact: the pixels that decoding and rescaling the whole image would give, bit for bit.
-        If False, JPEGs of four and more times the size that is needed are decoded at a half,
-        a quarter or an eighth of theirs (DCT scaling); for all others it makes no difference.
+      choose: height and width of the upright image -> the view that is wanted.
+      exact: the pixels equal bit for bit those of decoding and rescaling the whole image. If
+        False, JPEGs of at least four times the needed size are decoded at a half, a quarter or
+        an eighth of their size (DCT scaling); all other images are the same either way.
       repaired: as in `pixels`.
-      out: uint8 [rows, columns, 3], contiguous, of the view's size, to write to; None makes it.
+      out: uint8 [rows, columns, 3], contiguous, of the view's size; overwritten. None allocates it.
 
     Returns:
-      The view, and its pixels: `out`, if given.
+      The view, and its pixels, uint8 [rows, columns, 3]: `out` if it was given.
 
     Raises:
       UnreadableError: see `pixels`.
@@ -148,10 +148,10 @@ def window(
 
 
 def _open(encoded: bytes) -> Image.Image:
-    """Reads the header.
+    """Opens an image and reads its header only.
 
     Raises:
-      UnreadableError: empty, no image, or too many pixels.
+      UnreadableError: the file is empty, no image, or has too many pixels.
     """
     if not encoded:
         raise UnreadableError("the file is empty")
@@ -175,9 +175,10 @@ def _open(encoded: bytes) -> Image.Image:
 
 
 def _plain_jpeg(encoded: bytes) -> jpeg.Frame | None:
-    """The frame of a JPEG that is gray or three colours, 8 bits, upright and of sensible size.
+    """The frame of a JPEG of one or three components of 8 bits, upright and of plausible size.
 
-    None for everything else. (Pillow would tell, too, at twenty times the cost.)
+    Returns:
+      None for any other file. (Pillow could tell as well, at twenty times the cost.)
     """
     if not encoded.startswith(b"\xff\xd8"):
         return None
@@ -208,7 +209,7 @@ def _plain_jpeg(encoded: bytes) -> jpeg.Frame | None:
 
 
 def _slowly(encoded: bytes, repaired: Repair) -> np.ndarray:
-    """The whole of any image, as `pixels` gives it."""
+    """`pixels` for any image, through Pillow."""
     image = _open(encoded)
     rows = None
     try:
@@ -233,7 +234,7 @@ def _slowly(encoded: bytes, repaired: Repair) -> np.ndarray:
 
 
 def _coarser(view: View) -> int:
-    """By which factor a JPEG may be made smaller while it is decoded: 1, 2, 4 or 8."""
+    """The factor by which decoding may reduce a JPEG: 1, 2, 4 or 8."""
     ratio = 1
     while ratio < 8 and all(
         length >= 2 * ratio * _SCALED_AT_LEAST * scaled
@@ -248,9 +249,9 @@ def _shown(image: np.ndarray, ratio: int, view: View, out: np.ndarray | None) ->
 
     Args:
       image: uint8 [height / ratio, width / ratio, 3], contiguous.
-      ratio: of the image that the view speaks of to this one.
+      ratio: by which `image` is smaller than the image that the view refers to.
       view: what is wanted.
-      out: where it is written to; None makes it.
+      out: as in `window`.
     """
     if out is None:
         out = np.empty((*view.size, 3), np.uint8)

@@ -1,8 +1,8 @@
-"""Formats other than JPEG: whether a file is whole, and its pixels in 8 bits of RGB.
+"""Formats other than JPEG: whether a file is intact, and its pixels as RGB of 8 bits.
 
-What there is to notice: PNG has checksums; the others have codes that break off. A file that was
-filled up with zeros after a break is noticed where pixels are compressed. In BMP, PPM and TIFF
-without compression zeros are black, and nothing tells.
+PNG has checksums. In the other formats only truncated data can be noticed. A file whose end was
+replaced by zeros is noticed if its pixels are compressed; in uncompressed BMP, PPM and TIFF files
+zeros are black pixels.
 """
 
 import zlib
@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from input_pipeline import jpeg
 from input_pipeline.errors import UnreadableError
 
-# Compressed data does not end in so many zeros.
+# Compressed data does not end in this many zeros.
 _ZEROS = 16
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 259, 262, 284, 339
 _OFFSETS, _SIZES, _JPEG_TABLES = (273, 324), (279, 325), 347
@@ -24,17 +24,17 @@ _CLASSIC, _FIRST_TAG = 42, 254
 
 
 def check(image: Image.Image, encoded: bytes) -> str | None:
-    """Looks for damage that decoders pass over.
+    """Looks for damage that decoders ignore.
 
     Args:
       image: opened, not loaded yet.
-      encoded: the file.
+      encoded: the file's content.
 
     Returns:
-      What is amiss though all pixels are there, None for nothing.
+      A fault that leaves all pixels intact, None for no fault.
 
     Raises:
-      UnreadableError: pixels are missing or wrong, or of a form that is read wrongly.
+      UnreadableError: pixels are missing or wrong, or stored in a way that decoders misread.
     """
     if image.format == "PNG":
         return _check_png(encoded)
@@ -48,14 +48,14 @@ def check(image: Image.Image, encoded: bytes) -> str | None:
 
 
 def rgb(image: Image.Image, encoded: bytes) -> np.ndarray:
-    """Pixels of an image that is loaded, as uint8 [height, width, 3], upright.
+    """The pixels of a loaded image as uint8 [height, width, 3], upright.
 
     Args:
       image: loaded.
-      encoded: the file.
+      encoded: the file's content.
 
     Raises:
-      UnreadableError: values of unknown range.
+      UnreadableError: the range of the values is unknown, or a 16-bit colour is transparent.
     """
     turned = orientation(image)
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
@@ -65,7 +65,7 @@ def rgb(image: Image.Image, encoded: bytes) -> np.ndarray:
         bits, colour = encoded[24:26]
         if bits == 16 and colour == 2:
             raise UnreadableError("a colour of 16 bits that is transparent")
-        if bits in (2, 4) and colour == 0:  # Pillow has spread the pixels to 8 bits, not this
+        if bits in (2, 4) and colour == 0:  # Pillow scales the pixels to 8 bits, not this
             image.info["transparency"] = transparent * 255 // ((1 << bits) - 1)
     if image.mode.startswith("I"):  # more than 8 bits, in one of Pillow's modes
         image = _eight_bits(image, transparent)
@@ -85,7 +85,7 @@ def rgb(image: Image.Image, encoded: bytes) -> np.ndarray:
 
 
 def orientation(image: Image.Image) -> int:
-    """The camera's orientation mark, 1 (upright) to 8; 1 if there is none that makes sense."""
+    """The EXIF orientation, 1 (upright) to 8; 1 if it is missing or invalid."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow's reader fails on damaged EXIF in many ways
@@ -94,12 +94,12 @@ def orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image, transparent: Any) -> Image.Image:
-    """A gray image of more than 8 bits, in which one value may be transparent."""
+    """Converts a gray image of more than 8 bits to 8; the transparent value, if any, to white."""
     values = np.asarray(image).astype(np.int64)
     tags = getattr(image, "tag_v2", {})
     top = (1 << tags.get(_BITS, (16,))[0]) - 1
     gray = (np.clip(values, 0, top) * 255 + top // 2) // top
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns 8 bits, and not 16
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts 8 bits, but not 16
         gray = 255 - gray
     if isinstance(transparent, int):
         gray[values == transparent] = 255
@@ -107,7 +107,7 @@ def _eight_bits(image: Image.Image, transparent: Any) -> Image.Image:
 
 
 def _check_png(encoded: bytes) -> str | None:
-    """Compares the checksums of all chunks that matter to pixels, up to the last."""
+    """Verifies the checksums of the chunks that define pixels, and that the data is complete."""
     at, parts = 8, []
     while at + 12 <= len(encoded):
         length, kind = int.from_bytes(encoded[at : at + 4]), encoded[at + 4 : at + 8]
@@ -142,7 +142,7 @@ def _check_end(data: bytes) -> None:
 
 
 def _end_of_boxes(encoded: bytes) -> int:
-    """Where the last box of an AVIF file ends; files may be padded."""
+    """Offset in bytes where the last box of an AVIF file ends; padding may follow."""
     at = 0
     while at + 8 <= len(encoded) and any(encoded[at : at + 8]):
         length = int.from_bytes(encoded[at : at + 4])
@@ -155,7 +155,11 @@ def _end_of_boxes(encoded: bytes) -> int:
 
 
 def _check_tiff(tags: Any, encoded: bytes) -> None:
-    """Refuses what Pillow or libtiff would read wrongly, and pieces that are not there."""
+    """Checks that no strip or tile is missing, and that Pillow and libtiff read the file correctly.
+
+    Raises:
+      UnreadableError: otherwise.
+    """
     order: Any = "little" if encoded.startswith(b"II") else "big"
     start = int.from_bytes(encoded[4:8], order)
     end = start + 6 + 12 * int.from_bytes(encoded[start : start + 2], order)

@@ -1,4 +1,4 @@
-"""What a config's `data` fields say, as dataclasses: read once, when the dataset is opened."""
+"""Turns a config's `data` fields into dataclasses, once, when the dataset is opened."""
 
 import dataclasses
 from pathlib import Path
@@ -16,23 +16,23 @@ T = TypeVar("T")
 
 
 def cache_dir_of(data: Any) -> Path:
-    """Where mean images, indices and compiled programs are kept."""
+    """The directory in which mean images, indices and compiled programs are cached."""
     return Path(data.cache_dir) if data.cache_dir else default_cache_dir()
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What the `data` fields of a config say.
+    """The `data` fields of a config.
 
     Attributes:
       name, directory, validation_examples, validation_labels, chosen: see `open_dataset`.
-      prepared_dir: where images at a fixed size lie, or are to be written; None for the
-        images themselves.
-      prepared_as: what is asked of them; see `prepared_as`.
+      prepared_dir: directory of a prepared dataset, to be read or written; None to read the
+        original images.
+      prepared_as: the properties that a prepared dataset needs; see `prepared_as`.
       crops, colours: the augmentation in training.
       normalizer: which mean is subtracted.
       reading: how images are read.
-      balanced: in training every class comes as often as any other.
+      balanced: whether all classes occur equally often in training.
     """
 
     name: str
@@ -50,15 +50,14 @@ class Choices:
 
 
 def choices(data: Any, report: Report = silent) -> Choices:
-    """What the `data` fields of a config say, once they have been looked over.
+    """Reads and checks the `data` fields of a config.
 
     Args:
       data: the fields.
       report: called for every image that is repaired or left out.
 
     Raises:
-      DataError: a crop larger than the image, scales below the crop, a range whose ends are
-        the wrong way round, or what contradicts another field; the message names the field.
+      DataError: see `augment.check`; or a mean image that does not fit the kind of crops.
     """
     crops = _by_name(
         Crops,
@@ -93,13 +92,13 @@ def choices(data: Any, report: Report = silent) -> Choices:
 
 
 def prepared_as(data: Any) -> dict[str, Any]:
-    """What a config's `data` fields ask of a prepared dataset.
+    """The properties that a prepared dataset needs to be used with a config.
 
     Returns:
-      `name`, `validation_examples`, `folds` (None, or number of folds, which one, and the seed of
-      the division), `size` (of the shorter side: `resize`, or the largest of
-      `scale_range`), `image` (`whole`, or `square` where crops are taken from the central
-      square alone), `format`, `quality` (JPEG's, else None) and `decode`.
+      `name`, `validation_examples`, `folds` (None, or the number of folds, the fold and the seed
+      of the division), `size` (pixels of the shorter side: `resize`, or the largest of
+      `scale_range` if that is larger), `image` (`whole`, or `square` if all crops lie in the
+      central square), `format`, `quality` (1 to 100 for JPEG, else None) and `decode`.
     """
     chosen = data.prepare
     return {
@@ -115,7 +114,7 @@ def prepared_as(data: Any) -> dict[str, Any]:
 
 
 def _by_name(made: type[T], fields: Any, /, **given: Any) -> T:
-    """A dataclass whose attributes are the fields of their names, but for those that are given."""
+    """Makes a dataclass from the fields named like its attributes, except for those in `given`."""
     names = {field.name for field in dataclasses.fields(made)} - given.keys()  # type: ignore[arg-type]
     found = {name: fields[name] for name in names}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}

@@ -1,20 +1,20 @@
-"""Whether a JPEG is whole, and what is left of one that is not.
+"""Whether a JPEG is intact, and the rows that can be used of one that is not.
 
-JPEG has no checksum. What there is to notice is noticed by libjpeg, in data that has an invalid
-code, breaks off, or is not used up at the end; that needs the whole file, so every decoding here
-reads all of it, whatever part of the image is wanted, and stops at the first complaint. The
-verdict is then a function of the file:
+JPEG has no checksum. Damage is what libjpeg complains of: an invalid code, data that ends too
+soon, or data left over at the end. To find it, every decoding here reads the whole file, whatever
+part of the image is wanted, and stops at the first complaint. The verdict is then a function of
+the file:
 
-* whole: libjpeg has no complaint. Bytes after the end mark are nobody's concern. A flipped bit
-  whose data still decodes to the right number of blocks passes for whole: nothing tells.
-* breaks off: there is no end mark and the data before is in order. The rows that the data
-  determines are kept, if they are at least half. Filling after the break (a byte repeated to the
-  end, as of an interrupted download) is no data.
-  Of a progressive file all rows are kept, coarser, once every component has its first scan
-  (libjpeg smooths what is then known as means of blocks); before that nothing is.
-* damaged: anything else. An invalid code, or data that ends before its end mark says so, comes
-  some way after the fault, and what was decoded in between is not in the picture; how much that
-  is cannot be known. So no row is used.
+* intact: libjpeg has no complaint. Bytes after the end mark are ignored. A flipped bit whose data
+  still decodes to the right number of blocks cannot be noticed.
+* truncated: there is no end mark, and the data before it is sound. The rows that the data
+  determines are used, if they are at least half. Filling at the end (one repeated byte, as left by
+  an interrupted download) is not data. Of a progressive file all rows are used, coarser, once
+  every component has its first scan (libjpeg interpolates between the means of blocks that are
+  known then); before that, none.
+* damaged: anything else. libjpeg notices an invalid code, or an end mark that comes too soon, only
+  some way after the fault, and the pixels decoded in between are wrong. Since nobody knows how
+  many these are, no row is used.
 """
 
 import io
@@ -28,28 +28,29 @@ from PIL import Image
 from input_pipeline.errors import UnreadableError
 
 END = b"\xff\xd9"
-# libjpeg's words for data that ends too soon; the only complaint that rows survive.
+# libjpeg's message for data that ends too soon; the only complaint after which rows are used.
 _ENDS = "premature end of data segment"
-# A byte repeated so often at the end is filling, not data.
+# A byte repeated at least this often at the end is filling, not data.
 _FILLING = 4
-# A block of 64 pixels takes at least a bit, except in arithmetic code.
+# A block of 64 pixels takes at least one bit, except in arithmetic coding.
 _PIXELS_A_BYTE = 8 * 64
-# So many scans of a progressive file, each over all blocks, are an attack; encoders write ten.
+# Each scan of a progressive file costs a pass over all blocks. Encoders write about ten; more than
+# this limit are an attack.
 _MAX_SCANS = 500
 _SEQUENTIAL, _PROGRESSIVE, _ARITHMETIC = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA), (0xC9, 0xCA)
-# In the data of a scan a marker is FF and neither 0 (FF itself) nor a restart.
+# In the data of a scan, FF begins a marker unless 0 (an escaped FF) or a restart code follows.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 
 class Frame(NamedTuple):
-    """How a JPEG's picture is stored.
+    """The content of a JPEG's frame header.
 
     Attributes:
-      marker: of the frame, 0xC0 and so on: the kind of coding.
-      height, width: as stored, before a camera's orientation is followed.
-      components: identifiers of its components, 1 to 4 of them.
-      rows: pixel rows of a row of blocks, all components together.
+      marker: kind of coding: 0xC0 (baseline), 0xC2 (progressive) and so on.
+      height, width: in pixels as stored, before EXIF orientation is applied.
+      components: identifiers of the components, 1 to 4 of them.
+      rows: number of pixel rows in a row of MCUs, which have blocks of all components.
     """
 
     marker: int
@@ -59,12 +60,12 @@ class Frame(NamedTuple):
     rows: int
 
     def may_be_in(self, size: int) -> bool:
-        """Whether so many bytes can hold all its pixels."""
+        """Whether a file of `size` bytes can contain all pixels."""
         return self.marker in _ARITHMETIC or self.height * self.width <= size * _PIXELS_A_BYTE
 
 
 class _Scan(NamedTuple):
-    """A pass over some components: coefficients first to last, without the `low` lowest bits."""
+    """A scan: coefficients `first` to `last` of components, without their `low` lowest bits."""
 
     components: tuple[int, ...]
     first: int
@@ -78,9 +79,9 @@ class _Layout(NamedTuple):
 
     Attributes:
       frame: None if there is none.
-      scans: in their order; data of the last may be cut short.
-      end: where the data ends: at the end mark, before a segment that is cut short, or with
-        the file.
+      scans: in their order; the data of the last may be truncated.
+      end: offset in bytes where the data ends: at the end mark, before a truncated segment, or at
+        the end of the file.
       marked: whether there is an end mark.
     """
 
@@ -91,7 +92,7 @@ class _Layout(NamedTuple):
 
 
 def frame_at(encoded: bytes, at: int) -> Frame:
-    """Reads the frame header whose marker is at `at`; there are at least ten bytes from there."""
+    """Reads the frame header whose marker is at offset `at`, with at least ten bytes from there."""
     count = encoded[at + 9]
     components = encoded[at + 10 : at + 10 + 3 * count]
     return Frame(
@@ -104,12 +105,15 @@ def frame_at(encoded: bytes, at: int) -> Frame:
 
 
 def decode(encoded: bytes, frame: Frame, ratio: int) -> np.ndarray:
-    """A whole JPEG of one or three components as uint8 RGB, a `ratio`-th of its height and width.
+    """Decodes a whole JPEG of one or three components.
 
     Args:
       encoded: the file's content.
       frame: its frame.
-      ratio: 1, 2, 4 or 8; above 1, coarser by DCT scaling.
+      ratio: 1, 2, 4 or 8, by which DCT scaling divides height and width.
+
+    Returns:
+      uint8 [ceil(height / ratio), ceil(width / ratio), 3], RGB.
 
     Raises:
       ValueError: libjpeg has a complaint.
@@ -121,27 +125,27 @@ def decode(encoded: bytes, frame: Frame, ratio: int) -> np.ndarray:
 
 
 def too_many_scans(encoded: bytes, frame: Frame) -> bool:
-    """Whether a file asks for more work than a picture of its size can."""
+    """Whether a progressive file has more scans than any encoder writes."""
     return frame.marker in _PROGRESSIVE and encoded.count(b"\xff\xda") > _MAX_SCANS
 
 
 def is_marked(encoded: bytes) -> bool:
-    """Whether there is an end mark: if so, all rows are there or none is used."""
+    """Whether a file has an end mark; one that has it is used with all its rows or not at all."""
     return _layout(encoded).marked
 
 
 def sound(encoded: bytes) -> tuple[bytes, int | None, str | None]:
-    """The part of a JPEG that is sound.
+    """The sound part of a JPEG.
 
     Args:
       encoded: a file's content that begins as a JPEG.
 
     Returns:
       Bytes that libjpeg decodes to an image; how many of its first rows come from the file (None
-      for all); and what was mended, None if nothing had to be.
+      for all); and what was repaired, None for nothing.
 
     Raises:
-      UnreadableError: damaged, or less than half of its rows are there.
+      UnreadableError: the file is damaged, or has less than half of its rows.
     """
     layout = _layout(encoded)
     frame = layout.frame
@@ -186,7 +190,7 @@ def _layout(encoded: bytes) -> _Layout:
     at = 2
     while at + 4 <= len(encoded) and encoded[at] == 0xFF:
         marker, length = encoded[at + 1], int.from_bytes(encoded[at + 2 : at + 4])
-        if marker == 0xFF:  # before a marker there may be any number
+        if marker == 0xFF:  # fill bytes, of which any number may precede a marker
             at += 1
             continue
         if marker == END[1]:
@@ -210,9 +214,9 @@ def _layout(encoded: bytes) -> _Layout:
 
 
 def complaint_of(encoded: bytes) -> str | None:
-    """What libjpeg has to say against a file, None for nothing.
+    """The first complaint that libjpeg has of a file; None for none.
 
-    An eighth of the size, in gray, costs little more than reading the codes.
+    Decoding in gray at an eighth of the size costs little more than reading the codes.
     """
     try:
         simplejpeg.decode_jpeg(encoded, "GRAY", min_height=1, min_width=1)
@@ -221,22 +225,22 @@ def complaint_of(encoded: bytes) -> str | None:
         message = str(error)
     if "subsampling" not in message:
         return message.removeprefix("Corrupt JPEG data: ")
-    # Components of unusual sizes, which simplejpeg does not take. Other decoders keep libjpeg's
-    # complaints to themselves; but where data breaks off, what follows it changes the picture.
+    # simplejpeg does not decode unusual subsampling, and other decoders hide libjpeg's complaints.
+    # But if data is missing, then bytes appended to it change the pixels.
     layout = _layout(encoded)
     if layout.frame is None or not layout.marked:
         return "no end mark"
     if len(layout.frame.components) == 2:
-        return None  # inside a TIFF; nobody else decodes it
+        return None  # occurs inside TIFFs only; no decoder here reads it alone
     rows = _rows_determined(encoded[: layout.end], layout.frame)
     return None if rows == layout.frame.height else _ENDS
 
 
 def _with_usual_header(encoded: bytes) -> bytes:
-    """Without what libjpeg complains of in headers though it changes no pixel.
+    """Replaces header fields that libjpeg complains of although they change no pixel.
 
-    These are JFIF's version, and the fields of a sequential scan that only progressive ones need,
-    which some cameras leave empty.
+    These are the version of JFIF, and the fields of a sequential scan that only progressive files
+    need, which some cameras leave empty.
     """
     header = bytearray(encoded)
     at = 2
@@ -260,19 +264,19 @@ def _without_filling(encoded: bytes) -> bytes:
 
 
 def _rows_of(data: bytes, frame: Frame, scans: list[_Scan], *, broken: bool) -> int:
-    """How many rows come from data that has no end mark; `broken`: inside the last scan."""
+    """How many rows are in data without an end mark; `broken` if it ends inside the last scan."""
     begun = [scan for scan in scans if scan.first == 0 and not scan.refines]
     if {component for scan in begun for component in scan.components} < set(frame.components):
-        return 0  # colours are missing
+        return 0  # a component is missing
     if not broken or scans[-1] not in begun:
         return frame.height
     if frame.marker in _PROGRESSIVE:
-        return 0  # means of blocks, and not even all
+        return 0  # not even the means of all blocks are there
     return _rows_determined(data, frame)
 
 
 def _rows_determined(data: bytes, frame: Frame) -> int:
-    """How many rows are the same whatever follows after the data."""
+    """How many rows the data determines: those that no continuation of it changes."""
     data = data.rstrip(b"\xff")
     pictures = (_lenient(data + rest + END) for rest in (b"", *_continuations(data)))
     first = next(pictures)
@@ -282,14 +286,14 @@ def _rows_determined(data: bytes, frame: Frame) -> int:
     if not differing.any():
         return frame.height
     row = int(differing.argmax())
-    # The row of blocks that breaks off. If colours are interpolated between rows, they reach into
-    # the last pixel row above it.
+    # `above` is where the first incomplete row of blocks begins. If colours are interpolated
+    # between rows, they change the last pixel row above it too.
     above = (row + 1) // frame.rows * frame.rows
     return max(above - (frame.rows > 8), 0)
 
 
 def _continuations(data: bytes) -> list[bytes]:
-    """Three ways in which data may go on, with the restarts that are due."""
+    """Three random continuations of the data, with the restart markers that are due."""
     restarts = _RESTART.findall(data)
     number = restarts[-1][1] - 0xD0 + 1 if restarts else 0
     marks = [bytes([0xFF, 0xD0 + (number + step) % 8]) for step in range(8)]
@@ -303,7 +307,11 @@ def _continuations(data: bytes) -> list[bytes]:
 
 
 def _lenient(encoded: bytes) -> np.ndarray:
-    """The picture that libjpeg makes of anything, [height, width, components]."""
+    """The image that libjpeg decodes despite damage, uint8 [height, width, components].
+
+    Raises:
+      UnreadableError: Pillow cannot decode it at all.
+    """
     try:
         image = Image.open(io.BytesIO(encoded), formats=("JPEG",))
         image.load()

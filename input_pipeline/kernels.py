@@ -1,16 +1,16 @@
 """Inner loops over pixels and random bits, compiled by Numba.
 
-They release the interpreter's lock, so that threads run them side by side. Machine code is
-kept beside this file or, where that cannot be written, in Numba's own cache directory.
+Those over pixels release the interpreter's lock, so that threads run them in parallel. Machine
+code is cached beside this file or, if that directory cannot be written, in Numba's own cache.
 """
 
 import numba
 import numpy as np
 
 _compiled = numba.njit(nogil=True, cache=True)
-_short = numba.njit(cache=True)  # letting go of the lock would take longer than these
+_short = numba.njit(cache=True)  # releasing the lock takes longer than these run
 
-# Weights of the resampling are integers, 2^22 for 1, as in Pillow's Resample.c.
+# Weights of the resampling are fixed-point numbers, 2^22 for 1, as in Pillow's Resample.c.
 _BITS = 22
 _HALF = np.uint64(1 << (_BITS - 1))
 _LOW, _HIGH = np.uint64(_BITS), np.uint64(32 + _BITS)
@@ -29,19 +29,19 @@ def resample(
 ) -> None:
     """A window of an image that is rescaled by antialiased bilinear interpolation.
 
-    Equal bit for bit to `image.resize(scaled, Image.BILINEAR)` of Pillow (as it was before
-    version 13, which goes over the columns of tall images before the rows: a grey level here
-    and there) and then slicing and mirroring. Only what the window needs is computed.
+    Equal bit for bit to Pillow's `image.resize(scaled, Image.BILINEAR)`, then sliced and
+    mirrored. (Pillow 13 resamples the columns of tall images before their rows; some pixels then
+    differ by a grey level.) Only the pixels that the window needs are computed.
 
     Args:
-      source: uint8 [h, w, 3], contiguous: the whole image, or as much of it as `needed` says.
-      corner: row and column of source[0, 0] in the image, 0 or less where it begins earlier.
-      start: where the image begins, 0 to 1: inside its first pixel, if that is not whole.
-      size: height and width of the image; need not be whole either.
+      source: uint8 [h, w, 3], contiguous: the whole image, or the part that `needed` gives.
+      corner: row and column of source[0, 0] in the image; negative if it lies before the image.
+      start: row and column, 0 to 1, where the image begins in its first pixel; 0 if that is whole.
+      size: height and width of the image in pixels; need not be integers.
       scaled: height and width of the rescaled image.
       offset: row and column of the window in the rescaled image.
       flip: mirror the window left to right.
-      out: uint8 [rows, columns, 3], contiguous; the window, written to.
+      out: uint8 [rows, columns, 3], contiguous; the window is written to it.
     """
     rows, columns = out.shape[0], out.shape[1]
     top, y_count, y_weight = _weights(start[0], size[0], scaled[0], offset[0], rows)
@@ -51,8 +51,8 @@ def resample(
     width = source.shape[1] * 3
     flat = source.reshape(-1)
 
-    # Rows first, each output column a weighted sum of a few input columns. Two rows at a
-    # time, in the halves of 64-bit integers: no sum reaches 2^31.
+    # Along rows first: each output column is a weighted sum of a few input columns. Two rows are
+    # summed at once, in the halves of 64-bit integers, since no sum reaches 2^31.
     narrow = np.empty((lines, columns * 3), np.uint8)
     packed = np.empty(width, np.uint64)
     sums = np.empty(columns * 3, np.uint64)
@@ -64,7 +64,7 @@ def resample(
         for i in range(width):
             packed[i] = np.uint64(upper[i]) | (np.uint64(lower[i]) << np.uint64(32))
         for x in range(columns):
-            # Unsigned, because Numba looks at the sign of every other index.
+            # Unsigned, because Numba checks the sign of signed indices.
             at = np.uint64((left[x] - corner[1]) * 3)
             weights = x_weight[x]
             red = half
@@ -100,11 +100,11 @@ def resample(
 
 @_short
 def needed(start: float, size: float, scaled: int, offset: int, count: int) -> tuple[int, int]:
-    """First row of an image, and the one after the last, that a window of `resample` reads.
+    """The first row of an image that a window of `resample` reads, and the one after the last.
 
     Args:
-      start, size, scaled: as in `resample`, of the rows; or of the columns.
-      offset, count: first row of the window in the rescaled image, and its rows.
+      start, size, scaled: as in `resample`, along the rows, or along the columns.
+      offset, count: first row of the window in the rescaled image, and number of its rows.
     """
     first, _, _ = _weights(start, size, scaled, offset, 1)
     last, taps, _ = _weights(start, size, scaled, offset + count - 1, 1)
@@ -115,7 +115,12 @@ def needed(start: float, size: float, scaled: int, offset: int, count: int) -> t
 def _weights(
     start: float, size: float, scaled: int, offset: int, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of `count` outputs from `offset` on: first input, number of inputs, weights."""
+    """The weights of `count` outputs from `offset` on, along one axis.
+
+    Returns:
+      int64 [count], the first input of each output; int64 [count], the number of its inputs; and
+      uint64 [count, taps], their weights, whose sum is 2^22 up to rounding.
+    """
     ratio = size / scaled
     support = max(ratio, 1.0)
     limit = int(np.ceil(start + size))
@@ -142,13 +147,13 @@ def _weights(
 
 @_compiled
 def crop(source: np.ndarray, offset: tuple[int, int], flip: bool, out: np.ndarray) -> None:
-    """A window of an image, zero where it reaches over the edges, perhaps mirrored.
+    """A window of an image, zero beyond the image's edges.
 
     Args:
       source: uint8 [h, w, 3], contiguous.
       offset: row and column of the window; may be negative.
       flip: mirror the window left to right.
-      out: uint8 [rows, columns, 3], contiguous; the window, written to.
+      out: uint8 [rows, columns, 3], contiguous; the window is written to it.
     """
     rows, columns = out.shape[0], out.shape[1]
     # Columns of the window that lie inside the image.
@@ -189,20 +194,20 @@ def warp(
     flip: bool,
     out: np.ndarray,
 ) -> None:
-    """A linear map about a point, and the radial distortion of a lens; bilinear interpolation.
+    """Distorts an image by a linear map about a point and the radial distortion of a lens.
 
-    The pixel of the window that lies d (y, x) from its middle is read at
-    center + (1 + lens |e|^2 / r^2) e of the source, e = matrix d and r half the window's
-    side. Beyond the edges of the source its outermost pixels go on.
+    The pixel of the window at distance d = (y, x) from its middle is read, by bilinear
+    interpolation, at center + (1 + lens |e|^2 / r^2) e of the source, where e = matrix d and r is
+    half of the window's height. Beyond the edges of the source its outermost pixels are repeated.
 
     Args:
       source: uint8 [h, w, 3].
       matrix: float64 [2, 2], over (y, x).
-      center: where the middle of the window lies in the source, in pixels (y, x), those of
-        the first pixel's middle being (.5, .5).
+      center: the position (y, x) of the window's middle in the source, in pixels; the middle of
+        the first pixel is (.5, .5).
       lens: 0 for none, positive for a pincushion, negative for a barrel.
       flip: mirror the window left to right.
-      out: uint8 [rows, columns, 3], written to.
+      out: uint8 [rows, columns, 3]; the window is written to it.
     """
     rows, columns = out.shape[0], out.shape[1]
     bottom, right = source.shape[0] - 1, source.shape[1] - 1
@@ -229,13 +234,12 @@ def warp(
 def philox(seed: int, stream: int, counter: int, out: np.ndarray) -> None:
     """Raw output of the counter-based generator Philox4x64-10 (Salmon et al. 2011).
 
-    Equal to NumPy's: what `np.random.Philox(key=[seed, stream])` gives from its state with
-    this counter on.
+    Equal to the output of `np.random.Philox(key=[seed, stream])` from this counter on.
 
     Args:
       seed, stream: the key.
-      counter: how many blocks of four numbers lie before these, 0 or greater.
-      out: uint64 [4 n], written to.
+      counter: number of blocks of four numbers to skip, 0 or greater.
+      out: uint64 [4 n], overwritten.
     """
     for block in range(len(out) // 4):
         c0 = np.uint64(counter + block + 1)

@@ -1,8 +1,8 @@
 """Order and randomness of the training stream: pure functions of the seed and the position.
 
-Everything is drawn from Philox, a counter-based generator, so that any step can
-be computed without the steps before it. (Only its raw 64-bit output is used:
-NumPy promises that it will never change, which it does not of its distributions.)
+Everything is drawn from Philox, a counter-based generator, so that any step can be computed
+without the steps before it. Only its raw 64-bit output is used, which NumPy promises never to
+change; it makes no such promise for its distributions.
 """
 
 import functools
@@ -14,9 +14,10 @@ from scipy import special
 
 from input_pipeline import kernels
 
-# Numbers of an example that lie together in the generator's output; further ones lie elsewhere.
+# How many numbers of an example are contiguous in the generator's output; further numbers are in
+# another part of it.
 BLOCK = 40
-# The stream of random numbers that choices among examples are made with: no epoch's.
+# The stream of random numbers for choices among examples; no epoch uses it.
 _CHOICE = 2**64 - 1
 _one_at_a_time = threading.Lock()
 
@@ -26,10 +27,10 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 
     Args:
       seed: seed of the run, 0 or greater.
-      epoch: passes over the training set before this one.
+      epoch: number of passes over the training set before this one.
       count: number of training examples.
     """
-    with _one_at_a_time:  # or every thread would sort at the end of an epoch
+    with _one_at_a_time:  # else all threads would sort the next epoch at once
         return _epoch_order(seed, epoch, count)
 
 
@@ -43,11 +44,11 @@ EpochOrder = Callable[[int, int, int], np.ndarray]
 
 
 def balanced_order(labels: np.ndarray) -> EpochOrder:
-    """Epochs in which every class has as many places as any other, to one.
+    """Epochs in which the classes have equal numbers of places, up to one.
 
-    An epoch has as many places as there are examples. Of a class with more examples than places a
-    part is drawn anew for each epoch; one with fewer repeats its examples, each as often as any
-    other of the class, to once.
+    An epoch has as many places as there are examples. A class with more examples than places is
+    represented by a random part of them, drawn anew for each epoch. A class with fewer repeats its
+    examples; their numbers of repetitions differ by one at most.
 
     Args:
       labels: int32 [count]; classes without examples have no places.
@@ -103,10 +104,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def examples_at(
     seed: int, positions: np.ndarray, count: int, epoch_of: EpochOrder = epoch_order
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What stands at these positions of the endless training stream.
+    """The examples at given positions of the endless training stream.
 
-    Position p belongs to epoch p // count; by default every epoch holds each example once,
-    so a batch may reach over the end of an epoch and nothing is dropped.
+    Position p belongs to epoch p // count. By default every epoch contains each example once. A
+    batch may extend over the end of an epoch, so no example is dropped.
 
     Args:
       seed: of the run.
@@ -115,9 +116,9 @@ def examples_at(
       epoch_of: the order of each epoch.
 
     Returns:
-      Keys and epochs, both int64 of the shape of `positions`. The index of the example is
-      key % count; key // count says how often it stood in this epoch before (never, where it
-      stands there once).
+      Keys and epochs, both int64 of the shape of `positions`. key % count is the index of the
+      example; key // count is the number of its earlier occurrences in the same epoch (0 by
+      default).
     """
     epochs = positions // count
     keys = np.empty_like(positions)
@@ -130,18 +131,18 @@ def examples_at(
 def uniform_draws(
     seed: int, epochs: np.ndarray, indices: np.ndarray, count: int = BLOCK
 ) -> np.ndarray:
-    """Random numbers of each example at each presentation.
+    """The random numbers of each example at one presentation.
 
     Args:
       seed: seed of the run.
       epochs, indices: int64, of the same length; indices, or keys of `examples_at`, below 2^52.
-      count: how many for each. Those of a smaller count are the first of these.
+      count: how many for each. A smaller count gives the first of the same numbers.
 
     Returns:
       float64 [len(indices), count], uniform in the open interval (0, 1), a
       function of (seed, epoch, index) alone.
     """
-    # The generator gives four at a time; what is above `count` is not used.
+    # The generator gives four numbers at a time; those beyond `count` are not used.
     drawn = -(-count // 4) * 4
     raw = np.empty((len(indices), drawn), np.uint64)
     for row, (epoch, index) in enumerate(zip(epochs, indices, strict=True)):

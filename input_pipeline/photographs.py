@@ -1,4 +1,4 @@
-"""Single images: those that somebody names, as files or directories, and what is read of each."""
+"""Single images: finds those that paths name, and decodes each as evaluation does."""
 
 import os
 from collections.abc import Sequence
@@ -13,29 +13,33 @@ from input_pipeline.names import shown
 
 
 class Images(Protocol):
-    """Which images are asked for: the central square of each, with zeros around it, or all."""
+    """The form in which images are asked for: central squares padded with zeros, or whole."""
 
     @property
     def side(self) -> int:
-        """Pixels of the rescaled image's shorter side, and so of the square."""
+        """Pixels of the rescaled image's shorter side, which is the side of the square."""
 
     @property
     def whole(self) -> bool:
-        """All of the rescaled image, without zeros around it."""
+        """Whether the whole rescaled image is asked for, without padding."""
 
     @property
     def pad(self) -> int:
-        """Zeros on each side of the square, in pixels."""
+        """Width in pixels of the zeros on each side of the square."""
 
 
 def find_photographs(paths: Sequence[str]) -> list[Path]:
-    """The files that paths stand for: files as they are, and the images in directories and below.
+    """Lists the image files that paths name.
 
     Args:
-      paths: of files and directories; `~` is the home.
+      paths: of files, which are taken as they are, and of directories, which are searched for
+        images with their subdirectories; `~` is the home directory.
+
+    Returns:
+      Paths in the order of `paths`, sorted within each directory.
 
     Raises:
-      DataError: there is nothing of that name, or no image in a directory.
+      DataError: a path does not exist or cannot be read, or a directory has no image.
     """
     found: list[Path] = []
     for text in paths:

@@ -1,9 +1,8 @@
-"""Datasets at a fixed size: read once, written as shards that are quick to read at random.
+"""Prepares a dataset: rescales its images once and writes shards that are quick to read at random.
 
-The directory is one that TFDS reads too (`tfds.builder_from_directory`): ArrayRecord files of
-tf.train.Example records with `image`, `label` and `file_name`. `prepared.json` says how it was
-made and holds the SHA-256 of every shard; `report.jsonl` names the images that were repaired or
-left out.
+TFDS can read the directory too (`tfds.builder_from_directory`). Its ArrayRecord files contain
+tf.train.Example records with `image`, `label` and `file_name`. `prepared.json` has the settings
+and the SHA-256 of every shard; `report.jsonl` lists the images that were repaired or left out.
 """
 
 import contextlib
@@ -34,10 +33,10 @@ from input_pipeline.prepared import ABOUT, load_about, packed, readable_by_tfds
 from input_pipeline.report import progress_bar, silent
 from input_pipeline.sources import Examples
 
-# What one interruption can cost: 800 MB of raw pixels at 256.
+# An interruption loses at most one shard: 800 MB of raw pixels at a side of 256.
 EXAMPLES_PER_SHARD = 4096
 _REPORT, _LOCK = "report.jsonl", ".lock.tmp"
-_JPEGS_LONGEST = 65_500  # pixels of a side, in libjpeg
+_JPEGS_LONGEST = 65_500  # libjpeg's limit for a side, in pixels
 
 
 def write(
@@ -47,24 +46,25 @@ def write(
     reading: Reading,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Writes all splits of a dataset; goes on where an earlier call was stopped.
+    """Writes all splits of a dataset; continues where an earlier call was stopped.
 
-    Every shard is read back and compared before it counts.
+    Every shard is read back and compared with what was written before it counts as done.
 
     Args:
-      dataset: what is read.
-      directory: made if it is not there; else empty, or of an earlier call.
+      dataset: the source.
+      directory: created if missing; otherwise empty, or written by an earlier call.
       settings: from `from_config.prepared_as`.
       reading: how images are read.
-      stopped: asked after every image whether to stop there.
+      stopped: called after every image; True stops there.
 
     Returns:
-      What stands in prepared.json.
+      The content of prepared.json.
 
     Raises:
-      KeyboardInterrupt: `stopped`; the shards written so far are kept.
-      DataError: the directory holds other things, the disk is full or too small, a shard
-        does not read back as it was written, or an image must not be left out.
+      KeyboardInterrupt: `stopped` returned True; the shards written so far are kept.
+      DataError: the directory contains other files, another process is preparing there, the disk
+        is full or too small, a shard does not read back as it was written, or an image cannot be
+        decoded and `reading` says to fail.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _prepare(
 
 
 def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What is in the directory so far."""
+    """The content of prepared.json: that of an earlier call, or a new one."""
     about = {
         "settings": settings,
         "source": dataset.fingerprint,
@@ -160,10 +160,10 @@ def _begin(dataset: Dataset, directory: Path, settings: dict[str, Any]) -> dict[
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Generator[None, None, None]:
-    """Keeps others from preparing in the same directory.
+    """Keeps other processes from preparing in the same directory.
 
     Raises:
-      DataError: somebody is at it.
+      DataError: another process is doing so.
     """
     with contextlib.ExitStack() as held:
         try:
@@ -176,20 +176,20 @@ def _locked(directory: Path) -> Generator[None, None, None]:
 
 
 def _file_name(name: str, split: str, number: int, shards: int) -> str:
-    """A shard's; NAME/CONFIG:VERSION becomes one word, as TFDS needs it."""
+    """File name of a shard; NAME/CONFIG:VERSION becomes one word, as TFDS requires."""
     return (
         f"{re.sub(r'[^0-9A-Za-z_]', '_', name)}-{split}.array_record-{number:05d}-of-{shards:05d}"
     )
 
 
 def _rows(examples: Examples, number: int) -> tuple[int, int]:
-    """First example of a shard, and how many of the source it covers."""
+    """First example of a shard, and the number of examples of the source that it covers."""
     start = number * EXAMPLES_PER_SHARD
     return start, min(EXAMPLES_PER_SHARD, examples.count - start)
 
 
 def _sound_shards(directory: Path, about: dict[str, Any]) -> set[str]:
-    """The shards that are there, every byte as it was written."""
+    """The file names of the shards that are there with the size and SHA-256 in prepared.json."""
     sound = set()
     title = f"verifying {directory}"
     for file, shard in progress_bar(about["shards"].items(), desc=title, unit=" shards", delay=1.0):
@@ -204,7 +204,7 @@ def _sound_shards(directory: Path, about: dict[str, Any]) -> set[str]:
 def _features(dataset: Dataset, settings: dict[str, Any]) -> Any:
     import tensorflow_datasets as tfds
 
-    # TFDS keeps a name a line, without spaces around it.
+    # TFDS stores one name per line and strips it, so other names cannot be stored.
     lines = [name.strip() for name in "\n".join(dataset.class_names).splitlines()]
     as_they_are = lines == list(dataset.class_names)
     label = {"names": lines} if as_they_are else {"num_classes": len(dataset.class_names)}
@@ -224,7 +224,7 @@ def _features(dataset: Dataset, settings: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """How the records of a split are made."""
+    """Makes the records of a split."""
 
     examples: Examples
     features: Any
@@ -232,15 +232,15 @@ class _Job:
     reading: Reading
 
     def index(self, position: int) -> int:
-        """The example that is written at a position: as they are quick to read, one after another.
+        """The example at a position of the writing order, which is the order on disk if known.
 
-        Left-out examples count.
+        Examples that are left out have positions too.
         """
         order = self.examples.disk_order
         return position if order is None else int(order[position])
 
     def record(self, index: int) -> tuple[bytes, int, list[dict[str, str]]]:
-        """An example as bytes, none if it is left out; its label; and what happened to it."""
+        """An example's record (empty if left out), its label, and a note on each repair."""
         notes: list[dict[str, str]] = []
         name = self.examples.name(index)
 
@@ -311,7 +311,7 @@ def _records(
 
 @contextlib.contextmanager
 def _shard_failures(path: Path) -> Generator[None, None, None]:
-    """What ArrayRecord's writer raises, in words."""
+    """Turns the exceptions of ArrayRecord's writer into DataErrors."""
     try:
         yield
     except DataError:
@@ -323,12 +323,12 @@ def _shard_failures(path: Path) -> Generator[None, None, None]:
 def _write_shard(
     path: Path, job: _Job, start: int, count: int, advance: Callable[[], None]
 ) -> dict[str, Any]:
-    """Writes a shard under another name, reads it back, and gives it its own."""
+    """Writes a shard under a temporary name, verifies and renames it; its prepared.json entry."""
     from array_record.python import array_record_module
 
     written, notes, labels, indices = hashlib.sha256(), [], [], []
     with _shard_failures(path), files.replacing(path) as temporary:
-        # A record a chunk, for reading at random; pixels and JPEGs do not shrink further.
+        # One record per chunk for random access; compression would not shrink pixels or JPEGs.
         writer = array_record_module.ArrayRecordWriter(
             os.fsencode(temporary), "group_size:1,uncompressed"
         )
@@ -390,7 +390,7 @@ def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, A
                 num_bytes=sum(shard["bytes"] for shard in shards),
             )
         )
-    with contextlib.redirect_stdout(io.StringIO()):  # it tells of its own progress
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints its progress
         tfds.folder_dataset.write_metadata(
             data_dir=directory,
             features=features,
@@ -411,10 +411,10 @@ def _finish(dataset: Dataset, directory: Path, features: Any, about: dict[str, A
 
 
 def _check_space(directory: Path, jobs: dict[str, _Job], todo: int) -> None:
-    """Guesses the size of what is to be written from a few records.
+    """Estimates the bytes of the `todo` examples still to be written from a few records.
 
     Raises:
-      DataError: more than is free.
+      DataError: they are more than the free space.
     """
     sizes = []
     for job in jobs.values():

@@ -1,4 +1,4 @@
-"""Opening what `prepare` wrote."""
+"""Opens prepared datasets, which `prepare` wrote."""
 
 import base64
 import dataclasses
@@ -28,21 +28,21 @@ def open_prepared(
     as_they_are: bool,
     only: str | None = None,
 ) -> Dataset:
-    """Opens what `prepare_data` wrote.
+    """Opens a dataset that --mode=prepare_data wrote.
 
     Args:
-      directory: where it wrote.
+      directory: of the prepared dataset.
       wanted: from `from_config.prepared_as`, of the config that is to use it.
       cache_dir: as in `open_dataset`.
-      as_they_are: images are not rescaled once more. Raw ones are then the same data as what
-        they were made from, and have its fingerprint: a run goes on with either.
-      only: as in `open_dataset`; shards of other splits may be missing. One split alone is not
-        trained on: its images may be larger than the config's, and what asks for larger ones
-        is refused when it does.
+      as_they_are: whether images are used without further rescaling. Raw images are then the same
+        data as their source and have its fingerprint, so that a run can resume with either.
+      only: as in `open_dataset`; shards of other splits may be missing. A single split is not
+        trained on, so its size is not compared with the config's here. A reader that needs larger
+        images than were prepared is refused later.
 
     Raises:
-      DataError: not there, not complete, cut short since, or made with settings that give
-        other pixels than the config asks for.
+      DataError: the dataset is missing, incomplete, truncated or damaged, or was prepared with
+        settings that give other pixels than the config asks for.
     """
     again = "prepare it with --mode=prepare_data and the same --config.data.prepared_dir"
     about = load_about(directory)
@@ -74,7 +74,7 @@ def open_prepared(
         for field in ("name", "validation_examples", "folds", "size", "image", "decode")
         if made.get(field) != wanted[field]
         and not (field == "size" and only is not None)
-        # The whole image has the square in it, exact pixels are better than asked for.
+        # A whole image contains the square, and exact pixels are at least as good as fast ones.
         and (field, made.get(field)) not in (("image", "whole"), ("decode", "exact"))
     ]
     if differing:
@@ -125,7 +125,7 @@ def open_prepared(
 
 
 def _in_order(examples: Examples, about: dict[str, Any], split: str) -> Examples:
-    """Records that were written in another order than that of their examples, in the latter."""
+    """Sorts records that were not written in the order of their examples."""
     shards = [shard for _, shard in sorted(about["shards"].items()) if shard["split"] == split]
     if not any("indices" in shard for shard in shards):
         return examples
@@ -134,7 +134,7 @@ def _in_order(examples: Examples, about: dict[str, Any], split: str) -> Examples
 
 
 def packed(indices: Sequence[int]) -> str:
-    """Indices as a text."""
+    """Encodes indices as text: little-endian int32 in base64."""
     return base64.b64encode(np.array(indices, "<i4").tobytes()).decode()
 
 
@@ -143,7 +143,7 @@ def _unpacked(text: str) -> np.ndarray:
 
 
 def _labels(shards: dict[str, Any], split: str) -> Callable[[], np.ndarray] | None:
-    """What gives the labels of a split; None where they were not noted when it was prepared."""
+    """A function that returns the labels of a split; None if prepared.json does not list them."""
     noted = [shard.get("labels") for _, shard in sorted(shards.items()) if shard["split"] == split]
     if None in noted:
         return None
@@ -151,7 +151,12 @@ def _labels(shards: dict[str, Any], split: str) -> Callable[[], np.ndarray] | No
 
 
 def described(directory: Path, about: dict[str, Any]) -> str:
-    """A sentence on what `prepare.write` has made, with the way to use it."""
+    """A summary of a prepared dataset, with the override that trains on it.
+
+    Args:
+      directory: of the prepared dataset.
+      about: from `prepare.write`.
+    """
     settings, shards = about["settings"], about["shards"].values()
     counts: dict[str, int] = {}
     for shard in shards:
@@ -166,14 +171,14 @@ def described(directory: Path, about: dict[str, Any]) -> str:
 
 
 def _builder(directory: Path) -> Any:
-    """TFDS's view of the directory."""
+    """The TFDS builder of a directory."""
     import tensorflow_datasets as tfds
 
     return tfds.builder_from_directory(directory)
 
 
 def readable_by_tfds(directory: Path) -> bool:
-    """Whether what TFDS needs beside the shards is there and whole."""
+    """Whether the files that TFDS needs beside the shards are there and intact."""
     try:
         return bool(_builder(directory).info.splits)
     except Exception:  # in many ways
@@ -181,10 +186,10 @@ def readable_by_tfds(directory: Path) -> bool:
 
 
 def load_about(directory: Path) -> dict[str, Any] | None:
-    """What stands in prepared.json; None if there is none.
+    """Reads prepared.json; None if there is none.
 
     Raises:
-      DataError: it cannot be read or is damaged.
+      DataError: the file cannot be read or is damaged.
     """
     path = directory / ABOUT
     try:

@@ -1,4 +1,4 @@
-"""Where examples come from: TFDS directories, arrays in memory; `folders` has those in folders.
+"""Sources of examples: TFDS directories and arrays in memory; `folders` reads folders of images.
 
 Every source gives random access: any example is read by its index, at the same cost.
 """
@@ -33,15 +33,15 @@ class Examples:
     Attributes:
       count: number of examples.
       read: index -> (a file's bytes or uint8 [height, width, 3], label). Called from many
-        threads; raises DataError if the place cannot be read.
+        threads; raises DataError if the storage cannot be read.
       name: index -> what to call the example in a message.
       fingerprint: changes with the examples' names, sizes, order and labels.
-      notes: sentences on what lies beside them and is not used.
-      disk_order: int64 [count], the indices in the order in which the images are stored, where
-        reading them so is far quicker than at random; None where it is not.
-      labels: gives the labels of all, int32 [count], without reading any image; None where only
-        the examples themselves tell. See `labels_of`.
-      ignored: hidden files and those of systems and archivers that lie among them.
+      notes: sentences on files beside the examples that are not used.
+      disk_order: int64 [count], the indices in the order in which the images are stored, if
+        reading them in that order is far quicker than at random; None otherwise.
+      labels: returns the labels of all examples, int32 [count], without reading any image; None
+        if labels can only be read with the examples. See `labels_of`.
+      ignored: number of hidden files, and of files of operating systems and archivers, among them.
       boxes: index -> the boxes that were drawn in the image, see `boxes.as_read`; called from many
         threads. None where there are no annotations.
       boxes_from: where the annotations are, in words.
@@ -112,8 +112,8 @@ def joined(several: Sequence[Examples]) -> Examples:
 def labels_of(examples: Examples, cache_dir: Path) -> np.ndarray:
     """The labels of all examples, int32 [count].
 
-    Where only the examples tell, they are read once, with a progress bar, and their labels kept
-    in `cache_dir`.
+    If labels can only be read with the examples, all examples are read once, with a progress bar,
+    and the labels are cached in `cache_dir`.
 
     Raises:
       DataError: an example cannot be read.
@@ -125,7 +125,7 @@ def labels_of(examples: Examples, cache_dir: Path) -> np.ndarray:
 
 
 def _kept_labels(label: Callable[[int], int], count: int, cache: Path) -> np.ndarray:
-    """The labels of all examples, int32 [count], from the cache if they are there."""
+    """The labels of all examples, int32 [count], from `cache`, or read by `label` and cached."""
     saved = load_arrays(cache, "labels")
     if saved is not None and saved["labels"].shape == (count,):
         return saved["labels"]
@@ -135,7 +135,7 @@ def _kept_labels(label: Callable[[int], int], count: int, cache: Path) -> np.nda
 
 
 def digest(*parts: str | bytes) -> str:
-    """A short hexadecimal hash of the parts."""
+    """A hash of the parts, 16 hexadecimal digits of SHA-256."""
     total = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
@@ -150,7 +150,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
     Args:
       images: uint8 [count, height, width, 3].
       labels: int32 [count].
-      name: what they are called in messages.
+      name: of the dataset, used in messages.
     """
     return Examples(
         count=len(images),
@@ -162,20 +162,20 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, name: str) -> Examples:
 
 
 def from_tfds(builder: Any, split: str, cache_dir: Path, *, file_names: bool = False) -> Examples:
-    """A split of a prepared TFDS dataset, TFRecord or ArrayRecord files, read at random.
+    """A split of a prepared TFDS dataset, in TFRecord or ArrayRecord files, with random access.
 
-    ArrayRecord files have an index of their own. For TFRecord files one is made (file, offset
-    and length of every record) by reading the headers of the records once, 12 bytes each,
-    without the images; it is kept in `cache_dir`.
+    ArrayRecord files have an index of their own. For TFRecord files an index is made (file, offset
+    and length of every record) by reading the headers of the records once, 12 bytes each, without
+    the images. It is cached in `cache_dir`.
 
     Args:
       builder: from `tfds.builder_from_directory`, with supervised keys.
       split: a split that it has.
       cache_dir: where the index is kept.
-      file_names: examples are called by the names of their files, where the records hold these.
+      file_names: name examples by their files, if the records contain the file names.
 
     Raises:
-      DataError: files of another format, missing or cut short.
+      DataError: files are missing, truncated or of another format.
     """
     info = builder.info
     files = [Path(str(path)) for path in info.splits[split].filepaths]
@@ -224,11 +224,14 @@ def _file_name(record: bytes) -> str:
 def _parser(
     feature: Any, image_key: str, label_key: str
 ) -> Callable[[bytes], tuple[bytes | np.ndarray, int]]:
-    """What takes image and label out of a record, a serialized tf.train.Example.
+    """A function that parses a record, a serialized tf.train.Example.
 
     Args:
-      feature: TFDS's, of the image: an Image, or a Tensor of pixels whose size is known or not.
+      feature: the image's feature in TFDS: an Image, or a Tensor of pixels of fixed or any size.
       image_key, label_key: names in the record.
+
+    Returns:
+      record -> (a file's bytes or uint8 [height, width, 3], label).
     """
     import tensorflow_datasets as tfds
 
@@ -247,8 +250,8 @@ def _parser(
     if isinstance(feature, tfds.features.Image) or None in feature.shape:
         return any_record
 
-    # Pixels of one size always stand after the same bytes. Reading them there saves two copies
-    # of each image, half of the time for which a thread keeps the interpreter's lock.
+    # Pixels of fixed size always follow the same bytes. Reading them there saves two copies of
+    # each image, and half of the time for which a thread holds the interpreter's lock.
     size = int(np.prod(feature.shape))
     pixels = tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(size)]))
     entry = tf.train.Features(feature={image_key: pixels}).SerializeToString()
@@ -258,7 +261,7 @@ def _parser(
         begin = record.find(head)
         if begin < 0:
             return any_record(record)
-        start = 1  # of the features, after their own length
+        start = 1  # the length of the features, a varint, ends here
         while record[start] & 0x80:
             start += 1
         others = tf.train.Features.FromString(
@@ -270,8 +273,8 @@ def _parser(
     return pixel_record
 
 
-# How many records there are; a record by its index, its name, its label where that can be read
-# without the image.
+# The number of records; then functions of a record's index: the record, its name, and its label,
+# None if that cannot be read without the image.
 _Records = tuple[int, Callable[[int], bytes], Callable[[int], str], Callable[[int], int] | None]
 
 
@@ -316,7 +319,7 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
             if file not in readers:
                 with lock:
                     if file not in readers:
-                        # Nothing is read ahead: the order is random.
+                        # No reading ahead, because the order is random.
                         readers[file] = array_record_module.ArrayRecordReader(
                             os.fsencode(files[file]),  # as text it would have to be UTF-8
                             options="readahead_buffer_size:0,max_parallelism:0",
@@ -336,7 +339,7 @@ def _array_records(files: Sequence[Path], counts: Sequence[int]) -> _Records:
 
 
 def _allow_open_files(count: int) -> None:
-    """Raises the soft limit of open files, often 1024, where so many and some more need it."""
+    """Raises the soft limit of open files, often 1024, to `count` and some more if it is lower."""
     try:
         import resource
     except ImportError:  # not a Unix
@@ -350,7 +353,11 @@ def _allow_open_files(count: int) -> None:
 
 
 def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(file, offset, length) of every record, int64 [records] each, from the cache if there."""
+    """File number, offset and length in bytes of every record, int64 [records] each; cached.
+
+    Raises:
+      DataError: a file is truncated.
+    """
     saved = load_arrays(cache, "shard", "offset", "length")
     if saved is not None:
         return saved["shard"], saved["offset"], saved["length"]
@@ -376,12 +383,12 @@ def _record_index(files: Sequence[Path], cache: Path) -> tuple[np.ndarray, np.nd
 
 
 def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray] | None:
-    """What `save_arrays` wrote; None if it is not there, damaged, or without one of these names.
+    """Reads what `save_arrays` wrote; None if it is missing, damaged or lacks one of these names.
 
-    Then it is made again: NumPy's and zip's readers fail on damage in many ways.
+    Every exception counts as damage, for which NumPy's and zip's readers raise many kinds.
     """
     try:
-        if not path.is_file():  # a FIFO would not end
+        if not path.is_file():  # reading a FIFO would block
             return None
         with np.load(path, allow_pickle=False) as saved:
             arrays = dict(saved)
@@ -391,9 +398,9 @@ def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray] | None:
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes a .npz file so that a reader sees the whole of it or none.
+    """Writes a .npz file atomically.
 
-    Nothing is raised if the place cannot be written: it is a cache.
+    It is a cache: if it cannot be written, a warning is printed and nothing raised.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
