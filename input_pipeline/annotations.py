@@ -10,7 +10,7 @@ import re
 import tarfile
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -30,6 +30,8 @@ _IN_WORDS = {"Scottish_deerhound": "n02092002"}
 _BBOXES = re.compile(r".*bbox_([a-z]+?)(_v\d+)?(\.tar|\.tar\.gz|\.tgz)?", re.IGNORECASE)
 _OF_IMAGENET = re.compile(rb"n\d{8}_\d+|ILSVRC\d{4}_\w+_\d{8}")
 _OF_ANNOTATIONS = re.compile(rb"annotation|bbox", re.IGNORECASE)
+# In directories of so many files each is looked at, to notice those that were edited.
+_MANY = 10_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TARS = (".tar", ".tar.gz", ".tgz")
 LOOKED_FOR = "Annotations/CLS-LOC/<split>/, Annotations/<split>/, ILSVRC2012_bbox_<split>*.tar.gz"
@@ -73,29 +75,50 @@ def names_in(root: Path) -> list[str]:
 
 
 def with_boxes(
-    examples: Examples, places: Sequence[Path], class_names: Sequence[str], cache_dir: Path
+    examples: Examples,
+    places: Sequence[Path],
+    class_names: Sequence[str],
+    cache_dir: Path,
+    within: Path | None = None,
 ) -> Examples:
     """The examples, which can be asked for their boxes.
 
-    A file belongs to the image of its own name, whatever it says in `filename`; see `_key`. The
-    files are read when the first boxes are asked for, once, with a progress bar; what they say is
-    kept in `cache_dir`.
+    A file belongs to the image of its own path, whatever it says in `filename`; see `_matched`.
+    The files are read when the first boxes are asked for, once, with a progress bar; what they say
+    is kept in `cache_dir`.
 
     Args:
       examples: their names end as the paths of their files do.
       places: directories and tars.
       class_names: in the order of their labels.
       cache_dir: where the index is kept.
+      within: a directory; images elsewhere keep the boxes that they have. None for any image.
     """
+    inside = "" if within is None else f"{shown(within)}/"
     lock = threading.Lock()
-    loaded = functools.cache(lambda: _Index.load(places, class_names, cache_dir))
+
+    @functools.cache
+    def loaded() -> tuple[_Index, np.ndarray]:
+        index = _Index.load(places, class_names, cache_dir)
+        files = map(examples.name, range(examples.count))
+        mine = (name if name.startswith(inside) else "" for name in files)
+        of_image, shared = _matched(index.keys.tolist(), mine)
+        if shared:
+            warn(
+                f"{', '.join(map(shown, places))}: {len(shared):,} annotations are not used: each "
+                f"may be of several images ({names.listed(sorted(map(shown, shared)), 3)})",
+                "note",
+            )
+        return index, of_image
 
     def boxes(row: int) -> Boxes:
         with lock:
-            index = loaded()
-        return index.boxes(examples.name(row))
+            index, of_image = loaded()
+        if of_image[row] < 0:
+            return NONE if examples.boxes is None else examples.boxes(row)
+        return index.boxes(int(of_image[row]))
 
-    said = ", ".join(map(shown, places))
+    said = ", ".join([*filter(None, [examples.boxes_from]), *map(shown, places)])
     return dataclasses.replace(examples, boxes=boxes, boxes_from=said)
 
 
@@ -104,7 +127,7 @@ class _Index:
     """What the annotations of a split say.
 
     Attributes:
-      keys: bytes [files], sorted; see `_key`.
+      keys: bytes [files]; see `_key`.
       begins: int64 [files + 1]: the boxes of file i are begins[i] to begins[i + 1] - 1.
       shown: int32 [files, 2]: width and height.
       edges: float32 [boxes, 4].
@@ -117,67 +140,124 @@ class _Index:
     edges: np.ndarray
     labels: np.ndarray
 
-    def boxes(self, name: str) -> Boxes:
-        """Of the image of this name, the path of its file."""
-        *above, file = name.encode("utf-8", "surrogateescape").split(b"/")
-        stem = file.rpartition(b".")[0] or file
-        for key in (b"/".join([*above[-1:], stem]), stem):
-            at = int(np.searchsorted(self.keys, key))
-            if at < len(self.keys) and self.keys[at] == key:
-                rows = slice(self.begins[at], self.begins[at + 1])
-                width, height = self.shown[at].tolist()
-                return Boxes(self.edges[rows], self.labels[rows], (width, height))
-        return NONE
+    def boxes(self, file: int) -> Boxes:
+        """What an annotation says."""
+        rows = slice(self.begins[file], self.begins[file + 1])
+        width, height = self.shown[file].tolist()
+        return Boxes(self.edges[rows], self.labels[rows], (width, height))
 
     @classmethod
     def load(cls, places: Sequence[Path], class_names: Sequence[str], cache_dir: Path) -> "_Index":
         """From the cache, or from the files."""
         with folders.readable():
-            state = digest("boxes", *(part for place in places for part in _state(place)))
-            cache = cache_dir / f"boxes-{state}.npz"
-            saved = load_arrays(cache, "keys", "begins", "shown", "edges", "names", "objects")
-            if saved is None:
+            state = digest("whole paths", *(part for place in places for part in _state(place)))
+            # One file for these, so that no index of an older state stays.
+            cache = cache_dir / f"boxes-{digest(*(shown(p.resolve()) for p in places))}.npz"
+            saved = load_arrays(
+                cache, "state", "keys", "begins", "shown", "edges", "names", "objects"
+            )
+            if saved is None or saved["state"] != state:
                 saved = _read(places)
-                save_arrays(cache, **saved)
+                save_arrays(cache, state=np.array(state), **saved)
         label_of = {names.key(name): label for label, name in enumerate(class_names)}
         known = [names.key(name) for name in saved["objects"].tolist()]
         known = [name if name in label_of else _IN_WORDS.get(name, name) for name in known]
         labels = np.array([label_of.get(name, -1) for name in known], np.int32)
-        order = np.argsort(saved["keys"], kind="stable")
-        begins, counts = saved["begins"], np.diff(saved["begins"])[order]
-        after = np.concatenate([[0], np.cumsum(counts)])
-        rows = np.repeat(begins[:-1][order] - after[:-1], counts) + np.arange(after[-1])
         return cls(
-            saved["keys"][order],
-            after,
-            saved["shown"][order],
-            saved["edges"][rows],
-            labels[saved["names"][rows]],
+            saved["keys"], saved["begins"], saved["shown"], saved["edges"], labels[saved["names"]]
         )
 
 
 def _key(path: bytes) -> bytes:
-    """What an annotation has in common with its image: names without suffixes.
+    """What an annotation has in common with its image: a path without suffix.
 
-    That of the file; with its folder before it, unless the file is named as one of ImageNet, which
-    is the only one of that name, or the folder is named as a split or as one of annotations.
+    Of a file that is named as one of ImageNet, which is the only one of that name, its name alone;
+    else what is below the folders that are named as a split or as annotations.
 
     Args:
       path: below the directory or in the tar of a split.
     """
     *above, file = path.split(b"/")
     stem = file.rpartition(b".")[0]
-    if not above or _OF_IMAGENET.fullmatch(stem) or _OF_ANNOTATIONS.search(above[-1]):
+    if _OF_IMAGENET.fullmatch(stem):
         return stem
-    return stem if names.split_of(shown(above[-1])) else above[-1] + b"/" + stem
+    of_all = [
+        number
+        for number, name in enumerate(above, 1)
+        if _OF_ANNOTATIONS.search(name) or names.split_of(shown(name)) or name == b"."
+    ]
+    return b"/".join([*above[max(of_all, default=0) :], stem])
+
+
+def _matched(keys: Sequence[bytes], files: Iterable[str]) -> tuple[np.ndarray, list[bytes]]:
+    """Which annotation is of which image.
+
+    That is the one whose key is the end of the image's path without suffix, and of several the
+    longest: `cat/a/1` is of cat/a/1.jpg, not of dog/a/1.jpg. Where none is, all may lie in a folder
+    of another name, and keys go on without their first folder.
+
+    Args:
+      keys: see `_key`; of two that are the same the first counts.
+      files: the images' paths.
+
+    Returns:
+      Annotations int64 [images], -1 for none; and the keys that would be of several images, which
+      are of none: but for those of ImageNet.
+    """
+    paths = []
+    for name in files:
+        above, slash, file = name.encode("utf-8", "surrogateescape").rpartition(b"/")
+        paths.append(above + slash + (file.rpartition(b".")[0] or file))
+    deep = max((key.count(b"/") for key in keys), default=0)
+    while True:
+        number: dict[bytes, int] = {}
+        for at, key in enumerate(keys):
+            number.setdefault(key, at)
+        found = np.full(len(paths), -1, np.int64)
+        for row, path in enumerate(paths):
+            folders_of = path.split(b"/")
+            for count in range(min(deep + 1, len(folders_of)), 0, -1):
+                at_key = number.get(b"/".join(folders_of[-count:]))
+                if at_key is not None:
+                    found[row] = at_key
+                    break
+        if (found >= 0).any() or not deep:
+            break
+        keys = [key.partition(b"/")[2] if b"/" in key else key for key in keys]
+        deep -= 1
+        if not deep:  # a class, at the least
+            break
+    counts = np.bincount(found[found >= 0], minlength=len(keys))
+    shared = [
+        at for at in np.flatnonzero(counts > 1).tolist() if not _OF_IMAGENET.fullmatch(keys[at])
+    ]
+    found[np.isin(found, shared)] = -1
+    return found, [keys[at] for at in shared]
 
 
 def _state(place: Path) -> list[str]:
-    """Of which state the files are: changes when one is added, removed or renamed."""
-    there = [place, *(place / os.fsdecode(raw) for raw in folders.class_folders(place).values())] \
-        if place.is_dir() else [place]  # fmt: skip
-    about = [(path, path.stat()) for path in there]
-    return [f"{shown(path)}:{a.st_mtime_ns}:{a.st_size}" for path, a in about]
+    """Of which state the files are: changes when one is added, removed or renamed.
+
+    Where there are not more than `_MANY`, also when one is written anew in its place.
+    """
+    if not place.is_dir():
+        about = place.stat()
+        return [f"{shown(place)}:{about.st_mtime_ns}:{about.st_size}"]
+    top, said, seen = os.fsencode(place), [shown(place)], 0
+    for directory, below, files in os.walk(top):
+        below[:] = sorted(raw for raw in below if not names.is_clutter(shown(raw), folder=True))
+        seen += len(files)
+        looked_at = [directory]
+        if seen <= _MANY:
+            looked_at += [directory + b"/" + raw for raw in sorted(files)]
+        for path in looked_at:
+            try:
+                about = os.stat(path)  # noqa: PTH116 (bytes)
+            except FileNotFoundError:  # a link to nowhere
+                continue
+            inside = shown(path[len(top) + 1 :])
+            said.append(f"{inside}:{about.st_mtime_ns}:{about.st_size}")
+    return said
 
 
 def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
@@ -196,7 +276,7 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
     for path, content in progress_bar(files, desc=title, unit=" files", delay=1.0):
         try:
             width, height, drawn = _parsed(content)
-        except (ElementTree.ParseError, ValueError) as error:
+        except (ElementTree.ParseError, ValueError, LookupError, OverflowError) as error:
             faults.append(f"{shown(path)} ({first_line(error)})")
             continue
         for name, corners in drawn:
@@ -227,11 +307,12 @@ def _parsed(content: bytes) -> tuple[int, int, list[tuple[str, list[float]]]]:
     """Width and height as shown; of each object its name and xmin, ymin, xmax, ymax.
 
     Raises:
-      ParseError, ValueError: no XML, or without a size.
+      ParseError, LookupError: no XML, or in an unknown encoding.
+      ValueError, OverflowError: without a size, or with one that is no size.
     """
     root = ElementTree.fromstring(content)
     width, height = (int(float(root.findtext(f"size/{of}") or 0)) for of in ("width", "height"))
-    if width <= 0 or height <= 0:
+    if not (0 < width < 2**31 and 0 < height < 2**31):
         raise ValueError("it does not say the size of the image")
     drawn = []
     for thing in root.iter("object"):
@@ -269,13 +350,16 @@ def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         content: Any = gzip.GzipFile(fileobj=file) if compressed else file
         with tarfile.open(fileobj=content, mode="r|") as opened:
             for member in opened:
-                low, name = member.name.lower(), member.name.rsplit("/", 1)[-1]
+                low = member.name.lower()
+                parts = [part for part in member.name.split("/") if part.strip(".")]
+                if any(names.is_clutter(part, folder=True) for part in parts):
+                    continue
                 extracted = opened.extractfile(member) if member.isfile() else None
                 if extracted is None:
                     continue
                 if low.endswith(_TARS):
                     yield from _members(place, io.BytesIO(extracted.read()))
-                elif low.endswith(".xml") and not names.is_clutter(name):
+                elif low.endswith(".xml"):
                     yield os.fsencode(member.name), extracted.read()
         # To tarfile what breaks off between two members is at its end.
         while compressed and content.read(1 << 20):
@@ -284,7 +368,7 @@ def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         file.seek(max(size - tarfile.BLOCKSIZE, 0))
         if not compressed and any(file.read()):
             raise EOFError("no end of the archive")
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, ValueError, zlib.error, OSError) as error:
         raise DataError(
             f"{shown(place)}: damaged or cut short ({first_line(error)}); download it again, or "
             "move it elsewhere to do without boxes"

@@ -1,6 +1,7 @@
 """What a directory holds, as far as training, evaluation and localization ask for it, in words."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,14 @@ def _recognised(data: Any, cache_dir: Path) -> Dataset:
     for name in ("imagenet2012", "folder"):
         tried.name = name
         try:
-            return _open_all(tried, cache_dir)
+            found = _open_all(tried, cache_dir)
         except DataError as error:
             reasons.append(str(error).splitlines()[0])
+            continue
+        if reasons and any(re.match(r"n\d{8}", of) for of in found.class_names):
+            why = f"not taken for ImageNet: {reasons[0]}"
+            found = dataclasses.replace(found, notes=(why, *found.notes))
+        return found
     raise DataError("\n".join(dict.fromkeys(reasons)))
 
 
@@ -169,7 +175,13 @@ def _for_training(dataset: Dataset, counts: dict[str, np.ndarray]) -> list[str]:
     if "train" in counts:
         empty = [dataset.class_names[n] for n in np.flatnonzero(counts["train"] == 0)]
         if empty:
-            faults.append(f"{len(empty):,} classes have no image in train: {listed(empty)}")
+            some = len(dataset.class_names) - len(empty)
+            said = f"{len(empty):,} classes have no image in train: {listed(empty)}"
+            if dataset.name.startswith("imagenet20") and some > 1:
+                trees = dataset.layout.startswith("train: folders of synsets")
+                own = f": --config.data.name=folder makes {some:,} classes" if trees else ""
+                said += f" (a subset{own})"
+            faults.append(said)
     return faults
 
 

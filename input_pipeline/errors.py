@@ -8,9 +8,15 @@ class DataError(ValueError):
 
     def __init__(self, message: str):
         r"""Takes a message whose paths may hold bytes that are no UTF-8; they become \xe9."""
-        super().__init__(
-            message.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
-        )
+        super().__init__(escaped(message).decode(errors="backslashreplace"))
+
+
+def escaped(text: str) -> bytes:
+    r"""Text in UTF-8, with the bytes that it stands for; what stands for none is spelled \ud800."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 class UnreadableError(ValueError):

@@ -27,7 +27,7 @@ _KINDS = (
 )
 
 # What is not used, by kind: how many, and the first of them.
-_Left = dict[str, tuple[int, str]]
+Left = dict[str, tuple[int, str]]
 
 
 def class_folders(directory: Path) -> dict[str, bytes]:
@@ -90,10 +90,18 @@ def unused(directory: Path, used: Sequence[str]) -> list[str]:
     return [f"{shown(directory)}: not used: {names.listed(left)}"] if left else []
 
 
-def count_clutter(directory: Path) -> int:
-    """How many files and folders in a directory are hidden or a system's own."""
+def count_clutter(directory: Path, used: Sequence[str] = ()) -> int:
+    """How many files and folders in a directory are hidden, archives or a system's own.
+
+    Args:
+      directory: where.
+      used: names in it that do not count, as archives that images are read from.
+    """
     with os.scandir(os.fsencode(directory)) as entries:
-        return sum(names.is_clutter(shown(e.name), folder=e.is_dir()) for e in entries)
+        found = [(shown(e.name), e.is_dir()) for e in entries]
+    return sum(
+        names.is_clutter(name, folder=is_folder) for name, is_folder in found if name not in used
+    )
 
 
 def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
@@ -155,7 +163,7 @@ def from_files(directory: Path) -> Examples:
         read=lambda row: (read_file(paths[row]), -1),
         name=lambda row: shown(paths[row]),
         fingerprint=digest("unlabelled", *sizes),
-        notes=(f"{shown(directory)}: not used: {_said(listing.left)}",) if listing.left else (),
+        notes=(f"{shown(directory)}: not used: {in_words(listing.left)}",) if listing.left else (),
         labels=lambda: np.full(len(paths), -1, np.int32),
         ignored=listing.ignored,
     )
@@ -272,7 +280,7 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
     if not found:
         raise DataError(f"{shown(directory)}: no images in its class folders")
     paths, sizes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
-    notes = [f"{shown(directory)}: not used: {_said(listing.left)}"] if listing.left else []
+    notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
     deep = np.flatnonzero(np.strings.count(paths, b"/") > 1)
     if len(deep):
         notes.append(
@@ -304,7 +312,7 @@ def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
     """
     listing = _Listing(os.fsencode(directory), {}, {})
     found = listing.images(b"")
-    notes = [f"{shown(directory)}: not used: {_said(listing.left)}"] if listing.left else []
+    notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
     return found, notes
 
 
@@ -325,10 +333,10 @@ def _refuse(directory: Path, folder: str, class_names: Sequence[str]) -> None:
     )
 
 
-def _refuse_empty(directory: Path, folder: str, left: _Left) -> None:
+def _refuse_empty(directory: Path, folder: str, left: Left) -> None:
     raise DataError(
         f"{shown(directory)}/{folder}: no images (looked for *{', *'.join(names.IMAGE_SUFFIXES)})"
-        + (f"; it holds {_said(left)}" if left else "")
+        + (f"; it holds {in_words(left)}" if left else "")
         + ". Fill or remove the folder"
     )
 
@@ -345,7 +353,7 @@ class _Listing:
     """
 
     top: bytes
-    left: _Left
+    left: Left
     inside: dict[bytes, int]
     ignored: int = 0
 
@@ -393,7 +401,7 @@ class _Listing:
                     if not is_image and not _begins_as_image(entry):
                         self._leave("without a suffix", path)
                         continue
-                    about = entry.stat()  # raises for a link to nowhere
+                    about = _of_file(entry)
                     kind = _odd_kind(about.st_mode)
                     if kind:
                         self._leave(kind, path)
@@ -406,6 +414,17 @@ class _Listing:
     def _leave(self, kind: str, path: bytes) -> None:
         so_far, first = self.left.get(kind, (0, shown(path)))
         self.left[kind] = (so_far + 1, first)
+
+
+def _of_file(entry: "os.DirEntry[bytes]") -> os.stat_result:
+    try:
+        return entry.stat()
+    except FileNotFoundError as error:
+        if not entry.is_symlink():
+            raise
+        raise DataError(
+            f"{shown(entry.path)}: a link to nowhere; remove it, or put back what it is to"
+        ) from error
 
 
 def named_as_image(name: str) -> bool:
@@ -423,7 +442,7 @@ def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
         return False
 
 
-def _said(left: _Left) -> str:
+def in_words(left: Left) -> str:
     """Such as: 12 *.heic (cat/1.heic), 3 *.txt (cat/a.txt)."""
     ordered = sorted(left.items(), key=lambda item: -item[1][0])
     return names.listed([f"{count:,} {kind} ({first})" for kind, (count, first) in ordered])

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, escaped
 
 IMAGE_SUFFIXES = (
     ".jpeg", ".jpg", ".jpe", ".jfif", ".jif", ".png", ".gif", ".bmp", ".webp", ".avif",
@@ -42,7 +42,7 @@ def shown(path: str | bytes | os.PathLike[str]) -> str:
     try:
         raw = os.fsencode(path)
     except UnicodeEncodeError:  # text from a file, in a locale that has not its letters
-        raw = os.fspath(path).encode("utf-8", "surrogateescape")  # type: ignore[union-attr]
+        raw = escaped(os.fspath(path))  # type: ignore[arg-type]
     return raw.decode("utf-8", "backslashreplace")
 
 

@@ -1,349 +1,167 @@
-"""Labels of images that come without: the sources in which the challenge's labels are found.
+"""Labels of images that come without: the first of the files there that fits the images."""
 
-- `ILSVRC2012_validation_ground_truth.txt` of the development kit: line k is the ID, 1 to 1000, of
-  image k. IDs are not places among the sorted synsets: the kit's `meta.mat`, or `map_clsloc.txt`,
-  says which synset each is. Also from the kit as downloaded, a .tar.gz.
-- `LOC_val_solution.csv` of Kaggle: an image, then its synset and boxes.
-- `val.txt` of Caffe: an image, then its place among the sorted synsets.
-"""
-
-import csv
-import dataclasses
-import functools
-import io
 import os
 import re
-import tarfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from input_pipeline import label_files
 from input_pipeline.errors import DataError, first_line
+from input_pipeline.label_files import Challenge, Labels, class_map, those_there
 from input_pipeline.names import listed, shown
+
+__all__ = ["Challenge", "Matched", "check_known", "class_map", "find", "those_there"]
 
 # Images of each split, by the year of the challenge.
 COUNTS = {
     2010: {"validation": 50_000, "test": 150_000},
     2012: {"validation": 50_000, "test": 100_000},
 }
-# In names of files, by the year of the challenge: later kits are of the images of 2012.
-_YEAR = {2010: "ILSVRC2010", 2012: "ILSVRC201[2-7]"}
-_GROUND_TRUTH = "{}_(clsloc_)?{}_ground_truth\\.txt"
-_KIT = "{}_devkit.*\\.(tar\\.gz|tgz|tar)"
-_MAPS = ("meta.mat", "map_clsloc.txt")
 # Of image k of 2012: known, so that labels which are off by one place are noticed.
 _KNOWN = {1: "n01751748", 2: "n09193705", 3: "n02105855", 4: "n04263257"}
 
 
-class Labels(NamedTuple):
-    """Labels by the name of an image, without its suffix.
+class Matched(NamedTuple):
+    """Labels that fit the images of a split.
 
     Attributes:
+      labels: int32 [count], of each image.
       source: the file that they are from.
-      of: name -> label.
-      lines: how many lines a ground truth has, in which images are counted; else 0.
+      notes: sentences on other files, and on labels of images that lack.
     """
 
+    labels: np.ndarray
     source: str
-    of: Mapping[str, int]
-    lines: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Challenge:
-    """A year's challenge.
-
-    Attributes:
-      year: 2010 or 2012.
-      synsets: in the order of their labels.
-    """
-
-    year: int
-    synsets: tuple[str, ...]
-
-    @functools.cached_property
-    def label_of(self) -> dict[str, int]:
-        """Synset -> its label."""
-        return {synset: label for label, synset in enumerate(self.synsets)}
+    notes: list[str]
 
 
 def find(
-    challenge: Challenge, split: str, places: Sequence[Path], chosen: str | None = None
-) -> Labels | None:
-    """The labels of a split; None if there are none.
+    challenge: Challenge,
+    split: str,
+    places: Sequence[Path],
+    names: np.ndarray,
+    chosen: str | None = None,
+) -> Matched | None:
+    """The labels of a split's images; None if no labels are there.
+
+    Sources are tried one after another: a ground truth, Kaggle's solution, Caffe's list, the
+    development kit; the first that fits the images is taken.
 
     Args:
       challenge: whose.
       split: `validation` or `test`.
       places: directories that are searched, and the folders in them.
+      names: bytes [count], of the images' files.
       chosen: the file to take, in place of a search.
 
     Raises:
-      DataError: damaged, or a ground truth without its map.
+      DataError: none that is there can be read and fits.
     """
     if chosen:
         path = Path(chosen)
         if not path.is_file():
             raise DataError(f"data.validation_labels={chosen}: there is no such file")
-        if re.fullmatch(_KIT.format("ILSVRC.*"), path.name):
-            return _from_kit(path, challenge, split)
-        return _from_text(path, challenge, split, [path.parent, *places])
-    alone = None
-    searched = [folder for place in places for folder in _folders(place)]
-    others = (r"LOC_val_solution\.csv", r"val\.txt") if split == "validation" else ()
-    year = _YEAR[challenge.year]
-    for name in (_GROUND_TRUTH.format(year, split), *others):
-        for path in _named(searched, name):
-            try:
-                return _from_text(path, challenge, split, searched)
-            except _NoMapError as error:
-                alone = alone or error
-    for path in _named(searched, _KIT.format(year)):
-        with_labels = _from_kit(path, challenge, split)
-        if with_labels is not None:
-            return with_labels
-    if alone:
-        raise alone
-    return None
+    tried: list[tuple[str, DataError]] = []
+    for path in [Path(chosen)] if chosen else those_there(challenge, split, places):
+        try:
+            labels = label_files.read(path, challenge, split, [path.parent, *places])
+            if labels is None:
+                continue
+            found = _apply(labels, names, challenge, split)
+        except DataError as error:
+            tried.append((shown(path), error))
+            continue
+        notes = [f"{said}: not used: {_reason(said, error)}" for said, error in tried]
+        return Matched(found, labels.source, [*notes, *_doubts(labels, names, challenge, split)])
+    if not tried:
+        return None
+    first, others = tried[0][1], listed([said for said, _ in tried[1:]])
+    raise DataError(f"{first} (others do not fit either: {others})") if others else first
 
 
-class _NoMapError(DataError):
-    """A ground truth without the map of its IDs."""
+def _reason(said: str, error: DataError) -> str:
+    return re.sub(rf"^{re.escape(said)}(/[^:]*)?: ", "", first_line(error))
 
 
-def apply(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) -> np.ndarray:
+def _doubts(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) -> list[str]:
+    """Sentences on labels of images that are not there."""
+    said = []
+    if len(labels.of) > len(names):
+        said.append(
+            f"{labels.source}: labels of {len(labels.of):,} images; {len(names):,} of them are "
+            "there"
+        )
+    known = _KNOWN.items() if (challenge.year, split) == (2012, "validation") else ()
+    for number, synset in known:
+        name = f"ILSVRC2012_val_{number:08d}"
+        told = challenge.synsets[labels.of[name]] if name in labels.of else synset
+        if told != synset:
+            said.append(
+                f"{labels.source}: {name} is {synset} in the challenge, and {told} here: are "
+                "its labels off by a place, or of other images?"
+            )
+            break
+    return said
+
+
+def _apply(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) -> np.ndarray:
     """The label of each image, int32 [count].
 
     Args:
-      labels: from `find`.
+      labels: from one source.
       names: bytes [count], of the files.
 
     Raises:
-      DataError: labels of other images, or of more or fewer.
+      DataError: labels of other images, or of more or fewer; or known to be wrong.
     """
     expected, count = COUNTS[challenge.year][split], len(names)
     if labels.lines not in (0, expected, count):
         raise DataError(
-            f"{labels.source}: {labels.lines:,} lines, where the {split} set has {expected:,} "
-            f"images ({count:,} are there): labels would be off by a place. Get it again"
+            f"{labels.source}: {count:,} images, and {labels.lines:,} lines (the {split} set has "
+            f"{expected:,} images): labels would be off by a place. Get it again"
         )
     stems = [os.path.splitext(shown(name))[0] for name in names.tolist()]  # noqa: PTH122
     found = [labels.of.get(stem, -1) for stem in stems]
     strange = [shown(name) for name, label in zip(names.tolist(), found, strict=True) if label < 0]
+    if strange and labels.lines not in (0, expected):
+        raise DataError(
+            f"{labels.source}: {labels.lines:,} lines for {count:,} images, whose numbers are not "
+            f"1 to {count:,} ({listed(strange, 3)}): which line is whose cannot be told. Get the "
+            f"whole of it, {expected:,} lines"
+        )
     if strange:
         few = listed([str(name) for name in labels.of], 2)
         raise DataError(
             f"{labels.source}: no label for {len(strange):,} of {count:,} images "
             f"({listed(strange, 3)}); it has those of {len(labels.of):,}: {few}"
         )
-    return np.array(found, np.int32)
+    all_labels = np.array(found, np.int32)
+    if split == "validation":
+        check_known(labels.source, names, all_labels, challenge)
+    return all_labels
 
 
-def doubts(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) -> list[str]:
-    """Sentences on labels that cannot be checked but look wrong, or are of images that lack."""
-    said = []
-    here = {os.path.splitext(shown(name))[0] for name in names.tolist()}  # noqa: PTH122
-    if len(labels.of) > len(here):
-        said.append(
-            f"{labels.source}: labels of {len(labels.of):,} images; {len(here):,} of them are there"
-        )
-    if (challenge.year, split) == (2012, "validation"):
-        for number, synset in _KNOWN.items():
-            name = f"ILSVRC2012_val_{number:08d}"
-            told = challenge.synsets[labels.of[name]] if name in labels.of else synset
-            if told != synset:
-                said.append(
-                    f"{labels.source}: {name} is {synset} in the challenge, and {told} here: are "
-                    "its labels off by a place, or of other images?"
-                )
-                break
-    return said
+def check_known(source: str, names: np.ndarray, labels: np.ndarray, challenge: Challenge) -> None:
+    """Looks at those of the first validation images of 2012, whose labels are known.
 
-
-def class_map(places: Sequence[Path], year: int) -> tuple[tuple[str, ...], str]:
-    """The synsets of a challenge in the order of their IDs, and where that stands.
+    Args:
+      source: of the labels, for messages.
+      names: bytes [count], of the images' files.
+      labels: int32 [count].
 
     Raises:
-      DataError: it is not there.
+      DataError: they are others.
     """
-    searched = [folder for place in places for folder in _folders(place)]
-    for name in _MAPS:
-        for path in _named(searched, re.escape(name)):
-            return _ids(path.name, path.read_bytes(), shown(path)), shown(path)
-    for path in _named(searched, _KIT.format(_YEAR[year])):
-        files = _of_kit(path)
-        for name in _MAPS:
-            if name in files:
-                source = f"{shown(path)}/{name}"
-                return _ids(name, files[name], source), source
-    raise _NoMapError(
-        f"{shown(places[0])}: the order of the classes of ILSVRC-{year} is in its development kit; "
-        f"looked for ILSVRC{year}_devkit*.tar.gz and meta.mat there. Put it beside the images"
-    )
-
-
-def _folders(place: Path) -> list[Path]:
-    """A directory, and those in it where a kit or a list may lie."""
-    if not place.is_dir():
-        return []
-    inside = sorted(path for path in place.glob("*") if path.is_dir() and not path.is_symlink())
-    return [place, *inside, *(path / "data" for path in inside if (path / "data").is_dir())]
-
-
-def _named(folders: Iterable[Path], pattern: str) -> list[Path]:
-    """Files whose names are of a pattern."""
-    found = []
-    for folder in folders:
-        try:
-            with os.scandir(folder) as entries:
-                some = [entry.name for entry in entries if re.fullmatch(pattern, entry.name)]
-        except OSError:
-            continue
-        found += [folder / name for name in sorted(some)]
-    return [path for path in found if path.is_file()]
-
-
-def _from_text(path: Path, challenge: Challenge, split: str, places: Sequence[Path]) -> Labels:
-    """Labels from a file of any of the three kinds, told by its first line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{shown(path)}: cannot be read ({first_line(error)})") from error
-    return _parse(
-        text, shown(path), challenge, split, lambda: _map_beside(path, places, challenge.year)
-    )
-
-
-def _map_beside(path: Path, places: Sequence[Path], year: int) -> tuple[str, ...]:
-    try:
-        return class_map([path.parent, *places], year)[0]
-    except _NoMapError as error:
-        raise _NoMapError(
-            f"{shown(path)}: its numbers are IDs of the development kit, which are not in the "
-            f"order of the synsets: looked for {' or '.join(_MAPS)} beside it. Both are in "
-            f"ILSVRC{year}_devkit*.tar.gz, which can lie there as it is"
-        ) from error
-
-
-def _parse(text: str, source: str, challenge: Challenge, split: str, ids: Any) -> Labels:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise DataError(f"{source}: empty")
-    if lines[0].lstrip("-").isdigit():
-        return _ground_truth(lines, source, challenge, split, ids())
-    if "," in lines[0]:
-        rows = list(csv.reader(io.StringIO(text)))
-        pairs = [(row[0], row[1].split()[0]) for row in rows[1:] if len(row) > 1 and row[1].split()]
-        lacking = len(lines) - 1 - len(pairs)
-    else:
-        split_lines = [line.split() for line in lines]
-        pairs = [(words[0], words[1]) for words in split_lines if len(words) == 2]
-        lacking = len(lines) - len(pairs)
-    if lacking or not pairs:
-        raise DataError(
-            f"{source}: {lacking} lines are no image and label, such as {lines[-1][:60]!r}; known "
-            "are a ground truth (a number a line), `IMAGE LABEL`, and Kaggle's solution"
-        )
-    known = challenge.label_of | {str(label): label for label in range(len(challenge.synsets))}
-    strange = [f"{name} {label}" for name, label in pairs if label not in known]
-    if strange:
-        raise DataError(
-            f"{source}: labels of {len(strange):,} of {len(pairs):,} images are neither synsets "
-            f"nor 0 to {len(challenge.synsets) - 1}, places among these ({listed(strange, 3)})"
-        )
-    return Labels(source, {_stem(name): known[label] for name, label in pairs})
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"\.jpe?g$", "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE)
-
-
-def _ground_truth(
-    lines: Sequence[str], source: str, challenge: Challenge, split: str, ids: tuple[str, ...]
-) -> Labels:
-    count = len(challenge.synsets)
-    strange = [
-        f"line {number}: {line[:20]}"
-        for number, line in enumerate(lines, 1)
-        if not line.isdigit() or not 1 <= int(line) <= count
-    ]
-    if strange:
-        raise DataError(
-            f"{source}: {len(strange):,} of {len(lines):,} lines are no IDs, 1 to {count} "
-            f"({listed(strange, 3)}); get it again"
-        )
-    unknown = [synset for synset in ids[:count] if synset not in challenge.label_of]
-    if unknown or len(ids) < count:
-        raise DataError(
-            f"{source}: the map of its IDs is of another challenge ({len(ids)} classes, "
-            f"{listed(unknown, 3)} not of ILSVRC-{challenge.year})"
-        )
-    prefix = f"ILSVRC{challenge.year}_{'val' if split == 'validation' else 'test'}"
-    return Labels(
-        source,
-        {
-            f"{prefix}_{number:08d}": challenge.label_of[ids[int(line) - 1]]
-            for number, line in enumerate(lines, 1)
-        },
-        len(lines),
-    )
-
-
-def _ids(name: str, content: bytes, source: str) -> tuple[str, ...]:
-    """The synsets of a map in the order of their IDs.
-
-    Of meta.mat the field `synsets` has an ILSVRC<year>_ID and a WNID for each; the 1,000 classes
-    come first, then the synsets above them. A line of map_clsloc.txt is WNID, ID, word.
-    """
-    try:
-        if name.endswith(".mat"):
-            from scipy.io import loadmat
-
-            synsets = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
-            (field,) = (f for f in synsets.dtype.names if re.fullmatch(r"ILSVRC\d{4}_ID", f))
-            pairs = [(int(i), str(w)) for i, w in zip(synsets[field], synsets["WNID"], strict=True)]
-        else:
-            words = [line.split() for line in content.decode().splitlines() if line.strip()]
-            pairs = [(int(row[1]), row[0]) for row in words]
-    except Exception as error:  # SciPy's reader fails on damage in many ways
-        raise DataError(f"{source}: damaged ({first_line(error)}); get the kit again") from error
-    of_id = dict(pairs)
-    classes = tuple(of_id.get(number, "") for number in range(1, 1001))
-    return tuple(synset for synset in classes if synset)
-
-
-def _from_kit(path: Path, challenge: Challenge, split: str) -> Labels | None:
-    """Labels from a development kit as downloaded; None if it has none of that split."""
-    files = _of_kit(path)
-    truth = [name for name in files if re.fullmatch(_GROUND_TRUTH.format("ILSVRC.*", split), name)]
-    if not truth:
-        return None
-    source = f"{shown(path)}/{truth[0]}"
-
-    def ids() -> tuple[str, ...]:
-        for name in _MAPS:
-            if name in files:
-                return _ids(name, files[name], f"{shown(path)}/{name}")
-        raise DataError(f"{shown(path)}: neither {' nor '.join(_MAPS)} in it; get it again")
-
-    return _parse(files[truth[0]].decode(errors="replace"), source, challenge, split, ids)
-
-
-def _of_kit(path: Path) -> dict[str, bytes]:
-    """The ground truths and the map of a development kit, by name."""
-    wanted = "|".join([r"ILSVRC.*_ground_truth\.txt", *map(re.escape, _MAPS)])
-    found = {}
-    try:
-        with tarfile.open(path) as kit:
-            for member in kit:
-                name = member.name.rsplit("/", 1)[-1]
-                if member.isfile() and re.fullmatch(wanted, name):
-                    content = kit.extractfile(member)
-                    assert content is not None
-                    found[name] = content.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{shown(path)}: damaged ({first_line(error)}); get it again") from error
-    return found
+    for number, synset in _KNOWN.items() if challenge.year == 2012 else ():
+        name = f"ILSVRC2012_val_{number:08d}"
+        for row in np.flatnonzero(np.strings.startswith(names, f"{name}.".encode())):
+            told = challenge.synsets[labels[row]]
+            if told != synset:
+                raise DataError(
+                    f"{source}: {name} is {synset} in the challenge, and {told} here: its labels "
+                    "are off by a place, count from 1, or are of other images. Get it again, or "
+                    "move it elsewhere"
+                )

@@ -69,12 +69,24 @@ def test_imagenet_in_part_and_with_a_fault(described, imagenet_folder):
     assert code == 0 and "(data.name=imagenet2012)" in said["recognised"]
     assert said["classes"].split()[1] == "1,000:"
     assert said["for training"].startswith("for training: 997 classes have no image in train: n014")
+    assert said["for training"].endswith("--config.data.name=folder makes 3 classes)")
     (imagenet_folder / "val" / "cat").mkdir()
     code, said, _ = described(imagenet_folder)
     assert code == 0 and said["train"].split()[1] == "10"
     assert "none: " in said["validation"] and "val/cat: no synset" in said["validation"]
     assert said["for training"].startswith("for training: no validation split; 997 classes")
     assert said["for evaluation"] == "for evaluation: no validation split"
+
+
+def test_why_it_was_not_taken_for_imagenet(described, imagenet_folder):
+    shutil.rmtree(imagenet_folder / "val")
+    shutil.copytree(
+        imagenet_folder / "train" / "n15075141", imagenet_folder / "train" / "n15075141_old"
+    )
+    code, said, _ = described(imagenet_folder)
+    assert code == 0 and "(data.name=folder)" in said["recognised"]
+    assert "not taken for ImageNet: " in said["note"]
+    assert "n15075141_old: no synset" in said["note"]
 
 
 def test_boxes_are_counted(described, imagenet_folder):

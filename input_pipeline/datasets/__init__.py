@@ -170,18 +170,28 @@ def open_dataset(
 
 def _with_boxes(found: Found, asked: Asked) -> dict[str, Callable[[], Examples]]:
     """The splits, with the annotations that lie beside them."""
-    places: dict[str, list[Path]] = {}
-    for directory in directories(asked.directory):
-        for split, there in annotations.beside(Path(directory)).items():
-            places.setdefault(split, []).extend(there)
+    roots = [Path(text) for text in directories(asked.directory)]
+    # Those beside a list are for any image that no directory holds.
+    roots.sort(key=Path.is_dir)
+    places = {root: annotations.beside(root) for root in roots}
 
     def opened(split: str) -> Examples:
-        return annotations.with_boxes(
-            found.splits[split](), places[split], found.class_names, asked.cache_dir
-        )
+        examples = found.splits[split]()
+        for root in roots:
+            if split in places[root]:
+                examples = annotations.with_boxes(
+                    examples,
+                    places[root][split],
+                    found.class_names,
+                    asked.cache_dir,
+                    within=root if len(roots) > 1 and root.is_dir() else None,
+                )
+        return examples
 
     return {
-        split: functools.partial(opened, split) if split in places else of
+        split: functools.partial(opened, split)
+        if any(split in there for there in places.values())
+        else of
         for split, of in found.splits.items()
     }
 

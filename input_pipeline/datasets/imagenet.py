@@ -92,22 +92,36 @@ def _tree(root: Path) -> tuple[Path, list[Path]]:
 def _splits(
     asked: Asked, root: Path, tree: Path, places: list[Path], challenge: Challenge
 ) -> Found:
-    where, notes = _sources(root, tree, challenge.year)
+    where, notes, used = _sources(root, tree, challenge.year)
     if not where.keys() - {"test"}:
+        said = "".join(f" {note}." for note in notes)
         raise DataError(
             f"{root}: not ImageNet (looked for train/<wnid>/ and val/<wnid>/, "
             f"ILSVRC{challenge.year}_img_train.tar, train-*.parquet, NAME-000000.tar, state.json, "
-            f"and for imagenet2012/<version>/dataset_info.json).{layout.wrapped(root)}\n{_PREPARE}"
+            f"and for imagenet2012/<version>/dataset_info.json).{layout.wrapped(root)}{said}\n"
+            f"{_PREPARE}"
         )
-    absent = layout.absent_folders(tree, {split: root for split in where})
+    forms = {of.form for of in where.values() if isinstance(of, Stored) and of.form}
+    absent = {
+        split: why + "".join(f", {layouts.named_as(form, split)}" for form in sorted(forms))
+        for split, why in layout.absent_folders(tree, {s: root for s in where}).items()
+    }
     unlabelled: dict[str, Callable[[], Examples]] = {}
     if challenge.year == 2012 and "test" in where:
         secret = where.pop("test")
         absent["test"] = f"the labels of ImageNet's test images are secret ({_place(secret)})"
+        place = _place(secret)
+        count = f"/ ({folders.count_files(place)})" if place.is_dir() else ""
+        notes.append(
+            f"{shown(place.parent)}: not used: {shown(place.name)}{count}, without labels; "
+            "--mode=evaluate --config.evaluation.split=test scores its images"
+        )
         unlabelled["test"] = functools.partial(_unlabelled, secret, asked.cache_dir)
     test = where.get("test")
-    if isinstance(test, Stored) and not (
-        test.labelled or validation_labels.find(challenge, "test", [*places, _place(test).parent])
+    if (
+        isinstance(test, Stored)
+        and not test.labelled
+        and not validation_labels.those_there(challenge, "test", [*places, _place(test).parent])
     ):
         unlabelled["test"] = functools.partial(_unlabelled, test, asked.cache_dir)
         del where["test"]
@@ -138,43 +152,70 @@ def _splits(
         absent,
         unlabelled,
         notes,
-        layout=_by_split(where, lambda of: f"folders of synsets, {of.name}/<wnid>/*", "layout"),
-        labels_from=_by_split(where, lambda _: "the names of the class folders", "labels_from"),
-        ignored=folders.count_clutter(tree),
+        layout=", ".join(
+            f"{split}: "
+            + (f"folders of synsets, {of.name}/<wnid>/*" if isinstance(of, Path) else of.layout)
+            for split, of in where.items()
+        ),
+        labels_from=", ".join(
+            f"{split}: {_labels_from(asked, challenge, places, split, of)}"
+            for split, of in where.items()
+        ),
+        ignored=folders.count_clutter(tree, used),
     )
 
 
-def _by_split(where: dict[str, Path | Stored], of_folder: Callable[[Path], str], of: str) -> str:
-    """What is to be said of each split: of class folders by a function, else what `Stored` says."""
-    return ", ".join(
-        f"{split}: {of_folder(source) if isinstance(source, Path) else getattr(source, of)}"
-        for split, source in where.items()
-    )
+def _labels_from(
+    asked: Asked, challenge: Challenge, places: list[Path], split: str, source: Path | Stored
+) -> str:
+    """Where the labels of a split come from, in words."""
+    if isinstance(source, Path):
+        return "the names of the class folders"
+    if source.labelled:
+        return "what is stored with the images"
+    if split == "validation" and asked.validation_labels:
+        return asked.validation_labels
+    beside = [*places, source.files[0].parent]
+    there = validation_labels.those_there(challenge, split, beside)
+    named = names.listed([shown(path) for path in dict.fromkeys(there)])
+    return named if len(set(there)) == 1 else f"the first that fits of {named or 'nothing'}"
 
 
-def _sources(root: Path, tree: Path, year: int) -> tuple[dict[str, Path | Stored], list[str]]:
-    """Where each split is: a folder of class folders, or what a layout has stored; and notes.
+def _sources(
+    root: Path, tree: Path, year: int
+) -> tuple[dict[str, Path | Stored], list[str], list[str]]:
+    """Where each split is: a folder of class folders, or what a layout has stored.
+
+    Returns:
+      That by split; notes; and the names in `tree` that are used.
 
     Raises:
-      DataError: a split is there twice.
+      DataError: a split is there twice, or unpacked in part.
     """
-    found: dict[str, Path | Stored] = {**layouts.find(root, year)}
+    stored, left = layouts.find(root, year)
+    found: dict[str, Path | Stored] = {**stored}
     folders_of = layout.split_folders(tree)
-    used = [path.name for split, path in folders_of.items() if split != "test" or year == 2010]
+    used = [path.name for path in folders_of.values()]
     used += [path.name for path in tree.iterdir() if _BESIDE.fullmatch(path.name)]
-    used += annotations.names_in(tree)
-    notes = folders.unused(tree, used) if folders_of else []
+    used += annotations.names_in(tree) + layouts.names_in(tree, stored)
+    notes = layouts.not_used(root, left)
+    if folders_of:
+        notes += folders.unused(tree, [*used, *(path.name for path in left)])
     for split, folder in folders_of.items():
         flat = None if split == "train" else layouts.flat_folder.find(folder)
-        stored = found.get(split)
-        if isinstance(stored, Stored):
+        tar = stored.get(split)
+        if tar is not None:
             if not flat and not folders.class_folders(folder):
                 continue  # shards may lie in it
-            if not stored.layout.startswith("the original tar"):
-                raise layouts.mixed(root, split, f"{folder.name}/", stored.layout)
-            notes.append(f"{stored.files[0]}: not used: its images are in {folder.name}/")
+            if tar.stray:
+                notes.append(f"{shown(tar.files[0])}: not used: {folder.name}/ is there")
+            elif layouts.original_tars.is_original(tar):
+                layouts.original_tars.check_unpacked(tar, split, folder)
+                notes.append(f"{shown(tar.files[0])}: not used: its images are in {folder.name}/")
+            else:
+                raise layouts.mixed(root, split, f"{folder.name}/", tar.layout)
         found[split] = flat or folder
-    return {split: found[split] for split in names.SPLITS if split in found}, notes
+    return {split: found[split] for split in names.SPLITS if split in found}, notes, used
 
 
 def _place(source: Path | Stored) -> Path:
@@ -199,21 +240,25 @@ def _open(
             functools.partial(first.members, cache_dir) if isinstance(first, Stored) else None
         )
         labels = layouts.standard_labels(source, found, challenge.synsets, training)
+        if split == "validation":
+            where_from = f"{shown(source.files[0])} and others"
+            validation_labels.check_known(where_from, found.names, labels, challenge)
+            by_number = not set(found.classes) <= challenge.label_of.keys()
+            if by_number and isinstance(first, Stored):
+                layouts.check_order(source, found.classes, first)
         return layouts.examples(source, found, labels, challenge.synsets)
     chosen = asked.validation_labels if split == "validation" else None
-    listed = validation_labels.find(challenge, split, [*places, source.files[0].parent], chosen)
-    if listed is None:
+    first_file = source.files[0]
+    beside = [*places, first_file.parent]
+    matched = validation_labels.find(challenge, split, beside, found.names, chosen)
+    if matched is None:
         raise DataError(
-            f"{shown(source.files[0])}: no class folders, and no labels of its images beside it. "
+            f"{shown(first_file)}: no class folders, and no labels of its images beside it. "
             f"{_LABELS.format(challenge.year)}"
         )
-    labels = validation_labels.apply(listed, found.names, challenge, split)
-    notes = [
-        f"{shown(source.files[0])}: labels from {listed.source}",
-        *validation_labels.doubts(listed, found.names, challenge, split),
-    ]
-    examples = layouts.examples(source, found, labels, challenge.synsets)
-    return dataclasses.replace(examples, notes=(*notes, *examples.notes))
+    examples = layouts.examples(source, found, matched.labels, challenge.synsets)
+    said = f"{shown(first_file)}: labels from {matched.source}"
+    return dataclasses.replace(examples, notes=(said, *matched.notes, *examples.notes))
 
 
 def _unlabelled(source: Path | Stored, cache_dir: Path) -> Examples:

@@ -101,11 +101,14 @@ class Listed(NamedTuple):
       where: directory or file, for messages.
       classes: names of the classes in it.
       opened: (class names in the order of their labels, directory of the cache) -> its examples.
+      unlabelled: directory of the cache -> its examples with label -1, where there are no labels;
+        None where folders would be their labels.
     """
 
     where: Path
     classes: Sequence[str]
     opened: Callable[[Sequence[str], Path], Examples]
+    unlabelled: Callable[[Path], Examples] | None = None
 
 
 class Place(NamedTuple):

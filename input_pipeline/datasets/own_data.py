@@ -70,12 +70,14 @@ def find(asked: Asked) -> Found:
         for listed in all_listed:
             found = set(map(names.key, listed.classes))
             if split == "test" and not found & set(map(names.key, class_names)):
-                absent[split] = (
-                    f"{listed.where} ({folders.count_files(listed.where)}) has no labels: "
-                    "no folder of a class"
-                )
+                if listed.unlabelled is None:
+                    count = folders.count_files(listed.where)
+                    absent[split] = f"{listed.where} ({count}) has no labels: no folder of a class"
+                    unlabelled[split] = functools.partial(folders.from_files, listed.where)
+                else:
+                    absent[split] = f"{listed.where} has no labels"
+                    unlabelled[split] = functools.partial(listed.unlabelled, cache_dir)
                 notes.append(f"{absent[split]}. It is not used")
-                unlabelled[split] = functools.partial(folders.from_files, listed.where)
             else:
                 used.append(listed)
         if used:

@@ -2,6 +2,7 @@
 
 import array
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -34,7 +35,7 @@ class _Table(NamedTuple):
 
     Attributes:
       paths: bytes [lines].
-      labels: int32 [lines], places in `classes`.
+      labels: int32 [lines], places in `classes`; 0 where there are none, and so no classes.
       splits: int8 [lines], places in `_SPLITS`; -1 where none is said.
       lines: int32 [lines]: number of the line, from 1 on.
       classes: str [classes].
@@ -94,8 +95,12 @@ def files_in(root: Path) -> list[Path]:
 
 
 def _place(root: Path, lists: dict[str, Path], cache_dir: Path) -> Place:
-    of_list = list(lists.values())
-    tables = [_table(path, split, cache_dir) for split, path in lists.items()]
+    all_tables = {path: _table(path, split, cache_dir) for split, path in lists.items()}
+    bare = {path: table for path, table in all_tables.items() if not len(table.classes)}
+    if bare and len(bare) == len(lists):
+        raise DataError(f"{shown(root)}: a list of images without labels, and no other list")
+    of_list = [path for path in lists.values() if path not in bare]
+    tables = [all_tables[path] for path in of_list]
     classes, label_of = np.unique(
         np.concatenate([table.classes for table in tables]), return_inverse=True
     )
@@ -122,6 +127,9 @@ def _place(root: Path, lists: dict[str, Path], cache_dir: Path) -> Place:
             )
             own = classes[np.unique(here.labels)].tolist()
             splits[split] = Listed(where, own, functools.partial(_opened, where, here))
+    for path, table in bare.items():
+        unlabelled = functools.partial(_unlabelled, path, table)
+        splits["test"] = Listed(path, [], functools.partial(_opened, path, table), unlabelled)
     named = ", ".join(path.name for path in of_list)
     twice = f"{shown(root)}: {len(again):,} lines that stand twice count once"
     return Place(
@@ -169,11 +177,12 @@ def _again(table: _Table, home: np.ndarray, of_list: Sequence[Path]) -> np.ndarr
 def _table(path: Path, split: str, cache_dir: Path) -> _Table:
     """What a list says, from the cache or from the file; `split` where it says none itself."""
     content = folders.read_file(os.fsencode(path))
-    cache = cache_dir / f"list-{digest(path.suffix.lower(), content)}.npz"
-    saved = load_arrays(cache, *_Table._fields)
-    if saved is None:
+    cache = cache_dir / f"list-{digest(shown(path.resolve()))}.npz"
+    state = digest(content)
+    saved = load_arrays(cache, "state", *_Table._fields)
+    if saved is None or saved["state"] != state:
         saved = _read(path, content)._asdict()
-        save_arrays(cache, **saved)
+        save_arrays(cache, state=np.array(state), **saved)
     table = _Table(*(saved[field] for field in _Table._fields))
     said = np.where(table.splits < 0, _SPLITS.index(split), table.splits)
     return table._replace(splits=said)
@@ -194,8 +203,13 @@ def _read(path: Path, content: bytes) -> _Table:
     paths: list[bytes] = []
     labels, splits, lines = array.array("i"), array.array("b"), array.array("i")
     classes: dict[str, int] = {}
+    of_test, bare = _is_of_test(path), 0
     for line, entry in read(path, text):
         file, label, split = (entry.get(field) for field in ("path", "label", "split"))
+        if label is None and of_test and split is None:
+            label, bare = "test", bare or line
+        if isinstance(label, float):
+            raise _wrong(path, line, f"label {label} is neither text nor a whole number")
         if not isinstance(file, str) or not isinstance(label, str | int):
             raise _wrong(path, line, "no path, or no label")
         file, label = file.strip(), str(label).strip()
@@ -205,12 +219,20 @@ def _read(path: Path, content: bytes) -> _Table:
         named = names.split_of(said)
         if said and named is None:
             raise _wrong(path, line, f"split {said!r} is none of {', '.join(_SPLITS)}")
+        try:  # names on a disk may be no UTF-8; what JSON can write is more than either
+            (file + label).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise _wrong(path, line, f"half a letter in {file!a}, {label!a}") from error
         paths.append(posixpath.normpath(file).encode("utf-8", "surrogateescape"))
         labels.append(classes.setdefault(label, len(classes)))
         splits.append(-1 if named is None else _SPLITS.index(named))
         lines.append(line)
     if not paths:
         raise DataError(f"{shown(path)}: lists no images; {_FORM}")
+    if bare:
+        if len(classes) > 1:
+            raise _wrong(path, bare, "no label, which other lines have")
+        classes = {}
     return _Table(
         np.array(paths, np.bytes_),
         np.array(labels, np.int32),
@@ -218,6 +240,11 @@ def _read(path: Path, content: bytes) -> _Table:
         np.array(lines, np.int32),
         np.array(list(classes), np.str_),
     )
+
+
+def _is_of_test(path: Path) -> bool:
+    """Whether the list may do without labels."""
+    return names.split_of(path.stem) == "test"
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | None]]]:
@@ -229,11 +256,13 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
                 continue
             if columns is None:
                 columns = [cell.strip().casefold() for cell in cells]
-                if {"path", "label"} <= set(columns):
+                if {"path", "label"} <= set(columns) or (
+                    "path" in columns and "split" not in columns and _is_of_test(path)
+                ):
                     continue
                 # Without a line of names: the first file is there, or is one by its suffix.
                 if len(cells) != 2 or not folders.named_as_image(cells[0].strip()):
-                    raise _wrong(path, reader.line_num, f"columns {names.listed(cells)}")
+                    raise _wrong(path, reader.line_num, _other_columns(cells))
                 columns = ["path", "label"]
             if len(cells) != len(columns):
                 raise _wrong(
@@ -242,6 +271,15 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         raise _wrong(path, reader.line_num, str(error)) from error
+
+
+def _other_columns(cells: Sequence[str]) -> str:
+    said = f"columns {names.listed(cells)}"
+    for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(cells) == 1 and mark in cells[0]:
+            return f"{said}: parted by {called}, not by commas"
+    lacking = [name for name in ("path", "label") if name not in map(str.casefold, cells)]
+    return f"{said}: none is called {' or '.join(lacking)}"
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | None]]]:
@@ -295,6 +333,24 @@ def _opened(path: Path, table: _Table, class_names: Sequence[str], cache_dir: Pa
         name=lambda row: shown(_whole(prefix, paths[row])),
         fingerprint=digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names),
         labels=lambda: labels,
+    )
+
+
+def _unlabelled(path: Path, table: _Table, cache_dir: Path) -> Examples:
+    """The examples of a list without labels, by path; their label is -1."""
+    rows = np.sort(np.unique(table.paths, return_index=True)[1])
+    once = table._replace(
+        paths=table.paths[rows],
+        labels=table.labels[rows],
+        lines=table.lines[rows],
+        classes=np.array(["test"]),
+    )
+    listed = _opened(path, once, ["test"], cache_dir)
+    return dataclasses.replace(
+        listed,
+        read=lambda row: (listed.read(row)[0], -1),
+        fingerprint=digest("unlabelled", listed.fingerprint),
+        labels=lambda: np.full(listed.count, -1, np.int32),
     )
 
 

@@ -24,17 +24,23 @@ def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
       DataError: see `layouts.find`; labels that the training set has not, or several directories.
     """
     all_stored = {root: _stored(root) for root in roots}
-    root, where = next(((r, found) for r, found in all_stored.items() if found), (roots[0], {}))
+    root = next((root for root, (found, _) in all_stored.items() if found), roots[0])
+    where, left = all_stored[root]
     if not where:
         return None
+    notes = layouts.not_used(root, left)
+    used = layouts.names_in(root, where)
     if len(roots) > 1:
         kind = next(iter(where.values())).layout
         raise DataError(
             f"data.dir={asked.directory}: {root} holds {kind}, which is read alone; several "
             "directories can be class folders and lists"
         )
-    absent = {split: f"{root} has none" for split in names.SPLITS}
-    notes = []
+    forms = sorted({stored.form for stored in where.values()})
+    absent = {
+        split: f"{root} has no {' or '.join(layouts.named_as(form, split) for form in forms)}"
+        for split in names.SPLITS
+    }
     unlabelled: dict[str, Callable[[], Examples]] = {}
     for split in [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]:
         absent[split] = f"the {split} split in {root} has no labels"
@@ -64,13 +70,13 @@ def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
         unlabelled,
         notes,
         layout=said,
-        labels_from=next(iter(where.values())).labels_from,
-        ignored=folders.count_clutter(root),
+        labels_from="what is stored with the images",
+        ignored=folders.count_clutter(root, used),
     )
 
 
-def _stored(root: Path) -> dict[str, Stored]:
-    return {} if not root.is_dir() or _has_images_in_folders(root) else layouts.find(root)
+def _stored(root: Path) -> tuple[dict[str, Stored], list[Path]]:
+    return ({}, []) if not root.is_dir() or _has_images_in_folders(root) else layouts.find(root)
 
 
 def _has_images_in_folders(root: Path) -> bool:
@@ -101,9 +107,12 @@ def _open(stored: Stored, class_names: tuple[str, ...], cache_dir: Path) -> Exam
     place = {name: label for label, name in enumerate(class_names)}
     strange = [name for name in own if name not in place]
     if strange:
+        told = ""
+        if found.classes:
+            told = f"; its schema names {len(own)} classes, {len(strange)} of them not in these"
         raise DataError(
             f"{shown(stored.files[0])}: class {strange[0]!r} is not one of the {len(class_names)} "
-            f"classes ({names.listed(class_names)})"
+            f"classes ({names.listed(class_names)}){told}"
         )
     labels = np.array([place[name] for name in own], np.int32)[found.labels]
     return layouts.examples(stored, found, labels, class_names)

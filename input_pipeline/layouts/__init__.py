@@ -4,7 +4,7 @@ A file a layout. Each says which splits a directory has in it, as `Stored`: how 
 and how to read one by its place. `members` orders them as in a folder tree.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,40 +19,75 @@ from input_pipeline.layouts.members import (
     mixed,
     unlabelled,
 )
-from input_pipeline.names import shown
+from input_pipeline.names import listed, shown
 
 __all__ = [
     "Members",
     "Stored",
+    "check_order",
     "examples",
     "find",
     "flat_folder",
     "missing_classes",
     "mixed",
+    "named_as",
+    "names_in",
+    "not_used",
+    "original_tars",
     "standard_labels",
     "stored_classes",
     "unlabelled",
 ]
 
 
-def find(root: Path, year: int | None = None) -> dict[str, Stored]:
+def find(root: Path, year: int | None = None) -> tuple[dict[str, Stored], list[Path]]:
     """The splits in a directory that come in files which hold many images each.
 
     Args:
       root: the directory.
       year: of the challenge whose tars are looked for; None for none.
 
+    Returns:
+      Them; and files and folders that are of no split, or may be of something else.
+
     Raises:
       DataError: a split in two layouts, or files missing.
     """
     tars = original_tars.find(root, year) if year else {}
     found: dict[str, Stored] = {}
-    for layout in (tars, hub.find_parquet(root), hub.find_arrow(root), webdataset.find(root)):
+    left: list[Path] = []
+    for layout, others in (
+        (tars, []),
+        hub.find_parquet(root),
+        hub.find_arrow(root),
+        webdataset.find(root),
+    ):
+        left += others
         for split, stored in layout.items():
-            if split in found:
+            if split not in found:
+                found[split] = stored
+            elif stored.stray:
+                left += stored.files
+            else:
                 raise mixed(root, split, found[split].layout, stored.layout)
-            found[split] = stored
-    return found
+    return found, left
+
+
+def not_used(root: Path, left: Sequence[Path]) -> list[str]:
+    """A sentence on what `find` left; none if that is nothing."""
+    named = [f"{shown(path.relative_to(root))}{'/' * path.is_dir()}" for path in left]
+    return [f"{shown(root)}: not used: {listed(sorted(named))} (of no split)"] if named else []
+
+
+def names_in(root: Path, found: Mapping[str, object]) -> list[str]:
+    """Names of the files and folders of a directory that stored splits lie in."""
+    files = [path for of in found.values() if isinstance(of, Stored) for path in of.files]
+    return sorted({path.relative_to(root).parts[0] for path in files if root in path.parents})
+
+
+def named_as(form: str, split: str) -> str:
+    """How files of a split are called: a `form` of `Stored`, filled in."""
+    return form.format(split=split, short="val" if split == "validation" else split)
 
 
 def stored_classes(stored: Stored, found: Members) -> tuple[str, ...]:
@@ -123,6 +158,23 @@ def standard_labels(
             f"another order.{own}"
         )
     return labels
+
+
+def check_order(stored: Stored, classes: Sequence[str], first: Stored) -> None:
+    """Looks whether the schema of a split names its classes in the order of the training split's.
+
+    Raises:
+      DataError: the same names in another order, where these say what a number means.
+    """
+    has_schema = first.files[0].suffix in (".parquet", ".arrow")
+    theirs = hub.class_names(first.files[0]) if has_schema else ()
+    if set(theirs) == set(classes) and theirs != tuple(classes):
+        at = next(n for n, name in enumerate(classes) if name != theirs[n])
+        raise DataError(
+            f"{shown(stored.files[0])}: class {at} is {classes[at]!r} in its schema, and "
+            f"{theirs[at]!r} in that of {shown(first.files[0].name)}: labels of another order; "
+            "get both from one source"
+        )
 
 
 def _synsets_by_name(classes: Sequence[str], training: Members | None) -> list[str]:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from input_pipeline import folders, names
 from input_pipeline.errors import DataError, first_line
-from input_pipeline.layouts.members import Members, Stored, members, read_at
+from input_pipeline.layouts.members import Members, Stored, members, mixed, read_at
 from input_pipeline.names import listed, shown
 from input_pipeline.report import progress_bar
 
@@ -27,23 +27,25 @@ _PARQUET = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
 _SYNSET_TWICE = re.compile(r"((?:n\d{8}|ILSVRC\d{4}_val)_\d+)_n\d{8}(\.\w+)")
 
 
-def find_parquet(root: Path) -> dict[str, Stored]:
-    """The Parquet files in a directory or in `data` of it, by split.
+def find_parquet(root: Path) -> tuple[dict[str, Stored], list[Path]]:
+    """The Parquet files in a directory or in `data` of it, by split; and which are of none.
 
     Raises:
       DataError: some of a split's files are missing, or of two sets.
     """
     found: dict[str, Stored] = {}
+    left: list[Path] = []
     for folder in (root / "data", root):
-        rows: dict[str, dict[str, Path]] = {}
+        of_split: dict[str, list[Path]] = {}
         for path in sorted(folder.glob("*.parquet")):
             match = _PARQUET.fullmatch(path.name)
             split = names.split_of(match[1] if match else path.stem)
             if split is not None:
-                rows.setdefault(split, {})[match[2] if match else "0"] = path
-        for split, parts in rows.items():
-            files = tuple(parts[number] for number in sorted(parts))
-            _check_complete(files)
+                of_split.setdefault(split, []).append(path)
+            elif not names.is_clutter(path.name):
+                left.append(path)
+        for split, paths in of_split.items():
+            files = _one_set(split, paths)
             if split in found:
                 raise DataError(
                     f"{shown(root)}: Parquet files of the {split} split lie there and in data/; "
@@ -56,58 +58,107 @@ def find_parquet(root: Path) -> dict[str, Stored]:
                 _Parquet().read,
                 cost="an image read at random costs a whole row group of Parquet; "
                 "--mode=prepare_data, which reads them in order, pays",
+                form="{split}-*.parquet",
             )
-    return found
+    return found, left
 
 
-def _check_complete(files: tuple[Path, ...]) -> None:
-    totals = {match[3] for path in files if (match := _PARQUET.fullmatch(path.name))}
-    if len(totals) > 1 or (totals and int(*totals) != len(files)):
-        raise DataError(
-            f"{shown(files[0])}: {len(files)} files of {' and '.join(sorted(totals))}; some are "
-            "missing, or of another download: get them again"
-        )
-
-
-def find_arrow(root: Path) -> dict[str, Stored]:
-    """What `save_to_disk` wrote, one split or a folder for each.
+def _one_set(split: str, paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The files of a split in the order of their numbers.
 
     Raises:
-      DataError: its state.json is damaged, or files are missing.
+      DataError: some are missing, two have one number, or they are of two sets.
     """
-    found = {}
-    kept = [path.parent for path in (root / "state.json", *sorted(root.glob("*/state.json")))]
-    for folder in kept:
-        path = folder / "state.json"
-        if not path.is_file():
+    sets: dict[tuple[str, str], dict[int, tuple[str, Path]]] = {}
+    for path in paths:
+        match = _PARQUET.fullmatch(path.name)
+        of, number, total = (match[1], match[2], match[3]) if match else (path.stem, "0", "")
+        _, other = sets.setdefault((of, total), {}).setdefault(int(number), (number, path))
+        if other != path:
+            raise _two_sets(split, other, path)
+    if len(sets) > 1:
+        raise _two_sets(
+            split, *(next(iter(parts.values()))[1] for parts in list(sets.values())[:2])
+        )
+    (((_, total), parts),) = sets.items()
+    files = tuple(path for _, path in sorted(parts.values()))
+    if total and (len(files) != int(total) or max(parts) >= int(total)):
+        raise DataError(
+            f"{shown(files[0])}: {len(files)} files of {total}; some are missing, or of another "
+            "download: get them again"
+        )
+    return files
+
+
+def _two_sets(split: str, first: Path, second: Path) -> DataError:
+    return DataError(
+        f"{shown(first.parent)}: {shown(first.name)} and {shown(second.name)} are two sets of "
+        f"Parquet files of the {split} split; leave one of them there"
+    )
+
+
+def find_arrow(root: Path) -> tuple[dict[str, Stored], list[Path]]:
+    """What `save_to_disk` wrote, one split or a folder for each; and folders of none.
+
+    What is of no split is for training, if it is alone.
+
+    Raises:
+      DataError: its state.json is damaged, files are missing, or two are of one split.
+    """
+    saved: dict[Path, tuple[str | None, tuple[Path, ...]]] = {}
+    for path in (root / "state.json", *sorted(root.glob("*/state.json"))):
+        folder = path.parent
+        if not path.is_file() or (folder != root and names.is_clutter(folder.name, folder=True)):
             continue
         try:
-            state = json.loads(path.read_text())
+            state = json.loads(path.read_text(encoding="utf-8"))
             if "_data_files" not in state:  # of something else
                 continue
             files = tuple(folder / str(entry["filename"]) for entry in state["_data_files"])
             split = names.split_of(folder.name) or names.split_of(str(state.get("_split")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise DataError(f"{shown(path)}: damaged ({first_line(error)})") from error
+        saved[folder] = (split or ("train" if folder == root else None), files)
+    left = [folder for folder, (split, _) in saved.items() if split is None]
+    alone = len(left) == len(saved)
+    of_split: dict[str, Path] = {}
+    found = {}
+    for folder, (named, files) in saved.items():
+        split = named or ("train" if alone else None)
+        if split is None:
+            continue
+        if split in of_split:
+            raise mixed(root, split, *(f"{shown(p.name)}/" for p in (of_split[split], folder)))
+        of_split[split] = folder
         missing = [shown(path.name) for path in files if not path.is_file()]
         if missing or not files:
             raise DataError(f"{shown(folder)}: {listed(missing) or 'Arrow files'} missing")
-        found[split or "train"] = Stored(
+        found[split] = Stored(
             f"Arrow files of save_to_disk ({len(files)})",
             files,
             functools.partial(_list_arrow, files),
             read_at,
+            form="{split}/state.json",
         )
-    return found
+    return found, [] if alone else left
 
 
 def class_names(path: Path) -> tuple[str, ...]:
     """The names of the classes in the schema of a Parquet or Arrow file; none if it has none."""
     try:
         said = json.loads(_schema(path).metadata[b"huggingface"])
-        return tuple(str(name) for name in said["info"]["features"]["label"]["names"])
-    except (KeyError, TypeError, ValueError):
+        found = tuple(str(name) for name in said["info"]["features"]["label"]["names"])
+        _ = [name.encode() for name in found]  # JSON can write what no text has
+    except (KeyError, TypeError, ValueError, RecursionError):
         return ()
+    return found
 
 
 def _pyarrow() -> Any:
@@ -166,7 +217,13 @@ def _labels(column: Any, path: Path) -> np.ndarray:
     """Labels, int64; -1 where there are none, as in the Hub's test split."""
     if column.null_count:
         raise DataError(f"{shown(path)}: {column.null_count} rows without a label")
-    return column.to_numpy()
+    labels = column.to_numpy()
+    largest = np.iinfo(np.int32).max
+    if len(labels) and not -1 <= labels.min() <= labels.max() <= largest:
+        raise DataError(
+            f"{shown(path)}: labels {labels.min()} to {labels.max()}, where 0 to {largest} can be"
+        )
+    return labels
 
 
 def _list_parquet(files: tuple[Path, ...]) -> Members:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline import folders
+from input_pipeline import folders, names
 from input_pipeline.errors import DataError
 from input_pipeline.names import listed, shown
 from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
 
 # Changes with what indices hold.
-_VERSION = "1"
+_VERSION = "2"
 _COLUMNS = ("names", "labels", "sizes", "container", "place")
 
 
@@ -30,6 +30,7 @@ class Members(NamedTuple):
       place: int64 [count], where in that file.
       classes: names of the classes; none where labels are numbers.
       notes: sentences on what is not used.
+      ignored: hidden files and those of systems and archivers that lie among them.
     """
 
     names: np.ndarray
@@ -39,6 +40,57 @@ class Members(NamedTuple):
     place: np.ndarray
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ignored: int = 0
+
+
+class Aside:
+    """What lies in tars and is no image, counted as in folders.
+
+    Attributes:
+      left: what is not used; see `folders.Left`.
+      ignored: how much is hidden or a system's own.
+    """
+
+    def __init__(self) -> None:
+        self.left: folders.Left = {}
+        self.ignored = 0
+
+    def is_clutter(self, path: str, *, folder: bool = False) -> bool:
+        """Whether it is hidden or a system's own, or in a folder that is; counted if so.
+
+        Args:
+          path: of a member.
+          folder: archives are of use.
+        """
+        *above, name = [part for part in path.split("/") if part.strip(".")] or [""]
+        clutter = any(names.is_clutter(part, folder=True) for part in above)
+        clutter = clutter or names.is_clutter(name, folder=folder)
+        self.ignored += clutter
+        return clutter
+
+    def is_image(self, path: str) -> bool:
+        """Whether a member is an image by its suffix; counted if not."""
+        name = path.rpartition("/")[2]
+        named = folders.named_as_image(name)
+        if self.is_clutter(path):
+            if named and not name.startswith("._"):
+                self.leave("hidden", path)
+            return False
+        if not named:
+            suffix = names.suffix(name)
+            self.leave(f"*{suffix}" if suffix else "without a suffix", path)
+        return named
+
+    def leave(self, kind: str, path: str) -> None:
+        """Counts what is not used."""
+        so_far, first = self.left.get(kind, (0, path))
+        self.left[kind] = (so_far + 1, first)
+
+    def said(self, found: Members, where: Path) -> Members:
+        """The images, with what is to be said of the rest; `where` it all lies."""
+        note = f"{shown(where)}: not used: {folders.in_words(self.left)}"
+        notes = (*found.notes, *([note] if self.left else []))
+        return found._replace(notes=notes, ignored=self.ignored)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +104,9 @@ class Stored:
       read: (file, place, size, name) -> the bytes of an image.
       labelled: whether labels are stored with the images.
       cost: a sentence on what reading at random costs; empty where it costs no more than files.
+      form: how files of a split are called, for messages; `{split}` and `{short}` (`val`) stand
+        for the split.
+      stray: a tar whose name says no split, which may be no shard at all.
     """
 
     layout: str
@@ -60,31 +115,27 @@ class Stored:
     read: Callable[[Path, int, int, bytes], bytes]
     labelled: bool = True
     cost: str = ""
-
-    @property
-    def labels_from(self) -> str:
-        """Where the labels come from, in words."""
-        return "what is stored with the images" if self.labelled else "a file beside the images"
+    form: str = ""
+    stray: bool = False
 
     def members(self, cache_dir: Path) -> Members:
         """The images, from the index in `cache_dir` if it is of the files as they are."""
-        about = {path: path.stat() for path in self.files}
-        state = digest(
-            _VERSION,
-            self.layout,
-            *(f"{shown(path.resolve())}:{a.st_size}:{a.st_mtime_ns}" for path, a in about.items()),
-        )
-        cache = cache_dir / f"members-{state}.npz"
-        saved = load_arrays(cache, *Members._fields)
-        if saved is not None:
+        about = {shown(path.resolve()): path.stat() for path in self.files}
+        times = (f"{path}:{a.st_size}:{a.st_mtime_ns}" for path, a in about.items())
+        state = digest(_VERSION, self.layout, *times)
+        # One file for these, so that no index of an older state stays.
+        cache = cache_dir / f"members-{digest(self.layout, *about)}.npz"
+        saved = load_arrays(cache, "state", *Members._fields)
+        if saved is not None and saved["state"] == state:
             texts = {k: tuple(str(text) for text in saved[k]) for k in ("classes", "notes")}
-            return _members([saved[name] for name in _COLUMNS], **texts)
+            columns = [saved[name] for name in _COLUMNS]
+            return _members(columns, **texts)._replace(ignored=int(saved["ignored"]))
         found = self.list_members()
-        changed = [a.st_mtime_ns for path, a in about.items() if path.is_dir()]
+        changed = [path.stat().st_mtime_ns for path in self.files if path.is_dir()]
         if not changed or folders.settled(changed):
             kept = {name: np.array(value) for name, value in found._asdict().items()}
             kept |= {name: kept[name].astype(np.str_) for name in ("classes", "notes")}
-            save_arrays(cache, **kept)
+            save_arrays(cache, state=np.array(state), **kept)
         return found
 
 
@@ -102,14 +153,14 @@ def members(
     """
     found = [
         (
-            np.array(names, np.bytes_),
+            np.array(named, np.bytes_),
             np.array(labels, np.int32),
             np.array(sizes, np.int64),
-            np.full(len(names), file, np.int32),
+            np.full(len(named), file, np.int32),
             np.array(places, np.int64),
         )
-        for names, labels, sizes, file, places in rows
-        if len(names)
+        for named, labels, sizes, file, places in rows
+        if len(named)
     ]
     if not found:
         nothing = [np.empty(0, kind) for kind in ("S1", "i4", "i8", "i4", "i8")]
@@ -126,8 +177,8 @@ def members(
 def _members(
     columns: Sequence[np.ndarray], classes: Sequence[str], notes: Sequence[str]
 ) -> Members:
-    names, labels, sizes, container, place = columns
-    return Members(names, labels, sizes, container, place, tuple(classes), tuple(notes))
+    named, labels, sizes, container, place = columns
+    return Members(named, labels, sizes, container, place, tuple(classes), tuple(notes))
 
 
 def examples(
@@ -154,8 +205,8 @@ def examples(
             order = np.argsort(rank, kind="stable")
             found = found._replace(**{k: getattr(found, k)[order] for k in _COLUMNS})
             labels = labels[order]
-    names, sizes, container, place = found.names, found.sizes, found.container, found.place
-    paths = np.strings.add(np.strings.add(np.array(raw), b"/")[labels], names)
+    named_as, sizes, container, place = found.names, found.sizes, found.container, found.place
+    paths = np.strings.add(np.strings.add(np.array(raw), b"/")[labels], named_as)
     paths = paths.astype(f"S{np.strings.str_len(paths).max()}", copy=False)
     if named and (sizes >= 0).all():
         fingerprint = digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names)
@@ -168,7 +219,7 @@ def examples(
 
     def read(row: int) -> tuple[bytes, int]:
         where = stored.files[container[row]]
-        content = stored.read(where, int(place[row]), int(sizes[row]), bytes(names[row]))
+        content = stored.read(where, int(place[row]), int(sizes[row]), bytes(named_as[row]))
         return content, int(labels[row])
 
     def name(row: int) -> str:
@@ -181,7 +232,14 @@ def examples(
         notes.append(f"{shown(stored.files[0].parent)}: {stored.cost}")
     disk_order = np.lexsort((place, container)) if stored.cost else None
     return Examples(
-        len(labels), read, name, fingerprint, tuple(notes), disk_order, labels=lambda: labels
+        len(labels),
+        read,
+        name,
+        fingerprint,
+        tuple(notes),
+        disk_order,
+        labels=lambda: labels,
+        ignored=found.ignored,
     )
 
 

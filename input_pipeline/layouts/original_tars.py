@@ -1,16 +1,17 @@
 """The challenge's tars as downloaded: training images in a tar of tars, the others in one each."""
 
+import contextlib
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from input_pipeline import names
+from input_pipeline import folders, names
 from input_pipeline.errors import DataError
 from input_pipeline.layouts import tar_files
-from input_pipeline.layouts.members import Members, Stored, members, read_at
+from input_pipeline.layouts.members import Aside, Members, Stored, members, read_at
 from input_pipeline.names import shown
 from input_pipeline.report import progress_bar
 
@@ -71,7 +72,13 @@ def _stored(split: str, files: tuple[Path, ...]) -> Stored:
         lambda: listing(files, split),
         read_at,
         labelled=split == "train",
+        form=files[0].name.replace(*_spelled(split)),
     )
+
+
+def _spelled(split: str) -> tuple[str, str]:
+    """The split in the name of a tar, and what stands for any of them."""
+    return ("val" if split == "validation" else split), "{short}"
 
 
 def _list_train(files: tuple[Path, ...], split: str) -> Members:
@@ -79,50 +86,110 @@ def _list_train(files: tuple[Path, ...], split: str) -> Members:
     path = files[0]
     patches = _patches(files, split)
     classes: list[str] = []
-    left: list[str] = []
+    aside = Aside()
 
     def rows() -> Iterator[Any]:
         with open(path, "rb", buffering=0) as file, _bar(path, path.stat().st_size) as bar:
             for tar in sorted(tar_files.members(file.fileno(), path)):
                 name = shown(tar.name)
-                if not name.endswith(".tar"):
-                    left.append(name)
+                if aside.is_clutter(name, folder=True):
                     continue
-                classes.append(os.path.basename(name).removesuffix(".tar"))  # noqa: PTH119
+                if not name.endswith(".tar"):
+                    aside.leave(f"*{names.suffix(name)}", name)
+                    continue
+                classes.append(_synset_in(name))
                 end = tar.offset + tar.size
-                found = list(tar_files.members(file.fileno(), path, tar.offset, end, name))
-                yield from _rows(found, len(classes) - 1, patches)
+                found = tar_files.members(file.fileno(), path, tar.offset, end, name)
+                yield from _rows(found, len(classes) - 1, patches, aside)
                 bar.update(tar.size)
 
-    listed = members(rows())
-    notes = (f"{shown(path)}: not used: {names.listed(left)}",) if left else ()
-    return listed._replace(classes=tuple(classes), notes=notes)
+    return aside.said(members(rows()), path)._replace(classes=tuple(classes))
+
+
+def _synset_in(name: str) -> str:
+    return os.path.basename(name).removesuffix(".tar")  # noqa: PTH119
 
 
 def _list_synsets(files: tuple[Path, ...]) -> Members:
     """A tar for each synset, taken out of the one that they come in."""
+    aside = Aside()
 
     def rows() -> Iterator[Any]:
         title = f"index of {shown(files[0].parent)}"
         for label, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
             with open(path, "rb", buffering=0) as file:
-                found = list(tar_files.members(file.fileno(), path))
-            ((named, labels, sizes, _, places), _) = _rows(found, label, {})
+                found = tar_files.members(file.fileno(), path)
+                ((named, labels, sizes, _, places), _) = _rows(found, label, {}, aside)
             yield named, labels, sizes, label, places
 
-    return members(rows(), [path.stem for path in files])
+    return aside.said(members(rows(), [path.stem for path in files]), files[0].parent)
 
 
 def _list_flat(files: tuple[Path, ...], split: str) -> Members:
     """A tar with images, in a folder or not."""
     path = files[0]
+    aside = Aside()
     with open(path, "rb", buffering=0) as file, _bar(path, path.stat().st_size) as bar:
 
         def advance(position: int) -> None:
             bar.update(position - bar.n)
 
         found = list(tar_files.members(file.fileno(), path, advance=advance))
-    return members(_rows(found, -1, _patches(files, split)))
+    return aside.said(members(_rows(found, -1, _patches(files, split), aside)), path)
+
+
+def is_original(stored: Stored) -> bool:
+    """Whether it is what `find` found."""
+    return stored.layout.startswith("the original tar")
+
+
+def check_unpacked(stored: Stored, split: str, folder: Path) -> None:
+    """Looks whether a folder beside a split's tars has what is in them.
+
+    That is every synset of those for training, and else as many images.
+
+    Raises:
+      DataError: it has not.
+    """
+    tar = stored.files[0]
+    if split == "train":
+        inside = {path.stem for path in stored.files}
+        if stored.layout == f"the original tar {tar.name}":
+            inside = {_synset_in(name) for name in _names_in(tar) if name.endswith(".tar")}
+        there = folders.class_folders(folder)
+        lacking = sorted(name for name in inside - there.keys() if not name.startswith("."))
+        said = f"{len(lacking):,} of the {len(inside):,} synsets in it ({names.listed(lacking, 3)})"
+    else:
+        aside = Aside()
+        count = sum(map(aside.is_image, _names_in(tar)))
+        here = _count_images(folder, count)
+        lacking = ["images"] * max(count - here, 0)
+        said = f"{len(lacking):,} of the {count:,} images in it"
+    if lacking:
+        raise DataError(
+            f"{shown(folder)}: not unpacked wholly from {shown(tar)}: {said} are not there. Finish "
+            "unpacking it, or move the folder or the tar elsewhere"
+        )
+
+
+def _names_in(tar: Path) -> list[str]:
+    """The members of a tar, as far as it goes: whether it is whole does not matter here."""
+    found: list[str] = []
+    with contextlib.suppress(DataError), open(tar, "rb", buffering=0) as file:
+        for member in tar_files.members(file.fileno(), tar):
+            found.append(shown(member.name))
+    return found
+
+
+def _count_images(folder: Path, most: int) -> int:
+    """How many images lie in a folder and below it, or `most` if that many do."""
+    count = 0
+    for _, _, here in os.walk(os.fsencode(folder)):
+        found = map(shown, here)
+        count += sum(folders.named_as_image(n) and not names.is_clutter(n) for n in found)
+        if count >= most:
+            break
+    return min(count, most)
 
 
 def _patches(files: tuple[Path, ...], split: str) -> dict[bytes, tar_files.Member]:
@@ -140,13 +207,16 @@ def _patches(files: tuple[Path, ...], split: str) -> dict[bytes, tar_files.Membe
 
 
 def _rows(
-    found: list[tar_files.Member], label: int, patches: dict[bytes, tar_files.Member]
+    found: Iterable[tar_files.Member],
+    label: int,
+    patches: dict[bytes, tar_files.Member],
+    aside: Aside,
 ) -> Iterator[Any]:
     """Images of one class for `members`: those of the tar, then those of the patches."""
     images: tuple[list[Any], list[Any]] = ([], [])
     for member in found:
-        name = os.path.basename(member.name)  # noqa: PTH119
-        if name.lower().endswith(_IMAGES):
+        if aside.is_image(shown(member.name)):
+            name = os.path.basename(member.name)  # noqa: PTH119
             images[name in patches].append((name, patches.get(name, member)))
     for file, here in enumerate(images):
         yield (
@@ -156,9 +226,6 @@ def _rows(
             file,
             [member.offset for _, member in here],
         )
-
-
-_IMAGES = tuple(suffix.encode() for suffix in names.IMAGE_SUFFIXES)
 
 
 def _bar(path: Path, size: int) -> Any:

@@ -71,9 +71,15 @@ def members(
         if kind == tarfile.GNUTYPE_LONGNAME:
             long_name = os.pread(file, size, offset).rstrip(b"\0")
         elif kind == tarfile.XHDTYPE:
-            said = _pax(os.pread(file, size, offset))
-            long_name = said.get(b"path", long_name)
-            long_size = int(said.get(b"size", b"-1"))
+            try:
+                said = _pax(os.pread(file, size, offset))
+                long_name = said.get(b"path", long_name)
+                long_size = _whole_number(said[b"size"]) if b"size" in said else -1
+            except ValueError:
+                raise DataError(
+                    f"{where}: damaged at byte {offset} (an extended header of another form); get "
+                    "it again, and compare its size or checksum with the source's"
+                ) from None
         elif kind not in (tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE):
             if kind in _REGULAR and not name.endswith(b"/"):
                 yield Member(long_name or name, offset, size)
@@ -103,6 +109,8 @@ def _header(block: bytes) -> tuple[bytes, int, bytes]:
     # GNU's way to write what has more than 11 digits.
     large = block[124] == 0x80
     size = int.from_bytes(block[125:136], "big") if large else _octal(block[124:136])
+    if size < 0:
+        raise ValueError("size")
     return name, size, block[156:157]
 
 
@@ -122,12 +130,23 @@ def _refuse_other(header: bytes, where: str) -> None:
 
 
 def _pax(content: bytes) -> dict[bytes, bytes]:
-    """The records of an extended header, `LENGTH KEY=VALUE` and a line's end each."""
+    """The records of an extended header, `LENGTH KEY=VALUE` and a line's end each.
+
+    Raises:
+      ValueError: another form.
+    """
     found = {}
-    while content:
-        length = int(content.split(b" ", 1)[0] or 0)
-        if not length:
-            break
-        key, _, value = content[:length].split(b" ", 1)[1].partition(b"=")
-        found[key], content = value.rstrip(b"\n"), content[length:]
+    while content.strip(b"\0"):
+        length = _whole_number(content.partition(b" ")[0])
+        record = content[:length].partition(b" ")[2]
+        key, equals, value = record.partition(b"=")
+        if len(content) < length or not equals or not value.endswith(b"\n"):
+            raise ValueError("no record")
+        found[key], content = value[:-1], content[length:]
     return found
+
+
+def _whole_number(digits: bytes) -> int:
+    if not digits.isdigit():
+        raise ValueError("no number")
+    return int(digits)

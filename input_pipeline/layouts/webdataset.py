@@ -1,6 +1,7 @@
 """WebDataset shards: tars in which an image and its class lie side by side, KEY.jpg and KEY.cls."""
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 from input_pipeline import names
 from input_pipeline.errors import DataError
 from input_pipeline.layouts import tar_files
-from input_pipeline.layouts.members import Members, Stored, members, mixed, read_at
+from input_pipeline.layouts.members import Aside, Members, Stored, members, mixed, read_at
 from input_pipeline.names import listed, shown
 from input_pipeline.report import progress_bar
 
@@ -22,15 +23,17 @@ _SHARD = re.compile(r"(?!n\d{8}\.)(.*?)[-_.]?(\d{2,})\.tar")
 _CHALLENGE = re.compile(rb"(?:n\d{8}|ILSVRC\d{4}_(?:val|test))_\d+")
 
 
-def find(root: Path) -> dict[str, Stored]:
-    """The shards in a directory, or in folders of splits in it, by split.
+def find(root: Path) -> tuple[dict[str, Stored], list[Path]]:
+    """The shards in a directory, or in folders of splits in it, by split; and other tars.
 
     The split is in the name of the shards or of their folder; shards of no split are for training.
+    A single tar of no split, or an empty one, may be anything: beside others it is left aside.
 
     Raises:
       DataError: shards of one split under two names, or one of a row is missing.
     """
     rows: dict[str, dict[Path, dict[int, Path]]] = {}
+    stray: set[Path] = set()
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and names.split_of(p.name)]
     for folder in (root, *folders):
         for path in folder.glob("*.tar"):
@@ -38,47 +41,77 @@ def find(root: Path) -> dict[str, Stored]:
             if match is None or path.name.startswith("."):
                 continue
             words = [folder.name] if folder != root else re.split(r"[-_.]", match[1])
-            split = next(filter(None, map(names.split_of, words)), "train")
-            rows.setdefault(split, {}).setdefault(folder / match[1], {})[int(match[2])] = path
-    found = {}
+            split = next(filter(None, map(names.split_of, words)), None)
+            prefix = folder / match[1]
+            rows.setdefault(split or "train", {}).setdefault(prefix, {})[int(match[2])] = path
+            if split is None:
+                stray.add(prefix)
+    found, left = {}, []
     for split, named in rows.items():
+        odd = [
+            prefix
+            for prefix, shards in named.items()
+            if (len(shards) == 1 and prefix in stray)
+            or not any(path.stat().st_size for path in shards.values())
+        ]
+        if len(named) > 1:
+            left += [path for prefix in odd for path in named.pop(prefix).values()]
+        if not named:
+            continue
         if len(named) > 1:
             first, second = (f"{shown(name)}-*.tar" for name in sorted(named)[:2])
             raise mixed(root, split, first, second)
         ((prefix, shards),) = named.items()
-        gaps = sorted(set(range(max(shards) + 1)) - shards.keys())
-        if gaps and gaps[-1] > min(shards):
-            raise DataError(
-                f"{shown(prefix)}-*.tar: {len(gaps)} of {max(shards) + 1} shards are missing "
-                f"({listed([str(gap) for gap in gaps])}); get them again"
-            )
+        _check_complete(prefix, shards)
         files = tuple(shards[number] for number in sorted(shards))
         found[split] = Stored(
-            f"WebDataset shards ({len(files)})", files, functools.partial(_list, files), read_at
+            f"WebDataset shards ({len(files)})",
+            files,
+            functools.partial(_list, files),
+            read_at,
+            form="NAME-{short}-000000.tar",
+            stray=prefix in odd,
         )
-    return found
+    return found, left
+
+
+def _check_complete(prefix: Path, shards: dict[int, Path]) -> None:
+    numbers = sorted(shards)
+    if numbers[-1] - numbers[0] + 1 == len(numbers):
+        return
+    count = numbers[-1] + 1 - len(numbers)
+    # The first few alone: a number may be a date.
+    gaps = itertools.islice((n for n in range(numbers[-1]) if n not in shards), min(count, 5))
+    more = f" and {count - 5} more" if count > 5 else ""
+    raise DataError(
+        f"{shown(prefix)}-*.tar: {count} of {numbers[-1] + 1} shards are missing "
+        f"({', '.join(map(str, gaps))}{more}); get them again"
+    )
 
 
 def _list(files: tuple[Path, ...]) -> Members:
     left: dict[str, int] = {}
+    aside = Aside()
 
     def rows() -> Iterator[Any]:
         title = f"index of {shown(files[0].parent)}"
         for number, path in enumerate(progress_bar(files, desc=title, unit=" files", delay=1.0)):
-            yield _shard(path, number, left)
+            yield _shard(path, number, left, aside)
 
     found = members(rows())
     said = [f"{count:,} *.{suffix}" for suffix, count in sorted(left.items())]
     notes = (f"{shown(files[0].parent)}: not used: {listed(said)}",) if said else ()
-    return found._replace(notes=notes)
+    return found._replace(notes=notes, ignored=aside.ignored)
 
 
-def _shard(path: Path, number: int, left: dict[str, int]) -> Any:
+def _shard(path: Path, number: int, left: dict[str, int], aside: Aside) -> Any:
     """One shard's row for `members`."""
     images: dict[bytes, tuple[bytes, tar_files.Member]] = {}
     labels: dict[bytes, int] = {}
     with open(path, "rb", buffering=0) as file:
         for member in tar_files.members(file.fileno(), path):
+            if aside.is_clutter(shown(member.name)):
+                continue
             folder, _, base = member.name.rpartition(b"/")
             stem, _, suffix = base.partition(b".")
             key = folder + b"/" + stem
@@ -87,7 +120,7 @@ def _shard(path: Path, number: int, left: dict[str, int]) -> Any:
                 labels[key] = _label(os.pread(file.fileno(), member.size, member.offset), path, key)
             elif f".{kind}" in names.IMAGE_SUFFIXES:
                 images[key] = (_name(stem, suffix), member)
-            elif stem:
+            else:
                 left[kind] = left.get(kind, 0) + 1
     alone = sorted(images.keys() ^ labels.keys())
     if alone:

@@ -181,6 +181,8 @@ def test_dogs_that_are_named_in_words_and_files_of_no_use(root, tmp_path, capsys
     (folder / f"{CAT}_2.xml").write_text("<annotation>")
     (folder / f"{TENCH}_0.xml").write_text(xml((TENCH, 1, 1, "x", 9)))
     (folder / f"{TENCH}_1.xml").write_text(xml((TENCH, 300, 1, 400, 9)))
+    (folder / f"{CAT}_3.xml").write_text(xml((CAT, 1, 1, 2, 2), size=("1e400", 9)))
+    (folder / f"{CAT}_4.xml").write_text('<?xml version="1.0" encoding="x"?><a/>')
     (folder / ".DS_Store").write_text("")
     (folder / "._a.xml").write_text("")
     dataset = opened(root, tmp_path)
@@ -188,7 +190,7 @@ def test_dogs_that_are_named_in_words_and_files_of_no_use(root, tmp_path, capsys
     found = {f"{CAT}_0": ([[0, 0, 1, 1]], [index]), f"{TENCH}_1": (np.zeros((0, 4)), [])}
     assert assert_expected(dataset, "train", found) == 1
     err = capsys.readouterr().err
-    assert "3 annotations are not used: " in err and "it does not say the size" in err
+    assert "5 annotations are not used: " in err and "it does not say the size" in err
     assert "1 boxes lie outside of their image" in err
     assert dataset.splits["validation"].boxes is None
 
@@ -205,6 +207,60 @@ def test_ones_own_classes_and_names_that_come_twice(tmp_path, count):
     boxes = [train.boxes(index) for index in range(4)]
     assert [of.labels.tolist() for of in boxes] == [[], [0], [], [1] * (count - 1)]
     assert [of.edges[:, 2].tolist() for of in boxes] == [[], [0.5], [], [0.75] * (count - 1)]
+
+
+def right_edges(root, tmp_path):
+    """Of every image that has boxes, by the end of its path: their right edges."""
+    found = {}
+    for examples in opened(root, tmp_path, "folder", validation_examples=1).splits.values():
+        for row in range(examples.count):
+            edges = examples.boxes(row).edges
+            if len(edges):
+                found["/".join(examples.name(row).split("/")[-3:])] = edges[:, 2].tolist()
+    return found
+
+
+@pytest.mark.parametrize("wrapper", ["Annotations", "Annotations/pictures of mine"])
+def test_annotations_in_folders_inside_class_folders(tmp_path, wrapper):
+    """The whole path tells; also where all lie in a folder of another name."""
+    root = write_images(tmp_path / "own", {"cat/a": 2, "dog/a": 2})
+    for name, right in (("cat", 100), ("dog", 50)):
+        (root / wrapper / name / "a").mkdir(parents=True)
+        (root / wrapper / name / "a" / "1.xml").write_text(xml((name, 0, 0, right, 100)))
+    assert right_edges(root, tmp_path) == {"cat/a/1.jpg": [0.5], "dog/a/1.jpg": [0.25]}
+    (root / wrapper / "dog" / "a" / "1.xml").unlink()
+    assert right_edges(root, tmp_path) == {"cat/a/1.jpg": [0.5]}
+
+
+def test_an_annotation_of_two_images_is_of_none(tmp_path, capsys):
+    root = write_images(tmp_path / "own", {"cat": 2, "dog": 1})
+    (root / "Annotations").mkdir()
+    for number in range(2):
+        (root / "Annotations" / f"{number}.xml").write_text(xml(("cat", 0, 0, 100, 100)))
+    assert right_edges(root, tmp_path) == {"own/cat/1.jpg": [0.5]}
+    said = "1 annotations are not used: each may be of several images (0)"
+    assert said in capsys.readouterr().err
+
+
+def test_directories_with_images_of_the_same_names(tmp_path):
+    roots = [write_images(tmp_path / name, {"cat": 1, "dog": 2}) for name in ("one", "two")]
+    for number, root in enumerate(roots):
+        (root / "Annotations" / "cat").mkdir(parents=True)
+        right = 100 - 50 * number
+        (root / "Annotations" / "cat" / "0.xml").write_text(xml(("cat", 0, 0, right, 100)))
+    found = right_edges(",".join(map(str, roots)), tmp_path)
+    assert found == {"one/cat/0.jpg": [0.5], "two/cat/0.jpg": [0.25]}
+
+
+def test_an_annotation_that_is_edited_is_read_anew(tmp_path):
+    root = write_images(tmp_path / "own", {"cat": 1, "dog": 1})
+    file = root / "Annotations" / "cat" / "0.xml"
+    file.parent.mkdir(parents=True)
+    for right in (100, 50):
+        file.write_text(xml(("cat", 0, 0, right, 100)))
+        os.utime(file, (1_600_000_000 + right,) * 2)
+        assert right_edges(root, tmp_path) == {"own/cat/0.jpg": [right / 200]}
+    assert len(list((tmp_path / "cache").glob("boxes-*"))) == 1
 
 
 def test_classes_without_a_folder_of_their_split(tmp_path):

@@ -1,6 +1,7 @@
 """What is wrong with a layout is named, with what was looked for and the way out."""
 
 import gzip
+import shutil
 
 import pytest
 
@@ -107,6 +108,66 @@ def test_folders_win_over_the_tars_that_they_are_from(root, photos, tmp_path):
     )
 
 
+@pytest.mark.parametrize("of", ["tar", "tars"])
+def test_a_folder_unpacked_in_part(root, photos, refused, tmp_path, of):
+    """Beside the tars that it is from."""
+    write.folders(root, photos)
+    (write.original_tars if of == "tar" else write.synset_tars)(root, photos)
+    shutil.rmtree(root / "train" / "n02123597")
+    shutil.rmtree(root / "train" / "n01751748")
+    refused("train: not unpacked wholly", "2 of the 6 synsets in it (n01751748, n02123597)")
+    write.folders(root, photos)
+    (root / "val" / "n02105855" / "ILSVRC2012_val_00000003.JPEG").unlink()
+    refused("val: not unpacked wholly", "1 of the 8 images in it are not there")
+    write.folders(root, photos)
+    notes = opened(root, tmp_path).notes
+    assert [n.partition("not used: ")[2] for n in notes if ".tar" in n and "train" in n] == [
+        "its images are in train/"
+    ]
+
+
+# What lies in tars beside images
+
+
+def test_what_is_no_image_in_tars_is_counted(root, photos, tmp_path):
+    """AppleDouble files of images, and of the tars of synsets; what is hidden, text, folders."""
+    expected = tmp_path / "expected"
+    write.folders(expected, photos)
+    junk = b"\0\5\x16\7junk"
+    inner = {}
+    for photo in write.of(photos, "train"):
+        here = inner.setdefault(photo.synset, [])
+        here += [(f"._{photo.name}", junk), (f"./{photo.name}", photo.content)]
+    inner["n01440764"].append(("read me.txt", b"text"))
+    outer = [(f"{synset}.tar", write.tar_bytes(members)) for synset, members in inner.items()]
+    outer += [("._n01440764.tar", junk), ("list.txt", b"text")]
+    write.write(root / "ILSVRC2012_img_train.tar", write.tar_bytes(outer))
+    val = [(f"val/{photo.name}", photo.content) for photo in write.of(photos, "val")]
+    val += [(f"__MACOSX/val/._{photo.name}", junk) for photo in write.of(photos, "val")]
+    val += [("val/.hidden.JPEG", photos[0].content), ("val/Thumbs.db", junk)]
+    write.write(root / "ILSVRC2012_img_val.tar", write.tar_bytes(val))
+    write.write(root / "ILSVRC2012_devkit_t12.tar.gz", write.kit(photos, write.kit_ids()))
+    for _ in range(2):  # listed, then from the index
+        dataset = opened(root, tmp_path)
+        assert dataset.fingerprint == opened(expected, tmp_path).fingerprint
+        assert dataset.splits["train"].ignored == 12 + 1
+        assert dataset.splits["validation"].ignored == 8 + 2
+        assert dataset.ignored == 0  # the tars are in use
+        said = [n.partition("not used: ")[2] for n in dataset.notes if "not used" in n]
+        assert said == ["2 *.txt (list.txt)", "1 hidden (val/.hidden.JPEG)"]
+        assert "ILSVRC2012_img_test.tar" in dataset.absent["test"]
+
+
+def test_an_index_replaces_the_older_one_of_the_same_files(root, photos, tmp_path):
+    write.original_tars(root, photos)
+    opened(root, tmp_path)
+    before = sorted((tmp_path / "cache").glob("members-*"))
+    some = [photo for photo in photos if photo.split == "val" or photo.name.endswith("_2.JPEG")]
+    write.original_tars(root, some)
+    assert opened(root, tmp_path).splits["train"].count == 1
+    assert sorted((tmp_path / "cache").glob("members-*")) == before and len(before) == 2
+
+
 # Labels of validation images
 
 
@@ -158,16 +219,75 @@ def test_images_of_other_names(root, photos, refused):
     refused("val.txt", "no label for 1 of 8 images (cat.JPEG)")
 
 
-def test_labels_off_by_a_place_are_doubted(root, photos, tmp_path):
+def test_labels_that_are_known_to_be_wrong(root, photos, tmp_path, refused):
     """A file of all lengths and names right: known are the first four."""
     lines = [line.split() for line in write.val_txt(photos).splitlines()]
     lines.sort()
     shifted = [f"{a[0]} {b[1]}" for a, b in zip(lines, lines[1:] + lines[:1], strict=True)]
     flat(root, photos, val__txt="\n".join(shifted))
+    refused("ILSVRC2012_val_00000001 is n01751748 in the challenge", "move it elsewhere")
+    # Of the images that are not there it says something that is known to be wrong, too.
+    for number in range(1, 5):
+        (root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG").unlink()
     notes = opened(root, tmp_path).notes
     assert any("ILSVRC2012_val_00000001 is n01751748 in the challenge" in n for n in notes)
-    (root / "val.txt").write_text(write.val_txt(photos))
+    flat(root, photos, val__txt=write.val_txt(photos))
     assert not any("in the challenge" in n for n in opened(root, tmp_path).notes)
+
+
+def test_stored_labels_that_are_known_to_be_wrong(root, photos, refused):
+    first = next(photo for photo in photos if photo.name == "ILSVRC2012_val_00000001.JPEG")
+    members = [
+        ("ILSVRC2012_val_00000001.jpg", first.content),
+        ("ILSVRC2012_val_00000001.cls", b"5"),
+    ]
+    write.write(root / "val-0000.tar", write.tar_bytes(members))
+    refused("val-0000.tar", "ILSVRC2012_val_00000001 is n01751748 in the challenge")
+
+
+def test_two_labels_of_one_image(root, photos, refused):
+    lines = write.val_txt(photos)
+    flat(root, photos, val__txt=f"{lines}ILSVRC2012_val_00000002.JPEG 5\n")
+    refused("val.txt: two labels of ILSVRC2012_val_00000002, n09193705 and n01496331")
+
+
+def test_a_short_ground_truth_of_images_with_gaps(root, photos, refused):
+    """As many lines as images, whose numbers are not those of the lines."""
+    ids = write.kit_ids()
+    truth = write.ground_truth(photos, ids, 8)
+    flat(root, photos, **{TRUTH: truth, "meta__mat": write.meta_mat(ids)})
+    refused("8 lines for 8 images, whose numbers are not 1 to 8 (ILSVRC2012_val_00011555.JPEG")
+
+
+@pytest.mark.parametrize("stranger", ["one\ntwo\n", "cat.jpg 3\n", None])
+def test_the_search_goes_on_after_a_file_that_does_not_fit(
+    root, photos, tmp_path, refused, stranger
+):
+    """A stranger's list, that of other images, and one off by a place; the kit lies there, too."""
+    lines = sorted(line.split() for line in write.val_txt(photos).splitlines())
+    if stranger is None:
+        shifted = zip(lines, lines[1:] + lines[:1], strict=True)
+        stranger = "".join(f"{a[0]} {b[1]}\n" for a, b in shifted)
+    flat(root, photos, ILSVRC2012_devkit_t12__tar__gz=write.kit(photos, write.kit_ids()))
+    write.write(root / "other" / "val.txt", stranger)
+    dataset = opened(root, tmp_path)
+    assert any("labels from" in n and "devkit_t12.tar.gz/" in n for n in dataset.notes)
+    assert any("other/val.txt: not used: " in n for n in dataset.notes)
+    assert "the first that fits of " in dataset.labels_from
+    validation = dataset.splits["validation"]
+    of_name = {photo.name: photo.synset for photo in photos}
+    for row in range(validation.count):
+        name = validation.name(row).rsplit("/", 1)[1]
+        assert dataset.class_names[validation.read(row)[1]] == of_name[name]
+    write.write(root / "ILSVRC2012_devkit_t12.tar.gz", b"damaged")
+    refused("other/val.txt: ", "(others do not fit either: ", "ILSVRC2012_devkit_t12.tar.gz")
+
+
+def test_kaggles_solution_without_the_names_of_its_columns(root, photos, tmp_path):
+    flat(root, photos, LOC_val_solution__csv=write.solution_csv(photos).partition("\n")[2])
+    dataset = opened(root, tmp_path)
+    assert dataset.splits["validation"].count == 8
+    assert dataset.labels_from.endswith(f"validation: {root / 'LOC_val_solution.csv'}")
 
 
 def test_labels_out_of_range(root, photos, refused):
@@ -212,6 +332,29 @@ def test_a_shard_is_missing(root, photos, refused):
     write.webdataset(root, photos, size=2)
     (root / "imagenet-train-000002.tar").unlink()
     refused("imagenet-train-*.tar: 1 of 6 shards are missing (2)")
+
+
+def test_a_tar_that_is_no_shard(root, photos, tmp_path, refused):
+    """Its number may be a date: all numbers below it are not gone through."""
+    write.write(root / "images_20240131.tar", b"")
+    refused(str(root / "images_20240131.tar"), "not a tar file")
+    write.folders(root, photos)
+    notes = opened(root, tmp_path).notes
+    assert f"{root}/images_20240131.tar: not used: train/ is there" in notes
+    write.write(root / "old-01.tar", b"")
+    assert (
+        f"{root}: not used: images_20240131.tar, old-01.tar (of no split)"
+        in opened(root, tmp_path).notes
+    )
+    shutil.rmtree(root)
+    write.webdataset(root, photos)
+    expected = opened(root, tmp_path).fingerprint
+    write.write(root / "images_20240131.tar", write.tar_bytes([("a.txt", b"")]))
+    dataset = opened(root, tmp_path)
+    assert dataset.fingerprint == expected
+    assert f"{root}: not used: images_20240131.tar (of no split)" in dataset.notes
+    write.write(root / "imagenet-train-20240131.tar", b"")
+    refused("20240129 of 20240132 shards are missing (2, 3, 4, 5, 6 and 20240124 more)")
 
 
 def test_labels_of_another_order(root, photos, refused):
@@ -274,6 +417,60 @@ def test_parquet_files_missing(root, photos, refused):
     write.parquet(root, photos)
     (root / "data" / "train-00001-of-00003.parquet").unlink()
     refused("2 files of 00003", "missing")
+
+
+def test_two_sets_of_parquet_files(root, photos, table, refused):
+    write.parquet(root, photos)
+    copy = root / "data" / "train-00000-of-00003-0badcafe.parquet"
+    shutil.copy(root / "data" / "train-00000-of-00003.parquet", copy)
+    refused("train-00000-of-00003-0badcafe.parquet and train-00000-of-00003.parquet are two sets")
+    copy.rename(root / "data" / "train-00000-of-00001.parquet")
+    refused("train-00000-of-00001.parquet and train-00000-of-00003.parquet are two sets")
+    shutil.rmtree(root / "data")
+    for name in ("val", "valid"):
+        save(root, table(), f"{name}.parquet")
+    refused("val.parquet and valid.parquet are two sets of Parquet files of the validation split")
+
+
+def test_schemas_that_name_other_classes(root, table, refused):
+    words = [f"word {k}" for k in range(1000)]
+    save(root, table())
+    save(root, table(classes=words[::-1]), "validation-00000-of-00001.parquet")
+    refused("class 0 is 'word 999' in its schema, and 'word 0' in that of train-00000-of-00001")
+    save(root, table(classes=["a", "b"], labels=[0, 1] * 6), "validation-00000-of-00001.parquet")
+    refused("its schema names 2 classes, 2 of them not in these", name="folder")
+
+
+@pytest.mark.parametrize("wrong", [-2, 2**32])
+def test_parquet_labels_that_are_no_numbers_of_classes(root, table, refused, wrong):
+    save(root, table(classes=(), labels=[7] * 11 + [wrong]))
+    refused(str(wrong), "can be", name="folder")
+
+
+def test_parquet_of_no_split_is_noted(root, photos, table, tmp_path, refused):
+    save(root, table(), "imagenet-train-00000-of-00001.parquet")
+    refused("not ImageNet", "not used: imagenet-train-00000-of-00001.parquet")
+    save(root, table())
+    dataset = opened(root, tmp_path)
+    assert any("not used: imagenet-train-00000-of-00001.parquet" in n for n in dataset.notes)
+    assert "test-*.parquet" in dataset.absent["test"]
+
+
+def test_folders_of_save_to_disk_of_no_split_or_of_the_same(root, photos, tmp_path, refused):
+    pytest.importorskip("pyarrow")
+    write.arrow(root, photos)
+    expected = opened(root, tmp_path).fingerprint
+    shutil.copytree(root / "validation", root / "unsupervised")
+    refused("the validation split is there twice, as unsupervised/ and as validation/")
+    state = root / "unsupervised" / "state.json"
+    state.write_text(state.read_text().replace('"validation"', '"unsupervised"'))
+    dataset = opened(root, tmp_path)
+    assert dataset.fingerprint == expected
+    assert any("not used: unsupervised/" in note for note in dataset.notes)
+    # Alone it is for training, as ever.
+    shutil.rmtree(root / "train")
+    shutil.rmtree(root / "validation")
+    assert opened(root, tmp_path).splits.keys() == {"train"}
 
 
 def test_arrow_files_missing_or_cut_short(root, photos, refused):

@@ -54,7 +54,8 @@ def test_split_folders_in_any_spelling(tmp_path, name, train, val, test):
         assert dataset.class_names == classes and not dataset.notes
     else:
         assert counts(dataset) == expected
-        assert f"not used: {test}/ (2 files)" in dataset.notes[0]
+        assert f"not used: {test}/ (2 files), without labels; " in dataset.notes[0]
+        assert "--config.evaluation.split=test scores its images" in dataset.notes[0]
 
 
 def damage(path, how):

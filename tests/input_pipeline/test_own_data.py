@@ -131,7 +131,12 @@ def test_numbers_absolute_paths_and_links(tree, tmp_path):
          r"\(line 5\). Paths are relative to .*/; mend or remove these lines"),
         ("a.csv", "", r"a.csv: lists no images; a CSV begins with the line path,label"),
         ("a.csv", "path,label\n", r"a.csv: lists no images"),
-        ("a.csv", "file,class\nx.jpg,a\n", r"a.csv: line 1: columns file, class \(a CSV begins"),
+        ("a.csv", "file,class\nx.jpg,a\n",
+         r"a.csv: line 1: columns file, class: none is called path or label \(a CSV begins"),
+        ("a.csv", "path;label\nx.jpg;a\n", r"line 1: columns path;label: parted by semicolons"),
+        ("a.jsonl", '{"path": "x.jpg", "label": 1.0}', r"line 1: label 1.0 is neither text nor a"),
+        ("a.jsonl", '{"path": "x.jpg", "label": "\\ud800"}', r"line 1: half a letter in 'x.jpg', "),
+        ("a.jsonl", '{"path": "\\ud800.jpg", "label": "a"}', r"line 1: half a letter in '.ud800"),
         ("a.csv", "path,label\nx.jpg\n", r"a.csv: line 2: 1 cells, and 2 columns"),
         ("a.csv", "path,label\nx.jpg,\n", r"a.csv: line 2: no path, or no label"),
         ("a.csv", 'path,label\n"x.jpg,a\n', r"a.csv: line 2: unexpected end of data"),
@@ -152,6 +157,37 @@ def test_what_is_wrong_with_a_list_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text, "latin-1")
     with pytest.raises(DataError, match=message):
         opened(tmp_path / name, tmp_path)
+
+
+def test_a_list_of_test_images_without_labels(tree, tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    rows = [(f"../tree/{path}", label) for path, label, _ in entries(tree, "train")]
+    (lists / "train.csv").write_text(csv(rows))
+    paths = [f"../tree/val/{name}.jpg" for name in ("zebra/0", "ant/1", "ant/0", "ant/1")]
+    forms = {
+        "test.csv": "path\n" + "\n".join(paths),
+        "test.jsonl": "\n".join(json.dumps({"path": path}) for path in paths),
+    }
+    for name, text in forms.items():
+        (lists / name).write_text(text)
+        dataset = opened(lists, tmp_path)
+        assert dataset.splits.keys() == {"train", "validation"}
+        assert f"{lists / name} has no labels. It is not used" in dataset.notes
+        test = opened(lists, tmp_path, only="test").splits["test"]
+        expected = [tree / "val" / f"{name}.jpg" for name in ("ant/0", "ant/1", "zebra/0")]
+        assert content(test) == [(path.read_bytes(), -1) for path in expected]
+        assert test.labels().tolist() == [-1] * 3
+        (lists / name).unlink()
+    (lists / "train.csv").rename(lists / "val.csv")
+    (lists / "train.csv").write_text(forms["test.csv"])
+    with pytest.raises(DataError, match=r"train.csv: line 1: columns path: none is called label"):
+        opened(lists, tmp_path)
+    (lists / "train.csv").rename(lists / "test.csv")
+    with open(lists / "test.csv", "a") as file:
+        file.write("\nx.jpg,a\n")
+    with pytest.raises(DataError, match=r"test.csv: line 6: 2 cells, and 1 columns"):
+        opened(lists, tmp_path)
 
 
 def test_a_class_that_is_not_trained_is_named(tree, tmp_path):
@@ -219,6 +255,12 @@ def test_what_is_wrong_with_several_places_is_named(tree, tmp_path):
         opened(many, tmp_path)
     with pytest.raises(DataError, match=r"2 directories; several are for classes of your own"):
         open_dataset("imagenet2012", f"{tree},{tree}", cache_dir=tmp_path / "cache")
+
+
+def test_a_link_to_nowhere_is_named(tree, tmp_path):
+    (tree / "train" / "ant" / "x.jpg").symlink_to("/nowhere")
+    with pytest.raises(DataError, match=r"train/ant/x.jpg: a link to nowhere"):
+        opened(tree, tmp_path)
 
 
 def test_folders_links_and_suffixes_as_people_have_them(tmp_path):

@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 
+from input_pipeline import DataError
 from input_pipeline.layouts import tar_files
 
 LONG = "folder/" * 30 + "name of more than a hundred letters.jpg"
@@ -48,3 +49,18 @@ def test_sizes_beyond_8_gb(tmp_path):
             found = list(tar_files.members(file.fileno(), path))
         assert found == [(b"large.tar", len(header), info.size)]
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    "record", [b"x9 path=a.jpg\n", b"99 path=a.jpg\n", b"-5 a=b\n", b"9 path\n\n"]
+)
+def test_a_damaged_extended_header_is_named(record, tmp_path):
+    path = tmp_path / "some.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("sch\u00f6n.jpg")
+        tar.addfile(info)
+    content = bytearray(path.read_bytes())
+    content[512:1024] = record.ljust(512, b"\n")
+    path.write_bytes(content)
+    with open(path, "rb") as file, pytest.raises(DataError, match=r"some.tar: damaged at byte 512"):
+        list(tar_files.members(file.fileno(), path))
