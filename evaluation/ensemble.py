@@ -77,12 +77,15 @@ def search(
 
 
 def check_alike(members: Sequence[Kept]) -> None:
-    """Checks that all scores are of the same split, examples and classes.
+    """Checks that all scores are of the same split, examples and classes, each file once.
 
     Raises:
       EvaluationError: they are not; the message names two files and the difference.
     """
-    first = members[0]
+    first, paths = members[0], [member.path.resolve() for member in members]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise EvaluationError(f"{path}: named twice; give it a larger weight instead")
     for other in members[1:]:
         pair = f"{first.path} and {other.path}"
         if first.split != other.split:

@@ -120,7 +120,7 @@ def read_scores(path: Path) -> Kept:
     """Reads the scores of a whole split.
 
     Raises:
-      EvaluationError: no such file, or not a score file.
+      EvaluationError: no such file, not a score file, or scores that are no numbers.
     """
     try:
         with np.load(path, allow_pickle=False) as saved:
@@ -133,14 +133,15 @@ def read_scores(path: Path) -> Kept:
                 saved["name"],
                 str(saved["split"]) if "split" in saved else split,
                 str(saved["protocol"]) if "protocol" in saved else protocol,
-                None if names is None else tuple(names),
+                tuple(names) if names else None,
             )
         count = len(kept.scores.index)
         if kept.scores.scores.ndim != 2 or not (
             count == len(kept.scores.scores) == len(kept.scores.label) == len(kept.name)
         ):
             raise ValueError("arrays of different lengths")
-        return kept
+    except FileNotFoundError as error:
+        raise EvaluationError(f"{path}: no such run and no such file of scores") from error
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # damaged files fail in many ways
@@ -148,6 +149,13 @@ def read_scores(path: Path) -> Kept:
             f"{path}: no file of scores, or damaged ({str(error)[:100]}); they are written by "
             "--mode=evaluate --config.evaluation.save_scores=True"
         ) from error
+    broken = np.flatnonzero(np.isnan(kept.scores.scores).any(axis=1))
+    if len(broken):
+        raise EvaluationError(
+            f"{path}: scores of {len(broken)} images are no numbers (the first is "
+            f"{kept.name[broken[0]]}); the network that gave them is broken"
+        )
+    return kept
 
 
 def scores_of(source: str, split: str | None = None, protocol: str | None = None) -> Kept:

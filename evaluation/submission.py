@@ -14,6 +14,7 @@ and a box. Since this is classification, the box is the whole image, whose size 
 --images; without --images it is 0 0 0 0.
 """
 
+import collections
 import functools
 import os
 import sys
@@ -65,8 +66,8 @@ def guesses(kept: Kept) -> dict[str, list[str]]:
             "prepared data"
         )
     if len(set(names)) < len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise EvaluationError(f"{kept.path}: two images are called {twice}")
+        twice, count = collections.Counter(names).most_common(1)[0]
+        raise EvaluationError(f"{kept.path}: {count} images are called {twice}")
     best = np.argsort(-kept.scores.scores, axis=1, kind="stable")[:, :GUESSES]
     return {
         names[row]: [kept.class_names[label] for label in best[row]]
@@ -144,6 +145,8 @@ def run(arguments: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(out) as temporary:
         temporary.write_text(content)
+    if kept.split != "test":
+        print(f"note: these are images of the {kept.split} split, not of test", file=sys.stderr)
     if len(found) != TEST_IMAGES:
         print(f"note: {len(found)} images; ILSVRC's test set has {TEST_IMAGES:,}", file=sys.stderr)
     print(out)

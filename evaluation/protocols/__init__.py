@@ -87,7 +87,8 @@ def check_protocol(name: str, scales: Sequence[int] = ()) -> None:
     """Looks at what can be known without a network.
 
     Raises:
-      EvaluationError: there is no protocol of this name, or it has no scales and some are given.
+      EvaluationError: there is no protocol of this name, it has no scales and some are given, or
+        one is given twice.
     """
     if name not in PROTOCOLS:
         raise EvaluationError(f"evaluation.protocol={name}: choose one of {', '.join(PROTOCOLS)}")
@@ -97,6 +98,8 @@ def check_protocol(name: str, scales: Sequence[int] = ()) -> None:
             f"evaluation.scales={tuple(scales)}: {name} has one scale, data.resize; leave it out, "
             f"or choose a protocol that has several ({others})"
         )
+    if len(set(scales)) < len(scales):
+        raise EvaluationError(f"evaluation.scales={tuple(scales)}: a scale is there twice")
 
 
 def training_protocol(name: str, preprocessing: Preprocessing) -> Protocol:

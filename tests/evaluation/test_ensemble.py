@@ -133,8 +133,9 @@ def test_scores_that_do_not_go_together_are_named(three, capsys, tmp_path):
     elsewhere = write(tmp_path / "same.npz", values[1], label, names=names)
     assert said(capsys, runs[0], elsewhere)[0] == 0  # of the same files in another place
     for arguments, message in (
-        ([runs[0], str(tmp_path / "none.npz")], "none.npz: cannot be read (No such file"),
+        ([runs[0], str(tmp_path / "none.npz")], "none.npz: no such run and no such file of scores"),
         ([runs[0], runs[1], "--protocol=dense"], "no scores of --protocol=dense in"),
+        ([runs[0], runs[0]], "named twice"),
         ([*runs, "--weights=1,2"], "--weights=1,2: equal, search, or 3 numbers"),
     ):
         code, _, err = said(capsys, *arguments)

@@ -386,6 +386,7 @@ def test_numbers_of_views_and_their_order():
     [
         ("multi_crop", (40, 31), "evaluation.scales: 31 is below the 32 pixels of a crop"),
         ("dense", (31,), "evaluation.scales of 32 and more"),
+        ("dense", (40, 64, 40), "40.: a scale is there twice"),
         ("ten_view", (40,), "ten_view has one scale, data.resize; leave it out"),
     ],
 )

@@ -10,9 +10,10 @@ from evaluation.words import synsets
 
 def write(path, scores, names, class_names=None):
     index = np.arange(len(scores), dtype=np.int32)
+    class_names = tuple(synsets()) if class_names is None else class_names
     score_files.write_scores(
         path, Scores(index, scores, -np.ones(len(scores), np.int32)), names.__getitem__, 7, "",
-        split="test", protocol="ten_view", class_names=class_names or tuple(synsets()),
+        split="test", protocol="ten_view", class_names=class_names,
     )  # fmt: skip
     return str(path)
 
@@ -71,7 +72,11 @@ def test_what_no_submission_can_be_made_of_is_named(scores, capsys, tmp_path):
     values = np.zeros((2, 1000), np.float32)
     cases = {
         "no names of files": write(tmp_path / "a.npz", values, ["shard record 1", "x record 2"]),
-        "two images are called 1.JPEG": write(tmp_path / "b.npz", values, ["a/1.JPEG", "b/1.JPEG"]),
+        "2 images are called 1.JPEG": write(tmp_path / "b.npz", values, ["a/1.JPEG", "b/1.JPEG"]),
+        "images are no numbers (the first is 2.JPEG)": write(
+            tmp_path / "d.npz", values + np.array([[0], [np.nan]]), ["1.JPEG", "2.JPEG"]
+        ),
+        "does not say its classes": write(tmp_path / "e.npz", values, ["1.JPEG", "2.JPEG"], []),
         "has other classes": write(tmp_path / "c.npz", values[:, :2], ["1.JPEG", "2.JPEG"], "ab"),
     }
     for message, path in cases.items():
