@@ -185,9 +185,9 @@ def _from_run(
     except OSError as error:
         raise TrainingError(f"{workdir}: cannot be read ({error.strerror})") from error
     if not begun:
-        hint = f"; name a file in it, such as {inside[0]}" if inside else ""
+        hint = f"name a file in it, such as {inside[0]}" if inside else "train one there first"
         raise TrainingError(
-            f"{workdir}: a directory that is no weights file, and no run with a checkpoint{hint}"
+            f"{workdir}: a directory that is no weights file, and no run with a checkpoint; {hint}"
         )
     config = _config_of(workdir, name, options)
     checkpoints = Checkpoints(workdir / "checkpoints")

@@ -6,3 +6,8 @@
 A file a picture. `command_line` is what all of them are asked by, `opening` opens the network and
 the images, `pictures` puts images together and writes files.
 """
+
+import os
+
+# Needs no screen. Before anything imports matplotlib: the environment's backend may not be there.
+os.environ["MPLBACKEND"] = "Agg"

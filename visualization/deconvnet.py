@@ -153,11 +153,14 @@ def projections(
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
-    """Writes deconvnet_LAYER_METHOD.png."""
+    """Writes deconvnet_LAYER_METHOD.png, two lines of pictures a map; prints how strong each is."""
     layer, method = opened.layer(arguments.layer, maps=True), arguments.method
     maps = chosen_maps(arguments.maps, arguments.count, opened.shapes[layer][-1])
     images = (image for batch in opened.images(arguments.limit) for image in batch["image"])
     found = strongest(opened, layer, maps, arguments.strongest, images)
+    for number, values in zip(maps, found.values, strict=True):
+        strengths = ", ".join(f"{value:.3g}" for value in values)
+        print(f"{layer} map {number}: {strengths if values.max() > 0 else 'never above 0'}")
     rows = []
     for pair in projections(
         opened, layer, found, method, normalization_derivative=arguments.normalization_derivative

@@ -79,11 +79,11 @@ def chosen_layers(said: str | None, opened: Opened) -> tuple[str, str]:
     names = said.split(",")
     if len(names) != 2:
         raise ConfigError(f"--layers={said}: two names, with a comma between")
-    return opened.layer(names[0]), opened.layer(names[1])
+    return opened.layer(names[0], flag="layers"), opened.layer(names[1], flag="layers")
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
-    """Writes invariance.png."""
+    """Writes invariance.png; images are numbered from the top."""
     layers = chosen_layers(arguments.layers, opened)
     names = opened.named_classes()
     batches = list(opened.images(arguments.count, seed=arguments.seed))
@@ -102,12 +102,12 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     for (kind, unit, amounts), axes in zip(kinds, rows, strict=True):
         axes[0].imshow(_examples(opened, images, kind, amounts))
         axes[0].set_axis_off()
-        for image, label in zip(images, labels, strict=True):
+        for number, (image, label) in enumerate(zip(images, labels, strict=True), 1):
             squares = [image, *(moved(image, **{kind: float(amount)}) for amount in amounts)]
             parts = list(opened.recorded(layers, squares))
             chances = probabilities(np.concatenate([logits for _, logits, _ in parts]))
             truth = int(label) if label >= 0 else int(chances[0].argmax())
-            said = short(words([names[truth]])[0])
+            said = f"{number} {short(words([names[truth]])[0])}"
             for axis, layer in zip(axes[1:3], layers, strict=True):
                 features = np.concatenate([record[layer] for _, _, record in parts])
                 axis.plot(amounts, distances(features[1:], features[0]), label=said)

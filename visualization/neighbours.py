@@ -76,7 +76,8 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     if arguments.neighbours > there:
         raise ConfigError(
             f"--neighbours={arguments.neighbours}: there are {there} images to be found in "
-            f"{arguments.among}; choose fewer, or another split with --among"
+            f"{arguments.among}{' within --limit' if arguments.limit else ''}; choose fewer, or "
+            "another split with --among"
         )
     places: list[np.ndarray] = []
 

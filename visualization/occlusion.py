@@ -1,10 +1,12 @@
-"""What a grey square hides, as in Zeiler and Fergus 2014, Figure 6: a row of five columns.
+"""What a grey square hides, as in Zeiler and Fergus 2014, Figure 7: a row of five columns.
 
 The square slides over the image. (a) The image, with the square where the true class loses most.
 (b) Activation, summed over its positions, of the map that is strongest without a square. (c) That
 map's strongest unit projected to pixels, framed, beside those of other images. (d) Probability of
-the true class. (e) The most probable class. (b), (d) and (e) are drawn where the square's middle
-is. The paper does not give its size; here it is 50 of 224 pixels and moves by 10, in proportion.
+the true class, or of the first guess for an image whose class is not known. (e) The most probable
+class. (b), (d) and (e) are drawn where the square's middle is. The paper does not give its size;
+here it is 50 of 224 pixels and moves by about 10, in proportion. (The figure's
+number is that of the edition on arXiv.)
 """
 
 import argparse
@@ -37,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", help="Of the maps; the last convolution or block by default.")
     parser.add_argument("--truth", help="Name or number of the true class, if it is not known.")
     parser.add_argument("--square", type=positive, help="Pixels of its side.")
-    parser.add_argument("--stride", type=positive, help="Pixels between its places.")
+    parser.add_argument("--stride", type=positive, help="Pixels between its places, at most.")
     parser.add_argument("--others", type=int, help="Images beside it in (c); 3 of a dataset.")
     parser.add_argument("--limit", type=positive, default=500, help="Images searched for (c).")
 
@@ -53,8 +55,14 @@ def last_maps(opened: Opened) -> str:
 
 
 def places(size: int, square: int, stride: int) -> np.ndarray:
-    """First pixels of a square that slides along a side, inside; the last place is the end."""
-    return np.unique(np.append(np.arange(0, size - square + 1, stride), size - square))
+    """First pixels of a square that slides along a side, from end to end.
+
+    Args:
+      size, square: pixels of the side and of the square.
+      stride: pixels between places, at most; they are as even as whole pixels allow.
+    """
+    count = -(-(size - square) // stride) + 1
+    return np.rint(np.linspace(0, size - square, count)).astype(int)
 
 
 def hidden(
@@ -148,8 +156,10 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     best = chance.argmax(axis=1).reshape(grid)
 
     row, column = np.unravel_index(true.argmin(), grid)
+    whose = "true class" if arguments.truth or label >= 0 else "first guess"
+    before = probabilities(logits)[0, truth]
     print(
-        f"{short(words([names[truth]])[0])}: probability {probabilities(logits)[0, truth]:.3f}, "
+        f"{whose}, {short(words([names[truth]])[0])}: probability {before:.3f}, "
         f"{true.min():.3f} with the square at row {firsts[row]}, column {firsts[column]}; "
         f"strongest map of {layer}: {strongest_map}"
     )
@@ -161,8 +171,8 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     corner = firsts[column] - 0.5, firsts[row] - 0.5
     axes[0].add_patch(Rectangle(corner, square, square, color=(_GREY / 255,) * 3))
     axes[2].imshow(tiles)
-    edge = (square - 1) / 2 - stride / 2
-    ends = firsts[0] + edge, firsts[-1] + (square - 1) / 2 + stride / 2
+    apart = (firsts[-1] - firsts[0]) / max(len(firsts) - 1, 1) or 1.0
+    ends = (square - 1 - apart) / 2, firsts[-1] + (square - 1 + apart) / 2
     extent = (ends[0], ends[1], ends[1], ends[0])
     for axis, values, most in ((axes[1], sums, None), (axes[3], true, 1)):
         drawn = axis.imshow(values, extent=extent, cmap="jet", vmin=0 if most else None, vmax=most)
@@ -170,7 +180,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     _draw_classes(axes[4], best, extent, names)
     titles = (
         "(a) " + short(words([names[truth]])[0]), f"(b) {layer}, map {strongest_map}: sum",
-        "(c) projections of the map", "(d) true class: probability", "(e) most probable class",
+        "(c) projections of the map", f"(d) {whose}: probability", "(e) most probable class",
     )  # fmt: skip
     for number, (axis, title) in enumerate(zip(axes, titles, strict=True)):
         axis.set_title(title, fontsize=9)

@@ -104,12 +104,13 @@ class Opened:
         square = self.look.images.square
         return np.append(crops.offsets(square, square)[0], 0).astype(np.int32)
 
-    def layer(self, name: str, *, maps: bool = False) -> str:
+    def layer(self, name: str, *, maps: bool = False, flag: str = "layer") -> str:
         """The name of a layer, once it has been looked up.
 
         Args:
           name: as in `layers`.
           maps: it has to make maps, and not features.
+          flag: of the command line, that named it.
 
         Raises:
           ConfigError: there is none of this name, or it makes no maps; the message lists those
@@ -124,7 +125,7 @@ class Opened:
         parts = f", and parts of them such as {inner[0]}" if inner else ""
         near = difflib.get_close_matches(name, able, n=1) if name not in self.shapes else []
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"--layer={name}: {fault}; {hint}there are {shown}{parts}")
+        raise ConfigError(f"--{flag}={name}: {fault}; {hint}there are {shown}{parts}")
 
     @functools.cached_property
     def inputs(self) -> Callable[[np.ndarray], Array]:

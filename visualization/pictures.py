@@ -2,21 +2,17 @@
 
 import argparse
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from training import RunError
-
-os.environ["MPLBACKEND"] = "Agg"  # needs no screen, and the environment's may not be there
-
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
+
+from training import RunError
 
 plt.rcParams.update({"font.size": 9, "figure.dpi": 100, "axes.spines.top": False})
 plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})

@@ -1,8 +1,9 @@
 """Standard deviation of layer responses by depth, as in He et al. 2015, Figure 7.
 
 There responses are the outputs of each 3x3 layer, after BatchNorm and before the neuron and the
-addition; above in the order of the layers, below from the largest to the smallest. Networks without
-BatchNorm are shown by the outputs of their convolutions and hidden layers, which are after the
+addition; above in the order of the layers, below from the largest to the smallest. Networks whose
+BatchNorm comes before the convolutions (pre-activation) are shown by the outputs of their 3x3
+convolutions; networks without it by those of their convolutions and hidden layers, after the
 neuron. `--beside=RUN`, once or more, draws others into the same picture.
 """
 
@@ -31,12 +32,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def responding(opened: Opened) -> tuple[str, ...]:
     """Names of the layers that are shown."""
     rows = [row for row in layer_table(opened.model) if not row.auxiliary]
+    if not any(row.kind == "BatchNorm" for row in rows):
+        return tuple(row.name for row in rows if row.parameters)[:-1]  # without the classifier
+    pairs = [(a, b) for a, b in itertools.pairwise(rows) if a.window == 3 and a.parameters]
     normed = [
         after.name
-        for before, after in itertools.pairwise(rows)
-        if after.kind == "BatchNorm" and before.window == 3
+        for before, after in pairs
+        if after.kind == "BatchNorm"
+        and after.name.rpartition("/")[0] == before.name.rpartition("/")[0]
     ]
-    return tuple(normed or [row.name for row in rows if row.parameters])
+    return tuple(normed if len(normed) == len(pairs) else [before.name for before, _ in pairs])
 
 
 def deviations(opened: Opened, layers: tuple[str, ...], limit: int, seed: int) -> np.ndarray:

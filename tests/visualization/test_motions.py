@@ -15,9 +15,13 @@ def image():
 
 
 def test_a_square_goes_everywhere(image):
-    """The last place is the end of the image, and all else is as it was."""
+    """From end to end in even steps, and all else is as it was."""
+    assert occlusion.places(32, 12, 1).tolist() == list(range(21))
+    assert occlusion.places(10, 10, 3).tolist() == [0]
+    steps = np.diff(occlusion.places(224, 50, 10))
+    assert steps.sum() == 174 and set(steps) <= {9, 10}
     firsts = occlusion.places(10, 4, 4)
-    assert firsts.tolist() == [0, 4, 6]
+    assert firsts.tolist() == [0, 3, 6]
     shown = list(occlusion.hidden(image, np.array([1, 2]), firsts, 4))
     assert len(shown) == 9
     for one, (row, column) in zip(shown, np.ndindex(3, 3), strict=True):
