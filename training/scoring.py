@@ -1,4 +1,4 @@
-"""The scores of a split, saved in parts, so that an interrupted evaluation can go on."""
+"""The scores of a split, saved in parts, so that an interrupted evaluation can resume."""
 
 import hashlib
 import itertools
@@ -18,12 +18,15 @@ from training.facts import weights_digest
 from training.trained import Trained
 
 Batches = Iterator[dict[str, np.ndarray]]
-# Number of examples in a part, about; an interruption loses at most one part.
+# Approximate number of examples in a part. An interruption loses at most one part.
 _PART = 4096
 
 
 def scores_digest(trained: Trained, settings: dict[str, Any]) -> str:
-    """A digest of the weights, the normalisation, and all other settings of the scores."""
+    """Digest, 16 hexadecimal digits, of everything that determines the scores.
+
+    That is the weights, the normalisation, the number of processes, and `settings`.
+    """
     whole = [weights_digest(trained), jax.process_count(), settings]
     text = json.dumps(whole, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -37,15 +40,16 @@ def scores_in_parts(
     digest: str,
     cost: float = 1.0,
 ) -> Scores:
-    """This process's scores of a look at a split; parts that exist are not computed again.
+    """Computes this process's scores for one look; parts that exist are not computed again.
 
     Args:
-      scores_of: computes the scores of some batches; every process calls it with equally many.
-      batches: number of the first batch -> the split from there.
-      batch_size: examples in a batch over all processes.
-      path: the file that the parts will be joined to; see `look_path`.
-      digest: of everything that the scores depend on.
-      cost: of an image, in crops; parts are smaller where it is more than ten.
+      scores_of: computes the scores of some batches. Every process calls it with the same number
+        of batches.
+      batches: maps the number of a batch to the split's batches from that one on.
+      batch_size: number of examples in a batch, over all processes.
+      path: the file that the parts will be joined into; see `look_path`.
+      digest: see `scores_digest`. Parts with another digest are computed again.
+      cost: of an image, in crops; see `Look.cost`. Above ten, parts hold fewer examples.
 
     Raises:
       RunError: a part cannot be written.
@@ -69,21 +73,24 @@ def scores_in_parts(
 
 
 def look_path(path: Path, protocol: Protocol, number: int) -> Path:
-    """What parts of a look are called after: the file itself where there is one look."""
+    """The path that a look's parts are named after: `path` itself if there is only one look.
+
+    Otherwise the side of the look's images in pixels is added to it, as in `name.256.npz`.
+    """
     if len(protocol.looks) == 1:
         return path
     return path.with_name(f"{path.stem}.{protocol.looks[number].images.side}.npz")
 
 
 def over_looks(protocol: Protocol, looks: list[Scores]) -> Scores:
-    """The scores of a protocol; every process calls this with its share of each look."""
-    if len(looks) > 1:  # a process has other examples in each
+    """Combines the scores of all looks; every process calls this with its share of each look."""
+    if len(looks) > 1:  # a process may hold different examples in each look
         looks = [score_files.joined([Scores(*gather_rows(*_columns(s)))]) for s in looks]
     return combined(protocol, looks)
 
 
 def combined(protocol: Protocol, looks: list[Scores]) -> Scores:
-    """The average over looks at the same examples."""
+    """Averages over looks that hold the same examples in the same order."""
     first = looks[0]
     return Scores(first.index, protocol.combined([s.scores for s in looks]), first.label)
 
@@ -103,13 +110,13 @@ def join_parts(
     split: str,
     class_names: Sequence[str],
 ) -> None:
-    """Joins the parts of all processes to one file; every process calls this.
+    """Joins the parts of all processes into one file; every process calls this.
 
     Args:
-      path: the file; the parts lie beside it, and are removed once it is written.
-      protocol: whose looks the parts are of.
-      digest: of everything that the scores depend on.
-      examples: number of examples in all parts together.
+      path: the file to write. The parts lie beside it and are removed afterwards.
+      protocol: the protocol whose looks were scored.
+      digest: see `scores_digest`.
+      examples: number of examples that the parts of each look must hold.
       checkpoint, example_name, split, class_names: see `score_files.write_scores`.
 
     Raises:
@@ -143,7 +150,7 @@ def join_parts(
 
 
 def _all_parts(path: Path, digest: str) -> list[Scores]:
-    """Those of all processes, as far as they are there."""
+    """The parts of all processes that exist and have this digest."""
     parts = []
     for process in range(jax.process_count()):
         for number in itertools.count():

@@ -17,7 +17,7 @@ from vision_models.forward import Activations, Pass, each
 from vision_models.modules import AdaptiveAveragePool, GlobalAveragePool, LocallyConnected, Pool
 from vision_models.network import Auxiliary, Network, Sequential
 
-# Layers that are tied to one size of maps, and the reason.
+# Layers that accept only one map size, and the reason.
 TIED = {
     LocallyConnected: "has kernels of its own at every place",
     AdaptiveAveragePool: "shares any maps out to the same number of windows",
@@ -25,24 +25,24 @@ TIED = {
 
 
 def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Array]:
-    """Scores of whole images, one for each position where the network's window fits.
+    """Scores whole images at every position where the network's window fits.
 
     The positions lie on the grid of the network's total stride. A network that ends in an
     average over the last maps averages over the whole image and gives one score.
 
     Args:
-      network: any that `check_dense` accepts; one with towers also inside `jax.shard_map`.
-      images: floating, [batch, H, W, 3], normalised. Each image lies at the top left, with
-        zeros around it. Their dtype is the dtype of the computation.
-      valid: int32 [batch, 2], height and width of each image.
+      network: any that `check_dense` accepts. One with towers also runs inside `jax.shard_map`.
+      images: floating, [batch, H, W, 3], normalised. Each image lies at the top left, and zeros
+        fill the rest. Their dtype is the dtype of the computation.
+      valid: int32 [batch, 2], height and width of each image in pixels.
 
     Returns:
       Logits, float32 [batch, h, w, classes], 0 outside an image's own map; and the height and
-      width of that map, int32 [batch, 2]. They may be 0 for an image smaller than those that
-      the network was built for.
+      width of that map, int32 [batch, 2]. These are 0 where an image is smaller than the
+      network's window.
 
     Raises:
-      ValueError: see `check_dense`; or H or W is too small for any score.
+      ValueError: see `check_dense`; or H or W is too small for a single score.
     """
     check_dense(network)
     run = Pass(valid=valid)
@@ -102,7 +102,7 @@ def check_offsets(network: Network) -> int:
       Its index in `network.names`.
 
     Raises:
-      ValueError: see `check_dense`; or there is no pool, or the network averages whole maps.
+      ValueError: see `check_dense`; or there is no pool, or there is global average pooling.
     """
     check_dense(network)
     parts = [getattr(network, name) for name in network.names]
@@ -116,7 +116,7 @@ def check_dense(network: Network) -> None:
     """Checks that every layer can slide over larger maps.
 
     Raises:
-      ValueError: one cannot; the message names the first.
+      ValueError: a layer cannot; the message names the first such layer.
     """
     found = _tied(network, "")
     if found:

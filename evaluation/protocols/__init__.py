@@ -1,4 +1,4 @@
-"""Test-time protocols by name. A new one is a function in a file here, and a line below."""
+"""Test-time protocols by name. To add one, write its function here and list it in `PROTOCOLS`."""
 
 import dataclasses
 import inspect
@@ -37,8 +37,8 @@ __all__ = [
     "training_protocol",
 ]
 
-# How a network's images come about -> the protocol for it. What else a function takes, with a
-# default, is an option of its protocol.
+# Each function takes the network's preprocessing and returns a protocol. Its further arguments,
+# which have defaults, are the protocol's options.
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "center_crop": center_crop,
     "ten_view": ten_view,
@@ -60,16 +60,17 @@ def protocol_called(
     scales: Sequence[int] = (),
     dense_average: str = "scores",
 ) -> Protocol:
-    """The protocol of a name, for a network's images.
+    """Builds the protocol with this name for a network.
 
     Args:
       name: one of `PROTOCOLS`.
-      preprocessing: of the network's images.
-      scales: pixels of the shorter side of the images; () for the protocol's own.
-      dense_average: what is averaged over the positions of a dense protocol.
+      preprocessing: how the network's input images are made.
+      scales: shorter sides of the rescaled images, in pixels; () for the protocol's defaults.
+      dense_average: what a dense protocol averages over positions: `scores` or `probabilities`.
+        Other protocols ignore it.
 
     Raises:
-      EvaluationError: see `check_protocol`; or views that are not in their images.
+      EvaluationError: see `check_protocol`; or a view lies outside its image.
     """
     check_protocol(name, scales)
     options: dict[str, Any] = {"scales": tuple(scales)} if scales else {}
@@ -84,11 +85,15 @@ def protocol_called(
 
 
 def check_protocol(name: str, scales: Sequence[int] = ()) -> None:
-    """Looks at what can be known without a network.
+    """Checks a protocol's name and scales as far as possible without a network.
+
+    Args:
+      name: of the protocol.
+      scales: shorter sides of the rescaled images, in pixels; () for the protocol's defaults.
 
     Raises:
-      EvaluationError: there is no protocol of this name, it has no scales and some are given, or
-        one is given twice.
+      EvaluationError: no protocol has this name, scales are given to a protocol that takes none,
+        or a scale is given twice.
     """
     if name not in PROTOCOLS:
         raise EvaluationError(f"evaluation.protocol={name}: choose one of {', '.join(PROTOCOLS)}")
@@ -103,10 +108,12 @@ def check_protocol(name: str, scales: Sequence[int] = ()) -> None:
 
 
 def training_protocol(name: str, preprocessing: Preprocessing) -> Protocol:
-    """A protocol that training can be watched by: of the squares that its crops are taken from.
+    """Builds a protocol for validation during training.
+
+    Such a protocol uses only the square images from which training takes its crops.
 
     Raises:
-      EvaluationError: there is none of this name, or it asks for other images.
+      EvaluationError: no protocol has this name, or it needs other images.
     """
     squares = [Images(preprocessing.resize, preprocessing.pad)]
     fine = [

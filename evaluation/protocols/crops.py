@@ -7,7 +7,7 @@ import numpy as np
 from evaluation.preprocessing import Preprocessing
 from evaluation.protocols.protocol import Crops, Images, Look, Protocol
 
-# Of three places along each axis, down and across.
+# (row, column) in a grid of three by three places.
 _CENTRE = (1, 1)
 _CORNERS = [(0, 0), (0, 2), (2, 0), (2, 2)]
 _FIVE = [*_CORNERS[:2], _CENTRE, *_CORNERS[2:]]
@@ -21,8 +21,8 @@ def center_crop(preprocessing: Preprocessing) -> Protocol:
 def ten_view(preprocessing: Preprocessing) -> Protocol:
     """Four corners, the centre, and their mirror images (Krizhevsky et al. 2012, section 4.1).
 
-    In the order of the released code: the corners above, the centre, those below; then all
-    mirrored.
+    The order is that of the released code: the upper corners, the centre, the lower corners; then
+    the mirror images in the same order.
     """
     return _of_square("ten_view", preprocessing, _and_mirrored(_FIVE))
 
@@ -30,8 +30,8 @@ def ten_view(preprocessing: Preprocessing) -> Protocol:
 def ten_view_logits(preprocessing: Preprocessing) -> Protocol:
     """The ten views of fb.resnet.torch (datasets/transforms.lua, train.lua), which averages logits.
 
-    The centre and the corners of the image, then those of the mirrored image, whose left
-    corners are the right ones of the image.
+    The order is the centre and the corners of the image, then the centre and the corners of the
+    mirrored image. The mirrored image's left corners are the original's right corners.
     """
     mirrored = [(y, 2 - x, 1) for y, x in (_CENTRE, *_CORNERS)]
     views = [(y, x, 0) for y, x in (_CENTRE, *_CORNERS)] + mirrored
@@ -39,25 +39,25 @@ def ten_view_logits(preprocessing: Preprocessing) -> Protocol:
 
 
 def nine_crop(preprocessing: Preprocessing) -> Protocol:
-    """A grid of three by three, without mirror images (cuda-convnet2's CIFAR-10 test)."""
+    """A grid of three by three crops, without mirror images (cuda-convnet2's CIFAR-10 test)."""
     views = [(y, x, 0) for y in range(3) for x in range(3)]
     return _of_square("nine_crop", preprocessing, views)
 
 
 def multi_crop(preprocessing: Preprocessing, scales: Sequence[int] = ()) -> Protocol:
-    """A grid of five by five and its mirror images, of the whole image at each scale.
+    """Five by five crops over the whole image, with their mirror images, at each scale.
 
-    Simonyan and Zisserman 2015, section 3.2: 50 crops a scale, 150 at three.
+    Simonyan and Zisserman 2015, section 3.2: 50 crops per scale, 150 at three scales.
 
     Args:
-      preprocessing: of the network's images.
-      scales: pixels of the shorter side; by default that of `preprocessing`.
+      preprocessing: how the network's input images are made.
+      scales: shorter sides of the rescaled images, in pixels; () for that of `preprocessing`.
     """
     return Protocol("multi_crop", grids(preprocessing, scales))
 
 
 def grids(preprocessing: Preprocessing, scales: Sequence[int]) -> tuple[Look, ...]:
-    """The looks of `multi_crop`."""
+    """The looks of `multi_crop`, one per scale; its arguments are the same."""
     views = _views(_and_mirrored([(y, x) for y in range(5) for x in range(5)]))
     return tuple(
         Look(Images(side, whole=True), (Crops(preprocessing.crop, views, places=5),))
@@ -68,15 +68,15 @@ def grids(preprocessing: Preprocessing, scales: Sequence[int]) -> tuple[Look, ..
 def crops_144(
     preprocessing: Preprocessing, scales: Sequence[int] = (256, 288, 320, 352)
 ) -> Protocol:
-    """Szegedy et al. 2015, section 7: of each scale three squares, of each square twelve views.
+    """The 144 crops of Szegedy et al. 2015, section 7: twelve views of three squares per scale.
 
-    The left, central and right square of images that lie, the upper, central and lower of those
-    that stand. Of each the corners, the centre and their mirror images, in the order of
-    `ten_view`; then the whole square rescaled to a crop, and its mirror image.
+    The squares are the left, central and right ones of a landscape image, or the upper, central
+    and lower ones of a portrait image. The views of a square are the ten of `ten_view` in its
+    order, then the whole square rescaled to the crop size, and its mirror image.
 
     Args:
-      preprocessing: of the network's images.
-      scales: pixels of the shorter side.
+      preprocessing: how the network's input images are made.
+      scales: shorter sides of the rescaled images, in pixels.
     """
     ten, whole = _views(_and_mirrored(_FIVE)), _views([(0, 0, 0), (0, 0, 1)])
 
@@ -105,7 +105,7 @@ def _of_square(
     views: list[tuple[int, int, int]],
     average: str = "probabilities",
 ) -> Protocol:
-    """A protocol of the square that training takes its crops from, at three places an axis."""
+    """Crops of the square that training takes its crops from, at three places along each axis."""
     images = Images(preprocessing.resize, preprocessing.pad)
     look = Look(images, (Crops(preprocessing.crop, _views(views)),))
     return Protocol(name, (look,), average)

@@ -10,16 +10,16 @@ from evaluation.protocols.protocol import Dense, Images, Look, Protocol
 def dense(
     preprocessing: Preprocessing, scales: Sequence[int] = (), dense_average: str = "scores"
 ) -> Protocol:
-    """The average over all positions in the whole image and in its mirror image.
+    """Averages over all positions in the whole image and in its mirror image.
 
-    Simonyan and Zisserman 2015, section 3.2: fully connected layers become convolutions, the map of
-    scores is averaged, and the softmax of that over mirror images and scales. For networks that
-    end in a pool over all their map, it is the pool over the larger map.
+    Simonyan and Zisserman 2015, section 3.2: fully connected layers become convolutions, the map
+    of scores is averaged over positions, and the softmax of that average is averaged over mirror
+    images and scales. A network that ends in global average pooling pools the larger map instead.
 
     Args:
-      preprocessing: of the network's images.
-      scales: pixels of the shorter side; by default that of `preprocessing`.
-      dense_average: what is averaged over positions: `scores`, or `probabilities`.
+      preprocessing: how the network's input images are made.
+      scales: shorter sides of the rescaled images, in pixels; () for that of `preprocessing`.
+      dense_average: what is averaged over positions: `scores` or `probabilities`.
     """
     return Protocol("dense", _whole(scales or (preprocessing.resize,), Dense(dense_average)))
 
@@ -29,10 +29,11 @@ def multi_scale(
     scales: Sequence[int] = (224, 256, 384, 480, 640),
     dense_average: str = "scores",
 ) -> Protocol:
-    """He et al. 2015, section 3.4: as `dense`, at five scales.
+    """`dense` at five scales, averaging probabilities (He et al. 2015, section 3.4).
 
-    The paper does not say whether the scores that it averages over the scales are probabilities;
-    here they are, as those of the authors' ten views.
+    The paper does not say whether the scores that it averages over scales are probabilities or
+    logits. Here they are probabilities; `multi_scale_logits` is the other reading. See `dense`
+    for the arguments.
     """
     return Protocol("multi_scale", _whole(scales, Dense(dense_average)))
 
@@ -42,18 +43,22 @@ def multi_scale_logits(
     scales: Sequence[int] = (224, 256, 384, 480, 640),
     dense_average: str = "scores",
 ) -> Protocol:
-    """The same with the average of the logits, the other reading of that section."""
+    """`multi_scale` with logits averaged in place of probabilities."""
     return Protocol("multi_scale_logits", _whole(scales, Dense(dense_average)), average="scores")
 
 
 def multi_crop_and_dense(
     preprocessing: Preprocessing, scales: Sequence[int] = (), dense_average: str = "scores"
 ) -> Protocol:
-    """The mean of `multi_crop` and `dense` (Simonyan and Zisserman 2015, section 4.3)."""
+    """The mean of `multi_crop` and `dense` (Simonyan and Zisserman 2015, section 4.3).
+
+    See `dense` for the arguments.
+    """
     looks = []
     for look in grids(preprocessing, scales):
         (crops,) = look.views
-        # Both of the two views of the whole image weigh as much as half of the crops.
+        # The image and its mirror image each weigh as much as half of the crops, so that `dense`
+        # and `multi_crop` weigh the same.
         whole = Dense(dense_average, weight=crops.count // 2)
         looks.append(Look(look.images, (crops, whole)))
     return Protocol("multi_crop_and_dense", tuple(looks))
@@ -66,15 +71,15 @@ def overfeat(
 ) -> Protocol:
     """The largest score of each class over all positions, averaged over mirror images and scales.
 
-    Sermanet et al. 2014, section 3.3 and table 5: the windows of the last pool begin at every
-    offset below their stride (three by three there), so that positions lie as close as the pixels
-    below the pool.
+    Sermanet et al. 2014, section 3.3 and table 5: the windows of the last pool start at every
+    offset below the pool's stride (three by three offsets in the paper). The positions are then as
+    dense as the pool's input.
 
     Args:
-      preprocessing: of the network's images.
-      scales: pixels of the shorter side.
-      dense_average: whose maximum over positions is taken: `scores`, or `probabilities`. The
-        paper says neither.
+      preprocessing: how the network's input images are made.
+      scales: shorter sides of the rescaled images, in pixels.
+      dense_average: what the maximum is taken of, `scores` or `probabilities`. The average over
+        mirror images and scales is of the same. The paper specifies neither.
     """
     views = Dense(dense_average, maximum=True, offsets=True)
     return Protocol("overfeat", _whole(scales, views), average=dense_average)

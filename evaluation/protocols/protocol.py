@@ -1,8 +1,8 @@
 """What a test-time protocol is: which images, which views of them, and what is averaged.
 
-A protocol looks at images of one or several sizes. Of each size it takes views: crops, or all
-positions of the network that slides over the image. The same is averaged over the views of a look
-and over the looks.
+A protocol has one look for each image size. A look takes views of its images: crops, or every
+position of a network that slides over the whole image. The protocol averages probabilities, or
+scores, first over the views of a look and then over the looks.
 """
 
 import dataclasses
@@ -11,19 +11,19 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-# Pixels of the images that a device slides a network over together: eight of 384 x 512. VGG-D's
-# maps of them take .8 GB in float32 (docs/protocols.md).
+# Pixels per device in a batch of dense evaluation: eight images of 384 x 512. VGG-D's activations
+# for them take 0.8 GB in float32 (docs/protocols.md).
 _TOGETHER = 8 * 384 * 512
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Which images are asked for.
+    """The images that a look needs.
 
     Attributes:
-      side: pixels of the rescaled image's shorter side.
-      pad: zeros around the central square, in pixels on each side.
-      whole: all of the rescaled image, whatever its shape; else the central square.
+      side: shorter side of the rescaled image, in pixels.
+      pad: width of the zero padding on each side of the central square, in pixels.
+      whole: the whole rescaled image is used, whatever its shape; otherwise its central square.
     """
 
     side: int
@@ -32,7 +32,7 @@ class Images:
 
     @property
     def square(self) -> int:
-        """Pixels of the square with its padding."""
+        """Side of the square in pixels, with its padding."""
         return self.side + 2 * self.pad
 
 
@@ -40,16 +40,17 @@ class Images:
 class Crops:
     """Crops of an image, or of a square of it.
 
-    A crop has one of a few places along each axis, of which the first is at the near edge and the
-    last at the far one. Place k of n begins at pixel k room / (n - 1), rounded down, where the room
-    is how much longer the image is than the crop.
+    The possible places of a crop are evenly spaced along each axis, from one edge of the image to
+    the other. Place k of n, counted from 0, begins at pixel floor(k * room / (n - 1)), where room
+    is the side of the image less that of the crop.
 
     Attributes:
-      size: pixels of a crop's side; crops are rescaled to the network's size if that is another.
-      views: int32 [views, 3], in their order: the place down, the place across, 1 if mirrored.
-      places: how many there are along each axis, at least 2.
-      square: the crops are of a square as large as the image's shorter side: 0 is the left one (or
-        the top one), 1 the central one, 2 the right one (or the bottom one). None: of the image.
+      size: side of a crop in pixels. Crops are rescaled to the network's input size if it differs.
+      views: int32 [views, 3], one row per view: vertical place, horizontal place, 1 if mirrored.
+      places: number of places along each axis, at least 2.
+      square: which square of the image the crops are of; its side is the image's shorter side. 0
+        is the left (or top) one, 1 the central one, 2 the right (or bottom) one. None: the crops
+        are of the image itself.
     """
 
     size: int
@@ -120,18 +121,22 @@ class Look:
     views: tuple[Crops | Dense, ...]
 
     def cost(self, crop: int) -> float:
-        """Of an image of usual shape (4 to 3), in crops of so many pixels."""
+        """Estimates the cost per image, as a number of square crops with this side in pixels.
+
+        Images are taken to have an aspect ratio of 4:3.
+        """
         whole = 4 / 3 * (self.images.side / crop) ** 2
         return sum(v.count * (whole if isinstance(v, Dense) else 1) for v in self.views)
 
     def batch_size(self, most: int, devices: int) -> int:
-        """Images of a batch: `most`, but where the network slides no more than fit into memory.
+        """Number of images in a batch: `most`, or fewer where a network slides over the images.
 
-        And at most 16 on a device: what a short batch lacks is computed as well.
+        Dense evaluation takes only as many as fit into memory, and at most 16 per device because
+        the padding of an incomplete batch is computed too.
 
         Args:
-          most: that the config asks for.
-          devices: that share a batch.
+          most: the batch size in the config.
+          devices: number of devices that share a batch.
         """
         if not any(isinstance(views, Dense) for views in self.views):
             return most
@@ -145,9 +150,9 @@ class Protocol:
 
     Attributes:
       name: as in `evaluation.protocol` of a config.
-      looks: images of one size each.
-      average: what is averaged over views and looks: `probabilities`, or `scores` (logits).
-      label: with everything that was asked for besides the name; scores are kept under it.
+      looks: one for each image size.
+      average: what is averaged over views and looks: `probabilities` or `scores` (logits).
+      label: the name followed by all options that were given. Saved scores carry it.
     """
 
     name: str
@@ -157,18 +162,18 @@ class Protocol:
 
     @property
     def count(self) -> int:
-        """How many views there are of an image."""
+        """Number of views of an image, over all looks."""
         return sum(views.count for look in self.looks for views in look.views)
 
     def combined(self, of_looks: list[np.ndarray]) -> np.ndarray:
-        """The average over the looks.
+        """Averages over the looks.
 
         Args:
-          of_looks: float32 [N, classes] each: the average over the views of a look, the log of it
-            for probabilities.
+          of_looks: for each look float32 [N, classes], the average over its views: of the scores,
+            or the logarithm of the average probabilities.
 
         Returns:
-          float32 [N, classes], log-probabilities.
+          Log-probabilities, float32 [N, classes].
         """
         total: np.ndarray = of_looks[0]
         if len(of_looks) > 1 and self.average == "scores":
@@ -179,13 +184,13 @@ class Protocol:
 
     @property
     def _open(self) -> bool:
-        """Whether the average over the looks is no distribution yet."""
+        """Whether the average over the looks is not a normalised distribution yet."""
         views = [views for look in self.looks for views in look.views]
         return self.average == "scores" or any(isinstance(v, Dense) and v.maximum for v in views)
 
 
 def _log_mean(logs: list[np.ndarray]) -> np.ndarray:
-    """The log of the average of what these are logs of."""
+    """The logarithm of the mean of the exponentials, computed without overflow."""
     largest = np.maximum.reduce(logs)
     total = np.zeros(largest.shape)
     for log in logs:
@@ -194,7 +199,7 @@ def _log_mean(logs: list[np.ndarray]) -> np.ndarray:
 
 
 def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """float32 [N, classes], of scores [N, classes]."""
+    """Log-softmax over classes, computed in float64: [N, classes] -> float32 [N, classes]."""
     shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
     found = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return found.astype(np.float32)
