@@ -38,8 +38,8 @@ def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Arr
 
     Returns:
       Logits, float32 [batch, h, w, classes], 0 outside an image's own map; and the height and
-      width of that map, int32 [batch, 2]. These are 0 where an image is smaller than the
-      network's window.
+      width of that map, int32 [batch, 2]. They may be 0 where an image is smaller than
+      those that the network was built for.
 
     Raises:
       ValueError: see `check_dense`; or H or W is too small for a single score.

@@ -64,13 +64,13 @@ class Crops:
         return len(self.views)
 
     def offsets(self, height: Any, width: Any) -> Any:
-        """Row and column where each view begins in an image.
+        """Row and column of each view's top left pixel in an image.
 
         Args:
-          height, width: of the image in pixels; whole numbers, or int32 arrays [B].
+          height, width: of the image in pixels: integers, or int32 arrays [B].
 
         Returns:
-          int32 [views, 2]; of arrays [views, B, 2].
+          int32 [views, 2] for integers, [views, B, 2] for arrays.
         """
         of = np if isinstance(height, int) else jnp
         shorter = of.minimum(height, width)
@@ -86,14 +86,14 @@ class Crops:
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """All positions of a network that slides over the whole image, and over its mirror image.
+    """Two views: every position of a network that slides over the image, and over its mirror image.
 
     Attributes:
-      of: what is averaged over the positions: `scores`, or `probabilities`.
-      maximum: the largest over the positions of each class, and not the average.
-      offsets: the windows of the last pool begin at each pixel below their stride, down and
-        across; positions are those of all.
-      weight: of each of the two views, where a crop has 1.
+      of: what is averaged over positions: `scores` or `probabilities`.
+      maximum: each class takes its maximum over positions in place of the average.
+      offsets: positions include those at every offset of the last pool's windows; see
+        `vision_models.dense.score_maps`.
+      weight: weight of each of the two views in the average; a crop's weight is 1.
     """
 
     of: str = "scores"
@@ -112,9 +112,9 @@ class Look:
     """Views of images of one size.
 
     Attributes:
-      images: which.
-      views: all of the look, the average is over these together. Of squares one `Crops`, of the
-        network's size.
+      images: the images that the views are of.
+      views: all views of the look, which are averaged together. A look at squares has exactly one
+        `Crops`, of the network's input size.
     """
 
     images: Images
@@ -152,7 +152,7 @@ class Protocol:
       name: as in `evaluation.protocol` of a config.
       looks: one for each image size.
       average: what is averaged over views and looks: `probabilities` or `scores` (logits).
-      label: the name followed by all options that were given. Saved scores carry it.
+      label: the name followed by all options that were given. Scores are saved under it.
     """
 
     name: str

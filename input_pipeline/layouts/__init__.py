@@ -1,7 +1,7 @@
-"""How datasets come from elsewhere: images in tars, shards, Parquet and Arrow files, flat folders.
+"""Storage layouts of datasets: images in tars, shards, Parquet and Arrow files, flat folders.
 
-A file a layout. Each says which splits a directory has in it, as `Stored`: how to list the images
-and how to read one by its place. `members` orders them as in a folder tree.
+Each module handles one layout. Its `find` returns the splits in a directory as `Stored`, which can
+list the images and read one by its place. `members` sorts the images as in a folder tree.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,17 +41,18 @@ __all__ = [
 
 
 def find(root: Path, year: int | None = None) -> tuple[dict[str, Stored], list[Path]]:
-    """The splits in a directory that come in files which hold many images each.
+    """Finds the splits in a directory that are stored in files of many images each.
 
     Args:
       root: the directory.
-      year: of the challenge whose tars are looked for; None for none.
+      year: year of the challenge whose original tars are also looked for; None for no challenge.
 
     Returns:
-      Them; and files and folders that are of no split, or may be of something else.
+      The splits by name; and the files and folders that belong to no split, or whose use is
+      unclear.
 
     Raises:
-      DataError: a split in two layouts, or files missing.
+      DataError: a split is there in two layouts, or some of its files are missing.
     """
     tars = original_tars.find(root, year) if year else {}
     found: dict[str, Stored] = {}
@@ -74,7 +75,7 @@ def find(root: Path, year: int | None = None) -> tuple[dict[str, Stored], list[P
 
 
 def not_used(root: Path, left: Sequence[Path]) -> list[str]:
-    """A sentence on what `find` left; none if that is nothing."""
+    """A list of one sentence on the paths that `find` left over; empty if there are none."""
     named = [f"{shown(path.relative_to(root))}{'/' * path.is_dir()}" for path in left]
     return [f"{shown(root)}: not used: {listed(sorted(named))} (of no split)"] if named else []
 
@@ -86,15 +87,15 @@ def names_in(root: Path, found: Mapping[str, object]) -> list[str]:
 
 
 def named_as(form: str, split: str) -> str:
-    """How files of a split are called: a `form` of `Stored`, filled in."""
+    """The file names of a split: `Stored.form` with the name of the split filled in."""
     return form.format(split=split, short="val" if split == "validation" else split)
 
 
 def stored_classes(stored: Stored, found: Members) -> tuple[str, ...]:
-    """Names of the classes of a split: those that are stored, or the numbers up to the largest.
+    """Class names of a split: the stored ones, or else the numbers from 0 to the largest label.
 
     Raises:
-      DataError: images without a label.
+      DataError: some images have no label.
     """
     if len(found.labels) and found.labels.min() < 0:
         raise DataError(f"{shown(stored.files[0])}: images without a label in the {stored.layout}")
@@ -118,19 +119,19 @@ def standard_labels(
     synsets: Sequence[str],
     training: Callable[[], Members] | None,
 ) -> np.ndarray:
-    """The label of each image among the synsets of a challenge, int32 [count].
+    """Maps a split's labels to those of a challenge: each image's synset, int32 [count].
 
-    Classes may be synsets, in any order and not all of them; a thousand of other names, or
-    numbers, which are the labels already; or a few of other names, whose synsets are in the names
-    of their training images.
+    The stored classes may be synsets, in any order and not all of them. A thousand other names,
+    or plain numbers, are taken to be in the challenge's order already. Fewer than a thousand other
+    names are mapped by the synsets in the names of their training images.
 
     Args:
-      stored, found: the split.
-      synsets: in the order of their labels.
-      training: lists the training split, if there is one in this layout.
+      stored, found: the split and its images.
+      synsets: of the challenge, in the order of their labels.
+      training: lists the training split; None if there is none in this layout.
 
     Raises:
-      DataError: other classes, or labels that the images' names contradict.
+      DataError: the classes are not the challenge's, or the images' names contradict the labels.
     """
     where, count = shown(stored.files[0]), len(synsets)
     own = " For classes of your own: --config.data.name=folder"
@@ -161,10 +162,11 @@ def standard_labels(
 
 
 def check_order(stored: Stored, classes: Sequence[str], first: Stored) -> None:
-    """Looks whether the schema of a split names its classes in the order of the training split's.
+    """Checks that a split's schema names its classes in the same order as the training split's.
 
     Raises:
-      DataError: the same names in another order, where these say what a number means.
+      DataError: the schemas have the same names in different orders, so that a label would mean
+        two classes.
     """
     has_schema = first.files[0].suffix in (".parquet", ".arrow")
     theirs = hub.class_names(first.files[0]) if has_schema else ()

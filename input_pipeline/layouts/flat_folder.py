@@ -9,7 +9,7 @@ from input_pipeline.names import shown
 
 
 def find(directory: Path) -> Stored | None:
-    """The folder, if images lie in it and no folders of classes do."""
+    """The folder as a split, if it holds images and no class folders; otherwise None."""
     if not folders.holds_images(directory) or folders.class_folders(directory):
         return None
     return Stored(

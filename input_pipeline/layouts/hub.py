@@ -28,10 +28,13 @@ _SYNSET_TWICE = re.compile(r"((?:n\d{8}|ILSVRC\d{4}_val)_\d+)_n\d{8}(\.\w+)")
 
 
 def find_parquet(root: Path) -> tuple[dict[str, Stored], list[Path]]:
-    """The Parquet files in a directory or in `data` of it, by split; and which are of none.
+    """Finds the Parquet files in a directory or in its `data` folder.
+
+    Returns:
+      The splits by name; and the Parquet files that belong to no split.
 
     Raises:
-      DataError: some of a split's files are missing, or of two sets.
+      DataError: some files of a split are missing, or its files come from two exports.
     """
     found: dict[str, Stored] = {}
     left: list[Path] = []
@@ -67,7 +70,7 @@ def _one_set(split: str, paths: Sequence[Path]) -> tuple[Path, ...]:
     """The files of a split in the order of their numbers.
 
     Raises:
-      DataError: some are missing, two have one number, or they are of two sets.
+      DataError: some are missing, two have the same number, or they come from two exports.
     """
     sets: dict[tuple[str, str], dict[int, tuple[str, Path]]] = {}
     for path in paths:
@@ -98,12 +101,15 @@ def _two_sets(split: str, first: Path, second: Path) -> DataError:
 
 
 def find_arrow(root: Path) -> tuple[dict[str, Stored], list[Path]]:
-    """What `save_to_disk` wrote, one split or a folder for each; and folders of none.
+    """Finds what `save_to_disk` wrote in a directory: one split, or a folder for each split.
 
-    What is of no split is for training, if it is alone.
+    A single dataset that names no split is the training split.
+
+    Returns:
+      The splits by name; and the folders that belong to no split.
 
     Raises:
-      DataError: its state.json is damaged, files are missing, or two are of one split.
+      DataError: a state.json is damaged, files are missing, or two folders are of one split.
     """
     saved: dict[Path, tuple[str | None, tuple[Path, ...]]] = {}
     for path in (root / "state.json", *sorted(root.glob("*/state.json"))):
@@ -112,7 +118,7 @@ def find_arrow(root: Path) -> tuple[dict[str, Stored], list[Path]]:
             continue
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-            if "_data_files" not in state:  # of something else
+            if "_data_files" not in state:  # another program's state.json
                 continue
             files = tuple(folder / str(entry["filename"]) for entry in state["_data_files"])
             split = names.split_of(folder.name) or names.split_of(str(state.get("_split")))
@@ -151,7 +157,11 @@ def find_arrow(root: Path) -> tuple[dict[str, Stored], list[Path]]:
 
 
 def class_names(path: Path) -> tuple[str, ...]:
-    """The names of the classes in the schema of a Parquet or Arrow file; none if it has none."""
+    """The class names in the schema of a Parquet or Arrow file; empty if it has none.
+
+    Args:
+      path: of the file.
+    """
     try:
         said = json.loads(_schema(path).metadata[b"huggingface"])
         found = tuple(str(name) for name in said["info"]["features"]["label"]["names"])
@@ -174,10 +184,10 @@ def _pyarrow() -> Any:
 
 
 def _schema(path: Path) -> Any:
-    """The columns of a file, which are those that are needed.
+    """The schema of a file, checked to have the required columns.
 
     Raises:
-      DataError: they are not, or it cannot be read.
+      DataError: a column is missing or of another type, or the file cannot be read.
     """
     pa = _pyarrow()
     try:
@@ -248,7 +258,7 @@ def _list_parquet(files: tuple[Path, ...]) -> Members:
 
 
 class _Parquet:
-    """Images of Parquet files: the row group of an image is read whole, and the last few kept."""
+    """Reads images of Parquet files by whole row groups, and caches the last few groups."""
 
     _KEPT = 4
 
@@ -328,11 +338,11 @@ def _list_arrow(files: tuple[Path, ...]) -> Members:
 
 
 def _bounds(content: Any, base: int, size: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """First byte in the file, and how many bytes, of each value of a binary column: int64 each.
+    """Offset in the file and length, in bytes, of each value of a binary column: int64 [rows] each.
 
     Args:
       content: the column, which lies in the mapped file.
-      base, size: address of the mapped file, and its bytes.
+      base, size: address of the mapped file, and its length in bytes.
       path: of the file, for messages.
     """
     if content.null_count:

@@ -1,4 +1,4 @@
-"""Images that lie in larger files, or in one folder: what is kept of them, and in which order."""
+"""The index of images that lie in larger files or in one folder, and the order of the images."""
 
 import dataclasses
 import os
@@ -13,24 +13,24 @@ from input_pipeline.errors import DataError
 from input_pipeline.names import listed, shown
 from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
 
-# Changes with what indices hold.
+# Raise it when the content of the index changes, so that older files are not read.
 _VERSION = "2"
 _COLUMNS = ("names", "labels", "sizes", "container", "place")
 
 
 class Members(NamedTuple):
-    """The images of a split, sorted by (class, name); as they are stored where there are no names.
+    """The images of a split, sorted by (class, name), or in stored order if they have no names.
 
     Attributes:
-      names: bytes [count], the files' names as the challenge gave them; empty without.
-      labels: int32 [count], places in `classes`, or the numbers that are stored; -1 where the
-        labels come from elsewhere.
-      sizes: int64 [count], bytes; -1 where finding out would mean reading the images.
-      container: int32 [count], which of the split's files holds the image.
-      place: int64 [count], where in that file.
-      classes: names of the classes; none where labels are numbers.
-      notes: sentences on what is not used.
-      ignored: hidden files and those of systems and archivers that lie among them.
+      names: bytes [count], the challenge's file names; empty strings where none are stored.
+      labels: int32 [count], indices into `classes`, or the stored numbers; -1 where the labels
+        come from elsewhere.
+      sizes: int64 [count], in bytes; -1 where only reading the images would tell.
+      container: int32 [count], index of the file of the split that holds the image.
+      place: int64 [count], position in that file: a byte offset or a row, as the layout reads it.
+      classes: class names; empty where labels are plain numbers.
+      notes: sentences on files that are not used.
+      ignored: number of hidden files and of files of systems and archivers among the images.
     """
 
     names: np.ndarray
@@ -44,11 +44,11 @@ class Members(NamedTuple):
 
 
 class Aside:
-    """What lies in tars and is no image, counted as in folders.
+    """Counts the members of tars that are not images, by the same rules as in folders.
 
     Attributes:
-      left: what is not used; see `folders.Left`.
-      ignored: how much is hidden or a system's own.
+      left: members that are not used; see `folders.Left`.
+      ignored: number of members that are hidden or belong to an operating system.
     """
 
     def __init__(self) -> None:
@@ -56,11 +56,11 @@ class Aside:
         self.ignored = 0
 
     def is_clutter(self, path: str, *, folder: bool = False) -> bool:
-        """Whether it is hidden or a system's own, or in a folder that is; counted if so.
+        """Whether a member, or a folder that it is in, is clutter; counts it in `ignored` if so.
 
         Args:
-          path: of a member.
-          folder: archives are of use.
+          path: of the member.
+          folder: the member is judged as a folder, so that archives are not clutter.
         """
         *above, name = [part for part in path.split("/") if part.strip(".")] or [""]
         clutter = any(names.is_clutter(part, folder=True) for part in above)
@@ -69,7 +69,7 @@ class Aside:
         return clutter
 
     def is_image(self, path: str) -> bool:
-        """Whether a member is an image by its suffix; counted if not."""
+        """Whether a member's suffix is that of an image; counts it in `left` if not."""
         name = path.rpartition("/")[2]
         named = folders.named_as_image(name)
         if self.is_clutter(path):
@@ -82,12 +82,12 @@ class Aside:
         return named
 
     def leave(self, kind: str, path: str) -> None:
-        """Counts what is not used."""
+        """Counts a member that is not used, under its kind."""
         so_far, first = self.left.get(kind, (0, path))
         self.left[kind] = (so_far + 1, first)
 
     def said(self, found: Members, where: Path) -> Members:
-        """The images, with what is to be said of the rest; `where` it all lies."""
+        """Adds notes on the members left out, and their number, to the images found in `where`."""
         note = f"{shown(where)}: not used: {folders.in_words(self.left)}"
         notes = (*found.notes, *([note] if self.left else []))
         return found._replace(notes=notes, ignored=self.ignored)
@@ -98,15 +98,15 @@ class Stored:
     """A split as a layout stores it, before its images are listed.
 
     Attributes:
-      layout: in words.
-      files: those that hold the images.
-      list_members: lists them all.
+      layout: its description, for messages.
+      files: the files that hold the images.
+      list_members: lists all images of these files.
       read: (file, place, size, name) -> the bytes of an image.
       labelled: whether labels are stored with the images.
-      cost: a sentence on what reading at random costs; empty where it costs no more than files.
-      form: how files of a split are called, for messages; `{split}` and `{short}` (`val`) stand
-        for the split.
-      stray: a tar whose name says no split, which may be no shard at all.
+      cost: a sentence on the cost of random reads; empty where they cost no more than files do.
+      form: pattern of the file names of a split, for messages; `{split}` and `{short}` (`val`)
+        stand for the split.
+      stray: it is a tar whose name names no split, and which may not be a shard at all.
     """
 
     layout: str
@@ -119,11 +119,11 @@ class Stored:
     stray: bool = False
 
     def members(self, cache_dir: Path) -> Members:
-        """The images, from the index in `cache_dir` if it is of the files as they are."""
+        """The images, from the index in `cache_dir` if the files have not changed since."""
         about = {shown(path.resolve()): path.stat() for path in self.files}
         times = (f"{path}:{a.st_size}:{a.st_mtime_ns}" for path, a in about.items())
         state = digest(_VERSION, self.layout, *times)
-        # One file for these, so that no index of an older state stays.
+        # The name does not depend on the files' state, so that a new index replaces the old one.
         cache = cache_dir / f"members-{digest(self.layout, *about)}.npz"
         saved = load_arrays(cache, "state", *Members._fields)
         if saved is not None and saved["state"] == state:
@@ -144,11 +144,11 @@ def members(
     classes: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Members:
-    """Puts what was found file by file in order.
+    """Builds sorted `Members` from the images found file by file.
 
     Args:
-      rows: for each file, or part of one: names, labels, sizes, which file, places. Each becomes
-        arrays at once: a million Python strings would take several times the memory.
+      rows: for each file, or part of one: names, labels, sizes, index of the file, places. Each is
+        turned into arrays at once: a million Python strings would take several times the memory.
       classes, notes: see `Members`.
     """
     found = [
@@ -186,12 +186,12 @@ def examples(
 ) -> Examples:
     """The images with their labels, ordered as in a folder tree: by (class, file name).
 
-    Where names and sizes are known, the fingerprint is that of the folder tree with the same
-    files, so that runs and mean images go on with either.
+    Where names and sizes are known, the fingerprint equals that of the folder tree with the same
+    files, so that runs and mean images can be used with either.
 
     Args:
-      stored, found: where the images are; sorted by name, see `Members`.
-      labels: int32 [count], of each.
+      stored, found: the split and its images.
+      labels: int32 [count], the label of each image.
       class_names: name of each label.
     """
     if not len(labels):
@@ -244,7 +244,7 @@ def examples(
 
 
 def unlabelled(stored: Stored, found: Members) -> Examples:
-    """The images without labels, by file name or as they are stored; their label is -1."""
+    """The images without labels, in the order of `Members`; every label is -1."""
     of_one_class = examples(stored, found, np.zeros(len(found.labels), np.int32), ["test"])
     return dataclasses.replace(
         of_one_class,
@@ -255,7 +255,7 @@ def unlabelled(stored: Stored, found: Members) -> Examples:
 
 
 def missing_classes(where: Path, class_names: Sequence[str], there: Iterable[str]) -> list[str]:
-    """A sentence on the classes that are not there; none if all are."""
+    """A list of one sentence on the classes that are missing; empty if none are."""
     known = set(there)
     missing = [name for name in class_names if name not in known]
     if not missing:
@@ -265,10 +265,17 @@ def missing_classes(where: Path, class_names: Sequence[str], there: Iterable[str
 
 
 def read_at(path: Path, place: int, size: int, name: bytes = b"") -> bytes:
-    """Bytes of a file. It is open no longer than that: shards are many, and their order random.
+    """Reads `size` bytes of a file from byte `place` on.
+
+    The file is closed at once: shards are many and are read in random order.
+
+    Args:
+      path: of the file.
+      place, size: offset and length in bytes.
+      name: of the image, for messages.
 
     Raises:
-      DataError: it cannot be read, or has become shorter.
+      DataError: the file cannot be read, or has become shorter.
     """
     with folders.readable(), open(path, "rb", buffering=0) as file:
         content = os.pread(file.fileno(), size, place)

@@ -1,4 +1,4 @@
-"""The challenge's tars as downloaded: training images in a tar of tars, the others in one each."""
+"""The challenge's tars as downloaded: a tar of tars for training, one tar for each other split."""
 
 import contextlib
 import functools
@@ -15,24 +15,24 @@ from input_pipeline.layouts.members import Aside, Members, Stored, members, read
 from input_pipeline.names import shown
 from input_pipeline.report import progress_bar
 
-# Of 2012 and later, and of 2010.
+# File names by year; those of 2012 are also used later.
 _NAMES = {
     "train": ("ILSVRC{year}_img_train.tar", "ILSVRC{year}_images_train.tar"),
     "validation": ("ILSVRC{year}_img_val.tar", "ILSVRC{year}_images_val.tar"),
     "test": ("ILSVRC{year}_img_test.tar", "ILSVRC{year}_images_test.tar"),
 }
-# Good copies of images that are damaged in the tars of 2010.
+# Intact copies of images that are damaged in the tars of 2010.
 _PATCH = "patch_images.tar"
 _SYNSET = re.compile(r"n\d{8}\.tar")
 
 
 def find(root: Path, year: int) -> dict[str, Stored]:
-    """The tars of a year's challenge that lie in a directory, by split.
+    """Finds the tars of a year's challenge in a directory, by split.
 
-    Those of the synsets, which lie in the one for training, may also have been taken out of it.
+    The training tar may be there as it is, or extracted into one tar per synset.
 
     Raises:
-      DataError: one is there, but compressed.
+      DataError: a tar is compressed.
     """
     found = _synset_tars(root)
     for split, patterns in _NAMES.items():
@@ -77,12 +77,12 @@ def _stored(split: str, files: tuple[Path, ...]) -> Stored:
 
 
 def _spelled(split: str) -> tuple[str, str]:
-    """The split in the name of a tar, and what stands for any of them."""
+    """The split as spelled in the name of a tar, and the placeholder that stands for any split."""
     return ("val" if split == "validation" else split), "{short}"
 
 
 def _list_train(files: tuple[Path, ...], split: str) -> Members:
-    """A tar with a tar for each synset, n01440764.tar, in which its images are."""
+    """Lists a tar that contains one tar of images per synset, such as n01440764.tar."""
     path = files[0]
     patches = _patches(files, split)
     classes: list[str] = []
@@ -111,7 +111,7 @@ def _synset_in(name: str) -> str:
 
 
 def _list_synsets(files: tuple[Path, ...]) -> Members:
-    """A tar for each synset, taken out of the one that they come in."""
+    """Lists the tars of the synsets, extracted from the training tar."""
     aside = Aside()
 
     def rows() -> Iterator[Any]:
@@ -126,7 +126,7 @@ def _list_synsets(files: tuple[Path, ...]) -> Members:
 
 
 def _list_flat(files: tuple[Path, ...], split: str) -> Members:
-    """A tar with images, in a folder or not."""
+    """Lists a tar of images, whether or not they are in a folder."""
     path = files[0]
     aside = Aside()
     with open(path, "rb", buffering=0) as file, _bar(path, path.stat().st_size) as bar:
@@ -139,17 +139,17 @@ def _list_flat(files: tuple[Path, ...], split: str) -> Members:
 
 
 def is_original(stored: Stored) -> bool:
-    """Whether it is what `find` found."""
+    """Whether the split is stored in the challenge's original tars."""
     return stored.layout.startswith("the original tar")
 
 
 def check_unpacked(stored: Stored, split: str, folder: Path) -> None:
-    """Looks whether a folder beside a split's tars has what is in them.
+    """Checks that a folder beside a split's tars holds everything that is in them.
 
-    That is every synset of those for training, and else as many images.
+    For training it must hold every synset, for other splits as many images.
 
     Raises:
-      DataError: it has not.
+      DataError: the folder is incomplete.
     """
     tar = stored.files[0]
     if split == "train":
@@ -173,7 +173,7 @@ def check_unpacked(stored: Stored, split: str, folder: Path) -> None:
 
 
 def _names_in(tar: Path) -> list[str]:
-    """The members of a tar, as far as it goes: whether it is whole does not matter here."""
+    """The members of a tar up to where it breaks off; it need not be complete here."""
     found: list[str] = []
     with contextlib.suppress(DataError), open(tar, "rb", buffering=0) as file:
         for member in tar_files.members(file.fileno(), tar):
@@ -182,7 +182,7 @@ def _names_in(tar: Path) -> list[str]:
 
 
 def _count_images(folder: Path, most: int) -> int:
-    """How many images lie in a folder and below it, or `most` if that many do."""
+    """Number of images in a folder and below it; counting stops at `most`."""
     count = 0
     for _, _, here in os.walk(os.fsencode(folder)):
         found = map(shown, here)

@@ -1,4 +1,4 @@
-"""Where the members of a tar lie, by reading its headers and none of its content."""
+"""Locates the members of a tar by reading its headers only, not its content."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ _COMPRESSED = {
 
 
 class Member(NamedTuple):
-    """A regular file in a tar: its path there, and where its content is."""
+    """A regular file in a tar: its path in the tar, and where its content lies."""
 
     name: bytes
     offset: int
@@ -34,17 +34,18 @@ def members(
     inside: str = "",
     advance: Callable[[int], object] = lambda position: None,
 ) -> Iterator[Member]:
-    """The regular files in a tar, or in a tar inside of one.
+    """Iterates over the regular files in a tar, or in a tar inside a tar.
 
     Args:
       file: descriptor of the open file.
       path: its path, for messages.
-      begin, end: the first byte, and the one after the last; None for the end of the file.
-      inside: what the tar inside is called; empty for the whole file.
-      advance: told now and then how far it is.
+      begin, end: offset of the tar's first byte, and of the byte after its last; None for the end
+        of the file.
+      inside: name of the inner tar; empty for the whole file.
+      advance: called now and then with the current offset in bytes.
 
     Raises:
-      DataError: no tar, compressed, or cut short.
+      DataError: the file is no tar, is compressed, or is cut short.
     """
     where = f"{shown(path)}: {shown(inside)} in it" if inside else shown(path)
     end = os.fstat(file).st_size if end is None else end
@@ -94,19 +95,19 @@ def members(
 
 
 def _header(block: bytes) -> tuple[bytes, int, bytes]:
-    """Name, size and kind of a member. tarfile's reading of it takes four times as long.
+    """Name, size in bytes and type flag of a member. tarfile takes four times as long to read it.
 
     Raises:
-      ValueError: a checksum of other bytes, or no number where one should be.
+      ValueError: the checksum is wrong, or a numeric field holds no number.
     """
     total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
     if total != _octal(block[148:156]):
         raise ValueError("checksum")
     name = block[:100].partition(b"\0")[0]
     prefix = block[345:500].partition(b"\0")[0]
-    if prefix and block[257:263] == b"ustar\0":  # GNU's has times there
+    if prefix and block[257:263] == b"ustar\0":  # GNU tar stores times in this field
         name = prefix + b"/" + name
-    # GNU's way to write what has more than 11 digits.
+    # GNU tar writes sizes of more than 11 octal digits in binary.
     large = block[124] == 0x80
     size = int.from_bytes(block[125:136], "big") if large else _octal(block[124:136])
     if size < 0:
@@ -130,10 +131,10 @@ def _refuse_other(header: bytes, where: str) -> None:
 
 
 def _pax(content: bytes) -> dict[bytes, bytes]:
-    """The records of an extended header, `LENGTH KEY=VALUE` and a line's end each.
+    """The records of an extended header, each `LENGTH KEY=VALUE` with a newline.
 
     Raises:
-      ValueError: another form.
+      ValueError: a record has another form.
     """
     found = {}
     while content.strip(b"\0"):

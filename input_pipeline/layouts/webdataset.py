@@ -17,20 +17,24 @@ from input_pipeline.layouts.members import Aside, Members, Stored, members, mixe
 from input_pipeline.names import listed, shown
 from input_pipeline.report import progress_bar
 
-# imagenet-train-000000.tar: what the shards are called, and which one it is. Not n01440764.tar.
+# Prefix and number of a shard such as imagenet-train-000000.tar; n01440764.tar does not match.
 _SHARD = re.compile(r"(?!n\d{8}\.)(.*?)[-_.]?(\d{2,})\.tar")
-# Keys that are the challenge's names of images, whose files end with .JPEG.
+# Keys that are the challenge's image names; the challenge's files end with .JPEG.
 _CHALLENGE = re.compile(rb"(?:n\d{8}|ILSVRC\d{4}_(?:val|test))_\d+")
 
 
 def find(root: Path) -> tuple[dict[str, Stored], list[Path]]:
-    """The shards in a directory, or in folders of splits in it, by split; and other tars.
+    """Finds the shards in a directory, or in its split folders.
 
-    The split is in the name of the shards or of their folder; shards of no split are for training.
-    A single tar of no split, or an empty one, may be anything: beside others it is left aside.
+    The name of the shards or of their folder names the split; shards that name none are for
+    training. A single tar that names no split, or an empty one, may be anything, and is left aside
+    where other shards are found.
+
+    Returns:
+      The splits by name; and the other tars.
 
     Raises:
-      DataError: shards of one split under two names, or one of a row is missing.
+      DataError: the shards of a split have two prefixes, or a number in their sequence is missing.
     """
     rows: dict[str, dict[Path, dict[int, Path]]] = {}
     stray: set[Path] = set()
@@ -80,7 +84,7 @@ def _check_complete(prefix: Path, shards: dict[int, Path]) -> None:
     if numbers[-1] - numbers[0] + 1 == len(numbers):
         return
     count = numbers[-1] + 1 - len(numbers)
-    # The first few alone: a number may be a date.
+    # Only the first few gaps are listed: a number may be a date.
     gaps = itertools.islice((n for n in range(numbers[-1]) if n not in shards), min(count, 5))
     more = f" and {count - 5} more" if count > 5 else ""
     raise DataError(
@@ -105,7 +109,7 @@ def _list(files: tuple[Path, ...]) -> Members:
 
 
 def _shard(path: Path, number: int, left: dict[str, int], aside: Aside) -> Any:
-    """One shard's row for `members`."""
+    """Lists one shard, as a row for `members`."""
     images: dict[bytes, tuple[bytes, tar_files.Member]] = {}
     labels: dict[bytes, int] = {}
     with open(path, "rb", buffering=0) as file:
@@ -151,7 +155,7 @@ def _label(content: bytes, path: Path, key: bytes) -> int:
 
 
 def _name(stem: bytes, suffix: bytes) -> bytes:
-    """An image's file name in the challenge; none for keys that only count."""
+    """The image's file name in the challenge; empty for keys that are only numbers."""
     if stem.isdigit():
         return b""
     return stem + (b".JPEG" if _CHALLENGE.fullmatch(stem) else b"." + suffix)
