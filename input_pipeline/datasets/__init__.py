@@ -1,7 +1,7 @@
 """Datasets by name: their splits, what is held out, and what is wrong with a directory.
 
-A dataset that TFDS prepares needs nothing here. Any other is a file beside this one, whose
-function `find` says what there is, and a line in `FINDERS`.
+A dataset that TFDS prepares needs no code here. Any other has a module beside this one, whose
+function `find` returns what a directory holds, and an entry in `FINDERS`.
 """
 
 import dataclasses
@@ -18,26 +18,26 @@ from input_pipeline.datasets.layout import Asked, Found, directories
 from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
 
-# Datasets with code of their own; any other name is one that TFDS prepared.
+# Datasets with their own module; any other name refers to a dataset that TFDS prepared.
 FINDERS: dict[str, Callable[[Asked], Found]] = {
     "digits": digits.find,
     "folder": own_data.find,
     "imagenet2010": imagenet.find_2010,
     "imagenet2012": imagenet.find,
 }
-# In place of a split's name: the one that results are reported on.
+# Stands for the split that results are reported on, wherever a split can be named.
 REPORTED = "reported"
 
 
 class Prepared(NamedTuple):
-    """Images that were written at a fixed size.
+    """Images that were rescaled beforehand and stored at a fixed size.
 
     Attributes:
-      directory: where.
-      side: pixels of their shorter side.
-      whole: they are whole images; else central squares.
-      as_source: at that size they are the pixels of the images that they were made from, bit
-        for bit, and have their fingerprint.
+      directory: where they are stored.
+      side: their shorter side in pixels.
+      whole: they are whole images; otherwise central squares.
+      as_source: at that size their pixels equal, bit for bit, those that the original images give,
+        so that they keep the originals' fingerprint.
     """
 
     directory: Path
@@ -52,15 +52,15 @@ class Dataset:
 
     Attributes:
       name: the name it was asked for by.
-      splits: of `train`, `validation` and, where there is a labelled one, `test`, those that
-        are there and were asked for.
+      splits: those of `train`, `validation` and a labelled `test` that exist and were asked for,
+        by name.
       class_names: name of each label.
-      absent: why there is no such split, by its name.
-      notes: sentences on what is not used, and on how labels are ordered where that is a choice.
-      prepared: where images come at a fixed size; None for the images themselves.
-      layout: what was recognised, in words.
-      labels_from: where the labels come from, in words.
-      ignored: hidden files and those of systems and archivers that lie beside the splits.
+      absent: the reason for each split that is missing, by name.
+      notes: sentences on files that are not used, and on the order of labels where it is a choice.
+      prepared: the images' fixed size and place; None for the original images.
+      layout: description of the layout that was recognised.
+      labels_from: description of the labels' source.
+      ignored: number of hidden files and of files of systems and archivers beside the splits.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the fingerprint of any split, so with what is held out, too."""
+        """Digest of the fingerprints of all splits; it also changes with what is held out."""
         return sources.digest(*(f"{k}:{v.fingerprint}" for k, v in sorted(self.splits.items())))
 
     def examples(self, split: str) -> Examples:
@@ -117,27 +117,25 @@ def open_dataset(
     Args:
       name: `imagenet2012` (in any layout, see `layouts`, or a TFDS directory), `imagenet2010`,
         `folder` (one's own classes: trees, lists, or any layout), `digits` (embedded), or the name
-        of a labelled
-        image dataset that TFDS prepared in `directory`: NAME, NAME/CONFIG, NAME/CONFIG/VERSION
-        or NAME:VERSION.
-      directory: where it is; not needed for `digits`. Of `folder` also a CSV or JSONL file, or
-        several with commas between them.
-      validation_examples: how many to hold out of train where there is no validation
-        split; by default 5,000 of CIFAR-10 and MNIST, 360 of the digits and a
-        tenth of anything else (of ImageNet none).
-      chosen: folds instead of that, and a part of what is then left for training.
+        of a labelled image dataset that TFDS prepared in `directory`: NAME, NAME/CONFIG,
+        NAME/CONFIG/VERSION or NAME:VERSION.
+      directory: the dataset's directory; not needed for `digits`. For `folder` it may also be a
+        CSV or JSONL file, or several directories and files separated by commas.
+      validation_examples: number of examples to hold out of train if there is no validation split;
+        by default 5,000 for CIFAR-10 and MNIST, 360 for the digits, none for ImageNet, and a
+        tenth of train for other datasets.
+      chosen: folds, which replace held-out examples, and the subset of the training examples.
       cache_dir: where indices are kept; by default `default_cache_dir()`.
-      only: the one split to open, or `REPORTED`; None opens all there are. What is not opened
-        may be damaged or absent.
-      class_names: of the network that is to be trained on or evaluated, in the order of its
-        labels; None where it has none yet. Own classes keep this order if they are the same,
-        whatever order they would be given; without a training set they may be some of these.
-      validation_labels: the file that has the labels of ImageNet's validation images, where these
-        come without; None searches beside them.
+      only: the one split to open, or `REPORTED`; None opens all. Splits that are not opened may be
+        damaged or absent.
+      class_names: classes of the network to be trained further or evaluated, in the order of its
+        labels; None if it has none yet. If one's own classes are the same, they take this order;
+        without a training set they may be a subset of these.
+      validation_labels: the file with the labels of ImageNet's validation images, where the images
+        come without labels; None searches beside the images.
 
     Raises:
-      DataError: nothing there, or not in a layout that is known; the message says
-        what was looked for.
+      DataError: nothing is there, or the layout is unknown; the message says what was looked for.
     """
     cache_dir = cache_dir or default_cache_dir()
     with folders.readable():
@@ -169,9 +167,9 @@ def open_dataset(
 
 
 def _with_boxes(found: Found, asked: Asked) -> dict[str, Callable[[], Examples]]:
-    """The splits, with the annotations that lie beside them."""
+    """The splits, whose examples have the boxes of the annotations beside them."""
     roots = [Path(text) for text in directories(asked.directory)]
-    # Those beside a list are for any image that no directory holds.
+    # Files come first: annotations beside a list apply to every image that no directory holds.
     roots.sort(key=Path.is_dir)
     places = {root: annotations.beside(root) for root in roots}
 

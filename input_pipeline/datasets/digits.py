@@ -8,7 +8,7 @@ from input_pipeline.sources import Examples
 
 
 def find(asked: Asked) -> Found:
-    """The digits, which need no directory; all of them are for training."""
+    """Finds the digits, which need no directory. All of them are in `train`."""
     from sklearn.datasets import load_digits
 
     def opened() -> Examples:

@@ -1,8 +1,8 @@
-"""Which of the training examples are trained on, and which are held out for validation.
+"""Which training examples are trained on, and which are held out for validation.
 
-First the examples that train is divided into: a validation split, where the dataset has none. Then,
-of what is left for training, a smaller choice. So validation is the same for any size of the
-training set, and that size is exact.
+If the dataset has no validation split, one is held out of train first. A subset is then chosen from
+what is left for training. The validation split is therefore the same for every size of the training
+set, and that size is exact.
 """
 
 import dataclasses
@@ -17,22 +17,22 @@ from input_pipeline.errors import DataError
 from input_pipeline.names import listed
 from input_pipeline.sources import Examples
 
-# Held out of train where a dataset has no validation split.
+# Number of examples held out of train where a dataset has no validation split.
 VALIDATION_EXAMPLES = {"cifar10": 5000, "mnist": 5000, "digits": 360}
 
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Which of the training examples are used; all are, by default.
+    """Which training examples are used; by default all are.
 
     Attributes:
-      train_examples: so many, of each class as many as of any other, to one. A class that has
-        fewer gives all it has, and the others the rest.
-      train_examples_per_class: at most so many of each class.
-      folds, fold: train is divided into so many folds, each with its share of every class; the one
-        of number `fold`, from 0 on, is the validation split, and the others are trained on.
-      choice_seed: of the random order in each class by which examples are chosen and divided. A
-        smaller choice is part of every larger one.
+      train_examples: total number of examples. The counts of any two classes differ by one at
+        most, unless a class has too few: then it gives all it has, and the others the rest.
+      train_examples_per_class: largest number of examples of each class.
+      folds, fold: train is divided into `folds` stratified folds. The one with index `fold`,
+        counted from 0, is the validation split, and the others are trained on.
+      choice_seed: seed of the random order within each class by which examples are chosen and
+        divided. For one seed, a smaller subset is contained in every larger one.
     """
 
     train_examples: int | None = None
@@ -43,7 +43,7 @@ class Chosen:
 
     @property
     def folding(self) -> list[int] | None:
-        """What decides which examples are in which split; None without folds."""
+        """The numbers that determine which example is in which fold; None without folds."""
         return None if self.folds is None else [self.folds, self.fold, self.choice_seed]
 
 
@@ -51,10 +51,10 @@ ALL = Chosen()
 
 
 def check(chosen: Chosen, validation_examples: int | None) -> None:
-    """Looks for fields that contradict one another.
+    """Checks that the fields do not contradict one another.
 
     Raises:
-      DataError: they do.
+      DataError: two of them do, or one is out of range.
     """
     if None not in (chosen.train_examples, chosen.train_examples_per_class):
         raise DataError(
@@ -80,19 +80,19 @@ def divided(
     chosen: Chosen,
     cache_dir: Path,
 ) -> dict[str, Callable[[], Examples]]:
-    """A dataset's splits with a validation split, if one is to be held out of train.
+    """Adds a validation split to a dataset's splits, if one is to be held out of train.
 
     Args:
       name: of the dataset, without configuration and version.
-      splits: as they are stored.
-      validation_examples: how many to hold out; None for `VALIDATION_EXAMPLES` or a tenth, and
-        none of ImageNet.
-      chosen: folds are made, if there are any.
+      splits: the stored splits, by name.
+      validation_examples: number of examples to hold out; None for `VALIDATION_EXAMPLES`, or
+        otherwise a tenth, and none for ImageNet.
+      chosen: its folds are used, if it has any.
       cache_dir: where labels are kept.
 
     Raises:
-      DataError: there is nothing to divide, or a validation split already; when a split is
-        opened, more folds than examples.
+      DataError: there is nothing to divide, or there is a validation split already; or, raised
+        when a split is opened, there are more folds than examples.
     """
     check(chosen, validation_examples)
     asked = {"validation_examples": validation_examples, "folds": chosen.folds}
@@ -117,13 +117,13 @@ def divided(
 
     return splits | {
         "train": lambda: held("train"),
-        # What lies among them is counted once, with train's.
+        # Files ignored among the images are counted once, with train.
         "validation": lambda: dataclasses.replace(held("validation"), ignored=0),
     }
 
 
 def _hold_out(name: str, train: Examples, held: int | None, split: str) -> Examples:
-    """One split, `train` or `validation`, of the training examples; `held` make the latter."""
+    """The `train` or `validation` part of the training examples, with `held` in validation."""
     if held is None:
         held = VALIDATION_EXAMPLES.get(name, max(1, train.count // 10))
     if not 0 < held < train.count:
@@ -137,7 +137,7 @@ def _hold_out(name: str, train: Examples, held: int | None, split: str) -> Examp
 
 
 def _fold(name: str, train: Examples, chosen: Chosen, split: str, cache_dir: Path) -> Examples:
-    """One split, `train` or `validation`, of the training examples, by folds."""
+    """The `train` or `validation` part of the training examples, by folds."""
     folds = chosen.folds or 1
     if not 2 <= folds <= train.count:
         raise DataError(
@@ -145,7 +145,7 @@ def _fold(name: str, train: Examples, chosen: Chosen, split: str, cache_dir: Pat
             f"{name}"
         )
     labels = sources.labels_of(train, cache_dir)
-    # Dealt out class after class, so that folds are as large as one another, to one example.
+    # Examples are dealt out class after class, so that fold sizes differ by one at most.
     dealt = np.lexsort((order.fixed_ranks(chosen.choice_seed, labels), labels))
     fold_of = np.empty(train.count, np.int64)
     fold_of[dealt] = np.arange(train.count) % folds
@@ -156,16 +156,16 @@ def _fold(name: str, train: Examples, chosen: Chosen, split: str, cache_dir: Pat
 def choose(
     train: Examples, chosen: Chosen, class_names: Sequence[str], cache_dir: Path
 ) -> Examples:
-    """The training examples that are trained on, in their order; all if nothing else is asked.
+    """Chooses the examples to train on and keeps their order; by default all of them.
 
     Args:
-      train: what is there to train on, after validation was held out.
-      chosen: how many.
+      train: the training examples, without those held out for validation.
+      chosen: the number of examples, in total or per class.
       class_names: for messages.
       cache_dir: where labels are kept.
 
     Raises:
-      DataError: there are not so many.
+      DataError: there are fewer examples than asked for.
     """
     wanted, per_class = chosen.train_examples, chosen.train_examples_per_class
     if wanted is None and per_class is None:
@@ -189,7 +189,8 @@ def choose(
             f"class{'' if len(few) == 1 else 'es'} of fewer examples: {said}"
         )
         return dataclasses.replace(kept, notes=(*train.notes, note))
-    # One of each class, then a second, ...; in the last round the classes come at random.
+    # Each round takes one example of every class. The last round may not reach all classes, so
+    # their order in it is random.
     _, classes = np.unique(labels, return_inverse=True)
     turns = order.fixed_ranks(chosen.choice_seed, np.zeros(classes.max() + 1, np.int32))
     return sources.subset(train, np.sort(np.lexsort((turns[classes], ranks))[:wanted]))

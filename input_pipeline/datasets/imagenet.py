@@ -1,4 +1,4 @@
-"""ILSVRC-2012 and 2010, in whichever layout they come."""
+"""ILSVRC-2012 and ILSVRC-2010, in any supported layout."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ _LABELS = (
     "txt with meta.mat or map_clsloc.txt, Kaggle's LOC_val_solution.csv or Caffe's val.txt: put "
     "one beside the images, or name it with --config.data.validation_labels=FILE"
 )
-# What lies beside the images and may say something of them.
+# Names beside the images that are expected there, such as lists of labels, and not reported.
 _BESIDE = re.compile(
     r".*devkit.*|caffe_ilsvrc12.*|ILSVRC\d{4}_.*|LOC_.*\.(csv|txt)|val\.txt|meta\.mat|"
     r"map_clsloc\.txt|Annotations|ImageSets"
@@ -34,10 +34,10 @@ _BESIDE = re.compile(
 
 
 def find(asked: Asked) -> Found:
-    """ILSVRC-2012: what TFDS prepared, or the splits of any layout, one of them at least.
+    """Finds ILSVRC-2012: a TFDS directory, or at least one split in any other layout.
 
     Raises:
-      DataError: none, or what is no ImageNet.
+      DataError: there is no split, or the images are not those of ImageNet.
     """
     root = asked.root(
         f"this config needs ImageNet. {_PREPARE}\n"
@@ -56,10 +56,10 @@ def find(asked: Asked) -> Found:
 
 
 def find_2010(asked: Asked) -> Found:
-    """ILSVRC-2010: labels are the kit's own IDs less one; its test images are labelled.
+    """Finds ILSVRC-2010. Labels are the development kit's IDs minus one; test images have labels.
 
     Raises:
-      DataError: no kit, no images, or what is no ImageNet.
+      DataError: there is no kit or no split, or the images are not those of ImageNet.
     """
     root = asked.root(f"this config needs ILSVRC-2010. {_PREPARE}")
     tree, places = _tree(root)
@@ -70,12 +70,12 @@ def find_2010(asked: Asked) -> Found:
 
 
 def _tree(root: Path) -> tuple[Path, list[Path]]:
-    """Where the folders of the splits are, and where labels may lie beside them.
+    """The directory of the split folders, and the directories that may hold labels.
 
-    Of Kaggle's tree, ILSVRC/Data/CLS-LOC, any directory may be named.
+    `root` may be any directory of Kaggle's tree, ILSVRC/Data/CLS-LOC.
 
     Raises:
-      DataError: there are two of them.
+      DataError: there are two such trees.
     """
     inside = ("Data/CLS-LOC", "ILSVRC/Data/CLS-LOC", "*/ILSVRC/Data/CLS-LOC", "CLS-LOC")
     found = sorted({path for pattern in inside for path in root.glob(pattern) if path.is_dir()})
@@ -168,7 +168,7 @@ def _splits(
 def _labels_from(
     asked: Asked, challenge: Challenge, places: list[Path], split: str, source: Path | Stored
 ) -> str:
-    """Where the labels of a split come from, in words."""
+    """Describes where the labels of a split come from."""
     if isinstance(source, Path):
         return "the names of the class folders"
     if source.labelled:
@@ -184,13 +184,13 @@ def _labels_from(
 def _sources(
     root: Path, tree: Path, year: int
 ) -> tuple[dict[str, Path | Stored], list[str], list[str]]:
-    """Where each split is: a folder of class folders, or what a layout has stored.
+    """Locates each split: a folder of class folders, or files of a storage layout.
 
     Returns:
-      That by split; notes; and the names in `tree` that are used.
+      The source by split; notes; and the names in `tree` that are used.
 
     Raises:
-      DataError: a split is there twice, or unpacked in part.
+      DataError: a split is there twice, or its tars are only partly unpacked.
     """
     stored, left = layouts.find(root, year)
     found: dict[str, Path | Stored] = {**stored}
@@ -235,7 +235,7 @@ def _open(
     found = source.members(cache_dir)
     if source.labelled:
         first = where.get("train")
-        # Listed only where it is needed: validation images may be there alone.
+        # Training images are listed only on demand: the validation images may come without them.
         training = (
             functools.partial(first.members, cache_dir) if isinstance(first, Stored) else None
         )

@@ -1,4 +1,4 @@
-"""What a dataset's files say before any image is listed, and folders that are named as splits."""
+"""What is known of a dataset before any image is listed, and folders that are named as splits."""
 
 import dataclasses
 import os
@@ -13,11 +13,11 @@ from input_pipeline.sources import Examples
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """Which dataset is to be opened.
+    """A request to open a dataset.
 
     Attributes:
       name, directory, cache_dir, class_names: see `open_dataset`.
-      evaluated: rather than trained on.
+      evaluated: the dataset is for evaluation, not for training.
       validation_labels: see `open_dataset`.
     """
 
@@ -29,10 +29,11 @@ class Asked:
     validation_labels: str | None = None
 
     def root(self, missing: str) -> Path:
-        """The directory, which is there and not empty.
+        """The directory, checked to exist and not to be empty.
 
         Raises:
-          DataError: it is not, several are named, or none is: then the message is `missing`.
+          DataError: it is missing or empty, or several are named; or none is named, and the
+            message is `missing`.
         """
         named = directories(self.directory)
         if len(named) > 1:
@@ -46,10 +47,10 @@ class Asked:
         return root
 
     def roots(self, missing: str) -> list[Path]:
-        """The directories and files that are named, which are there and not empty.
+        """The directories and files that are named, checked to exist and not to be empty.
 
         Raises:
-          DataError: one is not, or is named twice, or none is named: then the message is
+          DataError: one is missing, empty or named twice; or none is named, and the message is
             `missing`.
         """
         named = directories(self.directory)
@@ -69,7 +70,7 @@ class Asked:
 
 
 def directories(text: str | None) -> list[str]:
-    """The paths in `data.dir`, with commas between them; a path that has a comma in it is one."""
+    """Splits `data.dir` at its commas, unless the whole text is an existing path."""
     if not text:
         return []
     try:
@@ -81,12 +82,12 @@ def directories(text: str | None) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What there is, before any image is listed; see `Dataset`."""
+    """What was found of a dataset before any image is listed; see `Dataset`."""
 
     splits: dict[str, Callable[[], Examples]]
     class_names: tuple[str, ...]
     absent: dict[str, str] = dataclasses.field(default_factory=dict)
-    # Splits without labels, whose labels are -1: opened where they are asked for by name.
+    # Splits without labels, whose labels are -1. They are opened only if asked for by name.
     unlabelled: dict[str, Callable[[], Examples]] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     layout: str = ""
@@ -95,14 +96,14 @@ class Found:
 
 
 class Listed(NamedTuple):
-    """A split in one place of several.
+    """The part of a split that lies in one of several places.
 
     Attributes:
       where: directory or file, for messages.
-      classes: names of the classes in it.
-      opened: (class names in the order of their labels, directory of the cache) -> its examples.
-      unlabelled: directory of the cache -> its examples with label -1, where there are no labels;
-        None where folders would be their labels.
+      classes: names of its classes.
+      opened: (class names in the order of their labels, cache directory) -> its examples.
+      unlabelled: cache directory -> its examples with label -1, if it has no labels; None where
+        class folders are the labels.
     """
 
     where: Path
@@ -112,14 +113,14 @@ class Listed(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What one place of several has.
+    """What one of several places holds.
 
     Attributes:
-      splits: those there are.
-      absent, notes, layout, labels_from, ignored: see `Dataset`; every split has a reason in
-        `absent` that is not in `splits`.
-      called: what stands for classes there, in words.
-      looked_for: the end of an error where there are too few; `{base}` stands for the split.
+      splits: the splits found, by name.
+      absent, notes, layout, labels_from, ignored: see `Dataset`. Every split that is not in
+        `splits` has a reason in `absent`.
+      called: what defines the classes there, such as folders, for messages.
+      looked_for: the end of the error if there are too few classes; `{base}` stands for the split.
     """
 
     splits: dict[str, Listed]
@@ -133,10 +134,10 @@ class Place(NamedTuple):
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """The folders of `root` that are named as splits, by split.
+    """Finds the folders of `root` that are named as splits, by split.
 
     Raises:
-      DataError: two are of the same split.
+      DataError: two folders are named as the same split.
     """
     found: dict[str, Path] = {}
     for name, raw in folders.class_folders(root).items():
@@ -152,7 +153,7 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 def absent_folders(root: Path, where: dict[str, Path]) -> dict[str, str]:
-    """Why there is no such split, for those that no folder is named as."""
+    """The reason for each split that is missing because no folder is named as it."""
     return {
         split: f"{root} has no folder {'/, '.join(words)}/"
         for split, words in names.SPLITS.items()
@@ -161,7 +162,7 @@ def absent_folders(root: Path, where: dict[str, Path]) -> dict[str, str]:
 
 
 def wrapped(root: Path) -> str:
-    """A hint, if the tree is not in `root` but in a folder of it."""
+    """A hint for messages if the tree lies in a folder of `root`; otherwise empty."""
     inside = root
     for _ in range(4):  # as in ILSVRC/Data/CLS-LOC
         here = list(folders.class_folders(inside).values())

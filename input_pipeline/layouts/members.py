@@ -244,7 +244,7 @@ def examples(
 
 
 def unlabelled(stored: Stored, found: Members) -> Examples:
-    """The images without labels, in the order of `Members`; every label is -1."""
+    """The images without labels (-1), by file name, or in stored order if they have no names."""
     of_one_class = examples(stored, found, np.zeros(len(found.labels), np.int32), ["test"])
     return dataclasses.replace(
         of_one_class,
