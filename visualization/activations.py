@@ -1,6 +1,7 @@
-"""The maps of a layer for one image, each a grey picture from its minimum to its maximum.
+"""The maps of a layer for one image, each drawn in grey from its minimum to its maximum.
 
-`--together` scales all maps alike. A layer of features, such as fc7, is drawn as bars.
+`--together` scales all maps by one minimum and maximum. A layer of features, such as fc7, is drawn
+as bars.
 """
 
 import argparse

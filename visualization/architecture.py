@@ -2,12 +2,12 @@
 
     python -m visualization.architecture alexnet
 
-RUN_OR_FILE may also be the name of a network, with --config for other options than its own. A box
-is a layer; neurons, BatchNorm and dropout stick to the box before them. Sizes of maps stand on the
-edges where they change. Towers stand beside one another, and edges cross where they exchange maps
-(Krizhevsky et al. 2012, Figure 2). Branches end in a bar where they are concatenated, in a plus
-where they are added. Classifiers of training only hang on a dashed edge. Long networks go on in
-the next column.
+RUN_OR_FILE may also be the name of a network; --config then changes its options. A box is a layer;
+activation functions, BatchNorm and dropout are attached to the box before them. An edge shows the
+size of the maps where it changes. Towers stand side by side, and edges cross where they exchange
+maps (Krizhevsky et al. 2012, Figure 2). Branches end in a bar where they are concatenated, in a
+plus where they are added. Auxiliary classifiers, which only training uses, hang on a dashed edge.
+Long networks continue in the next column.
 """
 
 import argparse
@@ -33,11 +33,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def network(arguments: argparse.Namespace) -> Network:
-    """The network of a run or a file, or of a name; without weights.
+    """The network of a run, a file or a name, without weights.
 
     Raises:
-      ConfigError: RUN_OR_FILE is neither, or options are impossible.
-      TrainingError: nothing that fits.
+      ConfigError: RUN_OR_FILE is none of these, or the network's options are invalid.
+      TrainingError: the run or the file cannot be read.
     """
     name, config = arguments.run, arguments.config
     if Path(name).exists():
@@ -61,7 +61,7 @@ def network(arguments: argparse.Namespace) -> Network:
 
 
 def draw(arguments: argparse.Namespace, made: Network) -> Generator[Path, None, None]:
-    """Writes architecture.svg, of a name architecture_NAME.svg."""
+    """Writes architecture.svg, or architecture_NAME.svg if the network was given by name."""
     run = Path(arguments.run)
     of_name = "" if run.exists() else f"_{arguments.run}"
     path = place_of(arguments, run if is_directory(run) else None, f"architecture{of_name}.svg")

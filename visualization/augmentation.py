@@ -1,8 +1,9 @@
-"""One photograph as the recipe of a run shows it: crops, mirrored, with shifted colours.
+"""One photograph as a run's augmentation shows it: cropped, mirrored, with shifted colours.
 
-The first tile is the central crop of evaluation, the others are what training sees, epoch after
-epoch. Where the recipe shifts colours along the principal components of the training set's
-(Krizhevsky et al. 2012, section 4.1), prints these, with standard deviations in grey levels.
+The first tile is the central crop of evaluation; the others are what training sees, epoch after
+epoch. If the recipe shifts colours along the principal components of the training set's colours
+(Krizhevsky et al. 2012, section 4.1), the command prints these components with their standard
+deviations in grey levels.
 """
 
 import argparse
@@ -31,10 +32,10 @@ def crops(data: Data, content: bytes | np.ndarray, count: int, seed: int) -> np.
     """An image as training shows it, epoch after epoch: uint8 [count, crop, crop, 3].
 
     Args:
-      data: of the recipe; its covariance is asked for where colours need it.
-      content: of a file, or uint8 [h, w, 3].
-      count: how many.
-      seed: of all randomness.
+      data: the run's data; its colour covariance is computed only if the recipe shifts colours.
+      content: bytes of an image file, or uint8 [h, w, 3].
+      count: number of crops.
+      seed: of all random choices.
     """
     batch = next(data.alone(content).training(0, seed=seed, batch_size=count))
     shift = batch["colour_shift"][:, None, None, :]

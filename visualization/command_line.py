@@ -1,6 +1,6 @@
-"""How every picture is asked for: RUN_OR_FILE, and flags that mean the same in each.
+"""The command line of all pictures: RUN_OR_FILE, and flags that mean the same in every command.
 
-A command is a parser with its own flags and a function that gives the paths of its pictures:
+A command defines its own flags and a function that returns the paths of its pictures:
 
     def add_flags(parser): parser.add_argument("--layer", ...)
     def draw(arguments, opened) -> list[Path]: ...
@@ -24,7 +24,7 @@ Opener = Callable[[argparse.Namespace], Any]
 AddFlags = Callable[[argparse.ArgumentParser], Any]
 
 _MEMORY = "choose a smaller --batch_size"
-# What messages of other rooms call a field of a config -> its flag here.
+# A config field, as messages of other packages name it -> the flag for it in these commands.
 _FLAGS = {
     r"(--config\.|\b)data\.(dir|name)\b": r"--data_\2",
     r"(--config\.)?evaluation\.(checkpoint|protocol|split)\b": r"--\2",
@@ -36,7 +36,7 @@ _FLAGS = {
 def main(
     said: str | None, add_flags: AddFlags, draw: Draw, opener: Opener | None = None
 ) -> NoReturn:
-    """Ends the process as `run` says, with streams and signals in order as main.py's."""
+    """Runs a command and exits with the code of `run`; handles streams and signals as main.py."""
     process.guard_streams()
     process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
@@ -54,10 +54,10 @@ def run(
 
     Args:
       arguments: of the command line, without the program's name.
-      said: docstring of the command.
-      add_flags: adds its own flags to the parser.
-      draw: (arguments, what was opened) -> paths of the pictures, each printed as it comes.
-      opener: arguments -> what RUN_OR_FILE is; an `opening.Opened` if None.
+      said: the command's docstring, printed by --help.
+      add_flags: adds the command's own flags to the parser.
+      draw: (arguments, what `opener` returned) -> paths of the pictures, printed one by one.
+      opener: parsed arguments -> what RUN_OR_FILE refers to; None for an `opening.Opened`.
     """
     parser = make_parser(said)
     add_flags(parser)
@@ -84,7 +84,7 @@ def run(
 
 
 def make_parser(said: str | None) -> argparse.ArgumentParser:
-    """The flags that all commands share."""
+    """A parser with the flags that all commands share; `said` is its description."""
     parser = _Parser(
         description=said, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -107,13 +107,13 @@ def make_parser(said: str | None) -> argparse.ArgumentParser:
 
 
 def add_image_flags(parser: argparse.ArgumentParser) -> None:
-    """Which one image is looked at; see `Opened.content`."""
+    """Adds the flags that choose a single image; see `Opened.content`."""
     parser.add_argument("--image", help="A photograph; else --index of the dataset.")
     parser.add_argument("--index", type=int, default=0, help="Number in the split; 0 if not told.")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in a line."""
+    """A parser that reports an error in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError."""
@@ -121,7 +121,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, as the type of a flag."""
+    """Parses a flag's value as an integer of at least 1.
+
+    Raises:
+      ArgumentTypeError: it is not one.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: at least 1")
@@ -129,10 +133,10 @@ def positive(text: str) -> int:
 
 
 def read_config(source: str | None, overrides: Sequence[str]) -> Any | None:
-    """The config that --config names, with its overrides; None where it is left out.
+    """The config that --config names, with its overrides; None without --config.
 
     Raises:
-      ConfigError: it is wrong, or an argument is not understood.
+      ConfigError: the config or an override is invalid, or an argument is unknown.
     """
     others = [text for text in overrides if not text.lstrip("-").startswith(("config.", "noconf"))]
     if source is None or others:
@@ -165,7 +169,7 @@ def _shown(name: str) -> str:
 
 
 def _understood(error: Exception) -> Exception | None:
-    """The error in the words of these commands; None for one without an exit code."""
+    """The error with these commands' flags in its message; None if it has no exit code."""
     if hasattr(error, "exit_code"):
         text = str(error)
         for field, flag in _FLAGS.items():

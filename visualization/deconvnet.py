@@ -1,8 +1,9 @@
 """What excites a map, projected to pixels: Zeiler and Fergus 2014, Figure 2.
 
-For each map the strongest activations over a dataset, at most one of an image, each projected
-through a deconvolutional network (`--method=guided|gradient` for its relatives). Beside them are
-the parts of the images that the units see. Maps stand below one another, strongest first.
+For each map, the strongest activations over a dataset, at most one per image, are projected through
+a deconvolutional network (`--method=guided|gradient` for its relatives). The picture shows them
+beside the image patches in the units' receptive fields. Each map has its own rows, with its
+strongest activation first.
 """
 
 import argparse
@@ -39,10 +40,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_maps(said: str | None, count: int, maps: int) -> list[int]:
-    """Numbers of maps.
+    """Parses --maps.
+
+    Args:
+      said: its value, map numbers with commas between them; None for a choice by default.
+      count: number of maps chosen by default.
+      maps: number of maps that the layer has.
 
     Raises:
-      ConfigError: --maps holds something else than numbers of maps.
+      ConfigError: --maps is not a list of valid map numbers.
     """
     if said is None:
         return sorted({int(n) for n in np.linspace(0, maps - 1, min(count, maps))})
@@ -56,9 +62,10 @@ def chosen_maps(said: str | None, count: int, maps: int) -> list[int]:
 
 
 def patch(image: np.ndarray, unit: np.ndarray, field: Field, ground: float) -> np.ndarray:
-    """The part of an image [H, W, C] that a unit (row, column) sees; `ground` outside of it.
+    """The part of an image [H, W, C] in the receptive field of a unit (row, column).
 
-    A field larger than the image gives the image.
+    Pixels outside the image are `ground`. If the field is larger than the image, the whole image
+    is returned.
     """
     jump, low, high = field
     side = high - low + 1
@@ -70,12 +77,12 @@ def patch(image: np.ndarray, unit: np.ndarray, field: Field, ground: float) -> n
 
 
 class Strongest(NamedTuple):
-    """The strongest activations of maps, strongest first, at most one of an image.
+    """The strongest activations of each map in descending order, at most one per image.
 
     Attributes:
-      values: float32 [maps, n].
+      values: float32 [maps, n], the activations.
       units: int32 [maps, n, 3]: row, column and map of each.
-      images: uint8 [maps, n, square, square, 3].
+      images: uint8 [maps, n, square, square, 3], the images that they come from.
     """
 
     values: np.ndarray
@@ -86,14 +93,15 @@ class Strongest(NamedTuple):
 def strongest(
     opened: Opened, layer: str, maps: Sequence[int], count: int, squares: Iterable[np.ndarray]
 ) -> Strongest:
-    """Looks through images for the `count` (fewer, of fewer images) strongest of each map.
+    """Searches images for the strongest activations of each map.
 
     Args:
       opened: the network.
-      layer: that makes maps.
-      maps: their numbers.
-      count: how many of each are wanted; of equally strong ones the first.
-      squares: see `Opened.recorded`; none but those found are kept.
+      layer: name of a layer that makes maps.
+      maps: numbers of the maps.
+      count: number of activations per map; fewer if there are fewer images. Of equal activations
+        the first is taken.
+      squares: the images, see `Opened.recorded`. Only the images found are kept in memory.
     """
     values = np.zeros((len(maps), 0), np.float32)
     units, numbers = np.zeros((len(maps), 0, 3), np.int32), np.zeros((len(maps), 0), np.int64)
@@ -129,15 +137,15 @@ def projections(
     *,
     normalization_derivative: bool = False,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What was found, projected to pixels, and what the units see, a pair for each map.
+    """Projects the strongest activations to pixels, and cuts out their image patches.
 
     Args:
       opened, layer, found: see `strongest`.
       method, normalization_derivative: see `projection.rules`.
 
     Returns:
-      Projections [n, side, side, 3] in 0..1, zero at .5, each scaled by its own largest
-      magnitude; and uint8 [n, side, side, 3].
+      For each map: projections [n, side, side, 3] in 0..1, zero at .5, each scaled by its own
+      largest magnitude; and patches, uint8 [n, side, side, 3].
     """
     project = projector(
         opened.model, layer, method, normalization_derivative=normalization_derivative
@@ -153,7 +161,7 @@ def projections(
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
-    """Writes deconvnet_LAYER_METHOD.png, two lines of pictures a map; prints how strong each is."""
+    """Writes deconvnet_LAYER_METHOD.png, two rows per map, and prints the activations."""
     layer, method = opened.layer(arguments.layer, maps=True), arguments.method
     maps = chosen_maps(arguments.maps, arguments.count, opened.shapes[layer][-1])
     images = (image for batch in opened.images(arguments.limit) for image in batch["image"])

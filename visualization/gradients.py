@@ -1,8 +1,9 @@
 """Norms of the loss's gradient, by layer and checkpoint.
 
-The loss is the cross-entropy of the softmax, averaged over `--limit` images, in evaluation: central
-crops, no dropout, BatchNorm's running statistics. Shown is the Euclidean norm over the parameters
-of each layer: how much of the error reaches the first layers, and how that changes in training.
+The loss is the softmax cross-entropy, averaged over `--limit` images in evaluation mode: central
+crops, no dropout, BatchNorm's running statistics. The picture shows the Euclidean norm over each
+layer's parameters: how much of the error reaches the first layers, and how that changes during
+training.
 """
 
 import argparse

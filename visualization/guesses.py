@@ -1,7 +1,8 @@
 """Eight images with five guesses each, as in Krizhevsky et al. 2012, Figure 4, left.
 
-Images are drawn at random from the split (`--seed`); the true class is written below each and its
-bar, if it is among the five, is red. `--mistakes` shows only images whose first guess is wrong.
+Images are drawn at random from the split (`--seed`). The true class is written below each image,
+and its bar is red if it is among the five. `--mistakes` shows only images whose first guess is
+wrong.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def short(said: str) -> str:
-    """The first name of several, and no more of it than fits."""
+    """The first of a class's comma-separated names, cut to the length that fits."""
     first = said.split(",")[0]
     return first if len(first) <= _LETTERS else first[: _LETTERS - 1] + "…"
 
@@ -43,11 +44,11 @@ def figure(
     guesses: Sequence[list[dict[str, Any]]],
     truths: Sequence[str] | None = None,
 ) -> Figure:
-    """Images and bars, four in a row.
+    """Draws images with bars of their guesses, four in a row.
 
     Args:
       images: uint8 [h, w, 3] each.
-      guesses: of each image, from `evaluation.guesses`.
+      guesses: those of each image, from `evaluation.guesses`.
       truths: name of each image's true class; None where that is not known.
     """
     columns = min(COLUMNS, len(images))

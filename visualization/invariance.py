@@ -1,9 +1,10 @@
-"""How features answer to what moves, as in Zeiler and Fergus 2014, Figure 5.
+"""How features respond to transformed images, as in Zeiler and Fergus 2014, Figure 5.
 
-Images are shifted downwards and upwards, enlarged and rotated, a row for each. (1) The images.
-(2, 3) Euclidean distance of the features of the moved image from those of the image, in the first
-and in the last hidden layer. (4) Probability of the true class. A curve is an image. Shifts are up
-to 60 of 224 pixels, in proportion, by whole pixels; what comes into sight from outside is grey.
+There is a row each for vertical shifts, enlargement and rotation. Its columns show (1) the images;
+(2, 3) the Euclidean distance between the features of the transformed and of the original image, in
+the first and in the last hidden layer; (4) the probability of the true class. Each curve is one
+image. Shifts are whole pixels, up to 60 of 224 in proportion to the image's side. Areas outside the
+original image are grey.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def moved(
     image: np.ndarray, *, shift: float = 0.0, scale: float = 1.0, degrees: float = 0.0
 ) -> np.ndarray:
-    """An image about its middle, by cubic interpolation; as it is for the defaults.
+    """Transforms an image about its centre, by cubic interpolation; the defaults change nothing.
 
     Args:
       image: uint8 [s, s, 3].

@@ -1,8 +1,9 @@
 """The kernels of the first layer, as in Krizhevsky et al. 2012, Figure 3.
 
-Those of each tower stand above one another, 16 in a row for 96. By default one minimum and one
-maximum over all kernels are black and white, as in the authors' shownet.py; `--each` scales every
-kernel by itself. `--history` shows every checkpoint of the run, one below the other.
+The kernels of the towers stand one block above the other; 96 kernels are drawn 16 in a row. By
+default the minimum over all kernels is black and the maximum white, as in the authors' shownet.py;
+`--each` scales every kernel by itself. `--history` shows every checkpoint of the run, one below the
+other.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Queries and the images nearest to each in a layer's features, as in Figure 4, right, of AlexNet.
 
-Krizhevsky et al. 2012, section 6.1: five test images in the first column, and the six training
-images whose features in the last hidden layer have the smallest Euclidean distance. The search
-is exact: features of the images searched through (`--among`) are computed block by block, and none
-but the nearest are kept.
+Krizhevsky et al. 2012, section 6.1: the first column has five test images, and the others have the
+six training images whose features in the last hidden layer have the smallest Euclidean distance to
+theirs. The search is exact: the features of the searched split (`--among`) are computed block by
+block, and only the nearest are kept.
 """
 
 import argparse

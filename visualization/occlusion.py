@@ -1,12 +1,12 @@
-"""What a grey square hides, as in Zeiler and Fergus 2014, Figure 7: a row of five columns.
+"""Occlusion by a grey square, as in Zeiler and Fergus 2014, Figure 7: a row of five columns.
 
-The square slides over the image. (a) The image, with the square where the true class loses most.
-(b) Activation, summed over its positions, of the map that is strongest without a square. (c) That
-map's strongest unit projected to pixels, framed, beside those of other images. (d) Probability of
-the true class, or of the first guess for an image whose class is not known. (e) The most probable
-class. (b), (d) and (e) are drawn where the square's middle is. The paper does not give its size;
-here it is 50 of 224 pixels and moves by about 10, in proportion. (The figure's
-number is that of the edition on arXiv.)
+The square slides over the image. (a) The image, with the square where the true class loses most
+probability. (b) The activation, summed over positions, of the map that is strongest without a
+square. (c) That map's strongest unit projected to pixels, framed, beside those of other images.
+(d) The probability of the true class, or of the first guess if the true class is unknown. (e) The
+most probable class. (b), (d) and (e) place each value at the centre of the square. The paper does
+not give the square's size; here it is 50 of 224 pixels and moves by about 10, in proportion to the
+image's side. (The figure's number is that of the arXiv version.)
 """
 
 import argparse
@@ -45,7 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def last_maps(opened: Opened) -> str:
-    """The last layer of maps that is no pool: of several, what comes after addition and neuron."""
+    """The last layer that makes maps and is not a pool, after any addition and activation."""
     skipped = {"Pool", "Dropout", "GlobalAveragePool", "AdaptiveAveragePool", "Exchange"}
     kinds = {row.name: row.kind for row in layer_table(opened.model)}
     shapes = opened.shapes
@@ -55,11 +55,11 @@ def last_maps(opened: Opened) -> str:
 
 
 def places(size: int, square: int, stride: int) -> np.ndarray:
-    """First pixels of a square that slides along a side, from end to end.
+    """First pixels of a square that slides along a side of the image, from end to end.
 
     Args:
-      size, square: pixels of the side and of the square.
-      stride: pixels between places, at most; they are as even as whole pixels allow.
+      size, square: sides of the image and of the square, in pixels.
+      stride: largest step in pixels; steps are as even as whole pixels allow.
     """
     count = -(-(size - square) // stride) + 1
     return np.rint(np.linspace(0, size - square, count)).astype(int)
@@ -68,13 +68,13 @@ def places(size: int, square: int, stride: int) -> np.ndarray:
 def hidden(
     image: np.ndarray, corner: np.ndarray, firsts: np.ndarray, square: int
 ) -> Generator[np.ndarray, None, None]:
-    """The image with a grey square at every place, row by row.
+    """Yields the image with a grey square at every place, row by row.
 
     Args:
       image: uint8 [s, s, 3].
-      corner: row and column in it of what the network sees, from which places count.
-      firsts: of the square along each side.
-      square: pixels of its side.
+      corner: row and column of the network's crop in it; `firsts` count from there.
+      firsts: first pixels of the square along each side, from `places`.
+      square: its side in pixels.
     """
     for row in firsts + corner[0]:
         for column in firsts + corner[1]:
@@ -86,15 +86,15 @@ def hidden(
 def measured(
     opened: Opened, layer: str, number: int, squares: Iterable[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What images do to a network.
+    """Measures a network's response to images.
 
     Args:
       opened: the network.
-      layer, number: of a map.
-      squares: the images, see `Opened.recorded`.
+      layer, number: layer and number of a map.
+      squares: n images, see `Opened.recorded`.
 
     Returns:
-      The map's activations, summed over positions, [n]; probabilities [n, classes].
+      The map's activations, summed over positions, [n]; and probabilities [n, classes].
     """
     sums, chances = [], []
     for _, logits, record in opened.recorded([layer], squares):
@@ -104,10 +104,16 @@ def measured(
 
 
 def class_number(said: str | None, label: int, names: tuple[str, ...], guess: int) -> int:
-    """The true class: of --truth, of the dataset, or else what the network sees.
+    """The true class: from --truth, else from the dataset, else the network's first guess.
+
+    Args:
+      said: value of --truth; None if it is not given.
+      label: of the dataset; -1 if it has none.
+      names: class names.
+      guess: the network's first guess.
 
     Raises:
-      ConfigError: --truth is no class.
+      ConfigError: --truth is not a class.
     """
     if said is None:
         return label if 0 <= label < len(names) else guess
@@ -127,7 +133,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
-    """Writes occlusion.png and prints what the square takes away."""
+    """Writes occlusion.png and prints how much probability the square takes away."""
     layer = opened.layer(arguments.layer or last_maps(opened), maps=True)
     content, label = opened.labelled()
     image = opened.square(content)

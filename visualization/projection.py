@@ -1,10 +1,10 @@
 """From a layer's maps back to pixels: Zeiler and Fergus 2014, section 2, and its relatives.
 
-A deconvolutional network is a vector-Jacobian product with other rules. Filters are transposed,
-biases have no part in it, and max pooling sends a value to the pixel that was the maximum (the
-"switch"): ordinary derivatives. Overlapping windows that chose one pixel add up there.
-BatchNorm in evaluation keeps its scale. What differs is the ReLU and the contrast
-normalisation.
+A deconvolutional network is a vector-Jacobian product with a few rules changed. Most rules are
+ordinary derivatives: filters are transposed, biases play no part, and max pooling sends a value to
+the pixel that was the maximum (the "switch"). Overlapping windows with the same maximum add up
+there, and BatchNorm in evaluation keeps its scale. Only the rules of the ReLU and of the contrast
+normalisation differ.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ def _with_backward(function: Function, backward: Callable[[Array, Array], Array]
     return cast(Function, made)
 
 
-# By method, the rule of the ReLU; others keep their derivative. `deconv` rectifies the
-# reconstruction whatever the sign of the input was; `guided` (Springenberg et al. 2015) lets
-# through what is positive on both ways; `gradient` (Simonyan et al. 2014) is the derivative.
+# The backward rule of the ReLU by method; other activation functions keep their derivative.
+# `deconv` rectifies the backward signal whatever the sign of the input was; `guided` (Springenberg
+# et al. 2015) also requires a positive input; `gradient` (Simonyan et al. 2014) is the derivative.
 RULES: dict[str, Callable[[Array, Array], Array] | None] = {
     "deconv": lambda x, cotangent: jnp.maximum(cotangent, 0),
     "guided": lambda x, cotangent: jnp.where(x > 0, jnp.maximum(cotangent, 0), 0),
@@ -41,11 +41,11 @@ def rules(method: str, record: dict[str, Array], *, normalization_derivative: bo
     """A forward pass whose backward pass follows a method.
 
     Args:
-      method: of `RULES`.
+      method: a key of `RULES`.
       record: receives the activations by layer.
-      normalization_derivative: contrast normalisations send back their derivative's values;
-        without it what comes passes through unchanged. The paper says nothing of them.
-        `gradient` is the derivative in either case.
+      normalization_derivative: contrast normalisations use their derivative; otherwise they pass
+        the backward signal on unchanged. The paper does not discuss them. `gradient` uses the
+        derivative in either case.
     """
     rule = RULES[method]
     run = Pass(record=record)
@@ -71,8 +71,8 @@ def projector(
       method, normalization_derivative: see `rules`.
 
     Returns:
-      (what the network sees [B, H, W, 3], units int32 [B, 3]: row, column and map) ->
-      reconstructions [B, H, W, 3]. The unit has value 1 and all others of the layer 0.
+      (network inputs [B, H, W, 3], units int32 [B, 3]: row, column and map) -> reconstructions
+      [B, H, W, 3]. The chosen unit is set to 1 and all others of the layer to 0.
     """
     graph, state = nnx.split(model)
 
@@ -92,14 +92,20 @@ def projector(
     return lambda images, units: project(state, images, units)
 
 
-# Output i of a layer sees, along either side, the pixels i * jump + low .. i * jump + high.
+# Along either side, output i of a layer sees pixels i * jump + low to i * jump + high.
 Field = tuple[int, int, int]
 
 
 def fields(sequence: Sequential, path: str = "", field: Field = (1, 0, 0)) -> dict[str, Field]:
-    """(jump, low, high) of every layer, by name, where branches see the union of theirs.
+    """Receptive fields of all layers, (jump, low, high) in pixels, by name.
 
-    Windows are counted; the neighbourhood of normalisations inside maps is not.
+    The field of branches is the union of theirs. The spatial neighbourhood of contrast
+    normalisations is not counted.
+
+    Args:
+      sequence: the layers.
+      path: prefix of their names.
+      field: of the layer before them.
     """
     found: dict[str, Field] = {}
     ends = []

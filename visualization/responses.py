@@ -1,10 +1,11 @@
 """Standard deviation of layer responses by depth, as in He et al. 2015, Figure 7.
 
-There responses are the outputs of each 3x3 layer, after BatchNorm and before the neuron and the
-addition; above in the order of the layers, below from the largest to the smallest. Networks whose
-BatchNorm comes before the convolutions (pre-activation) are shown by the outputs of their 3x3
-convolutions; networks without it by those of their convolutions and hidden layers, after the
-neuron. `--beside=RUN`, once or more, draws others into the same picture.
+In the paper, responses are the outputs of each 3x3 layer, after BatchNorm and before the activation
+function and the addition. The upper plot has the layers in their order, the lower one from the
+largest to the smallest deviation. For pre-activation networks, whose BatchNorm comes first,
+responses are the outputs of the 3x3 convolutions; for networks without BatchNorm, those of the
+convolutions and hidden layers after the activation function. `--beside=RUN`, which may be repeated,
+draws another run into the same picture.
 """
 
 import argparse
@@ -46,6 +47,12 @@ def responding(opened: Opened) -> tuple[str, ...]:
 
 def deviations(opened: Opened, layers: tuple[str, ...], limit: int, seed: int) -> np.ndarray:
     """Standard deviation of each layer's responses over images, positions and maps.
+
+    Args:
+      opened: the network.
+      layers: their names.
+      limit: number of images.
+      seed: of the images' random order.
 
     Returns:
       float64 [layers].

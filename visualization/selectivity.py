@@ -1,10 +1,10 @@
 """How much of each first-layer kernel is colour: its share of energy off the grey axis.
 
 Krizhevsky et al. 2012, section 6.1: the kernels of one tower are "largely color-agnostic", those of
-the other "largely color-specific", in every run. The paper gives no measure; here a kernel is
-split at every pixel into its part along (1, 1, 1), which sees grey, and the rest, which sees
-colour. The share of the rest in the sum of squares is 0 of a grey kernel and 2/3 on average of
-random numbers. Prints each tower's mean, median and share of kernels above .5.
+the other "largely color-specific", in every run. The paper gives no measure. Here every pixel of a
+kernel is split into its component along (1, 1, 1), which responds to grey, and the rest, which
+responds to colour. The rest's share of the sum of squares is 0 for a grey kernel and 2/3 on average
+for random numbers. The command prints each tower's mean, median and proportion of kernels above .5.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from visualization.opening import Opened
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    """This command has no flags of its own."""
 
 
 def colour_share(kernels: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def colour_share(kernels: np.ndarray) -> np.ndarray:
       kernels: [..., h, w, 3].
 
     Returns:
-      [...], 0 of kernels that are zero.
+      [...]; 0 for kernels that are all zero.
     """
     kernels = kernels.astype(np.float64)
     whole = (kernels**2).sum(axis=(-3, -2, -1))

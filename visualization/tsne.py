@@ -1,9 +1,9 @@
-"""Images laid out so that those with like features lie together: t-SNE of a layer.
+"""Images laid out so that those with similar features lie together: t-SNE of a layer.
 
-After Karpathy's pictures (cs.stanford.edu/people/karpathy/cnnembed): thumbnails at their places
-(tsne.png), and on a filled grid (tsne_grid.png). There the nearest image fills each cell; here
-every image gets one cell at most, such that the sum of squared distances is least. Barnes-Hut
-t-SNE of scikit-learn on Euclidean distances (van der Maaten 2014).
+The pictures follow Karpathy's (cs.stanford.edu/people/karpathy/cnnembed): thumbnails at their
+places (tsne.png) and on a filled grid (tsne_grid.png). Karpathy fills each cell with the nearest
+image; here every image gets one cell at most, such that the sum of squared distances is minimal.
+The embedding is scikit-learn's Barnes-Hut t-SNE (van der Maaten 2014) on Euclidean distances.
 """
 
 import argparse
