@@ -1,4 +1,4 @@
-"""Which images were repaired or left out: on the screen, and one by one in a file."""
+"""Reports images that were repaired or left out, in brief on stderr and one by one in a file."""
 
 import contextlib
 import json
@@ -17,19 +17,19 @@ Report = Callable[[str, str, str], None]
 
 
 def reporter(path: Path | None) -> Report:
-    """A function that notes what happened to an image, each image once.
+    """Makes a function that reports what happened to an image, once for each image.
 
-    It may be called from any thread. The first of either kind is said in full on the screen,
-    then every tenth, hundredth, ... with the count.
+    It may be called from any thread. The first report of either kind is printed in full; after
+    that the 10th, 100th, ... are printed with the count.
 
     Args:
-      path: a file that gets a JSON object a line: `image`, `what`, `reason`; those it has
-        are not said again. None for none.
+      path: a JSON-lines file that every report is appended to, with `image`, `what` and `reason`.
+        Images that are in it already are not reported again. None for no file.
     """
     seen: set[tuple[str, str]] = set()
     counts: dict[str, int] = {}
     for line in _lines(path):
-        # What is no such object stays, and is not understood: the last may be cut short.
+        # Lines that cannot be parsed stay in the file: the last may have been cut short.
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             entry = json.loads(line)
             seen.add((entry["image"], entry["what"]))
@@ -60,7 +60,7 @@ def reporter(path: Path | None) -> Report:
 
 
 def _lines(path: Path | None) -> list[bytes]:
-    """Lines of a file, which is mended if its last line has no end; none if there is no file."""
+    """Lines of a file, empty if there is none; adds a missing newline at its end."""
     try:
         if path is None or not path.is_file():
             return []
@@ -74,21 +74,21 @@ def _lines(path: Path | None) -> list[bytes]:
 
 
 def warn(line: str, word: str = "warning") -> None:
-    """Says a line on stderr; a terminal or pipe that is gone does not end the work."""
+    """Prints a line on stderr; a closed terminal or pipe raises nothing."""
     with contextlib.suppress(OSError, ValueError):
         print(f"{word}: {shown(line)}", file=sys.stderr, flush=True)
 
 
 def silent(name: str, what: str, reason: str) -> None:
-    """A report that nobody reads."""
+    """A `Report` that discards what it is given."""
 
 
 def progress_bar(items: Any = None, **options: Any) -> Any:
-    """Tqdm's bar on stderr; where that is no terminal, a line now and then instead of ten a second.
+    """A tqdm bar on stderr, which updates rarely if stderr is not a terminal.
 
     Args:
-      items: to go through, or None with a `total` to be counted up by `update`.
-      **options: tqdm's.
+      items: the iterable; None for a bar with a `total` that `update` advances.
+      **options: passed to tqdm.
     """
     every = 0.1 if sys.stderr.isatty() else 30.0
     return tqdm.tqdm(items, file=sys.stderr, mininterval=every, maxinterval=every, **options)

@@ -1,4 +1,4 @@
-"""The same work for every number of a range, by several threads."""
+"""Calls a function for every number of a range, in several threads."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,21 +8,21 @@ from input_pipeline.report import progress_bar
 
 T = TypeVar("T")
 
-# Numbers that a thread takes at a time: what waits is a small object for each.
+# Numbers that a thread takes at a time, so that few futures wait for a long range.
 _BLOCK = 256
 
 
 def of_each(
     work: Callable[[int], T], count: int, threads: int, title: str, unit: str, delay: float = 1.0
 ) -> Iterator[T]:
-    """What `work` gives for 0 to count - 1, in order, with a progress bar.
+    """Yields `work(i)` for i from 0 to count - 1, in order, with a progress bar.
 
     Args:
-      work: called from several threads.
-      count: how many numbers.
-      threads: how many.
+      work: the function; it is called from several threads.
+      count: length of the range.
+      threads: number of threads.
       title, unit: of the bar.
-      delay: seconds before it is shown.
+      delay: seconds before the bar is shown.
     """
 
     def block(start: int) -> list[T]:

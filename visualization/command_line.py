@@ -124,7 +124,7 @@ def positive(text: str) -> int:
     """Parses a flag's value as an integer of at least 1.
 
     Raises:
-      ArgumentTypeError: it is not one.
+      ValueError, ArgumentTypeError: it is not one; argparse reports either.
     """
     number = int(text)
     if number < 1:

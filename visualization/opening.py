@@ -39,7 +39,7 @@ class Opened:
     Attributes:
       trained: what was opened.
       arguments: the command line, parsed.
-      workdir: of the run; None of a file.
+      workdir: the run's directory; None for a file.
     """
 
     trained: Trained
@@ -51,7 +51,7 @@ class Opened:
         """The network with its weights.
 
         Raises:
-          TrainingError: options that do not fit, or weights that leave something to be drawn.
+          TrainingError: the weights do not fit the options, or do not cover every parameter.
         """
         return network_of(self.trained)
 
@@ -83,10 +83,10 @@ class Opened:
 
     @functools.cached_property
     def look(self) -> Look:
-        """The central crop, of the images that the network was trained on.
+        """The central crop, with the preprocessing that the network was trained with.
 
         Raises:
-          TrainingError: how its images come about is not known.
+          TrainingError: the network's preprocessing is unknown.
         """
         if self.trained.preprocessing is None or self.trained.normalization is None:
             what = "normalization" if self.trained.preprocessing else "preprocessing"
@@ -109,12 +109,11 @@ class Opened:
 
         Args:
           name: as in `layers`.
-          maps: it has to make maps, and not features.
-          flag: of the command line, that named it.
+          maps: the layer must make maps, not features.
+          flag: the flag that named it, for messages.
 
         Raises:
-          ConfigError: there is none of this name, or it makes no maps; the message lists those
-            that there are.
+          ConfigError: no layer has this name, or it makes no maps; the message lists the choices.
         """
         able = [n for n, shape in self.shapes.items() if not maps or len(shape) == 3]
         if name in able:
@@ -129,10 +128,10 @@ class Opened:
 
     @functools.cached_property
     def inputs(self) -> Callable[[np.ndarray], Array]:
-        """uint8 [B, square, square, 3] -> what the network sees, float32 [B, crop, crop, 3].
+        """Crops and normalises: uint8 [B, square, square, 3] -> float32 [B, crop, crop, 3].
 
         Raises:
-          TrainingError: how its images come about is not known.
+          TrainingError: the network's preprocessing is unknown.
         """
         preprocessing = self.trained.preprocessing
         found = training.normalization_for(self.trained, self.look.images.square)
@@ -162,10 +161,10 @@ class Opened:
         return images[:, y : y + crop, x : x + crop]
 
     def recorder(self, layers: Sequence[str]) -> Callable[[Array], tuple[Array, dict[str, Array]]]:
-        """A compiled function: what the network sees -> logits, and activations by layer.
+        """A compiled function: network inputs -> logits, and activations by layer.
 
         Args:
-          layers: whose activations are wanted, as in `self.layers`; others are not kept.
+          layers: layers whose activations are returned, as in `self.layers`.
         """
         return self._recorders(tuple(layers))
 
@@ -173,7 +172,7 @@ class Opened:
     def _recorders(self) -> Callable[[tuple[str, ...]], Any]:
         graph, state = nnx.split(self.model)
 
-        @functools.cache  # asked again it is not compiled again
+        @functools.cache  # so that each set of layers is compiled once
         def recorder(layers: tuple[str, ...]) -> Any:
             @jax.jit
             def run(state: Any, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -188,19 +187,19 @@ class Opened:
     def recorded(
         self, layers: Sequence[str], squares: Iterable[np.ndarray]
     ) -> Generator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]], None, None]:
-        """Images, however many, with their logits and activations, batch by batch.
+        """Yields any number of images with their logits and activations, batch by batch.
 
         Args:
           layers: see `recorder`.
-          squares: uint8 [square, square, 3] each, as the network's central crop asks for them.
+          squares: uint8 [square, square, 3] each; see `square`.
 
         Yields:
-          uint8 [b, square, square, 3], float32 [b, classes], and by layer float32 [b, ...]; b is
-          the batch size but for the last.
+          Images, uint8 [b, square, square, 3]; logits, float32 [b, classes]; and by layer the
+          activations, float32 [b, ...]. b is the batch size; the last batch may be smaller.
         """
         run, coming = self.recorder(layers), iter(squares)
         while batch := list(itertools.islice(coming, self.arguments.batch_size)):
-            more = self.arguments.batch_size - len(batch)  # padded, so that there is one program
+            more = self.arguments.batch_size - len(batch)  # padded, so that one shape is compiled
             images = np.stack(batch + more * batch[-1:])
             logits, found = run(self.inputs(images))
             kept = {n: np.asarray(v[: len(batch)], np.float32) for n, v in found.items()}
@@ -210,7 +209,7 @@ class Opened:
         """The dataset: the run's own, or that of --data_name and --data_dir.
 
         Args:
-          only: the split that is wanted; --split, or else what results are reported on, if None.
+          only: the split to open; None for --split, or else the split that results are reported on.
 
         Raises:
           ConfigError: no dataset is named.
@@ -262,14 +261,14 @@ class Opened:
         """A dataset's images, batch by batch.
 
         Args:
-          limit: the first so many; all if None.
+          limit: number of images, from the first on; None for all.
           only: see `data`.
-          seed: of a random order; that of the dataset if None.
-          chosen: indices of those that are wanted, in this order; all if None.
+          seed: seed of a random order; None for the dataset's order.
+          chosen: indices of the images to yield, in this order; None for all.
 
         Yields:
-          `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b] in the
-          split; b is the batch size but for the last. What cannot be read is left out.
+          `image` uint8 [b, square, square, 3], `label` int32 [b], `index` int64 [b] in the split.
+          b is the batch size; the last batch may be smaller. Unreadable images are left out.
 
         Raises:
           ConfigError, DataError: see `data`.
@@ -298,20 +297,20 @@ class Opened:
                 return
 
     def content(self, only: str | None = None) -> bytes | np.ndarray:
-        """The image of --image, or else --index of the dataset: see `labelled`."""
+        """The image of --image, or else the dataset's image at --index; see `labelled`."""
         return self.labelled(only)[0]
 
     def labelled(self, only: str | None = None) -> tuple[bytes | np.ndarray, int]:
-        """The image of --image, or else --index of the dataset, and its label.
-
-        Returns:
-          Bytes of a file, or uint8 [h, w, 3]; and the label, -1 where there is none.
+        """The image of --image, or else the dataset's image at --index, and its label.
 
         Args:
           only: see `data`.
 
+        Returns:
+          Bytes of a file, or uint8 [h, w, 3]; and the label, -1 where there is none.
+
         Raises:
-          ConfigError, DataError: there is none, or it cannot be read.
+          ConfigError, DataError: there is no such image, or it cannot be read.
         """
         path, index = self.arguments.image, self.arguments.index
         if path:
@@ -326,10 +325,13 @@ class Opened:
         return examples.read(index)
 
     def square(self, content: bytes | np.ndarray) -> np.ndarray:
-        """An image as the network's central crop asks for it, uint8 [square, square, 3].
+        """Rescales an image for the network's central crop: uint8 [square, square, 3].
+
+        Args:
+          content: bytes of a file, or uint8 [h, w, 3].
 
         Raises:
-          DataError: nothing can be made of it.
+          DataError: the image cannot be decoded.
         """
         name = self.arguments.image or f"image {self.arguments.index}"
         return input_pipeline.pixels_of(content, self.look.images, name)
@@ -348,7 +350,7 @@ class Opened:
         return next(name for name in reversed(before) if kinds.get(name) not in passing)
 
     def features(self, layer: str, **which: Any) -> Generator[tuple[np.ndarray, Batch], None, None]:
-        """A layer's features of a dataset's images, float32 [b, features], and the images.
+        """Yields a layer's features, float32 [b, features], with the images, batch by batch.
 
         Args:
           layer: as in `layers`.
@@ -357,7 +359,7 @@ class Opened:
         run = self.recorder([layer])
         for batch in self.images(**which):
             images = batch["image"]
-            # Padded, so that there is one program.
+            # Padded, so that one shape is compiled.
             more = self.arguments.batch_size - len(images)
             _, found = run(self.inputs(np.pad(images, [(0, more), (0, 0), (0, 0), (0, 0)])))
             flat = np.asarray(found[layer], np.float32).reshape(self.arguments.batch_size, -1)
@@ -368,10 +370,10 @@ class Opened:
         return place_of(self.arguments, self.workdir, name)
 
     def states(self) -> list["Opened"]:
-        """The run at each of its checkpoints, oldest first; a file as it is.
+        """The run at each of its checkpoints, oldest first; for a file, the file alone.
 
         Raises:
-          TrainingError: one cannot be read.
+          TrainingError: a checkpoint cannot be read.
         """
         if self.workdir is None:
             return [self]
@@ -383,10 +385,10 @@ class Opened:
 
 
 def open_run_or_file(arguments: argparse.Namespace) -> Opened:
-    """Opens what the command line names.
+    """Opens the run or the weights file that the command line names.
 
     Raises:
-      ConfigError, DataError, TrainingError: nothing that can be looked into.
+      ConfigError, DataError, TrainingError: it cannot be opened.
     """
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     path = Path(arguments.run)
@@ -397,9 +399,9 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
 
 
 def of_other(opened: Opened, path: Path) -> Opened:
-    """Another run, asked the same.
+    """Opens another run with the same arguments.
 
     Raises:
-      TrainingError: nothing that can be opened.
+      TrainingError: it cannot be opened.
     """
     return Opened(Trained.open(path), opened.arguments, path if is_directory(path) else None)

@@ -19,11 +19,11 @@ plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use"
 
 
 def scaled(images: np.ndarray, *, each: bool = False) -> np.ndarray:
-    """Values to 0..1 by their minimum and maximum.
+    """Maps values linearly to 0..1, minimum to 0 and maximum to 1.
 
     Args:
       images: [n, ...].
-      each: every image by its own, and not one minimum and maximum for all.
+      each: use every image's own minimum and maximum; otherwise those of all images.
     """
     axes = tuple(range(1, images.ndim)) if each else None
     low = images.min(axis=axes, keepdims=True)
@@ -32,11 +32,11 @@ def scaled(images: np.ndarray, *, each: bool = False) -> np.ndarray:
 
 
 def around_grey(images: np.ndarray, *, each: bool = True) -> np.ndarray:
-    """Signed values to 0..1 with zero at .5, by the largest magnitude.
+    """Maps signed values to 0..1 with zero at .5, by the largest magnitude.
 
     Args:
       images: [n, ...].
-      each: every image by its own largest.
+      each: use every image's own largest magnitude; otherwise that of all images.
     """
     axes = tuple(range(1, images.ndim)) if each else None
     largest = np.abs(images).max(axis=axes, keepdims=True)
@@ -44,14 +44,14 @@ def around_grey(images: np.ndarray, *, each: bool = True) -> np.ndarray:
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:
-    """0..1 to uint8; uint8 stays as it is."""
+    """Converts values in 0..1 to uint8 in 0..255; uint8 is returned unchanged."""
     if images.dtype == np.uint8:
         return images
     return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
 
 
 def enlarged(images: np.ndarray, pixels: int) -> np.ndarray:
-    """[n, h, w, c], each pixel repeated until the height is at least `pixels`."""
+    """Repeats each pixel of images [n, h, w, c] until their height is at least `pixels`."""
     times = max(math.ceil(pixels / images.shape[1]), 1)
     return images.repeat(times, axis=1).repeat(times, axis=2)
 
@@ -63,8 +63,8 @@ def grid(
 
     Args:
       images: [n, h, w, 3] or [n, h, w, 1], uint8 or in 0..1.
-      columns: in a row; about as many as rows if None.
-      gap: pixels between them.
+      columns: images in a row; None for about as many as there are rows.
+      gap: pixels between images.
       ground: grey level of the gaps.
 
     Returns:
@@ -87,7 +87,7 @@ def grid(
 
 
 def stacked(pictures: Sequence[np.ndarray], *, gap: int = 4, ground: int = 255) -> np.ndarray:
-    """Pictures, uint8 [h, w, 3], one above the other, at the left."""
+    """Stacks pictures, uint8 [h, w, 3] each, from top to bottom, aligned at the left."""
     width = max(picture.shape[1] for picture in pictures)
     rows: list[np.ndarray] = []
     for number, picture in enumerate(pictures):
@@ -99,10 +99,10 @@ def stacked(pictures: Sequence[np.ndarray], *, gap: int = 4, ground: int = 255) 
 
 
 def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:
-    """The path of a picture; its directory is made.
+    """The path of a picture; creates its directory.
 
     Raises:
-      RunError: it cannot be made.
+      RunError: the directory cannot be created.
     """
     directory = Path(arguments.out or (workdir or Path()) / "pictures")
     try:
@@ -115,7 +115,7 @@ def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> 
 
 
 def save(picture: np.ndarray, path: Path) -> Path:
-    """Writes uint8 [h, w, 3] as PNG.
+    """Writes a picture, uint8 [h, w, 3], as PNG and returns its path.
 
     Raises:
       RunError: it cannot be written.
@@ -128,7 +128,7 @@ def save(picture: np.ndarray, path: Path) -> Path:
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
-    """Writes a figure of matplotlib, in the format of the path's suffix, and closes it.
+    """Writes a matplotlib figure in the format of the path's suffix, closes it, returns the path.
 
     Raises:
       RunError: it cannot be written.
@@ -143,22 +143,22 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
+    """An empty figure; width and height are in inches."""
     return plt.figure(figsize=(width, height))
 
 
 def whole_numbers() -> MaxNLocator:
-    """Ticks of an axis that counts."""
+    """A locator that puts ticks at integers only."""
     return MaxNLocator(integer=True)
 
 
 def label_decades(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5 of each decade, as plain numbers."""
+    """Labels a logarithmic axis at 1, 2 and 5 of each decade, with plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
 def shades(count: int) -> list[tuple[float, ...]]:
-    """So many colours, from dark to light, for things that come one after another."""
+    """`count` colours from dark to light, for an ordered series."""
     return [tuple(plt.get_cmap("viridis")(0.85 * n / max(count - 1, 1))) for n in range(count)]

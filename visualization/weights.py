@@ -1,4 +1,4 @@
-"""Trained networks, completed by what a config says of them, as modules."""
+"""Opens trained networks as modules; a config supplies what a weights file does not say."""
 
 import dataclasses
 from pathlib import Path
@@ -22,17 +22,17 @@ from vision_models.network import Network
 def open_trained(
     path: Path, network: str | None, config: Any | None, checkpoint: str = "latest"
 ) -> Trained:
-    """A run or a weights file, completed by what a config says.
+    """Opens a run or a weights file; a config supplies what it does not say.
 
     Args:
       path: of the run or the file.
-      network: name of a file's network, where the file does not say it.
-      config: in its place; None takes what the run, the file or `network` says.
-      checkpoint: of a run.
+      network: name of the network, for a file that does not say it.
+      config: describes the network; None uses what the run, the file or `network` says.
+      checkpoint: which checkpoint of a run.
 
     Raises:
       DataError: the mean that the config asks for cannot be computed.
-      TrainingError: nothing that fits.
+      TrainingError: there is no run or weights file, or it does not fit the network.
     """
     if config is None:
         return Trained.open(path, network, checkpoint=checkpoint)
@@ -51,7 +51,7 @@ def open_trained(
 
 
 def central_look(preprocessing: Preprocessing) -> Look:
-    """Which images the central crop asks for, and where it lies in them."""
+    """The central crop as a look: the images that it is taken from, and its place in them."""
     (look,) = evaluation.protocol_called("center_crop", preprocessing).looks
     return look
 
@@ -60,7 +60,7 @@ def network_of(trained: Trained) -> Network:
     """The module of a trained network, with its weights.
 
     Raises:
-      TrainingError: weights that leave something to be drawn and trained.
+      TrainingError: the weights do not cover every parameter of the network.
     """
     if trained.fresh:
         raise TrainingError(
