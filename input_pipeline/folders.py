@@ -1,4 +1,4 @@
-"""Images in class folders: which files are read, and what is said of the others."""
+"""Images in class folders: which files are read, and how the other files are reported."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from input_pipeline.names import shown
 from input_pipeline.report import progress_bar
 from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
 
-# Files that are counted before it is enough to say that there are many.
+# Counting files stops here; messages then say that there are more.
 _MANY = 10_000
 _KINDS = (
     (stat.S_ISFIFO, "FIFO"),
@@ -26,18 +26,18 @@ _KINDS = (
     (stat.S_ISBLK, "device"),
 )
 
-# What is not used, by kind: how many, and the first of them.
+# Files that are not used, by kind: their number, and the path of the first.
 Left = dict[str, tuple[int, str]]
 
 
 def class_folders(directory: Path) -> dict[str, bytes]:
-    """Folders in `directory`, sorted: what they are called -> their name on the disk.
+    """Class folders in `directory`, sorted: class name -> name on disk in bytes.
 
-    Hidden ones and those of file systems and archivers do not count, nor `Annotations` with files
-    of boxes in it.
+    Hidden folders and those of file systems and archivers do not count, nor does a folder
+    `Annotations` that holds annotation files.
 
     Raises:
-      OSError: it cannot be listed.
+      OSError: `directory` cannot be listed.
     """
     with os.scandir(os.fsencode(directory)) as entries:
         found = sorted(e.name for e in entries if e.is_dir())
@@ -74,11 +74,11 @@ def count_files(directory: Path | bytes) -> str:
 
 
 def unused(directory: Path, used: Sequence[str]) -> list[str]:
-    """What lies in a directory and is not used: a sentence, or none.
+    """A list of one sentence on the files and folders that are not used; empty if all are.
 
     Args:
-      directory: of splits, or of class folders.
-      used: names in it that are.
+      directory: holds splits or class folders.
+      used: names in it that are used.
     """
     with os.scandir(os.fsencode(directory)) as entries:
         found = sorted((shown(e.name), e.path if e.is_dir() else None) for e in entries)
@@ -91,11 +91,11 @@ def unused(directory: Path, used: Sequence[str]) -> list[str]:
 
 
 def count_clutter(directory: Path, used: Sequence[str] = ()) -> int:
-    """How many files and folders in a directory are hidden, archives or a system's own.
+    """Number of files and folders in a directory that are hidden, archives or a system's own.
 
     Args:
-      directory: where.
-      used: names in it that do not count, as archives that images are read from.
+      directory: the directory.
+      used: names in it that do not count, such as archives that images are read from.
     """
     with os.scandir(os.fsencode(directory)) as entries:
         found = [(shown(e.name), e.is_dir()) for e in entries]
@@ -107,17 +107,16 @@ def count_clutter(directory: Path, used: Sequence[str] = ()) -> int:
 def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
     """Images in class folders, `directory/<class name>/*`.
 
-    Files are read in sorted order, those in folders inside a class folder too. Read are regular
-    files with an image's suffix, and those without any suffix that begin as images do; what else
-    there is is counted, by suffix, in `notes`, but for what is hidden or a system's own: that is
-    counted in `ignored`. The list of files is kept in `cache_dir` and made again when files were
-    added to a folder, removed or renamed. (A file that was written anew in its place is read anew,
-    but the fingerprint has its old size until then.)
+    Images are sorted by path, and folders inside a class folder are included. Images are regular
+    files with an image's suffix, or without a suffix but with an image's first bytes. Other files
+    are counted by suffix in `notes`, and hidden files and those of systems in `ignored`. The list
+    of files is kept in `cache_dir` and rebuilt when files were added to a folder, removed or
+    renamed. (A file overwritten in place is read anew, but the fingerprint keeps its old size until
+    the list is rebuilt.)
 
     Args:
-      directory: where the class folders are.
-      class_names: the label of a folder is the place of its name in this list, in whichever
-        Unicode spelling.
+      directory: holds the class folders.
+      class_names: a folder's label is the index of its name in this list, in any Unicode spelling.
       cache_dir: where the list is kept.
 
     Raises:
@@ -171,7 +170,7 @@ def from_files(directory: Path) -> Examples:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """Turns what the system says of a path into a DataError that names it."""
+    """Context in which an OSError becomes a DataError that names the path."""
     try:
         yield
     except OSError as error:
@@ -196,7 +195,7 @@ def read_file(path: bytes) -> bytes:
 
 
 def _without_waiting(path: str | bytes, flags: int) -> int:
-    """Opens a FIFO at once, though nobody writes to it."""
+    """Opens a file without blocking, even a FIFO that has no writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -205,10 +204,10 @@ def _odd_kind(mode: int) -> str | None:
 
 
 def index_state(changed: dict[str, int], class_names: Sequence[str]) -> str:
-    """Of which state of the folders, and of this code, a list of files is.
+    """Identifies the state of the folders, and of this code, that a list of files belongs to.
 
     Args:
-      changed: when each folder was, in nanoseconds; `.` is the one that holds them.
+      changed: modification time of each folder in nanoseconds; `.` is the folder of them all.
       class_names: in the order of their labels.
     """
     return digest(json.dumps(changed), "nested", *names.IMAGE_SUFFIXES, *class_names)
@@ -317,7 +316,7 @@ def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
 
 
 def changed(directory: bytes) -> int:
-    """When a directory was, in nanoseconds; -1 if there is none."""
+    """Modification time of a directory in nanoseconds; -1 if it does not exist."""
     try:
         return os.stat(directory).st_mtime_ns  # noqa: PTH116 (bytes)
     except OSError:

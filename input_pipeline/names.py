@@ -1,4 +1,4 @@
-"""What names of folders and files stand for, in whatever case, spelling or encoding they come."""
+"""Interprets names of folders and files in any case, spelling or encoding."""
 
 import os
 import re
@@ -35,24 +35,25 @@ _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", 
 
 
 def shown(path: str | bytes | os.PathLike[str]) -> str:
-    r"""A name or path as text that any file in UTF-8 takes.
+    r"""A name or path as text that UTF-8 can encode.
 
-    Names are bytes on a disk. Bytes that are no UTF-8 are spelled \xe9, whatever the locale.
+    Names are bytes on disk. Bytes that are not valid UTF-8 become escapes such as \xe9, whatever
+    the locale.
     """
     try:
         raw = os.fsencode(path)
-    except UnicodeEncodeError:  # text from a file, in a locale that has not its letters
+    except UnicodeEncodeError:  # text from a file, in a locale that cannot encode it
         raw = escaped(os.fspath(path))  # type: ignore[arg-type]
     return raw.decode("utf-8", "backslashreplace")
 
 
 def key(name: str) -> str:
-    """The same for all Unicode spellings of a name: an accent composed or put on its letter."""
+    """A key that is equal for all Unicode spellings of a name, composed or decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def similar(name: str) -> str:
-    """The same for names that differ in case, width of letters, or spacing alone."""
+    """A key that is equal for names that differ only in case, letter width or spacing."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[-_\s]+", " ", folded).strip()
 
@@ -69,7 +70,7 @@ def sounds_like_a_split(name: str) -> bool:
 
 
 def is_clutter(name: str, *, folder: bool = False) -> bool:
-    """Whether it is hidden or a file system's own; of files, also an archive or a backup."""
+    """Whether a name is hidden or a file system's own; for a file, also an archive or a backup."""
     low = name.casefold()
     own = low.startswith(".") or low in _CLUTTER
     return own or (not folder and low.endswith(("~", *_ARCHIVES)))
@@ -81,16 +82,16 @@ def suffix(name: str) -> str:
 
 
 def begins_as_image(head: bytes) -> bool:
-    """Whether these first bytes of a file are those of a format that is read."""
+    """Whether a file's first bytes are those of a supported image format."""
     netpbm = head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()
     return head.startswith(_BEGINNINGS) or netpbm or head[4:12] in (b"ftypavif", b"ftypavis")
 
 
 def one_each(named: Iterable[str], where: str) -> None:
-    """Looks for two folders that are one class.
+    """Checks that no two names denote the same class.
 
     Raises:
-      DataError: two names are one, in two Unicode spellings.
+      DataError: two names differ only in their Unicode spelling.
     """
     seen: dict[str, str] = {}
     for name in named:
@@ -103,10 +104,10 @@ def one_each(named: Iterable[str], where: str) -> None:
 
 
 def class_order(named: Sequence[str], where: str) -> tuple[tuple[str, ...], list[str]]:
-    """Class names in the order of their labels, and what is to be said of that.
+    """Class names in the order of their labels, and notes on that order.
 
-    Names that are exactly the numbers 0 to n - 1, padded with zeros or not, follow these; all
-    others are sorted as text (composed letters, so that a copy on another system is the same).
+    Names that are exactly the numbers 0 to n - 1, zero-padded or not, are in numerical order. All
+    others are sorted as text in composed Unicode, so that copies on other systems sort alike.
 
     Args:
       named: names of class folders.
@@ -149,6 +150,6 @@ def class_order(named: Sequence[str], where: str) -> tuple[tuple[str, ...], list
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:
-    """The first few, and how many more there are."""
+    """The first `most` items as text, and the number of those left out."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more

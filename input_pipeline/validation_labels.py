@@ -1,4 +1,4 @@
-"""Labels of images that come without: the first of the files there that fits the images."""
+"""Finds labels for images stored without them: the first label file that fits the images."""
 
 import os
 import re
@@ -15,12 +15,12 @@ from input_pipeline.names import listed, shown
 
 __all__ = ["Challenge", "Matched", "check_known", "class_map", "find", "those_there"]
 
-# Images of each split, by the year of the challenge.
+# Number of images in each split, by the year of the challenge.
 COUNTS = {
     2010: {"validation": 50_000, "test": 150_000},
     2012: {"validation": 50_000, "test": 100_000},
 }
-# Of image k of 2012: known, so that labels which are off by one place are noticed.
+# Synsets of the first validation images of 2012; they expose labels that are off by one place.
 _KNOWN = {1: "n01751748", 2: "n09193705", 3: "n02105855", 4: "n04263257"}
 
 
@@ -28,9 +28,9 @@ class Matched(NamedTuple):
     """Labels that fit the images of a split.
 
     Attributes:
-      labels: int32 [count], of each image.
-      source: the file that they are from.
-      notes: sentences on other files, and on labels of images that lack.
+      labels: int32 [count], the label of each image.
+      source: the file that the labels are from.
+      notes: sentences on other files, and on labels whose images are missing.
     """
 
     labels: np.ndarray
@@ -45,20 +45,20 @@ def find(
     names: np.ndarray,
     chosen: str | None = None,
 ) -> Matched | None:
-    """The labels of a split's images; None if no labels are there.
+    """Finds the labels of a split's images; None if there is no source of labels.
 
-    Sources are tried one after another: a ground truth, Kaggle's solution, Caffe's list, the
-    development kit; the first that fits the images is taken.
+    Sources are tried in this order: a ground truth, Kaggle's solution, Caffe's list, the
+    development kit. The first one that fits the images is used.
 
     Args:
-      challenge: whose.
+      challenge: the challenge that the images are from.
       split: `validation` or `test`.
       places: directories that are searched, and the folders in them.
       names: bytes [count], of the images' files.
       chosen: the file to take, in place of a search.
 
     Raises:
-      DataError: none that is there can be read and fits.
+      DataError: there are sources, but none can be read and fits the images.
     """
     if chosen:
         path = Path(chosen)
@@ -87,7 +87,7 @@ def _reason(said: str, error: DataError) -> str:
 
 
 def _doubts(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) -> list[str]:
-    """Sentences on labels of images that are not there."""
+    """Sentences on labels whose images are missing."""
     said = []
     if len(labels.of) > len(names):
         said.append(
@@ -115,7 +115,8 @@ def _apply(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) 
       names: bytes [count], of the files.
 
     Raises:
-      DataError: labels of other images, or of more or fewer; or known to be wrong.
+      DataError: the labels are of other images or of another number of images, or are known to be
+        wrong.
     """
     expected, count = COUNTS[challenge.year][split], len(names)
     if labels.lines not in (0, expected, count):
@@ -145,7 +146,7 @@ def _apply(labels: Labels, names: np.ndarray, challenge: Challenge, split: str) 
 
 
 def check_known(source: str, names: np.ndarray, labels: np.ndarray, challenge: Challenge) -> None:
-    """Looks at those of the first validation images of 2012, whose labels are known.
+    """Checks the labels of the first validation images of 2012 against the known ones.
 
     Args:
       source: of the labels, for messages.
@@ -153,7 +154,7 @@ def check_known(source: str, names: np.ndarray, labels: np.ndarray, challenge: C
       labels: int32 [count].
 
     Raises:
-      DataError: they are others.
+      DataError: a label differs from the known one.
     """
     for number, synset in _KNOWN.items() if challenge.year == 2012 else ():
         name = f"ILSVRC2012_val_{number:08d}"

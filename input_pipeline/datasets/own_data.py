@@ -14,15 +14,15 @@ from input_pipeline.sources import Examples
 
 
 def find(asked: Asked) -> Found:
-    """The splits of all directories and files that are named, each by its own layout, together.
+    """Joins the splits of all directories and files that are named, each in its own layout.
 
-    A directory holds train/<class>/, val/<class>/, test/<class>/ in any spelling, those there are;
-    or <class>/; or train.csv and the like; or shards, Parquet or Arrow files, see `own_stored`. A
-    file is a list, see `own_lists`. The examples of a split are those of the first place, then
-    those of the second; a class is one in all of them.
+    A directory holds any of train/<class>/, val/<class>/ and test/<class>/ in any spelling; or
+    <class>/; or train.csv and the like; or shards, Parquet or Arrow files, see `own_stored`. A file
+    is a list, see `own_lists`. A split has the examples of the first place, then those of the
+    second, and so on. Classes with the same name in several places are one class.
 
     Raises:
-      DataError: nothing there, fewer than two classes, or two of one name.
+      DataError: nothing is there, there are fewer than two classes, or two classes share a name.
     """
     roots = asked.roots(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
     stored = own_stored.find(asked, roots)

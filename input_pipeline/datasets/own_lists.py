@@ -49,17 +49,19 @@ class _Table(NamedTuple):
 
 
 def find(root: Path, cache_dir: Path) -> Place | None:
-    """What the list `root` has; or in a directory train.csv, val.jsonl and the like, if they count.
+    """Reads the list `root`, or the lists train.csv, val.jsonl and the like in a directory `root`.
 
-    They do not where folders named as splits hold class folders. Paths in a list are relative to
-    the directory that it lies in. Its column `split`, if there is one, is in any spelling that a
-    folder of the split may have; without it all are of the split that the file is named as, or
-    for training.
+    Lists in a directory are ignored if its split folders hold class folders. Paths in a list are
+    relative to the list's directory. A column `split` may use any spelling that a split folder may
+    have; without this column, all lines are of the split that the file is named as, or of train.
 
-    What a list says is kept in `cache_dir` for as long as the list is the same.
+    The parsed list is kept in `cache_dir` until the list changes.
+
+    Returns:
+      The lists' splits; None if there is no list.
 
     Raises:
-      DataError: a file of another kind or form, a class without a name, a path in two classes or
+      DataError: a file is not a valid list, a class has no name, or a path is in two classes or
         splits.
     """
     if not root.is_dir():

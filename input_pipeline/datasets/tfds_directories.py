@@ -1,4 +1,4 @@
-"""Directories that TFDS prepared: which dataset, configuration and version is meant."""
+"""Directories that TFDS prepared: resolves the dataset, its configuration and its version."""
 
 import functools
 import json
@@ -44,7 +44,7 @@ def _number(version: str) -> list[int]:
 
 
 def _infos(directory: Path) -> list[Path]:
-    """Files one and two folders deep: no walk through a million images that are there instead."""
+    """Info files one and two folders deep; a full walk could meet a million images instead."""
     return [*directory.glob("*/dataset_info.json"), *directory.glob("*/*/dataset_info.json")]
 
 
@@ -72,8 +72,8 @@ def version_directory(root: Path, name: str) -> Path | None:
       name: NAME, NAME/CONFIG, NAME/CONFIG/VERSION or NAME:VERSION.
 
     Raises:
-      DataError: one of several configurations has to be named, the one named or its version is
-        not there, or a preparation was not finished.
+      DataError: there are several configurations and none is named, the named configuration or
+        version is missing, or the preparation is unfinished.
     """
     if (root / "dataset_info.json").is_file() and not (root / "state.json").is_file():
         return root  # what save_to_disk writes has both
@@ -116,10 +116,10 @@ def version_directory(root: Path, name: str) -> Path | None:
 
 
 def find(asked: Asked) -> Found:
-    """A dataset that TFDS prepared.
+    """Finds a dataset that TFDS prepared.
 
     Raises:
-      DataError: not there, or see `version_directory` and `find_version`.
+      DataError: it is not there; or see `find_version`.
     """
     root = asked.root(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
     found = find_version(asked, root)
