@@ -1,4 +1,4 @@
-"""Annotation files beside a dataset, PASCAL VOC XML, in directories or tars: found and indexed."""
+"""Finds and indexes a dataset's annotation files (PASCAL VOC XML) in directories and tars."""
 
 import array
 import dataclasses
@@ -30,7 +30,7 @@ _IN_WORDS = {"Scottish_deerhound": "n02092002"}
 _BBOXES = re.compile(r".*bbox_([a-z]+?)(_v\d+)?(\.tar|\.tar\.gz|\.tgz)?", re.IGNORECASE)
 _OF_IMAGENET = re.compile(rb"n\d{8}_\d+|ILSVRC\d{4}_\w+_\d{8}")
 _OF_ANNOTATIONS = re.compile(rb"annotation|bbox", re.IGNORECASE)
-# In directories of so many files each is looked at, to notice those that were edited.
+# Up to this many files in a directory, the state of each is checked, to notice edited files.
 _MANY = 10_000
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _TARS = (".tar", ".tar.gz", ".tgz")
@@ -81,18 +81,18 @@ def with_boxes(
     cache_dir: Path,
     within: Path | None = None,
 ) -> Examples:
-    """The examples, which can be asked for their boxes.
+    """Adds boxes to examples.
 
-    A file belongs to the image of its own path, whatever it says in `filename`; see `_matched`.
-    The files are read when the first boxes are asked for, once, with a progress bar; what they say
+    An annotation is matched to an image by its own path, whatever its `filename` element says; see
+    `_matched`. The files are read once, with a progress bar, when boxes are first needed. The index
     is kept in `cache_dir`.
 
     Args:
-      examples: their names end as the paths of their files do.
-      places: directories and tars.
+      examples: their names must end as the paths of the image files do.
+      places: directories and tars of annotations.
       class_names: in the order of their labels.
       cache_dir: where the index is kept.
-      within: a directory; images elsewhere keep the boxes that they have. None for any image.
+      within: only images in this directory get boxes, and others keep theirs; None for all images.
     """
     inside = "" if within is None else f"{shown(within)}/"
     lock = threading.Lock()
@@ -124,13 +124,13 @@ def with_boxes(
 
 @dataclasses.dataclass(frozen=True)
 class _Index:
-    """What the annotations of a split say.
+    """The indexed annotations of a split.
 
     Attributes:
       keys: bytes [files]; see `_key`.
       begins: int64 [files + 1]: the boxes of file i are begins[i] to begins[i + 1] - 1.
-      shown: int32 [files, 2]: width and height.
-      edges: float32 [boxes, 4].
+      shown: int32 [files, 2]: width and height in pixels.
+      edges: float32 [boxes, 4]; see `Boxes`.
       labels: int32 [boxes].
     """
 
@@ -141,7 +141,7 @@ class _Index:
     labels: np.ndarray
 
     def boxes(self, file: int) -> Boxes:
-        """What an annotation says."""
+        """The boxes of one annotation file, by its index."""
         rows = slice(self.begins[file], self.begins[file + 1])
         width, height = self.shown[file].tolist()
         return Boxes(self.edges[rows], self.labels[rows], (width, height))
@@ -151,7 +151,7 @@ class _Index:
         """From the cache, or from the files."""
         with folders.readable():
             state = digest("whole paths", *(part for place in places for part in _state(place)))
-            # One file for these, so that no index of an older state stays.
+            # The name does not depend on the files' state, so that a new index replaces the old.
             cache = cache_dir / f"boxes-{digest(*(shown(p.resolve()) for p in places))}.npz"
             saved = load_arrays(
                 cache, "state", "keys", "begins", "shown", "edges", "names", "objects"
@@ -307,8 +307,8 @@ def _parsed(content: bytes) -> tuple[int, int, list[tuple[str, list[float]]]]:
     """Width and height as shown; of each object its name and xmin, ymin, xmax, ymax.
 
     Raises:
-      ParseError, LookupError: no XML, or in an unknown encoding.
-      ValueError, OverflowError: without a size, or with one that is no size.
+      ParseError, LookupError: the content is not XML, or its encoding is unknown.
+      ValueError, OverflowError: the size is missing or invalid.
     """
     root = ElementTree.fromstring(content)
     width, height = (int(float(root.findtext(f"size/{of}") or 0)) for of in ("width", "height"))
@@ -342,7 +342,7 @@ def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Path and content of every XML file in a tar, compressed or not, and in tars inside it.
 
     Raises:
-      DataError: it is damaged, or breaks off.
+      DataError: the tar is damaged or cut short.
     """
     try:
         compressed = file.read(2) == b"\x1f\x8b"
@@ -361,7 +361,7 @@ def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
                     yield from _members(place, io.BytesIO(extracted.read()))
                 elif low.endswith(".xml"):
                     yield os.fsencode(member.name), extracted.read()
-        # To tarfile what breaks off between two members is at its end.
+        # tarfile takes a tar that is cut off between two members for complete.
         while compressed and content.read(1 << 20):
             pass
         size = file.seek(0, os.SEEK_END)

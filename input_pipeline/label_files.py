@@ -1,4 +1,4 @@
-"""Files in which the labels of a challenge are: where they lie, and what they say.
+"""Files that hold the labels of a challenge: where they lie, and how they are read.
 
 - `ILSVRC2012_validation_ground_truth.txt` of the development kit: line k is the ID, 1 to 1000, of
   image k. IDs are not places among the sorted synsets: the kit's `meta.mat`, or `map_clsloc.txt`,
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import listed, shown
 
-# In names of files, by the year of the challenge: later kits are of the images of 2012.
+# Patterns in file names by the year of the challenge; later kits are of the images of 2012.
 _YEAR = {2010: "ILSVRC2010", 2012: "ILSVRC201[2-7]"}
 _GROUND_TRUTH = "{}_(clsloc_)?{}_ground_truth\\.txt"
 _KIT = "{}_devkit.*\\.(tar\\.gz|tgz|tar)"
@@ -35,7 +35,7 @@ class Labels(NamedTuple):
     Attributes:
       source: the file that they are from.
       of: name -> label.
-      lines: how many lines a ground truth has, in which images are counted; else 0.
+      lines: number of lines of a ground truth, which numbers its images; 0 for other sources.
     """
 
     source: str
@@ -62,15 +62,15 @@ class Challenge:
 
 
 def read(path: Path, challenge: Challenge, split: str, places: Sequence[Path]) -> Labels | None:
-    """The labels that a file has; None if it is a kit that has none of that split.
+    """Reads the labels in a file; None if it is a development kit without labels of that split.
 
     Args:
       path: a source of labels.
-      challenge, split: whose.
-      places: directories in which, and in whose folders, the map of a ground truth is looked for.
+      challenge, split: the challenge and the split that the labels are of.
+      places: directories searched, with their folders, for the map of a ground truth.
 
     Raises:
-      DataError: damaged, of another form, or a ground truth without its map.
+      DataError: the file is damaged or has another form, or the map of a ground truth is missing.
     """
     if is_kit(path):
         return _from_kit(path, challenge, split)
@@ -78,17 +78,17 @@ def read(path: Path, challenge: Challenge, split: str, places: Sequence[Path]) -
 
 
 def is_kit(path: Path) -> bool:
-    """Whether it is called as a development kit."""
+    """Whether a file is named as a development kit."""
     return re.fullmatch(_KIT.format("ILSVRC.*"), path.name) is not None
 
 
 def those_there(challenge: Challenge, split: str, places: Sequence[Path]) -> list[Path]:
-    """The files that may have the labels of a split, in the order in which they are tried.
+    """Finds the files that may hold the labels of a split, in the order in which they are tried.
 
     These are ground truths, Kaggle's solution, Caffe's list, and development kits.
 
     Args:
-      challenge, split: whose.
+      challenge, split: the challenge and the split that the labels are of.
       places: directories that are searched, and the folders in them.
     """
     searched = [folder for place in places for folder in _folders(place)]

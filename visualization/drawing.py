@@ -55,11 +55,11 @@ _COLOURS = {
 
 
 def said(layer: Any, output: tuple[int, ...]) -> tuple[str, str]:
-    """What a layer is, as in `11x11 conv, 96, /4, relu`, and its colour.
+    """The label of a layer, such as `11x11 conv, 96, /4, relu`, and its colour.
 
     Args:
-      layer: of `vision_models`.
-      output: shape of what it makes.
+      layer: a module of `vision_models`.
+      output: shape of its output.
     """
     kind = type(layer).__name__
     if kind == "Pool":
@@ -87,18 +87,18 @@ def said(layer: Any, output: tuple[int, ...]) -> tuple[str, str]:
 
 @dataclasses.dataclass
 class Part:
-    """A piece of a drawing; its places count from its upper left corner.
+    """A piece of a drawing; coordinates are relative to its upper left corner.
 
     Attributes:
       width, height: in pixels.
       axis: where edges arrive and leave, in pixels from the left.
-      ins, outs: of each edge from the axis; two and more are towers.
+      ins, outs: offset from the axis of each edge, in pixels; two or more edges are towers.
       ink: SVG elements.
-      size: of what it makes, each tower by itself, as edges say it.
-      crossing: every tower reads what all towers made.
-      pointed: an arrow ends at its top, which is no line.
-      sticks: to what is above it.
-      aside: a classifier on the side that reads what passes here.
+      size: size of each tower's output, as written on edges.
+      crossing: every tower reads the outputs of all towers.
+      pointed: the edge into its top ends in an arrowhead.
+      sticks: it is attached to the part above it, without an edge.
+      aside: an auxiliary classifier that reads what passes here.
     """
 
     width: float
@@ -352,7 +352,7 @@ def _columns(parts: list[Part]) -> list[list[Part]]:
 
 
 def drawing(model: Network) -> str:
-    """A network, real or abstract, as SVG."""
+    """Draws a network, with or without weights, and returns the SVG text."""
     layout, image = _Layout(model), f"{model.image_size}{_TIMES}{model.image_size}{_TIMES}3"
     parts = layout.parts(model, "", image)
     parts = [_box("image", "red, green, blue", _NONE, image), *parts]

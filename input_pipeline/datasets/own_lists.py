@@ -146,15 +146,15 @@ def _place(root: Path, lists: dict[str, Path], cache_dir: Path) -> Place:
 
 
 def _again(table: _Table, home: np.ndarray, of_list: Sequence[Path]) -> np.ndarray:
-    """The lines whose path stands in one before, with the same class and split.
+    """Finds the lines that repeat an earlier line's path with the same class and split.
 
     Args:
-      table: of all lists.
-      home: of each line, which list it is in.
+      table: the lines of all lists.
+      home: for each line, the index of its list.
       of_list: the lists.
 
     Raises:
-      DataError: with another class or split.
+      DataError: a path is repeated with another class or split.
     """
     order = np.argsort(table.paths, kind="stable")
     same = np.flatnonzero(table.paths[order[1:]] == table.paths[order[:-1]])
@@ -194,7 +194,7 @@ def _read(path: Path, content: bytes) -> _Table:
     """The lines of a list.
 
     Raises:
-      DataError: no text in UTF-8, or lines of another form; the message names the first.
+      DataError: the file is not UTF-8 text, or a line is invalid; the message names the first.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -362,10 +362,10 @@ def _whole(prefix: bytes, path: np.bytes_) -> bytes:
 
 
 def _sizes(prefix: bytes, paths: np.ndarray, title: str, cache_dir: Path) -> np.ndarray:
-    """Size of every file in bytes, int64 [paths]; -1 where there is none.
+    """Size of every file in bytes, int64 [paths]; -1 where there is no file.
 
-    Kept in `cache_dir`, and asked for anew when a file was added to a folder of these, removed or
-    renamed, as of class folders.
+    The sizes are kept in `cache_dir`, and read again when a file was added to one of the folders,
+    removed or renamed, as for class folders.
     """
 
     def size(row: int) -> int:

@@ -16,12 +16,13 @@ from input_pipeline.sources import Examples
 
 
 def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
-    """The splits that are stored in files of many images; None where there are class folders.
+    """Finds splits that are stored in files of many images; None where there are class folders.
 
     Classes are those in the files' schema, or else the numbers from 0 to the largest label.
 
     Raises:
-      DataError: see `layouts.find`; labels that the training set has not, or several directories.
+      DataError: see `layouts.find`; or a label does not occur in training, or several directories
+        are named.
     """
     all_stored = {root: _stored(root) for root in roots}
     root = next((root for root, (found, _) in all_stored.items() if found), roots[0])
