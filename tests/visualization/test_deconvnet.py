@@ -47,7 +47,11 @@ def test_a_picture_of_a_run(run, look, tmp_path, method):
         "--strongest=4", f"--out={tmp_path}",
     )  # fmt: skip
     path = tmp_path / f"deconvnet_conv1_{method}.png"
-    assert (code, printed) == (0, [str(path)]), said
+    assert (code, printed[-1]) == (0, str(path)), said
+    maps = [line.split(": ") for line in printed[:-1]]
+    assert [name for name, _ in maps] == ["conv1 map 0", "conv1 map 19"]
+    strengths = [[float(part) for part in values.split(", ")] for _, values in maps]
+    assert all(found == sorted(found, reverse=True) and len(found) == 4 for found in strengths)
     with Image.open(path) as image:
         tile = (image.width - 3) // 4
         assert tile >= 48 and image.size == (4 * tile + 3, 2 * (2 * tile + 1) + 8)
