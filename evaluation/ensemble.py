@@ -124,7 +124,7 @@ def _check_examples(first: Kept, other: Kept, pair: str) -> None:
 
 def _file_names(kept: Kept) -> np.ndarray | None:
     """The images' file names without directories, [N]; None if an image is not from a file."""
-    names = [str(name).replace("\\", "/").rpartition("/")[2] for name in kept.name]
+    names = score_files.file_names(kept)
     return (
         np.array(names) if all(n.lower().endswith(commands.IMAGE_SUFFIXES) for n in names) else None
     )

@@ -191,6 +191,11 @@ def scores_of(source: str, split: str | None = None, protocol: str | None = None
     )
 
 
+def file_names(kept: Kept) -> list[str]:
+    """The names of the examples without directories, whichever slashes they have."""
+    return [str(name).replace("\\", "/").rpartition("/")[2] for name in kept.name]
+
+
 def remove_parts(path: Path) -> None:
     """Removes all parts of the score file `path`, half-written ones too."""
     for part in path.parent.iterdir():

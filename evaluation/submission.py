@@ -57,7 +57,7 @@ def guesses(kept: Kept) -> dict[str, list[str]]:
             f"{kept.path}: {what}; a submission has ILSVRC's 1000 synsets. Write the scores anew "
             "with --mode=evaluate on ImageNet (data.name=imagenet2012)"
         )
-    names = [PurePosixPath(str(name).replace("\\", "/")).name for name in kept.name]
+    names = score_files.file_names(kept)
     strange = [n for n in names if not n.lower().endswith(commands.IMAGE_SUFFIXES)]
     if strange:
         raise EvaluationError(

@@ -157,17 +157,21 @@ class Data:
             share=share,
         )
 
-    def image(self, split: str, index: int, images: Images) -> np.ndarray | None:
-        """One example as `evaluation` gives it, uint8 [height, width, 3]; None if unreadable.
+    def example(
+        self, split: str, index: int, forms: Sequence[Images]
+    ) -> tuple[list[np.ndarray], int] | None:
+        """One example, read once, in several forms; None if it is unreadable.
 
-        Raises:
-          DataError: there is no such split, its images were prepared too small, or this one
-            cannot be read and the config forbids that.
+        Returns:
+          For each form the image as `evaluation` gives it, uint8 [height, width, 3]; and the label.
+          Errors are those of `evaluation`.
         """
         examples = self.examples(split)
-        _check_images(self.dataset, images)
+        for images in forms:
+            _check_images(self.dataset, images)
         try:
-            return decoded(examples.read(index)[0], images)
+            content, label = examples.read(index)
+            return [decoded(content, images) for images in forms], label
         except UnreadableError as error:
             batches.leave_out(examples, index, error, self.choices.reading)
             return None

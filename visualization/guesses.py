@@ -95,11 +95,10 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     for begin in range(0, examples.count, at_once):
         photographs, labels = [], []
         for index in order[begin : begin + at_once].tolist():
-            pixels = [data.image(split, index, look.images) for look in protocol.looks]
-            readable = [image for image in pixels if image is not None]
-            if readable:
-                photographs.append(readable)
-                labels.append(examples.read(index)[1])
+            found = data.example(split, index, [look.images for look in protocol.looks])
+            if found is not None:
+                photographs.append(found[0])
+                labels.append(found[1])
         scores = scores_of(photographs) if photographs else np.zeros((0, len(names)))
         for photograph, label, of_image in zip(photographs, labels, scores, strict=True):
             if not (arguments.mistakes and label in (np.argmax(of_image), -1)):
