@@ -14,8 +14,8 @@ from vision_models.googlenet import AUXILIARY, INCEPTION, POOLED
 def make(name: str, num_classes: int) -> Any:
     """A `torch.nn.Module` in training mode, float32.
 
-    Its `forward` returns logits [n, classes]. That of GoogLeNet returns a list in training: the main
-    logits, then those of the auxiliary classifiers.
+    Its `forward` returns logits [n, classes]. In training, that of GoogLeNet returns a list: the
+    main logits, then those of the auxiliary classifiers.
 
     Raises:
       KeyError: the network has no counterpart here.
