@@ -14,8 +14,8 @@ from vision_models.googlenet import AUXILIARY, INCEPTION, POOLED
 def make(name: str, num_classes: int) -> Any:
     """A `torch.nn.Module` in training mode, float32.
 
-    Its `forward` returns logits [n, classes]; that of GoogLeNet returns a list in training, the
-    main logits first.
+    Its `forward` returns logits [n, classes]. In training, that of GoogLeNet returns a list: the
+    main logits, then those of the auxiliary classifiers.
 
     Raises:
       KeyError: the network has no counterpart here.
@@ -27,17 +27,17 @@ def _alexnet(num_classes: int) -> Any:
     """AlexNet: two towers as grouped convolutions; response normalisation across both."""
     from torch import nn
 
-    def response() -> Any:
+    def lrn() -> Any:
         return nn.LocalResponseNorm(**TORCH_LRN)
 
     return nn.Sequential(
         nn.Conv2d(3, 96, 11, 4, padding=2),
         nn.ReLU(inplace=True),
-        response(),
+        lrn(),
         nn.MaxPool2d(3, 2),
         nn.Conv2d(96, 256, 5, padding=2, groups=2),
         nn.ReLU(inplace=True),
-        response(),
+        lrn(),
         nn.MaxPool2d(3, 2),
         nn.Conv2d(256, 384, 3, padding=1),
         nn.ReLU(inplace=True),
@@ -61,11 +61,11 @@ def _vgg_d(num_classes: int) -> Any:
     from torch import nn
 
     layers: list[Any] = []
-    inside = 3
+    in_maps = 3
     for maps, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(count):
-            layers += [nn.Conv2d(inside, maps, 3, padding=1), nn.ReLU(inplace=True)]
-            inside = maps
+            layers += [nn.Conv2d(in_maps, maps, 3, padding=1), nn.ReLU(inplace=True)]
+            in_maps = maps
         layers.append(nn.MaxPool2d(2, 2))
     layers.append(nn.Flatten())
     for features in (512 * 7 * 7, 4096):
@@ -78,27 +78,27 @@ def _googlenet(num_classes: int) -> Any:
     import torch
     from torch import nn
 
-    def conv(inside: int, maps: int, window: int, stride: int = 1) -> Any:
+    def conv(in_maps: int, maps: int, window: int, stride: int = 1) -> Any:
         return nn.Sequential(
-            nn.Conv2d(inside, maps, window, stride, padding=window // 2), nn.ReLU(inplace=True)
+            nn.Conv2d(in_maps, maps, window, stride, padding=window // 2), nn.ReLU(inplace=True)
         )
 
-    def response() -> Any:
+    def lrn() -> Any:
         return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
 
     def pool() -> Any:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
 
     class Inception(nn.Module):
-        def __init__(self, inside: int, maps: tuple[int, ...]) -> None:
+        def __init__(self, in_maps: int, maps: tuple[int, ...]) -> None:
             super().__init__()
             one, reduce3, three, reduce5, five, projection = maps
             self.branches = nn.ModuleList(
                 [
-                    conv(inside, one, 1),
-                    nn.Sequential(conv(inside, reduce3, 1), conv(reduce3, three, 3)),
-                    nn.Sequential(conv(inside, reduce5, 1), conv(reduce5, five, 5)),
-                    nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(inside, projection, 1)),
+                    conv(in_maps, one, 1),
+                    nn.Sequential(conv(in_maps, reduce3, 1), conv(reduce3, three, 3)),
+                    nn.Sequential(conv(in_maps, reduce5, 1), conv(reduce5, five, 5)),
+                    nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(in_maps, projection, 1)),
                 ]
             )
 
@@ -109,17 +109,18 @@ def _googlenet(num_classes: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.stem = nn.Sequential(
-                conv(3, 64, 7, 2), pool(), response(),
-                conv(64, 64, 1), conv(64, 192, 3), response(), pool(),
+                conv(3, 64, 7, 2), pool(), lrn(),
+                conv(64, 64, 1), conv(64, 192, 3), lrn(), pool(),
             )  # fmt: skip
-            self.stages, self.pools, self.sides = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
-            inside = 192
+            self.stages, self.pools = nn.ModuleDict(), nn.ModuleDict()
+            self.auxiliary = nn.ModuleDict()
+            in_maps = 192
             for name, maps in INCEPTION.items():
-                self.stages[name] = Inception(inside, maps)
-                inside = maps[0] + maps[2] + maps[4] + maps[5]
+                self.stages[name] = Inception(in_maps, maps)
+                in_maps = maps[0] + maps[2] + maps[4] + maps[5]
                 if name in AUXILIARY:
-                    self.sides[name] = nn.Sequential(
-                        nn.AvgPool2d(5, 3), conv(inside, 128, 1), nn.Flatten(),
+                    self.auxiliary[name] = nn.Sequential(
+                        nn.AvgPool2d(5, 3), conv(in_maps, 128, 1), nn.Flatten(),
                         nn.Linear(128 * 4 * 4, 1024), nn.ReLU(inplace=True), nn.Dropout(0.7),
                         nn.Linear(1024, num_classes),
                     )  # fmt: skip
@@ -130,63 +131,63 @@ def _googlenet(num_classes: int) -> Any:
             )
 
         def forward(self, x: Any) -> Any:
-            x, aside = self.stem(x), []
+            x, auxiliary_logits = self.stem(x), []
             for name, stage in self.stages.items():
                 x = stage(x)
-                if self.training and name in self.sides:
-                    aside.append(self.sides[name](x))
+                if self.training and name in self.auxiliary:
+                    auxiliary_logits.append(self.auxiliary[name](x))
                 if name in self.pools:
                     x = self.pools[name](x)
             logits = self.head(x)
-            return [logits, *aside] if self.training else logits
+            return [logits, *auxiliary_logits] if self.training else logits
 
     return GoogLeNet()
 
 
 def _resnet50(num_classes: int) -> Any:
-    """With the stride in the first 1x1 of a block, as the paper has it."""
+    """ResNet-50 with the stride in the first 1x1 convolution of a block, as in the paper."""
     import torch
     from torch import nn
 
-    def conv(inside: int, maps: int, window: int, stride: int = 1) -> list[Any]:
+    def conv(in_maps: int, maps: int, window: int, stride: int = 1) -> list[Any]:
         return [
-            nn.Conv2d(inside, maps, window, stride, padding=window // 2, bias=False),
+            nn.Conv2d(in_maps, maps, window, stride, padding=window // 2, bias=False),
             nn.BatchNorm2d(maps),
         ]
 
     class Block(nn.Module):
-        def __init__(self, inside: int, maps: int, stride: int) -> None:
+        def __init__(self, in_maps: int, maps: int, stride: int) -> None:
             super().__init__()
-            self.deep = nn.Sequential(
-                *conv(inside, maps, 1, stride), nn.ReLU(inplace=True),
+            self.residual = nn.Sequential(
+                *conv(in_maps, maps, 1, stride), nn.ReLU(inplace=True),
                 *conv(maps, maps, 3), nn.ReLU(inplace=True),
                 *conv(maps, 4 * maps, 1),
             )  # fmt: skip
-            same = inside == 4 * maps
+            same = in_maps == 4 * maps
             self.shortcut = (
-                nn.Identity() if same else nn.Sequential(*conv(inside, 4 * maps, 1, stride))
+                nn.Identity() if same else nn.Sequential(*conv(in_maps, 4 * maps, 1, stride))
             )
 
         def forward(self, x: Any) -> Any:
-            return torch.relu(self.deep(x) + self.shortcut(x))
+            return torch.relu(self.residual(x) + self.shortcut(x))
 
     layers: list[Any] = [
         *conv(3, 64, 7, 2),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, ceil_mode=True),
     ]
-    inside = 64
+    in_maps = 64
     for stage, (maps, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
         for block in range(count):
-            layers.append(Block(inside, maps, 2 if stage and not block else 1))
-            inside = 4 * maps
+            layers.append(Block(in_maps, maps, 2 if stage and not block else 1))
+            in_maps = 4 * maps
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, num_classes)
     )
 
 
 def _cifar10_four_layer(num_classes: int) -> Any:
-    """cuda-convnet's four layers."""
+    """cuda-convnet's network of four layers for CIFAR-10."""
     from torch import nn
 
     return nn.Sequential(
@@ -205,7 +206,7 @@ def _cifar10_four_layer(num_classes: int) -> Any:
 
 
 def resnet20(num_classes: int, norm: Any = None) -> Any:
-    """CIFAR-10's, with shortcuts of option A; `norm` is a class in place of BatchNorm2d."""
+    """ResNet-20 for CIFAR-10, with shortcuts of option A; class `norm` replaces BatchNorm2d."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -213,11 +214,11 @@ def resnet20(num_classes: int, norm: Any = None) -> Any:
     norm = norm or nn.BatchNorm2d
 
     class Block(nn.Module):
-        def __init__(self, inside: int, maps: int) -> None:
+        def __init__(self, in_maps: int, maps: int) -> None:
             super().__init__()
-            self.stride, self.more = (1, 0) if inside == maps else (2, (maps - inside) // 2)
-            self.deep = nn.Sequential(
-                nn.Conv2d(inside, maps, 3, self.stride, 1, bias=False),
+            self.stride, self.pad_maps = (1, 0) if in_maps == maps else (2, (maps - in_maps) // 2)
+            self.residual = nn.Sequential(
+                nn.Conv2d(in_maps, maps, 3, self.stride, 1, bias=False),
                 norm(maps),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(maps, maps, 3, 1, 1, bias=False),
@@ -226,17 +227,17 @@ def resnet20(num_classes: int, norm: Any = None) -> Any:
 
         def forward(self, x: Any) -> Any:
             shortcut = x
-            if self.more:
-                pads = (0, 0, 0, 0, self.more, self.more)
+            if self.pad_maps:
+                pads = (0, 0, 0, 0, self.pad_maps, self.pad_maps)
                 shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], pads)
-            return torch.relu(self.deep(x) + shortcut)
+            return torch.relu(self.residual(x) + shortcut)
 
     widths = [16] * 4 + [32] * 3 + [64] * 3
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, 1, 1, bias=False),
         norm(16),
         nn.ReLU(inplace=True),
-        *(Block(inside, maps) for inside, maps in itertools.pairwise(widths)),
+        *(Block(in_maps, maps) for in_maps, maps in itertools.pairwise(widths)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(64, num_classes),

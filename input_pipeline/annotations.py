@@ -148,7 +148,7 @@ class _Index:
 
     @classmethod
     def load(cls, places: Sequence[Path], class_names: Sequence[str], cache_dir: Path) -> "_Index":
-        """From the cache, or from the files."""
+        """Loads the index from the cache, or builds it from the files."""
         with folders.readable():
             state = digest("whole paths", *(part for place in places for part in _state(place)))
             # The name does not depend on the files' state, so that a new index replaces the old.
@@ -169,13 +169,13 @@ class _Index:
 
 
 def _key(path: bytes) -> bytes:
-    """What an annotation has in common with its image: a path without suffix.
+    """The key of an annotation: the end of its path, without suffix, that its image's path shares.
 
-    Of a file that is named as one of ImageNet, which is the only one of that name, its name alone;
-    else what is below the folders that are named as a split or as annotations.
+    For ImageNet's file names, which are unique, the key is the name alone. For others it is the
+    path below the last folder that is named as a split or as annotations.
 
     Args:
-      path: below the directory or in the tar of a split.
+      path: path of the annotation in the directory or tar of a split.
     """
     *above, file = path.split(b"/")
     stem = file.rpartition(b".")[0]
@@ -190,86 +190,92 @@ def _key(path: bytes) -> bytes:
 
 
 def _matched(keys: Sequence[bytes], files: Iterable[str]) -> tuple[np.ndarray, list[bytes]]:
-    """Which annotation is of which image.
+    """Finds the annotation of each image.
 
-    That is the one whose key is the end of the image's path without suffix, and of several the
-    longest: `cat/a/1` is of cat/a/1.jpg, not of dog/a/1.jpg. Where none is, all may lie in a folder
-    of another name, and keys go on without their first folder.
+    An annotation matches an image if its key ends the image's path without suffix: `cat/a/1`
+    matches cat/a/1.jpg, not dog/a/1.jpg. Of several, the longest key counts. If no image has a
+    match, all annotations may lie in a folder of another name: the search is repeated without the
+    first folder of each key, as long as one folder remains.
 
     Args:
-      keys: see `_key`; of two that are the same the first counts.
+      keys: see `_key`; of equal keys the first counts.
       files: the images' paths.
 
     Returns:
-      Annotations int64 [images], -1 for none; and the keys that would be of several images, which
-      are of none: but for those of ImageNet.
+      Indices of annotations, int64 [images], -1 for none; and the keys that match several images,
+      which then get none. A key that is one of ImageNet's names may match several.
     """
     paths = []
     for name in files:
         above, slash, file = name.encode("utf-8", "surrogateescape").rpartition(b"/")
         paths.append(above + slash + (file.rpartition(b".")[0] or file))
-    deep = max((key.count(b"/") for key in keys), default=0)
+    depth = max((key.count(b"/") for key in keys), default=0)
     while True:
-        number: dict[bytes, int] = {}
-        for at, key in enumerate(keys):
-            number.setdefault(key, at)
+        index_of: dict[bytes, int] = {}
+        for index, key in enumerate(keys):
+            index_of.setdefault(key, index)
         found = np.full(len(paths), -1, np.int64)
         for row, path in enumerate(paths):
-            folders_of = path.split(b"/")
-            for count in range(min(deep + 1, len(folders_of)), 0, -1):
-                at_key = number.get(b"/".join(folders_of[-count:]))
-                if at_key is not None:
-                    found[row] = at_key
+            parts = path.split(b"/")
+            for length in range(min(depth + 1, len(parts)), 0, -1):
+                match = index_of.get(b"/".join(parts[-length:]))
+                if match is not None:
+                    found[row] = match
                     break
-        if (found >= 0).any() or not deep:
+        if (found >= 0).any() or not depth:
             break
         keys = [key.partition(b"/")[2] if b"/" in key else key for key in keys]
-        deep -= 1
-        if not deep:  # a class, at the least
+        depth -= 1
+        if not depth:  # a bare file name could be in any class
             break
     counts = np.bincount(found[found >= 0], minlength=len(keys))
     shared = [
-        at for at in np.flatnonzero(counts > 1).tolist() if not _OF_IMAGENET.fullmatch(keys[at])
+        index
+        for index in np.flatnonzero(counts > 1).tolist()
+        if not _OF_IMAGENET.fullmatch(keys[index])
     ]
     found[np.isin(found, shared)] = -1
-    return found, [keys[at] for at in shared]
+    return found, [keys[index] for index in shared]
 
 
 def _state(place: Path) -> list[str]:
-    """Of which state the files are: changes when one is added, removed or renamed.
+    """Describes the files' state by text that changes when one is added, removed or renamed.
 
-    Where there are not more than `_MANY`, also when one is written anew in its place.
+    Up to `_MANY` files, the text also changes when one is overwritten in place.
     """
     if not place.is_dir():
-        about = place.stat()
-        return [f"{shown(place)}:{about.st_mtime_ns}:{about.st_size}"]
-    top, said, seen = os.fsencode(place), [shown(place)], 0
-    for directory, below, files in os.walk(top):
-        below[:] = sorted(raw for raw in below if not names.is_clutter(shown(raw), folder=True))
+        status = place.stat()
+        return [f"{shown(place)}:{status.st_mtime_ns}:{status.st_size}"]
+    top, state, seen = os.fsencode(place), [shown(place)], 0
+    for directory, subfolders, files in os.walk(top):
+        subfolders[:] = sorted(
+            raw for raw in subfolders if not names.is_clutter(shown(raw), folder=True)
+        )
         seen += len(files)
-        looked_at = [directory]
+        checked = [directory]
         if seen <= _MANY:
-            looked_at += [directory + b"/" + raw for raw in sorted(files)]
-        for path in looked_at:
+            checked += [directory + b"/" + raw for raw in sorted(files)]
+        for path in checked:
             try:
-                about = os.stat(path)  # noqa: PTH116 (bytes)
+                status = os.stat(path)  # noqa: PTH116 (bytes)
             except FileNotFoundError:  # a link to nowhere
                 continue
-            inside = shown(path[len(top) + 1 :])
-            said.append(f"{inside}:{about.st_mtime_ns}:{about.st_size}")
-    return said
+            relative = shown(path[len(top) + 1 :])
+            state.append(f"{relative}:{status.st_mtime_ns}:{status.st_size}")
+    return state
 
 
 def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
-    """What all files say, in the order of their paths.
+    """Reads all annotation files, in the order of their paths, into the arrays of `_Index`.
 
-    Says on the screen how many could not be used, and how many boxes lie outside of their images.
+    In place of `labels`, `names` holds indices in `objects`, the objects' names. Prints how many
+    files are not used, and how many boxes lie outside of their images.
     """
     keys: list[bytes] = []
     begins, sizes = array.array("q", [0]), array.array("i")
-    edges, named = array.array("f"), array.array("i")
-    objects: dict[str, int] = {}
-    faults: list[str] = []
+    edges, name_indices = array.array("f"), array.array("i")
+    index_of: dict[str, int] = {}
+    unusable: list[str] = []
     outside = 0
     title = f"boxes of {', '.join(map(shown, places))}"
     files = (found for place in places for found in _files(place))
@@ -277,20 +283,20 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
         try:
             width, height, drawn = _parsed(content)
         except (ElementTree.ParseError, ValueError, LookupError, OverflowError) as error:
-            faults.append(f"{shown(path)} ({first_line(error)})")
+            unusable.append(f"{shown(path)} ({first_line(error)})")
             continue
         for name, corners in drawn:
-            inside = normalized(corners, width, height)
-            if inside is None:
+            box_edges = normalized(corners, width, height)
+            if box_edges is None:
                 outside += 1
                 continue
-            edges.extend(inside)
-            named.append(objects.setdefault(name, len(objects)))
+            edges.extend(box_edges)
+            name_indices.append(index_of.setdefault(name, len(index_of)))
         keys.append(_key(path))
         sizes.extend((width, height))
-        begins.append(len(named))
-    if faults:
-        warn(f"{title}: {len(faults):,} annotations are not used: {names.listed(faults, 3)}")
+        begins.append(len(name_indices))
+    if unusable:
+        warn(f"{title}: {len(unusable):,} annotations are not used: {names.listed(unusable, 3)}")
     if outside:
         warn(f"{title}: {outside:,} boxes lie outside of their image, and are not used", "note")
     return {
@@ -298,40 +304,42 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
         "begins": np.array(begins, np.int64),
         "shown": np.array(sizes, np.int32).reshape(-1, 2),
         "edges": np.array(edges, np.float32).reshape(-1, 4),
-        "names": np.array(named, np.int32),
-        "objects": np.array(list(objects), np.str_),
+        "names": np.array(name_indices, np.int32),
+        "objects": np.array(list(index_of), np.str_),
     }
 
 
 def _parsed(content: bytes) -> tuple[int, int, list[tuple[str, list[float]]]]:
-    """Width and height as shown; of each object its name and xmin, ymin, xmax, ymax.
+    """Width and height in pixels; and of each object its name and [xmin, ymin, xmax, ymax].
 
     Raises:
       ParseError, LookupError: the content is not XML, or its encoding is unknown.
-      ValueError, OverflowError: the size is missing or invalid.
+      ValueError, OverflowError: the size or a corner is missing or invalid.
     """
     root = ElementTree.fromstring(content)
-    width, height = (int(float(root.findtext(f"size/{of}") or 0)) for of in ("width", "height"))
+    width, height = (int(float(root.findtext(f"size/{name}") or 0)) for name in ("width", "height"))
     if not (0 < width < 2**31 and 0 < height < 2**31):
         raise ValueError("it does not say the size of the image")
-    drawn = []
-    for thing in root.iter("object"):
-        corners = [float(thing.findtext(f"bndbox/{of}") or "nan") for of in _CORNERS]
+    objects = []
+    for element in root.iter("object"):
+        corners = [float(element.findtext(f"bndbox/{name}") or "nan") for name in _CORNERS]
         if not np.isfinite(corners).all():
             raise ValueError("a box without its corners")
-        drawn.append(((thing.findtext("name") or "").strip(), corners))
-    return width, height, drawn
+        objects.append(((element.findtext("name") or "").strip(), corners))
+    return width, height, objects
 
 
 def _files(place: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Path and content of every XML file in a directory, below it, or in a tar."""
+    """Yields the path and content of every XML file in a directory, below it, or in a tar."""
     if not place.is_dir():
         with open(place, "rb") as file:
             yield from _members(place, file)
         return
     top = os.fsencode(place)
-    for directory, below, files in os.walk(top):
-        below[:] = sorted(raw for raw in below if not names.is_clutter(shown(raw), folder=True))
+    for directory, subfolders, files in os.walk(top):
+        subfolders[:] = sorted(
+            raw for raw in subfolders if not names.is_clutter(shown(raw), folder=True)
+        )
         for raw in sorted(files):
             if raw.lower().endswith(b".xml") and not names.is_clutter(shown(raw)):
                 path = directory + b"/" + raw
@@ -339,7 +347,11 @@ def _files(place: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Path and content of every XML file in a tar, compressed or not, and in tars inside it.
+    """Yields the path and content of every XML file in a tar and in the tars inside it.
+
+    Args:
+      place: the outermost tar, for messages.
+      file: the tar, compressed with gzip or not.
 
     Raises:
       DataError: the tar is damaged or cut short.
@@ -348,20 +360,20 @@ def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         content: Any = gzip.GzipFile(fileobj=file) if compressed else file
-        with tarfile.open(fileobj=content, mode="r|") as opened:
-            for member in opened:
-                low = member.name.lower()
+        with tarfile.open(fileobj=content, mode="r|") as tar:
+            for member in tar:
+                lowered = member.name.lower()
                 parts = [part for part in member.name.split("/") if part.strip(".")]
                 if any(names.is_clutter(part, folder=True) for part in parts):
                     continue
-                extracted = opened.extractfile(member) if member.isfile() else None
+                extracted = tar.extractfile(member) if member.isfile() else None
                 if extracted is None:
                     continue
-                if low.endswith(_TARS):
+                if lowered.endswith(_TARS):
                     yield from _members(place, io.BytesIO(extracted.read()))
-                elif low.endswith(".xml"):
+                elif lowered.endswith(".xml"):
                     yield os.fsencode(member.name), extracted.read()
-        # tarfile takes a tar that is cut off between two members for complete.
+        # tarfile reports no error for a tar that is cut off between two members.
         while compressed and content.read(1 << 20):
             pass
         size = file.seek(0, os.SEEK_END)

@@ -204,20 +204,20 @@ def _odd_kind(mode: int) -> str | None:
 
 
 def index_state(changed: dict[str, int], class_names: Sequence[str]) -> str:
-    """Identifies the state of the folders, and of this code, that a list of files belongs to.
+    """A digest that changes when the folders change, or the rules by which files are listed.
 
     Args:
-      changed: modification time of each folder in nanoseconds; `.` is the folder of them all.
+      changed: modification time of each folder in nanoseconds; `.` is the folder that holds them.
       class_names: in the order of their labels.
     """
     return digest(json.dumps(changed), "nested", *names.IMAGE_SUFFIXES, *class_names)
 
 
 def settled(stamps: Iterable[int]) -> bool:
-    """Whether folders may be listed once for all: changes in the instant of listing are missed.
+    """Whether no folder changed in the last 2 s: its next change could show the same time.
 
     Args:
-      stamps: when each was changed, in nanoseconds.
+      stamps: modification time of each folder, in nanoseconds.
     """
     return max(stamps) < time.time_ns() - 2_000_000_000
 
@@ -228,11 +228,11 @@ def index_path(directory: Path, cache_dir: Path) -> Path:
 
 
 def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict[str, np.ndarray]:
-    """The list of the images in a directory's class folders, from the cache if it is good.
+    """The list of the images in a directory's class folders, from the cache if it is current.
 
     Returns:
-      Of every image `paths` below `directory` (bytes), `sizes` int64 and `labels` int32, [count]
-      each; `notes` on what is not used; `ignored`, how many files and folders are a system's own.
+      [count] each: `paths` below `directory` (bytes), `sizes` int64 and `labels` int32. `notes`: on
+      what is not used. `ignored`: the number of files and folders that are hidden or a system's.
     """
     label_of = {names.key(name): label for label, name in enumerate(class_names)}
     folders, top = class_folders(directory), os.fsencode(directory)
@@ -244,10 +244,14 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
     stamps = {name: place.stat().st_mtime_ns for name, place in places.items()}
     state = index_state(stamps, class_names)
     cache = index_path(directory, cache_dir)
-    none = {"ignored": np.array(0), "inside": np.array([], np.bytes_), "at": np.array([], np.int64)}
+    defaults = {
+        "ignored": np.array(0),
+        "inside": np.array([], np.bytes_),
+        "at": np.array([], np.int64),
+    }
     saved = load_arrays(cache, "state", "paths", "sizes", "labels", "notes")
     if saved is not None and saved["state"] == state:
-        saved = none | saved
+        saved = defaults | saved
         inside = zip(saved["inside"], saved["at"], strict=True)
         if all(changed(top + b"/" + bytes(raw)) == at for raw, at in inside):
             return saved
@@ -259,32 +263,31 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
             f"{shown(directory)}/{shown(stray[0][0])}: an image beside the class folders; every "
             "image belongs in the folder of its class"
         )
-    # Arrays at once, folder by folder: a million Python strings would take several times
-    # the memory.
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    # Arrays at once, folder by folder: a million Python strings take several times the memory.
+    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     title = f"index of {shown(directory)}"
     for folder, raw in progress_bar(folders.items(), desc=title, unit=" folders", delay=1.0):
-        here = _Listing(top, {}, listing.inside)
-        images = here.images(raw)
+        folder_listing = _Listing(top, {}, listing.inside)
+        images = folder_listing.images(raw)
         if not images:
-            _refuse_empty(directory, folder, here.left)
-        listing.add(here)
-        found.append(
+            _refuse_empty(directory, folder, folder_listing.left)
+        listing.add(folder_listing)
+        columns.append(
             (
                 np.array([path for path, _ in images]),
                 np.array([size for _, size in images], np.int64),
                 np.full(len(images), label_of[names.key(folder)], np.int32),
             )
         )
-    if not found:
+    if not columns:
         raise DataError(f"{shown(directory)}: no images in its class folders")
-    paths, sizes, labels = (np.concatenate(column) for column in zip(*found, strict=True))
+    paths, sizes, labels = (np.concatenate(column) for column in zip(*columns, strict=True))
     notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
-    deep = np.flatnonzero(np.strings.count(paths, b"/") > 1)
-    if len(deep):
+    nested = np.flatnonzero(np.strings.count(paths, b"/") > 1)
+    if len(nested):
         notes.append(
-            f"{shown(directory)}: {len(deep):,} images lie in folders inside class folders "
-            f"({shown(paths[deep[0]])}) and are of these classes"
+            f"{shown(directory)}: {len(nested):,} images lie in folders inside class folders "
+            f"({shown(paths[nested[0]])}) and are of these classes"
         )
     arrays = {
         "state": np.array(state),
@@ -302,9 +305,9 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
 
 
 def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
-    """Names and sizes of the images in a directory itself, and a sentence on what is not used.
+    """Names and sizes of the images directly in a directory, and a sentence on unused files.
 
-    Which files are images, and which are a system's own, is as in class folders.
+    Images and ignored files are recognised as in class folders, see `from_folders`.
 
     Raises:
       OSError: it cannot be listed.
@@ -342,13 +345,13 @@ def _refuse_empty(directory: Path, folder: str, left: Left) -> None:
 
 @dataclasses.dataclass
 class _Listing:
-    """What is found in folders.
+    """Lists images, and counts what is not used.
 
     Attributes:
       top: the directory that holds the class folders.
-      left: what is not used.
-      inside: folders inside class folders, by their path below `top`, and when they were changed.
-      ignored: how many files and folders are hidden or a system's own.
+      left: files that are not used.
+      inside: modification time, in nanoseconds, of each folder in a class folder, by path in `top`.
+      ignored: number of files and folders that are hidden or a system's own.
     """
 
     top: bytes
@@ -357,7 +360,7 @@ class _Listing:
     ignored: int = 0
 
     def add(self, other: "_Listing") -> None:
-        """Counts what another found as well."""
+        """Adds the counts of another listing."""
         for kind, (count, first) in other.left.items():
             so_far, earliest = self.left.get(kind, (0, first))
             self.left[kind] = (so_far + count, earliest)
@@ -367,14 +370,14 @@ class _Listing:
         """Paths below `top` and sizes of the images in a folder and below it, sorted by path.
 
         Args:
-          folder: a class folder's name; empty for `top` itself, without what lies deeper.
+          folder: a class folder's name; empty for `top` alone, without the folders in it.
         """
-        about = os.stat(self.top + b"/" + folder)  # noqa: PTH116 (bytes)
-        found = self._images(folder, ((about.st_dev, about.st_ino),))
+        status = os.stat(self.top + b"/" + folder)  # noqa: PTH116 (bytes)
+        found = self._images(folder, ((status.st_dev, status.st_ino),))
         return sorted(found) if folder else found
 
     def _images(self, folder: bytes, above: tuple[tuple[int, int], ...]) -> list[tuple[bytes, int]]:
-        """The images; `above` are device and number of the folder and of those that hold it."""
+        """As `images`; `above` are (device, inode) of the folder and of those that hold it."""
         found = []
         with os.scandir(self.top + b"/" + folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
@@ -385,13 +388,13 @@ class _Listing:
                     if names.is_clutter(name, folder=True):
                         self.ignored += 1
                     elif folder:
-                        about = entry.stat()
-                        this = (about.st_dev, about.st_ino)
-                        if this in above:
+                        status = entry.stat()
+                        identity = (status.st_dev, status.st_ino)
+                        if identity in above:
                             self._leave("link to a folder that holds it", path)
                             continue
-                        self.inside[path] = about.st_mtime_ns
-                        found += self._images(path, (*above, this))
+                        self.inside[path] = status.st_mtime_ns
+                        found += self._images(path, (*above, identity))
                 elif names.is_clutter(name):
                     self.ignored += 1
                     if is_image and not name.startswith("._"):
@@ -400,12 +403,12 @@ class _Listing:
                     if not is_image and not _begins_as_image(entry):
                         self._leave("without a suffix", path)
                         continue
-                    about = _of_file(entry)
-                    kind = _odd_kind(about.st_mode)
+                    status = _status(entry)
+                    kind = _odd_kind(status.st_mode)
                     if kind:
                         self._leave(kind, path)
                     else:
-                        found.append((path, about.st_size))
+                        found.append((path, status.st_size))
                 else:
                     self._leave(f"*{names.suffix(name)}", path)
         return found
@@ -415,7 +418,7 @@ class _Listing:
         self.left[kind] = (so_far + 1, first)
 
 
-def _of_file(entry: "os.DirEntry[bytes]") -> os.stat_result:
+def _status(entry: "os.DirEntry[bytes]") -> os.stat_result:
     try:
         return entry.stat()
     except FileNotFoundError as error:
@@ -427,7 +430,7 @@ def _of_file(entry: "os.DirEntry[bytes]") -> os.stat_result:
 
 
 def named_as_image(name: str) -> bool:
-    """Whether a file's name ends as those of images do."""
+    """Whether a file's name has an image's suffix."""
     return name.lower().endswith(names.IMAGE_SUFFIXES)
 
 
@@ -437,11 +440,11 @@ def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
     try:
         with open(entry.path, "rb", buffering=0, opener=_without_waiting) as file:
             return names.begins_as_image(file.read(12) or b"")
-    except OSError:  # counted with those that are none
+    except OSError:  # counted with the files that are no images
         return False
 
 
 def in_words(left: Left) -> str:
-    """Such as: 12 *.heic (cat/1.heic), 3 *.txt (cat/a.txt)."""
+    """Unused files, the most frequent kind first: 12 *.heic (cat/1.heic), 3 *.txt (cat/a.txt)."""
     ordered = sorted(left.items(), key=lambda item: -item[1][0])
     return names.listed([f"{count:,} {kind} ({first})" for kind, (count, first) in ordered])

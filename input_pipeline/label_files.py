@@ -101,7 +101,7 @@ def those_there(challenge: Challenge, split: str, places: Sequence[Path]) -> lis
 
 def _may_hold(kit: Path, split: str) -> bool:
     try:
-        return _truth_in(_of_kit(kit), split) is not None
+        return _truth_in(_kit_files(kit), split) is not None
     except DataError:  # said when it is opened
         return True
 
@@ -111,17 +111,17 @@ class _NoMapError(DataError):
 
 
 def class_map(places: Sequence[Path], year: int) -> tuple[tuple[str, ...], str]:
-    """The synsets of a challenge in the order of their IDs, and where that stands.
+    """The synsets of a challenge in the order of their IDs, and the file that gives this order.
 
     Raises:
-      DataError: it is not there.
+      DataError: no file gives it.
     """
     searched = [folder for place in places for folder in _folders(place)]
     for name in _MAPS:
         for path in _named(searched, re.escape(name)):
             return _ids(path.name, path.read_bytes(), shown(path)), shown(path)
     for path in _named(searched, _KIT.format(_YEAR[year])):
-        files = _of_kit(path)
+        files = _kit_files(path)
         for name in _MAPS:
             if name in files:
                 source = f"{shown(path)}/{name}"
@@ -133,7 +133,7 @@ def class_map(places: Sequence[Path], year: int) -> tuple[tuple[str, ...], str]:
 
 
 def _folders(place: Path) -> list[Path]:
-    """A directory, and those in it where a kit or a list may lie."""
+    """A directory, its folders, and the folder `data` of each: kits and lists may lie there."""
     if not place.is_dir():
         return []
     inside = sorted(path for path in place.glob("*") if path.is_dir() and not path.is_symlink())
@@ -141,20 +141,20 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _named(folders: Iterable[Path], pattern: str) -> list[Path]:
-    """Files whose names are of a pattern."""
+    """Files in these folders whose whole name matches a regular expression."""
     found = []
     for folder in folders:
         try:
             with os.scandir(folder) as entries:
-                some = [entry.name for entry in entries if re.fullmatch(pattern, entry.name)]
+                matching = [entry.name for entry in entries if re.fullmatch(pattern, entry.name)]
         except OSError:
             continue
-        found += [folder / name for name in sorted(some)]
+        found += [folder / name for name in sorted(matching)]
     return [path for path in found if path.is_file()]
 
 
 def _from_text(path: Path, challenge: Challenge, split: str, places: Sequence[Path]) -> Labels:
-    """Labels from a file of any of the three kinds, told by its first line."""
+    """Labels from a file of any of the three kinds; its first line tells which."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -187,35 +187,35 @@ def _parse(text: str, source: str, challenge: Challenge, split: str, ids: Any) -
             rows = [row for row in csv.reader(io.StringIO(text)) if row]
         except csv.Error as error:
             raise DataError(f"{source}: damaged ({error}); get it again") from error
-        words = [(row[0], row[1].split()) for row in rows if len(row) > 1]
-        if words and not (words[0][1] and words[0][1][0] in known):  # the columns' names
-            rows, words = rows[1:], words[1:]
-        pairs = [(name, said[0]) for name, said in words if said]
-        lacking = len(rows) - len(pairs)
+        entries = [(row[0], row[1].split()) for row in rows if len(row) > 1]
+        if entries and not (entries[0][1] and entries[0][1][0] in known):  # column names
+            rows, entries = rows[1:], entries[1:]
+        pairs = [(name, words[0]) for name, words in entries if words]
+        invalid = len(rows) - len(pairs)
     else:
         split_lines = [line.split() for line in lines]
         pairs = [(words[0], words[1]) for words in split_lines if len(words) == 2]
-        lacking = len(lines) - len(pairs)
-    if lacking or not pairs:
+        invalid = len(lines) - len(pairs)
+    if invalid or not pairs:
         raise DataError(
-            f"{source}: {lacking} lines are no image and label, such as {lines[-1][:60]!r}; known "
+            f"{source}: {invalid} lines are no image and label, such as {lines[-1][:60]!r}; known "
             "are a ground truth (a number a line), `IMAGE LABEL`, and Kaggle's solution"
         )
-    strange = [f"{name} {label}" for name, label in pairs if label not in known]
-    if strange:
+    unknown = [f"{name} {label}" for name, label in pairs if label not in known]
+    if unknown:
         raise DataError(
-            f"{source}: labels of {len(strange):,} of {len(pairs):,} images are neither synsets "
-            f"nor 0 to {len(challenge.synsets) - 1}, places among these ({listed(strange, 3)})"
+            f"{source}: labels of {len(unknown):,} of {len(pairs):,} images are neither synsets "
+            f"nor 0 to {len(challenge.synsets) - 1}, places among these ({listed(unknown, 3)})"
         )
-    of: dict[str, int] = {}
+    label_of: dict[str, int] = {}
     for name, label in pairs:
-        before = of.setdefault(_stem(name), known[label])
-        if before != known[label]:
+        earlier = label_of.setdefault(_stem(name), known[label])
+        if earlier != known[label]:
             raise DataError(
-                f"{source}: two labels of {_stem(name)}, {challenge.synsets[before]} and "
+                f"{source}: two labels of {_stem(name)}, {challenge.synsets[earlier]} and "
                 f"{challenge.synsets[known[label]]}; leave one of them there"
             )
-    return Labels(source, of)
+    return Labels(source, label_of)
 
 
 def _stem(name: str) -> str:
@@ -226,15 +226,15 @@ def _ground_truth(
     lines: Sequence[str], source: str, challenge: Challenge, split: str, ids: tuple[str, ...]
 ) -> Labels:
     count = len(challenge.synsets)
-    strange = [
+    invalid = [
         f"line {number}: {line[:20]}"
         for number, line in enumerate(lines, 1)
         if not line.isdecimal() or not 1 <= int(line) <= count
     ]
-    if strange:
+    if invalid:
         raise DataError(
-            f"{source}: {len(strange):,} of {len(lines):,} lines are no IDs, 1 to {count} "
-            f"({listed(strange, 3)}); get it again"
+            f"{source}: {len(invalid):,} of {len(lines):,} lines are no IDs, 1 to {count} "
+            f"({listed(invalid, 3)}); get it again"
         )
     unknown = [synset for synset in ids[:count] if synset not in challenge.label_of]
     if unknown or len(ids) < count:
@@ -256,8 +256,9 @@ def _ground_truth(
 def _ids(name: str, content: bytes, source: str) -> tuple[str, ...]:
     """The synsets of a map in the order of their IDs.
 
-    Of meta.mat the field `synsets` has an ILSVRC<year>_ID and a WNID for each; the 1,000 classes
-    come first, then the synsets above them. A line of map_clsloc.txt is WNID, ID, word.
+    The array `synsets` of meta.mat has the fields ILSVRC<year>_ID and WNID. IDs 1 to 1000 are the
+    classes; the synsets above them in WordNet have higher IDs. A line of map_clsloc.txt is WNID,
+    ID, word.
     """
     try:
         if name.endswith(".mat"):
@@ -267,18 +268,18 @@ def _ids(name: str, content: bytes, source: str) -> tuple[str, ...]:
             (field,) = (f for f in synsets.dtype.names if re.fullmatch(r"ILSVRC\d{4}_ID", f))
             pairs = [(int(i), str(w)) for i, w in zip(synsets[field], synsets["WNID"], strict=True)]
         else:
-            words = [line.split() for line in content.decode().splitlines() if line.strip()]
-            pairs = [(int(row[1]), row[0]) for row in words]
+            rows = [line.split() for line in content.decode().splitlines() if line.strip()]
+            pairs = [(int(row[1]), row[0]) for row in rows]
     except Exception as error:  # SciPy's reader fails on damage in many ways
         raise DataError(f"{source}: damaged ({first_line(error)}); get the kit again") from error
-    of_id = dict(pairs)
-    classes = tuple(of_id.get(number, "") for number in range(1, 1001))
+    synset_of = dict(pairs)
+    classes = tuple(synset_of.get(number, "") for number in range(1, 1001))
     return tuple(synset for synset in classes if synset)
 
 
 def _from_kit(path: Path, challenge: Challenge, split: str) -> Labels | None:
-    """Labels from a development kit as downloaded; None if it has none of that split."""
-    files = _of_kit(path)
+    """Labels from a development kit as downloaded; None if it has no labels of that split."""
+    files = _kit_files(path)
     truth = _truth_in(files, split)
     if truth is None:
         return None
@@ -294,13 +295,13 @@ def _from_kit(path: Path, challenge: Challenge, split: str) -> Labels | None:
 
 
 def _truth_in(files: Iterable[str], split: str) -> str | None:
-    """The name of a split's ground truth among files of a kit."""
+    """The name of a split's ground truth among the files of a kit; None if it is missing."""
     pattern = _GROUND_TRUTH.format("ILSVRC.*", split)
     return next((name for name in files if re.fullmatch(pattern, name)), None)
 
 
-def _of_kit(path: Path) -> dict[str, bytes]:
-    """The ground truths and the map of a development kit, by name."""
+def _kit_files(path: Path) -> dict[str, bytes]:
+    """The content of a development kit's ground truths and maps, by file name."""
     wanted = "|".join([r"ILSVRC.*_ground_truth\.txt", *map(re.escape, _MAPS)])
     found = {}
     try:

@@ -14,12 +14,13 @@ from input_pipeline.sources import Examples
 
 
 def find(asked: Asked) -> Found:
-    """Joins the splits of all directories and files that are named, each in its own layout.
+    """Joins the splits of all places, which are the directories and files that are named.
 
-    A directory holds any of train/<class>/, val/<class>/ and test/<class>/ in any spelling; or
-    <class>/; or train.csv and the like; or shards, Parquet or Arrow files, see `own_stored`. A file
-    is a list, see `own_lists`. A split has the examples of the first place, then those of the
-    second, and so on. Classes with the same name in several places are one class.
+    A directory has one of four layouts: split folders train/<class>/, val/<class>/ and
+    test/<class>/ in any spelling, or some of them; class folders <class>/; lists such as train.csv,
+    see `own_lists`; shards, Parquet or Arrow files, see `own_stored`. A file is a list. A split has
+    the examples of the first place, then those of the second, and so on. Classes with the same name
+    in several places are one class.
 
     Raises:
       DataError: nothing is there, there are fewer than two classes, or two classes share a name.
@@ -31,55 +32,58 @@ def find(asked: Asked) -> Found:
     known, cache_dir = asked.class_names, asked.cache_dir
     places = [own_lists.find(root, cache_dir) or _tree(root) for root in roots]
     notes = [note for place in places for note in place.notes]
-    of_split = {
+    parts_of = {
         split: [place.splits[split] for place in places if split in place.splits]
         for split in names.SPLITS
     }
-    of_split = {split: listed for split, listed in of_split.items() if listed}
-    base = next(split for split in names.SPLITS if split in of_split)
-    where = ", ".join(shown(listed.where) for listed in of_split[base])
-    own = _together([listed.classes for listed in of_split[base]])
-    if len(own) < 2 and (base == "train" or not own or not known):
+    parts_of = {split: parts for split, parts in parts_of.items() if parts}
+    base = next(split for split in names.SPLITS if split in parts_of)
+    where = ", ".join(shown(part.where) for part in parts_of[base])
+    found = _together([part.classes for part in parts_of[base]])
+    if len(found) < 2 and (base == "train" or not found or not known):
         raise DataError(
-            f"{where}: {len(own)} {places[0].called}, at least two are needed "
+            f"{where}: {len(found)} {places[0].called}, at least two are needed "
             f"({places[0].looked_for.format(base=base)}).{_hint(roots[0])}"
         )
-    class_names, said = names.class_order(own, where)
-    natural, mine = [names.key(name) for name in class_names], set(map(names.key, own))
-    kept = [] if known is None else [names.key(name) for name in known]
-    # The names known before, if they are those of the folders, or these are some of them.
-    if known and (mine == set(kept) or (mine < set(kept) and (asked.evaluated or base != "train"))):
+    class_names, order_notes = names.class_order(found, where)
+    ordered_keys = [names.key(name) for name in class_names]
+    found_keys = set(ordered_keys)
+    known_keys = [] if known is None else [names.key(name) for name in known]
+    same = found_keys == set(known_keys)
+    some = found_keys < set(known_keys) and (asked.evaluated or base != "train")
+    # The classes found are the known ones, or some of them: the known labels hold.
+    if known and (same or some):
         class_names = tuple(known)
-        if [name for name in kept if name in mine] != natural:
-            said = [
+        if [name for name in known_keys if name in found_keys] != ordered_keys:
+            order_notes = [
                 f"{where}: labels follow the class names that the network was "
                 f"trained with ({names.listed(class_names, 3)})"
             ]
-    notes += said
+    notes += order_notes
 
-    # Why there is no such split; several places have several reasons.
+    # Each place has its own reason why it lacks a split.
     absent = {
         split: "; ".join(place.absent[split] for place in places)
         for split in names.SPLITS
-        if split not in of_split
+        if split not in parts_of
     }
     splits: dict[str, Callable[[], Examples]] = {}
     unlabelled: dict[str, Callable[[], Examples]] = {}
-    for split, all_listed in of_split.items():
+    for split, parts in parts_of.items():
         used = []
-        for listed in all_listed:
-            found = set(map(names.key, listed.classes))
-            if split == "test" and not found & set(map(names.key, class_names)):
-                if listed.unlabelled is None:
-                    count = folders.count_files(listed.where)
-                    absent[split] = f"{listed.where} ({count}) has no labels: no folder of a class"
-                    unlabelled[split] = functools.partial(folders.from_files, listed.where)
+        for part in parts:
+            part_keys = set(map(names.key, part.classes))
+            if split == "test" and not part_keys & set(map(names.key, class_names)):
+                if part.unlabelled is None:
+                    count = folders.count_files(part.where)
+                    absent[split] = f"{part.where} ({count}) has no labels: no folder of a class"
+                    unlabelled[split] = functools.partial(folders.from_files, part.where)
                 else:
-                    absent[split] = f"{listed.where} has no labels"
-                    unlabelled[split] = functools.partial(listed.unlabelled, cache_dir)
+                    absent[split] = f"{part.where} has no labels"
+                    unlabelled[split] = functools.partial(part.unlabelled, cache_dir)
                 notes.append(f"{absent[split]}. It is not used")
             else:
-                used.append(listed)
+                used.append(part)
         if used:
             absent.pop(split, None)
             splits[split] = functools.partial(_opened, used, class_names, cache_dir)
@@ -100,7 +104,7 @@ def _opened(used: Sequence[Listed], class_names: Sequence[str], cache_dir: Path)
 
 
 def _together(named: Sequence[Sequence[str]]) -> list[str]:
-    """Class names of several places, each name once; those of one place as they are."""
+    """Class names of all places, each once; those of a single place are returned as they are."""
     if len(named) == 1:
         return list(named[0])
     return list({names.key(name): name for place in reversed(named) for name in place}.values())
@@ -109,43 +113,46 @@ def _together(named: Sequence[Sequence[str]]) -> list[str]:
 def _hint(root: Path) -> str:
     if not root.is_dir():
         return ""
-    listed = own_lists.files_in(root)
-    return f" Is it --config.data.dir={listed[0]}?" if listed else layout.wrapped(root)
+    lists = own_lists.files_in(root)
+    return f" Is it --config.data.dir={lists[0]}?" if lists else layout.wrapped(root)
 
 
 def _tree(root: Path) -> Place:
-    """train/<class>/, val/<class>/, test/<class>/ in any spelling, those there are; or <class>/."""
-    where = layout.split_folders(root)
+    """Finds split folders such as train/<class>/ in any spelling; or class folders, <class>/."""
+    split_paths = layout.split_folders(root)
     notes: list[str] = []
-    if where and not any(folders.class_folders(path) for path in where.values()):
-        # A folder of images called `train` beside others is one of railways; beside others that
-        # sound like splits (test1) its images are in no class.
-        named = [path.name for path in where.values()]
-        others = [raw for name, raw in folders.class_folders(root).items() if name not in named]
-        classes = [raw for raw in others if folders.holds_images(root / os.fsdecode(raw))]
-        like_splits = any(names.sounds_like_a_split(shown(raw)) for raw in classes)
-        if len(classes) > 1 and not like_splits:
-            notes.append(f"{root}: {', '.join(named)} taken for classes, not for splits")
-            where = {}
-    absent = layout.absent_folders(root, where)
-    if where:
+    if split_paths and not any(folders.class_folders(path) for path in split_paths.values()):
+        # A folder of images named `train` may be a class (railways), or a split that lacks class
+        # folders. It is a class if other folders of images lie beside it, and the name of none
+        # sounds like a split (test1).
+        split_names = [path.name for path in split_paths.values()]
+        others = [
+            raw for name, raw in folders.class_folders(root).items() if name not in split_names
+        ]
+        image_folders = [raw for raw in others if folders.holds_images(root / os.fsdecode(raw))]
+        like_splits = any(names.sounds_like_a_split(shown(raw)) for raw in image_folders)
+        if len(image_folders) > 1 and not like_splits:
+            notes.append(f"{root}: {', '.join(split_names)} taken for classes, not for splits")
+            split_paths = {}
+    absent = layout.absent_folders(root, split_paths)
+    if split_paths:
         notes += folders.unused(
-            root, [*(path.name for path in where.values()), *annotations.names_in(root)]
+            root, [*(path.name for path in split_paths.values()), *annotations.names_in(root)]
         )
-        said = ", ".join(f"{path.name}/<class>/*" for path in where.values())
+        layout_text = ", ".join(f"{path.name}/<class>/*" for path in split_paths.values())
     else:
-        where, said = {"train": root}, "<class>/*"
+        split_paths, layout_text = {"train": root}, "<class>/*"
         absent.pop("train")
     return Place(
         {
             split: Listed(path, list(folders.class_folders(path)), functools.partial(_folder, path))
-            for split, path in where.items()
+            for split, path in split_paths.items()
         },
         absent,
         notes,
-        layout=f"class folders: {said}",
+        layout=f"class folders: {layout_text}",
         labels_from="the names of the class folders",
-        ignored=0 if root in where.values() else folders.count_clutter(root),
+        ignored=0 if root in split_paths.values() else folders.count_clutter(root),
         called="class folders",
         looked_for="looked for {base}/<class>/* or <class>/*",
     )

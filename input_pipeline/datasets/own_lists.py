@@ -35,10 +35,10 @@ class _Table(NamedTuple):
 
     Attributes:
       paths: bytes [lines].
-      labels: int32 [lines], places in `classes`; 0 where there are none, and so no classes.
-      splits: int8 [lines], places in `_SPLITS`; -1 where none is said.
-      lines: int32 [lines]: number of the line, from 1 on.
-      classes: str [classes].
+      labels: int32 [lines], indices in `classes`; 0 in a list without labels.
+      splits: int8 [lines], indices in `_SPLITS`; -1 where the line names none.
+      lines: int32 [lines], line numbers from 1 on.
+      classes: str [classes]; empty in a list without labels.
     """
 
     paths: np.ndarray
@@ -53,7 +53,7 @@ def find(root: Path, cache_dir: Path) -> Place | None:
 
     Lists in a directory are ignored if its split folders hold class folders. Paths in a list are
     relative to the list's directory. A column `split` may use any spelling that a split folder may
-    have; without this column, all lines are of the split that the file is named as, or of train.
+    have. Without this column, the file's name tells the split of all lines; by default it is train.
 
     The parsed list is kept in `cache_dir` until the list changes.
 
@@ -91,53 +91,58 @@ def find(root: Path, cache_dir: Path) -> Place | None:
 
 
 def files_in(root: Path) -> list[Path]:
-    """The lists that lie in a directory, by what their names end in."""
+    """The lists in a directory: files with a suffix of `SUFFIXES`, sorted."""
     found = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
     return [path for path in found if path.is_file() and not names.is_clutter(path.name)]
 
 
 def _place(root: Path, lists: dict[str, Path], cache_dir: Path) -> Place:
     all_tables = {path: _table(path, split, cache_dir) for split, path in lists.items()}
-    bare = {path: table for path, table in all_tables.items() if not len(table.classes)}
-    if bare and len(bare) == len(lists):
+    unlabelled_tables = {
+        path: table for path, table in all_tables.items() if not len(table.classes)
+    }
+    if unlabelled_tables and len(unlabelled_tables) == len(lists):
         raise DataError(f"{shown(root)}: a list of images without labels, and no other list")
-    of_list = [path for path in lists.values() if path not in bare]
-    tables = [all_tables[path] for path in of_list]
+    labelled_lists = [path for path in lists.values() if path not in unlabelled_tables]
+    tables = [all_tables[path] for path in labelled_lists]
     classes, label_of = np.unique(
         np.concatenate([table.classes for table in tables]), return_inverse=True
     )
-    before = np.cumsum([0, *(len(table.classes) for table in tables)])
+    class_offsets = np.cumsum([0, *(len(table.classes) for table in tables)])
     table = _Table(
         np.concatenate([table.paths for table in tables]),
         np.concatenate(
-            [label_of[of.labels + first] for of, first in zip(tables, before, strict=False)]
+            [label_of[t.labels + offset] for t, offset in zip(tables, class_offsets, strict=False)]
         ).astype(np.int32),
         np.concatenate([table.splits for table in tables]),
         np.concatenate([table.lines for table in tables]),
         classes,
     )
-    home = np.repeat(np.arange(len(tables)), [len(table.paths) for table in tables])
-    again = _again(table, home, of_list)
-    kept = np.setdiff1d(np.arange(len(table.paths)), again)
+    list_of_line = np.repeat(np.arange(len(tables)), [len(table.paths) for table in tables])
+    repeated = _repeated(table, list_of_line, labelled_lists)
+    kept = np.setdiff1d(np.arange(len(table.paths)), repeated)
     splits = {}
     for number, split in enumerate(_SPLITS):
         rows = kept[table.splits[kept] == number]
         if len(rows):
-            where = of_list[home[rows[0]]]
-            here = table._replace(
+            first_list = labelled_lists[list_of_line[rows[0]]]
+            split_table = table._replace(
                 paths=table.paths[rows], labels=table.labels[rows], lines=table.lines[rows]
             )
-            own = classes[np.unique(here.labels)].tolist()
-            splits[split] = Listed(where, own, functools.partial(_opened, where, here))
-    for path, table in bare.items():
-        unlabelled = functools.partial(_unlabelled, path, table)
-        splits["test"] = Listed(path, [], functools.partial(_opened, path, table), unlabelled)
-    named = ", ".join(path.name for path in of_list)
-    twice = f"{shown(root)}: {len(again):,} lines that stand twice count once"
+            split_classes = classes[np.unique(split_table.labels)].tolist()
+            splits[split] = Listed(
+                first_list, split_classes, functools.partial(_opened, first_list, split_table)
+            )
+    for path, unlabelled_table in unlabelled_tables.items():
+        opened = functools.partial(_opened, path, unlabelled_table)
+        unlabelled = functools.partial(_unlabelled, path, unlabelled_table)
+        splits["test"] = Listed(path, [], opened, unlabelled)
+    named = ", ".join(path.name for path in labelled_lists)
+    repeated_note = f"{shown(root)}: {len(repeated):,} lines that stand twice count once"
     return Place(
         splits,
         {split: f"{named} lists no image for it" for split in _SPLITS},
-        [twice] if len(again) else [],
+        [repeated_note] if len(repeated) else [],
         layout=f"lists of files: {named}",
         labels_from=f"label in {named}",
         called="classes",
@@ -145,39 +150,41 @@ def _place(root: Path, lists: dict[str, Path], cache_dir: Path) -> Place:
     )
 
 
-def _again(table: _Table, home: np.ndarray, of_list: Sequence[Path]) -> np.ndarray:
+def _repeated(table: _Table, list_of_line: np.ndarray, lists: Sequence[Path]) -> np.ndarray:
     """Finds the lines that repeat an earlier line's path with the same class and split.
 
     Args:
       table: the lines of all lists.
-      home: for each line, the index of its list.
-      of_list: the lists.
+      list_of_line: int [lines], the index in `lists` of the list that holds the line.
+      lists: the lists.
 
     Raises:
       DataError: a path is repeated with another class or split.
     """
     order = np.argsort(table.paths, kind="stable")
-    same = np.flatnonzero(table.paths[order[1:]] == table.paths[order[:-1]])
-    first, second = order[same], order[same + 1]
-    differ = (table.labels[first] != table.labels[second]) | (
+    repeats = np.flatnonzero(table.paths[order[1:]] == table.paths[order[:-1]])
+    first, second = order[repeats], order[repeats + 1]
+    conflicts = (table.labels[first] != table.labels[second]) | (
         table.splits[first] != table.splits[second]
     )
-    if differ.any():
-        n = np.flatnonzero(differ)[0]
+    if conflicts.any():
+        conflict = np.flatnonzero(conflicts)[0]
+        earlier, later = first[conflict], second[conflict]
         said = [
             f"{str(table.classes[table.labels[row]])!r} in {_SPLITS[table.splits[row]]}"
-            for row in (second[n], first[n])
+            for row in (later, earlier)
         ]
         raise DataError(
-            f"{shown(of_list[home[second[n]]])}: line {table.lines[second[n]]}: "
-            f"{shown(bytes(table.paths[first[n]]))} is {said[0]}, and {said[1]} by line "
-            f"{table.lines[first[n]]} of {of_list[home[first[n]]].name}; leave one of them there"
+            f"{shown(lists[list_of_line[later]])}: line {table.lines[later]}: "
+            f"{shown(bytes(table.paths[earlier]))} is {said[0]}, and {said[1]} by line "
+            f"{table.lines[earlier]} of {lists[list_of_line[earlier]].name}; leave one of them "
+            "there"
         )
     return second
 
 
 def _table(path: Path, split: str, cache_dir: Path) -> _Table:
-    """What a list says, from the cache or from the file; `split` where it says none itself."""
+    """The lines of a list, from the cache or the file; lines that name no split are of `split`."""
     content = folders.read_file(os.fsencode(path))
     cache = cache_dir / f"list-{digest(shown(path.resolve()))}.npz"
     state = digest(content)
@@ -186,8 +193,8 @@ def _table(path: Path, split: str, cache_dir: Path) -> _Table:
         saved = _read(path, content)._asdict()
         save_arrays(cache, state=np.array(state), **saved)
     table = _Table(*(saved[field] for field in _Table._fields))
-    said = np.where(table.splits < 0, _SPLITS.index(split), table.splits)
-    return table._replace(splits=said)
+    splits = np.where(table.splits < 0, _SPLITS.index(split), table.splits)
+    return table._replace(splits=splits)
 
 
 def _read(path: Path, content: bytes) -> _Table:
@@ -205,11 +212,11 @@ def _read(path: Path, content: bytes) -> _Table:
     paths: list[bytes] = []
     labels, splits, lines = array.array("i"), array.array("b"), array.array("i")
     classes: dict[str, int] = {}
-    of_test, bare = _is_of_test(path), 0
+    may_lack_labels, unlabelled_line = _is_of_test(path), 0
     for line, entry in read(path, text):
         file, label, split = (entry.get(field) for field in ("path", "label", "split"))
-        if label is None and of_test and split is None:
-            label, bare = "test", bare or line
+        if label is None and may_lack_labels and split is None:
+            label, unlabelled_line = "test", unlabelled_line or line
         if isinstance(label, float):
             raise _wrong(path, line, f"label {label} is neither text nor a whole number")
         if not isinstance(file, str) or not isinstance(label, str | int):
@@ -217,23 +224,25 @@ def _read(path: Path, content: bytes) -> _Table:
         file, label = file.strip(), str(label).strip()
         if not file or not label or "\0" in file:
             raise _wrong(path, line, "no path, or no label")
-        said = "" if split is None else str(split).strip()
-        named = names.split_of(said)
-        if said and named is None:
-            raise _wrong(path, line, f"split {said!r} is none of {', '.join(_SPLITS)}")
-        try:  # names on a disk may be no UTF-8; what JSON can write is more than either
+        split_name = "" if split is None else str(split).strip()
+        known_split = names.split_of(split_name)
+        if split_name and known_split is None:
+            raise _wrong(path, line, f"split {split_name!r} is none of {', '.join(_SPLITS)}")
+        # Surrogates U+DC80 to U+DCFF stand for bytes of a file name that is not UTF-8. JSON can
+        # hold other surrogates, which no file name has.
+        try:
             (file + label).encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
             raise _wrong(path, line, f"half a letter in {file!a}, {label!a}") from error
         paths.append(posixpath.normpath(file).encode("utf-8", "surrogateescape"))
         labels.append(classes.setdefault(label, len(classes)))
-        splits.append(-1 if named is None else _SPLITS.index(named))
+        splits.append(-1 if known_split is None else _SPLITS.index(known_split))
         lines.append(line)
     if not paths:
         raise DataError(f"{shown(path)}: lists no images; {_FORM}")
-    if bare:
+    if unlabelled_line:
         if len(classes) > 1:
-            raise _wrong(path, bare, "no label, which other lines have")
+            raise _wrong(path, unlabelled_line, "no label, which other lines have")
         classes = {}
     return _Table(
         np.array(paths, np.bytes_),
@@ -245,7 +254,7 @@ def _read(path: Path, content: bytes) -> _Table:
 
 
 def _is_of_test(path: Path) -> bool:
-    """Whether the list may do without labels."""
+    """Whether a list is named as the test split; such a list may lack labels."""
     return names.split_of(path.stem) == "test"
 
 
@@ -262,7 +271,7 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
                     "path" in columns and "split" not in columns and _is_of_test(path)
                 ):
                     continue
-                # Without a line of names: the first file is there, or is one by its suffix.
+                # There is no line of column names if the first path has an image's suffix.
                 if len(cells) != 2 or not folders.named_as_image(cells[0].strip()):
                     raise _wrong(path, reader.line_num, _other_columns(cells))
                 columns = ["path", "label"]
@@ -276,12 +285,12 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
 
 
 def _other_columns(cells: Sequence[str]) -> str:
-    said = f"columns {names.listed(cells)}"
-    for mark, called in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(cells) == 1 and mark in cells[0]:
-            return f"{said}: parted by {called}, not by commas"
-    lacking = [name for name in ("path", "label") if name not in map(str.casefold, cells)]
-    return f"{said}: none is called {' or '.join(lacking)}"
+    columns = f"columns {names.listed(cells)}"
+    for separator, plural in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(cells) == 1 and separator in cells[0]:
+            return f"{columns}: parted by {plural}, not by commas"
+    missing = [name for name in ("path", "label") if name not in map(str.casefold, cells)]
+    return f"{columns}: none is called {' or '.join(missing)}"
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | None]]]:
@@ -302,13 +311,13 @@ def _wrong(path: Path, line: int, what: str) -> DataError:
 
 
 def _opened(path: Path, table: _Table, class_names: Sequence[str], cache_dir: Path) -> Examples:
-    """The examples of a list in the order of a tree: by class, then by path.
+    """The examples of a list in the order of class folders: by class, then by path.
 
     Raises:
-      DataError: a class of another name, or files that are not there.
+      DataError: a class is not in `class_names`, or files are missing.
     """
-    number = {names.key(name): label for label, name in enumerate(class_names)}
-    label_of = np.array([number.get(names.key(name), -1) for name in table.classes.tolist()])
+    label_of_key = {names.key(name): label for label, name in enumerate(class_names)}
+    label_of = np.array([label_of_key.get(names.key(name), -1) for name in table.classes.tolist()])
     unknown = np.flatnonzero(label_of[table.labels] < 0)
     if len(unknown):
         row = unknown[0]
@@ -323,66 +332,68 @@ def _opened(path: Path, table: _Table, class_names: Sequence[str], cache_dir: Pa
     missing = order[sizes < 0]
     if len(missing):
         rows = missing[np.argsort(table.lines[missing])]
-        first = [f"{shown(bytes(table.paths[n]))} (line {table.lines[n]})" for n in rows.tolist()]
+        absent = [
+            f"{shown(bytes(table.paths[row]))} (line {table.lines[row]})" for row in rows.tolist()
+        ]
         raise DataError(
             f"{shown(path)}: {len(missing):,} of {len(paths):,} paths are no files: "
-            f"{names.listed(first, 3)}. Paths are relative to {shown(path.parent)}/; mend or "
+            f"{names.listed(absent, 3)}. Paths are relative to {shown(path.parent)}/; mend or "
             "remove these lines"
         )
     return Examples(
         count=len(paths),
-        read=lambda row: (folders.read_file(_whole(prefix, paths[row])), int(labels[row])),
-        name=lambda row: shown(_whole(prefix, paths[row])),
+        read=lambda row: (folders.read_file(_full_path(prefix, paths[row])), int(labels[row])),
+        name=lambda row: shown(_full_path(prefix, paths[row])),
         fingerprint=digest(paths.tobytes(), sizes.tobytes(), labels.tobytes(), *class_names),
         labels=lambda: labels,
     )
 
 
 def _unlabelled(path: Path, table: _Table, cache_dir: Path) -> Examples:
-    """The examples of a list without labels, by path; their label is -1."""
-    rows = np.sort(np.unique(table.paths, return_index=True)[1])
-    once = table._replace(
-        paths=table.paths[rows],
-        labels=table.labels[rows],
-        lines=table.lines[rows],
+    """The examples of a list without labels, sorted by path, each path once; the labels are -1."""
+    first_rows = np.sort(np.unique(table.paths, return_index=True)[1])
+    distinct = table._replace(
+        paths=table.paths[first_rows],
+        labels=table.labels[first_rows],
+        lines=table.lines[first_rows],
         classes=np.array(["test"]),
     )
-    listed = _opened(path, once, ["test"], cache_dir)
+    examples = _opened(path, distinct, ["test"], cache_dir)
     return dataclasses.replace(
-        listed,
-        read=lambda row: (listed.read(row)[0], -1),
-        fingerprint=digest("unlabelled", listed.fingerprint),
-        labels=lambda: np.full(listed.count, -1, np.int32),
+        examples,
+        read=lambda row: (examples.read(row)[0], -1),
+        fingerprint=digest("unlabelled", examples.fingerprint),
+        labels=lambda: np.full(examples.count, -1, np.int32),
     )
 
 
-def _whole(prefix: bytes, path: np.bytes_) -> bytes:
-    """A path with the directory before it that it is relative to."""
+def _full_path(prefix: bytes, path: np.bytes_) -> bytes:
+    """The full path of a file whose path is relative to the directory `prefix`."""
     return os.path.join(prefix, bytes(path))  # noqa: PTH118 (bytes)
 
 
 def _sizes(prefix: bytes, paths: np.ndarray, title: str, cache_dir: Path) -> np.ndarray:
     """Size of every file in bytes, int64 [paths]; -1 where there is no file.
 
-    The sizes are kept in `cache_dir`, and read again when a file was added to one of the folders,
-    removed or renamed, as for class folders.
+    The sizes are kept in `cache_dir` until a file is added to one of the files' folders, removed or
+    renamed, as for class folders.
     """
 
     def size(row: int) -> int:
         try:
-            about = os.stat(_whole(prefix, paths[row]))  # noqa: PTH116 (bytes)
+            status = os.stat(_full_path(prefix, paths[row]))  # noqa: PTH116 (bytes)
         except OSError:
             return -1
-        return about.st_size if stat.S_ISREG(about.st_mode) else -1
+        return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
     cache = cache_dir / f"sizes-{digest(prefix, paths.tobytes())}.npz"
     saved = load_arrays(cache, "sizes", "folders", "changed")
     if saved is not None:
-        there = zip(saved["folders"].tolist(), saved["changed"].tolist(), strict=True)
-        if all(folders.changed(folder) == at for folder, at in there):
+        saved_times = zip(saved["folders"].tolist(), saved["changed"].tolist(), strict=True)
+        if all(folders.changed(folder) == time for folder, time in saved_times):
             return saved["sizes"]
-    holding = {os.path.dirname(_whole(prefix, path)) for path in paths}  # noqa: PTH120 (bytes)
-    changed = {folder: folders.changed(folder) for folder in sorted(holding)}
+    parents = {os.path.dirname(_full_path(prefix, path)) for path in paths}  # noqa: PTH120 (bytes)
+    changed = {folder: folders.changed(folder) for folder in sorted(parents)}
     sizes = np.fromiter(of_each(size, len(paths), 8, title, " files"), np.int64, len(paths))
     if sizes.min() >= 0 and folders.settled(changed.values()):
         of_folders = np.array(list(changed.values()), np.int64)

@@ -16,41 +16,46 @@ from input_pipeline.sources import Examples
 
 
 def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
-    """Finds splits that are stored in files of many images; None where there are class folders.
+    """Finds splits that are stored in files of many images; None if there are no such files.
 
-    Classes are those in the files' schema, or else the numbers from 0 to the largest label.
+    Class names come from the files' schema. Without them, they are the numbers from 0 to the
+    largest label.
 
     Raises:
-      DataError: see `layouts.find`; or a label does not occur in training, or several directories
-        are named.
+      DataError: see `layouts.find`; or images have no labels, there are fewer than two classes, or
+        several directories are named.
     """
     all_stored = {root: _stored(root) for root in roots}
     root = next((root for root, (found, _) in all_stored.items() if found), roots[0])
-    where, left = all_stored[root]
-    if not where:
+    stored_of, unused = all_stored[root]
+    if not stored_of:
         return None
-    notes = layouts.not_used(root, left)
-    used = layouts.names_in(root, where)
+    notes = layouts.not_used(root, unused)
+    used = layouts.names_in(root, stored_of)
     if len(roots) > 1:
-        kind = next(iter(where.values())).layout
+        kind = next(iter(stored_of.values())).layout
         raise DataError(
             f"data.dir={asked.directory}: {root} holds {kind}, which is read alone; several "
             "directories can be class folders and lists"
         )
-    forms = sorted({stored.form for stored in where.values()})
+    forms = sorted({stored.form for stored in stored_of.values()})
     absent = {
         split: f"{root} has no {' or '.join(layouts.named_as(form, split) for form in forms)}"
         for split in names.SPLITS
     }
     unlabelled: dict[str, Callable[[], Examples]] = {}
-    for split in [s for s, stored in where.items() if s == "test" and _unlabelled(stored, asked)]:
+    for split in [
+        s for s, stored in stored_of.items() if s == "test" and _unlabelled(stored, asked)
+    ]:
         absent[split] = f"the {split} split in {root} has no labels"
         notes.append(f"{absent[split]}. It is not used")
-        unlabelled[split] = functools.partial(_open_unlabelled, where.pop(split), asked.cache_dir)
-    if not where:
+        unlabelled[split] = functools.partial(
+            _open_unlabelled, stored_of.pop(split), asked.cache_dir
+        )
+    if not stored_of:
         raise DataError(f"{root}: no labelled images, only {' and '.join(unlabelled)}")
-    base = next(split for split in names.SPLITS if split in where)
-    classes = layouts.stored_classes(where[base], where[base].members(asked.cache_dir))
+    base = next(split for split in names.SPLITS if split in stored_of)
+    classes = layouts.stored_classes(stored_of[base], stored_of[base].members(asked.cache_dir))
     if len(classes) < 2:
         raise DataError(f"{root}: {len(classes)} classes in its {base} split, two are needed")
     known = asked.class_names
@@ -61,16 +66,16 @@ def find(asked: Asked, roots: Sequence[Path]) -> Found | None:
         classes = tuple(known)
     splits: dict[str, Callable[[], Examples]] = {
         split: functools.partial(_open, stored, classes, asked.cache_dir)
-        for split, stored in where.items()
+        for split, stored in stored_of.items()
     }
-    said = ", ".join(f"{split}: {stored.layout}" for split, stored in where.items())
+    layout_text = ", ".join(f"{split}: {stored.layout}" for split, stored in stored_of.items())
     return Found(
         splits,
         classes,
-        {split: why for split, why in absent.items() if split not in where},
+        {split: why for split, why in absent.items() if split not in stored_of},
         unlabelled,
         notes,
-        layout=said,
+        layout=layout_text,
         labels_from="what is stored with the images",
         ignored=folders.count_clutter(root, used),
     )
@@ -81,7 +86,7 @@ def _stored(root: Path) -> tuple[dict[str, Stored], list[Path]]:
 
 
 def _has_images_in_folders(root: Path) -> bool:
-    """Whether there are folders of images, a class or two deep: a tree that has tars in it, too."""
+    """Whether images lie one or two folders deep; tars beside such folders are not read."""
     return any(
         folders.holds_images(inside)
         for folder in _class_folders(root)
@@ -94,8 +99,8 @@ def _class_folders(directory: Path) -> list[Path]:
 
 
 def _unlabelled(stored: Stored, asked: Asked) -> bool:
-    found = stored.members(asked.cache_dir)
-    return bool((found.labels < 0).all())
+    members = stored.members(asked.cache_dir)
+    return bool((members.labels < 0).all())
 
 
 def _open_unlabelled(stored: Stored, cache_dir: Path) -> Examples:
@@ -103,17 +108,20 @@ def _open_unlabelled(stored: Stored, cache_dir: Path) -> Examples:
 
 
 def _open(stored: Stored, class_names: tuple[str, ...], cache_dir: Path) -> Examples:
-    found = stored.members(cache_dir)
-    own = layouts.stored_classes(stored, found)
-    place = {name: label for label, name in enumerate(class_names)}
-    strange = [name for name in own if name not in place]
-    if strange:
-        told = ""
-        if found.classes:
-            told = f"; its schema names {len(own)} classes, {len(strange)} of them not in these"
+    members = stored.members(cache_dir)
+    stored_names = layouts.stored_classes(stored, members)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    unknown = [name for name in stored_names if name not in label_of]
+    if unknown:
+        note = ""
+        if members.classes:
+            note = (
+                f"; its schema names {len(stored_names)} classes, "
+                f"{len(unknown)} of them not in these"
+            )
         raise DataError(
-            f"{shown(stored.files[0])}: class {strange[0]!r} is not one of the {len(class_names)} "
-            f"classes ({names.listed(class_names)}){told}"
+            f"{shown(stored.files[0])}: class {unknown[0]!r} is not one of the {len(class_names)} "
+            f"classes ({names.listed(class_names)}){note}"
         )
-    labels = np.array([place[name] for name in own], np.int32)[found.labels]
-    return layouts.examples(stored, found, labels, class_names)
+    labels = np.array([label_of[name] for name in stored_names], np.int32)[members.labels]
+    return layouts.examples(stored, members, labels, class_names)

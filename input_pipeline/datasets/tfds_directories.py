@@ -15,7 +15,7 @@ _Openers = dict[str, Callable[[], Examples]]
 
 
 class _Parts(NamedTuple):
-    """The parts of NAME[/CONFIG][/VERSION], NAME[/CONFIG][:VERSION]; empty if not given."""
+    """The parts of NAME[/CONFIG][/VERSION] or NAME[/CONFIG][:VERSION]; a missing one is empty."""
 
     name: str
     config: str
@@ -44,12 +44,12 @@ def _number(version: str) -> list[int]:
 
 
 def _infos(directory: Path) -> list[Path]:
-    """Info files one and two folders deep; a full walk could meet a million images instead."""
+    """Info files one and two folders deep. A full walk could pass through a million images."""
     return [*directory.glob("*/dataset_info.json"), *directory.glob("*/*/dataset_info.json")]
 
 
 def names_in(root: Path) -> list[str]:
-    """Names of the datasets that TFDS prepared in a directory, or in that of one of them."""
+    """Names of the datasets that TFDS prepared in `root`, a `data_dir` or one dataset's folder."""
     found = set()
     for path in (root / "dataset_info.json", *_infos(root)):
         try:
@@ -67,8 +67,8 @@ def version_directory(root: Path, name: str) -> Path | None:
     """The directory of a dataset's version, the newest if none is named; None if there is none.
 
     Args:
-      root: what TFDS calls `data_dir`, or in it the directory of the dataset, of its
-        configuration or of the version.
+      root: TFDS's `data_dir`, or in it the directory of the dataset, of its configuration or of
+        its version.
       name: NAME, NAME/CONFIG, NAME/CONFIG/VERSION or NAME:VERSION.
 
     Raises:
@@ -76,19 +76,20 @@ def version_directory(root: Path, name: str) -> Path | None:
         version is missing, or the preparation is unfinished.
     """
     if (root / "dataset_info.json").is_file() and not (root / "state.json").is_file():
-        return root  # what save_to_disk writes has both
+        return root  # `save_to_disk` writes both files, TFDS the first alone
     parts = _parts(name)
     bases = [root / parts.name, *(p for p in (root, root.parent) if p.name == parts.name)]
     base = next((path for path in bases if path.is_dir()), None)
     if not parts.name or base is None:
         return None
     searched = root if base in root.parents else base
-    there: dict[str, dict[str, Path]] = {}
+    versions_of: dict[str, dict[str, Path]] = {}  # configuration -> version -> directory
     for info in _infos(searched):
         if _is_version(info.parent.name):
             config = info.parent.parent.relative_to(base).as_posix()
-            there.setdefault("" if config == "." else config, {})[info.parent.name] = info.parent
-    if not there:
+            versions = versions_of.setdefault("" if config == "." else config, {})
+            versions[info.parent.name] = info.parent
+    if not versions_of:
         unfinished = [*searched.glob("*.incomplete*"), *searched.glob("*/*.incomplete*")]
         if unfinished:
             raise DataError(
@@ -96,17 +97,17 @@ def version_directory(root: Path, name: str) -> Path | None:
                 "(tfds build, as in the README)"
             )
         return None
-    config = parts.config if parts.config or "" in there else next(iter(there))
-    if config not in there or (config != parts.config and len(there) > 1):
+    config = parts.config if parts.config or "" in versions_of else next(iter(versions_of))
+    if config not in versions_of or (config != parts.config and len(versions_of) > 1):
         raise DataError(
             f"{searched}: holds {parts.name} in the configurations "
-            f"{', '.join(sorted(filter(None, there)))}; name one: "
-            f"--config.data.name={parts.name}/{min(filter(None, there))}"
-            if any(there)
+            f"{', '.join(sorted(filter(None, versions_of)))}; name one: "
+            f"--config.data.name={parts.name}/{min(filter(None, versions_of))}"
+            if any(versions_of)
             else f"{searched}: {parts.name} has no configurations there; "
             f"--config.data.name={parts.name}"
         )
-    versions = there[config]
+    versions = versions_of[config]
     if parts.version and parts.version not in versions:
         raise DataError(
             f"{searched}: no version {parts.version} of {parts.name} there; "
@@ -119,7 +120,7 @@ def find(asked: Asked) -> Found:
     """Finds a dataset that TFDS prepared.
 
     Raises:
-      DataError: it is not there; or see `find_version`.
+      DataError: it is missing; or see `find_version`.
     """
     root = asked.root(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
     found = find_version(asked, root)
@@ -133,21 +134,22 @@ def find(asked: Asked) -> Found:
 
 
 def find_version(asked: Asked, root: Path) -> Found | None:
-    """The version that is asked for, the newest if none is named; None if there is none.
+    """Opens the version that is asked for, the newest if none is named; None if there is none.
 
     Raises:
-      DataError: see `version_directory`; or a directory that is not readable, another dataset,
-        or not of labelled images.
+      DataError: see `version_directory`; or the directory cannot be read, or holds another dataset
+        or one that is not of labelled images.
     """
     version = version_directory(root, asked.name)
     return None if version is None else _open_version(version, asked.name, asked.cache_dir)
 
 
 def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
-    """What a version directory holds: its labelled splits.
+    """The dataset in a version directory.
 
     Raises:
-      DataError: not readable, another dataset than `name`, or not of labelled images.
+      DataError: the directory cannot be read, or holds another dataset than `name` or one that is
+        not of labelled images.
     """
     import tensorflow_datasets as tfds
 
@@ -160,14 +162,14 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
         ) from error
     info, parts = builder.info, _parts(name)
     config = info.config_name or ""
-    held = f"{info.name}/{config}" if config else info.name
+    dataset = f"{info.name}/{config}" if config else info.name
     if info.name != parts.name or (parts.config and config != parts.config):
         raise DataError(
-            f"{version}: holds {held}, not {name}; for that dataset --config.data.name={held}"
+            f"{version}: holds {dataset}, not {name}; for that dataset --config.data.name={dataset}"
         )
     if parts.version and str(info.version) != parts.version:
         raise DataError(
-            f"{version}: is version {info.version}; --config.data.name={held}:{info.version}"
+            f"{version}: is version {info.version}; --config.data.name={dataset}:{info.version}"
         )
     image_key, label_key = info.supervised_keys or (None, None)
     if (
@@ -176,20 +178,20 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
         or not isinstance(info.features[image_key], tfds.features.Image)
     ):
         raise DataError(
-            f"{version}: {held} is no image classification dataset "
+            f"{version}: {dataset} is no image classification dataset "
             "(an image and one class label per example are needed)"
         )
     splits, absent, unlabelled, notes = _splits(builder, version, cache_dir)
     if not splits:
         raise DataError(f"{version}: no labelled split of train, validation and test there")
-    files_are = info.file_format.value if info.file_format is not None else "tfrecord"
+    file_format = info.file_format.value if info.file_format is not None else "tfrecord"
     return Found(
         splits,
         tuple(info.features[label_key].names),
         absent,
         unlabelled,
         notes,
-        layout=f"prepared by TFDS: {info.full_name}, {files_are}",
+        layout=f"prepared by TFDS: {info.full_name}, {file_format}",
         labels_from=f"the feature {label_key!r} of its records",
     )
 
@@ -197,27 +199,29 @@ def _open_version(version: Path, name: str, cache_dir: Path) -> Found:
 def _splits(
     builder: Any, version: Path, cache_dir: Path
 ) -> tuple[_Openers, dict[str, str], _Openers, list[str]]:
-    there = builder.info.splits
+    split_infos = builder.info.splits
     splits: _Openers = {}
     unlabelled: _Openers = {}
-    absent = {split: f"{version} has {', '.join(there) or 'no splits'}" for split in names.SPLITS}
-    spelled: dict[str, str] = {}
-    notes, strange = [], []
-    for name in there:
+    absent = {
+        split: f"{version} has {', '.join(split_infos) or 'no splits'}" for split in names.SPLITS
+    }
+    name_of: dict[str, str] = {}
+    notes, others = [], []
+    for name in split_infos:
         split = names.split_of(name)
         if split is None:
-            strange.append(f"{name} ({there[name].num_examples:,} examples)")
+            others.append(f"{name} ({split_infos[name].num_examples:,} examples)")
             continue
-        if split in spelled:
-            raise DataError(f"{version}: {spelled[split]} and {name} are both the {split} split")
-        spelled[split] = name
+        if split in name_of:
+            raise DataError(f"{version}: {name_of[split]} and {name} are both the {split} split")
+        name_of[split] = name
         opened = functools.cache(functools.partial(sources.from_tfds, builder, name, cache_dir))
-        copied = any(Path(str(path)).exists() for path in there[name].filepaths)
-        if not there[name].num_examples:
+        files_exist = any(Path(str(path)).exists() for path in split_infos[name].filepaths)
+        if not split_infos[name].num_examples:
             absent[split] = f"split {name} of {version} is empty"
-        elif split == "test" and not copied:
+        elif split == "test" and not files_exist:
             absent[split] = f"the files of split {name} are not in {version}"
-        # The labels of ImageNet's test images are secret: all are -1.
+        # The labels of ImageNet's test images are not public: all are -1.
         elif split == "test" and opened().read(0)[1] < 0:
             absent[split] = f"split {name} of {version} has no labels"
             unlabelled[split] = functools.partial(
@@ -228,6 +232,6 @@ def _splits(
             del absent[split]
             continue
         notes.append(f"{absent[split]}. It is not used")
-    if strange:
-        notes.append(f"{version}: not used: {names.listed(strange)}")
+    if others:
+        notes.append(f"{version}: not used: {names.listed(others)}")
     return splits, absent, unlabelled, notes
