@@ -71,7 +71,10 @@ def test_a_place_that_cannot_be_written(look, run, tmp_path):
 
 
 def test_checkpoints_by_a_config(towers, tmp_path):
-    """A run whose config.json is lost: --config opens each checkpoint, not only the last."""
+    """A run whose config.json is lost: --config opens each checkpoint, not only the last.
+
+    The name of a run's own network changes nothing: its settings are the run's.
+    """
     from visualization.opening import open_run_or_file
 
     shutil.copytree(towers / "checkpoints", tmp_path / "lost" / "checkpoints")
@@ -82,9 +85,11 @@ def test_checkpoints_by_a_config(towers, tmp_path):
         parsed.config = command_line.read_config(parsed.config, overrides)
         return [state.trained for state in open_run_or_file(parsed).states()]
 
-    found, expected = states(tmp_path / "lost", *TINY), states(towers)
-    assert [trained.step for trained in found] == [1, 2]
-    for trained, other in zip(found, expected, strict=True):
+    expected = states(towers)
+    named = states(towers, "--network=alexnet")
+    found = states(tmp_path / "lost", *TINY)
+    assert [trained.step for trained in found] == [trained.step for trained in named] == [1, 2]
+    for trained, other in zip(found + named, expected + expected, strict=True):
         jax.tree.map(np.testing.assert_array_equal, trained.params, other.params)
         assert trained.preprocessing == other.preprocessing
 
