@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 # Before anything imports JAX. XLA's own passes run as ever; LLVM compiles what they make at a lower
-# level here, in half of the time. (The processes that tests start compile as a user's do.)
+# level here, in half of the time.
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=1 --xla_force_host_platform_device_count=4 "
     + os.environ.get("XLA_FLAGS", "")
@@ -34,6 +34,12 @@ _HEARD = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
 for _name, _handler in _HEARD.items():
     if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
         signal.signal(getattr(signal, _name), _handler)
+
+
+def pytest_configure(config):
+    """A quick test's slow cases are asked for as all slow tests are."""
+    if config.option.markexpr == "quick":
+        config.option.markexpr = "quick and not slow"
 
 
 @pytest.fixture(scope="session", autouse=True)

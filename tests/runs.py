@@ -72,7 +72,8 @@ def start(*arguments, devices=1, **variables):
         os.environ
         | variables
         | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": "--xla_backend_optimization_level=1 "
+            f"--xla_force_host_platform_device_count={devices}",
             # XLA's CPU kernels split sums by the threads there are: by default as many as cores or
             # devices of a process, whichever are more.
             "PJRT_NPROC": "4",

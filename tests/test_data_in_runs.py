@@ -175,10 +175,8 @@ def test_imagenet_needs_validation_images_to_train(call, tmp_path):
     assert "--config.data.validation_examples=50000" in err
 
 
-@pytest.mark.parametrize(
-    "locale",
-    [{"LC_ALL": "C", "PYTHONUTF8": "0"}, pytest.param({"PYTHONUTF8": "1"}, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}])
 def test_names_that_are_not_utf8_in_any_locale(tmp_path, locale):
     """Classes, images, the data's and the output's directory."""
     odd = os.fsdecode(b"caf\xe9")

@@ -53,7 +53,8 @@ def test_a_disk_that_fills_up(small_disk, whole):
     assert_same_run(place / "run", whole)
 
 
-@pytest.mark.parametrize("limit", ["disk", pytest.param("file", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["disk", "file"])
 def test_a_first_checkpoint_that_has_no_room_is_one_line(small_disk, limit):
     """Nothing was there to foresee it by: its writes fail, one after another."""
     place, remount = small_disk

@@ -221,6 +221,7 @@ def test_a_finished_run_can_be_run_again_and_prolonged(call, tmp_path):
     assert steps == [4, 8]
 
 
+@pytest.mark.slow
 def test_checkpoints_are_of_their_step_though_training_goes_on_while_they_are_written(
     call, tmp_path
 ):
@@ -281,9 +282,8 @@ def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     assert counts == {"train": None, "validation": 40}
 
 
-@pytest.mark.parametrize(
-    "by", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_preparing_is_stopped_and_continued_and_trained_from(call, tmp_path, by):
     """Between shards and inside one; the run from the result is the run from the images."""
     root = write_images(tmp_path / "images", {"train/a": 2, "train/b": 2, "val/a": 1})

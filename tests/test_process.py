@@ -31,6 +31,7 @@ def without_reader():
     return write
 
 
+@pytest.mark.slow
 def test_every_mode_ends_as_ever_when_nobody_reads_what_it_prints(tmp_path):
     """Warnings of images, progress bars, tables, results: stdout and stderr are both gone."""
     data = write_images(tmp_path / "data", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1})

@@ -78,7 +78,8 @@ def test_one_that_is_killed_before_it_comes(tmp_path):
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
 def test_one_that_is_killed_in_training(tmp_path, killed):
     """The other says so, last of all, and nothing ends with SIGABRT."""
     workdir = tmp_path / "run"

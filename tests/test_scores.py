@@ -90,6 +90,7 @@ def test_an_evaluation_goes_on_from_its_parts(call, trained, monkeypatch):
     path.unlink()
 
 
+@pytest.mark.slow
 def test_looks_at_several_sizes_go_on_from_their_parts(call, trained, monkeypatch):
     """Whole images of two sizes, in batches by shape: stopped in the second, the same file."""
     asked = ["--config.evaluation.protocol=multi_crop_and_dense"]

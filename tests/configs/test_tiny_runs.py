@@ -60,12 +60,10 @@ TINY = {
 # Nearly every field is in one of these; the others take longer and are marked slow.
 QUICK = [
     ("alexnet", ""),
-    ("alexnet", "owt"),
     ("zfnet", ""),
     ("cifar10", "resnet20"),
     ("cifar10", "18pct"),
     ("cifar10", "figure1"),
-    ("all_convolutional", "c"),
     ("lenet5", ""),
     ("lenet5", "caffe"),
     ("convnet", ""),

@@ -130,20 +130,9 @@ def float64_run(name, data):
         return values, jax.device_get(state)
 
 
-@pytest.mark.parametrize(
-    "name, data",
-    [
-        ("resnet20", 4),
-        *(
-            pytest.param(name, data, marks=pytest.mark.slow)
-            for name, data in [
-                ("resnet20", 2),
-                ("cifar10_four_layer", 2),
-                ("cifar10_four_layer", 4),
-            ]
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [2, 4])
+@pytest.mark.parametrize("name", ["resnet20", "cifar10_four_layer"])
 def test_batches_are_shared_out_exactly(name, data):
     """The same losses, parameters and statistics: no device has statistics of its own."""
     ours, state = float64_run(name, data)

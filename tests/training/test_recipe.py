@@ -238,6 +238,7 @@ def test_averages_of_parameters(kind, start):
     assert_close(states[-1]["params"], Run().steps(7)["params"], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_averages_start_from_the_weights_that_training_does():
     run, other = Run(average=Average("exponential")), Run(seed=1)
     given = jax.device_get({k: other.state[k] for k in ("params", "statistics")})
@@ -290,6 +291,7 @@ def test_frozen_layers_keep_every_bit():
     )
 
 
+@pytest.mark.slow
 def test_class_weights_act_on_the_loss_and_not_on_its_record():
     """On two devices in two micro-batches; the network has no statistics of the batch."""
     weights = balancing_weights([4, 0, 1, 2, 5], CLASSES)
@@ -318,6 +320,7 @@ def test_class_weights_act_on_the_loss_and_not_on_its_record():
     np.testing.assert_allclose(after["params"]["fc8"]["kernel"], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_averages_of_what_is_frozen_keep_every_bit():
     """On two devices, too."""
     network = network_called("resnet20")
@@ -385,7 +388,9 @@ def test_an_update_that_is_not_finite_is_left_out_whole(mesh):
     assert np.isfinite(later["params"]["fc8"]["kernel"]).all()
 
 
-@pytest.mark.parametrize("rate, finite", [(0.01, True), (1e15, False)])
+@pytest.mark.parametrize(
+    "rate, finite", [pytest.param(0.01, True, marks=pytest.mark.slow), (1e15, False)]
+)
 def test_an_update_that_overflows_is_seen_though_the_loss_is_finite(rate, finite):
     """A last layer so large that what flows back through it is, but no number too large."""
     run = Run(rates=(Rate("", rate),))

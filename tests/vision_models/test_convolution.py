@@ -14,7 +14,9 @@ PADDINGS = [((0, 0), (0, 0)), ((1, 1), (1, 1)), ((2, 0), (0, 3)), ((4, 4), (5, 4
 @pytest.mark.parametrize("window", [1, 3, 5])
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("width", [8, 9])
-@pytest.mark.parametrize("maps", [(3, 24), (24, 3), (16, 16), (24, 24)])
+@pytest.mark.parametrize(
+    "maps", [(3, 24), (24, 3), pytest.param((16, 16), marks=pytest.mark.slow), (24, 24)]
+)
 def test_convolutions_and_their_gradients_equal_xlas(window, padding, width, maps):
     """Few maps and many, an even and an odd number of columns, more padding than the window."""
     rng = np.random.default_rng(0)

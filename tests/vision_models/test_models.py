@@ -206,7 +206,12 @@ COUNTS = {
 COUNTS |= {f"vgg{n}": COUNTS[f"vgg_{c}"] for n, c in ((11, "a"), (13, "b"), (16, "d"), (19, "e"))}
 
 
-@pytest.mark.parametrize("name", COUNTS)
+# Building the deep ones takes seconds.
+DEEP = {n for n in COUNTS if any(depth in n for depth in ("101", "110", "152", "164", "200"))}
+EACH = [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in sorted(COUNTS)]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_counts(name):
     model = abstract(name)
     assert vision_models.count_parameters(model) == COUNTS[name][0]
@@ -301,13 +306,7 @@ def test_sides_of_the_maps_are_the_papers(name):
     }
 
 
-DEEP = {n for n in COUNTS if any(depth in n for depth in ("101", "110", "152", "164", "200"))}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in sorted(COUNTS)],
-)
+@pytest.mark.parametrize("name", EACH)
 def test_every_layers_size_follows_the_formula(name):
     """(W - F + 2P) / S + 1, rounded down, or up where pools round up; and every row adds up."""
     model = abstract(name)
@@ -388,11 +387,11 @@ def test_the_summary_adds_up():
 
 TRAINABLE = [
     "lenet5",
-    "cifar10_11pct",
     "resnet20",
-    pytest.param("preact_resnet110", marks=pytest.mark.slow),
-    "all_cnn_a",
-    "convnet",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("cifar10_11pct", "preact_resnet110", "all_cnn_a", "convnet")
+    ),
 ]
 
 

@@ -38,9 +38,10 @@ def activations(name):
 # Network; side of the maps that reach fc6; the cell of them whose field lies inside a crop of
 # 224 pixels. The fields of all other cells reach over the crop's borders, where the crop has
 # zeros (padding) and the larger image its pixels: the scores of crops differ by that.
-CASES = [("alexnet", 6, 2), pytest.param("vgg_d", 7, 3, marks=pytest.mark.slow)]
+CASES = [("alexnet", 6, 2), ("vgg_d", 7, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, side, inside", CASES)
 def test_the_dense_form_slides_over_the_maps(name, side, inside):
     """Every score is that of the fully connected layers on a window of pool5."""
@@ -65,6 +66,7 @@ def test_the_dense_form_slides_over_the_maps(name, side, inside):
         np.testing.assert_allclose(dense["fc8"][0, i, j] / scale, scores / scale, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, side, inside", CASES)
 def test_the_dense_form_equals_a_sliding_window(name, side, inside):
     """A 7 x 7 grid of crops of 224 pixels, 32 apart, where the crops' borders do not count."""
