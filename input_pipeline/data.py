@@ -98,7 +98,9 @@ class Data:
             reading=chosen.reading,
             start=start,
             share=share,
-            epoch_of=order.balanced_order(self._labels()) if chosen.balanced else order.epoch_order,
+            epoch_of=order.balanced_order(self.labels("train"))
+            if chosen.balanced
+            else order.epoch_order,
         )
 
     def class_counts(self) -> np.ndarray:
@@ -107,10 +109,15 @@ class Data:
         Raises:
           DataError: there is no training split, or the labels cannot be read.
         """
-        return np.bincount(self._labels(), minlength=len(self.class_names))
+        return np.bincount(self.labels("train"), minlength=len(self.class_names))
 
-    def _labels(self) -> np.ndarray:
-        return sources.labels_of(self.examples("train"), self.cache_dir)
+    def labels(self, split: str) -> np.ndarray:
+        """The labels of a split, int32 [count]; -1 where there is none. See `labels_of`.
+
+        Raises:
+          DataError: there is no such split, or the labels cannot be read.
+        """
+        return sources.labels_of(self.examples(split), self.cache_dir)
 
     def evaluation(
         self,

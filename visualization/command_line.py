@@ -70,8 +70,8 @@ def run(
 
     def drawn() -> int:
         parsed.config = read_config(parsed.config, overrides)
-        for name in ("run", "out", "data_dir"):
-            if getattr(parsed, name):
+        for name in ("run", "out", "data_dir", "features"):
+            if getattr(parsed, name, None):
                 setattr(parsed, name, expanded(_shown(name), getattr(parsed, name)))
 
         from visualization import opening
@@ -95,7 +95,7 @@ def make_parser(said: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step of the run.")
     parser.add_argument(
-        "--out", help="Directory of the pictures; pictures/ in the run or here by default."
+        "--out", help="Directory to write to; pictures/ in the run or here by default."
     )
     parser.add_argument("--data_name", help="A dataset; the run's own by default.")
     parser.add_argument("--data_dir", help="Where the dataset is.")
