@@ -279,7 +279,8 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     trained = opening.open_trained(Path(flags.run), flags.network, config)
     chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
-    if trained.class_names is None and not trained.imagenet:
+    named = trained.class_names is not None or trained.imagenet
+    if not named:
         print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
     is_path = Path(flags.images).exists()  # whose name may have a comma in it
     texts = [flags.images] if is_path else flags.images.split(",")
@@ -294,7 +295,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             file=sys.stderr,
         )
     read = 0
-    draw = _figures(Path(flags.out or ".")) if flags.picture else None
+    draw = _figures(Path(flags.out or "."), named=named) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
             pixels = _pixels(photographs[begin : begin + at_once], protocol)
@@ -315,11 +316,11 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     return DONE
 
 
-def _figures(directory: Path) -> Any:
+def _figures(directory: Path, *, named: bool) -> Any:
     """A function of an image and its guesses that draws eight at a time.
 
     It returns the path of a picture that it has written, else None; without an image it draws
-    those that are left.
+    those that are left. Unless the classes are `named`, their numbers are drawn as `class 17`.
     """
     from visualization import guesses, pictures
 
@@ -328,6 +329,8 @@ def _figures(directory: Path) -> Any:
 
     def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
         if image is not None:
+            if not named:
+                found = [guess | {"words": f"class {guess['words']}"} for guess in found]
             held.append((image, found))
         if not held or (image is not None and len(held) < guesses.SHOWN):
             return None

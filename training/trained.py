@@ -74,7 +74,8 @@ class Trained:
         Args:
           path: the run's or the file's.
           name, options: of the network that the weights are for; None for the network that
-            they were trained as, which a run and our own files say.
+            they were trained as, which a run and our own files say. A run's own name without
+            options means the run's options, any other name its defaults.
           checkpoint: of a run: `latest`, `best` or a step.
           new_head: whether the classifiers are left out.
 
@@ -95,6 +96,8 @@ class Trained:
             trained = _from_run(path, checkpoint, name, options or {})
             if name is None:
                 return trained
+            if options is None and name == trained.name:
+                options = trained.options
             options = dict(options or {})
             options["num_classes"] = options.get("num_classes") or trained.num_classes
             fitting = weights.fit(

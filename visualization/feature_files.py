@@ -7,14 +7,13 @@ as they are computed, so that a split may be larger than memory.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import files
-import training
 from configs.common import ConfigError
 from training import RunError
 from training.scoring import scores_digest

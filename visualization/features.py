@@ -6,7 +6,7 @@ writes features/test-fc7.npy, float32 [N, features], and features/test-fc7.npz, 
 row the image's `index` in the split, its `label` (-1 for none; `class_names` has their names) and
 its `name`, and which network, weights and data all are of. Several layers, separated by commas,
 take one pass. Of a layer of maps `--pool=none` stores every value, in the order (y, x, map), and
-`average` or `max` one number of each map; then the file is features/test-conv5-average.npy.
+`average` or `max` one number of each map: then the file is features/test-conv5-average.npy.
 
 The images are central crops with the preprocessing that the network was trained with. Those that
 cannot be read have no row. Rows are written as they are computed: the split may be larger than

@@ -346,6 +346,11 @@ class Opened:
         """The first layer that has parameters, such as conv1."""
         return next(row.name for row in layer_table(self.model) if row.parameters)
 
+    def towers(self, layer: str) -> int:
+        """The number of towers that a layer's maps or features belong to, each an equal share."""
+        begin, end = (self.layers.index(n) for n in (self.first_trained, self.model.heads[0]))
+        return self.model.towers if layer in self.layers[begin:end] else 1
+
     @functools.cached_property
     def last_hidden(self) -> str:
         """The layer whose features the classifier reads, such as fc7."""
@@ -385,19 +390,24 @@ class Opened:
         """See `pictures.place_of`."""
         return place_of(self.arguments.out, self.workdir, name, directory)
 
-    def states(self) -> list["Opened"]:
-        """The run at each of its checkpoints, oldest first; for a file, the file alone.
+    def states(self) -> Generator["Opened", None, None]:
+        """Yields the run at each of its checkpoints, oldest first; for a file, the file alone.
 
         Raises:
-          TrainingError: a checkpoint cannot be read.
+          ConfigError, DataError, TrainingError: a checkpoint cannot be opened.
         """
         if self.workdir is None:
-            return [self]
-        steps = steps_in(self.workdir / "checkpoints")
-        return [
-            dataclasses.replace(self, trained=Trained.open(self.workdir, checkpoint=str(step)))
-            for step in steps
-        ]
+            yield self
+            return
+        network, config = self.arguments.network, self.arguments.config
+        for step in steps_in(self.workdir / "checkpoints"):
+            trained = open_trained(self.workdir, network, config, str(step))
+            yield dataclasses.replace(self, trained=trained)
+
+    @property
+    def when(self) -> str:
+        """The checkpoint's step in words; `weights` for a file."""
+        return "weights" if self.trained.step is None else f"step {self.trained.step}"
 
 
 def open_run_or_file(arguments: argparse.Namespace) -> Opened:

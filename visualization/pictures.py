@@ -9,9 +9,11 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from training import RunError
+
+_LETTERS = 14  # pixels: size of names in mosaics
 
 plt.rcParams.update({"font.size": 9, "figure.dpi": 100, "axes.spines.top": False})
 plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})
@@ -97,7 +99,26 @@ def stacked(pictures: Sequence[np.ndarray], *, gap: int = 4, ground: int = 255) 
     return np.concatenate(rows)
 
 
-def place_of(out: str | None, workdir: Path | None, name: str, directory: str = "pictures") -> Path:
+def named(pictures: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    """Pictures, uint8 [h, w, 3] each, with their names at the left; all become equally wider."""
+    font = ImageFont.load_default(_LETTERS)
+    width = math.ceil(max(font.getlength(name) for name in names)) + _LETTERS
+    found = []
+    for picture, name in zip(pictures, names, strict=True):
+        strip = Image.new("RGB", (width, len(picture)), "white")
+        middle = width - _LETTERS / 2, len(picture) / 2
+        ImageDraw.Draw(strip).text(middle, name, "black", font, anchor="rm")
+        found.append(np.concatenate([np.asarray(strip), picture], axis=1))
+    return found
+
+
+def place_of(
+    out: str | None,
+    workdir: Path | None,
+    name: str,
+    directory: str = "pictures",
+    flag: str = "out",
+) -> Path:
     """The path of a file to write; creates its directory.
 
     Args:
@@ -105,6 +126,7 @@ def place_of(out: str | None, workdir: Path | None, name: str, directory: str = 
       workdir: of the run; None for a file.
       name: of the file.
       directory: see `out`.
+      flag: that gives `out`, for messages.
 
     Raises:
       RunError: the directory cannot be created.
@@ -114,7 +136,7 @@ def place_of(out: str | None, workdir: Path | None, name: str, directory: str = 
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{place}: cannot be written ({error.strerror}); name a place with --out"
+            f"{place}: cannot be written ({error.strerror}); name a place with --{flag}"
         ) from error
     return place / name
 
