@@ -10,8 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
 
 KINDS = ("svm", "logistic")
+_LARGE = 4_000_000  # numbers
 _STEPS = {"svm": 20_000, "logistic": 2_000}
 
 
@@ -114,7 +116,9 @@ def fit(
       folds: of the cross-validation, stratified; at most as many as the smallest class has images.
       seed: of the folds and the SVM.
     """
-    with warnings.catch_warnings(record=True) as caught:
+    # On small arrays threads of OpenMP cost more than they save, most of all beside other work.
+    threads = 1 if features.size < _LARGE else None
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(threads):
         warnings.simplefilter("always")
         model = classifier(kind, constants[0], seed)
         if len(constants) == 1:

@@ -3,8 +3,8 @@
     python -m visualization.linear runs/alexnet --layers=conv3,conv5,fc7 --per_class=30 --split=all
 
 trains a linear SVM and a logistic regression (scikit-learn's) on each layer and prints the mean
-class accuracy. Zeiler and Fergus 2014 (section 5.2, table 7) and Simonyan and Zisserman 2015
-(appendix B.1): the network stays as it is; `--per_class` images of every class, drawn at random,
+class accuracy. Zeiler and Fergus 2014 (section 5, table 7) and Simonyan and Zisserman 2015
+(appendix B): the network stays as it is; `--per_class` images of every class, drawn at random,
 are trained on and up to 50 others tested on; accuracy is averaged over the classes, and over
 random `--splits`, with its standard deviation. Features are scaled to Euclidean length 1, as in
 the latter's appendix. The constant is chosen on the training images alone, by cross-validation.
@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--splits", type=positive, help="Random ones; 3 with --per_class.")
     parser.add_argument("--folds", type=positive, default=5, help="Of the cross-validation.")
     parser.add_argument(
-        "--constants", type=_constants, default="0.01,0.1,1,10,100,1000", help="To choose from."
+        "--constants", type=_constants, default="0.1,1,10,100,1e3,1e4,1e5", help="To choose from."
     )
     parser.add_argument("--seed", type=int, default=0, help="Of splits and folds.")
     parser.add_argument("--features", help="Directory of files; features/ in the run or here.")
