@@ -61,12 +61,6 @@ def draw_images(
     return Drawn(np.sort(np.concatenate(chosen)), np.sort(np.concatenate(tested)))
 
 
-def normalized(features: np.ndarray) -> np.ndarray:
-    """Scales each row [n, d] to Euclidean length 1; a row of zeros stays one."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths > 0, lengths, 1)
-
-
 def classifier(kind: str, constant: float, seed: int = 0) -> Any:
     """A linear classifier of scikit-learn.
 
@@ -110,7 +104,7 @@ def fit(
 
     Args:
       kind: one of `KINDS`.
-      features: float32 [n, d], as `normalized` returns them.
+      features: float32 [n, d], each row of Euclidean length 1.
       labels: int32 [n], of at least two classes.
       constants: to choose from, ascending.
       folds: of the cross-validation, stratified; at most as many as the smallest class has images.

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 import files
 from configs.common import ConfigError
@@ -235,7 +236,7 @@ def measure(
     fitted: dict[str, list[classifiers.Fitted]] = {kind: [] for kind in KINDS}
     for one in drawn:
         parts = list(_readable(kept, pool[0], one.train))
-        inputs = classifiers.normalized(np.concatenate([kept[s].rows(n) for s, n, _ in parts]))
+        inputs = normalize(np.concatenate([kept[s].rows(n) for s, n, _ in parts]))
         labels = np.concatenate([of for _, _, of in parts])
         folds = min(arguments.folds, int(np.unique(labels, return_counts=True)[1].min()))
         for kind in KINDS:
@@ -244,7 +245,7 @@ def measure(
             )
             tests = list(_readable(kept, pool[1], one.test))
             blocks = (
-                classifiers.normalized(kept[s].rows(numbers[begin : begin + _BLOCK]))
+                normalize(kept[s].rows(numbers[begin : begin + _BLOCK]))
                 for s, numbers, _ in tests
                 for begin in range(0, len(numbers), _BLOCK)
             )

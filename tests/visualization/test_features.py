@@ -47,7 +47,6 @@ def one_by_one(run, index):
     return {layer: np.stack(values) for layer, values in found.items()}
 
 
-@pytest.mark.quick
 def test_features_are_those_of_one_image_at_a_time(look, run, tmp_path):
     """77 images in batches of 30: of each the row, in the order of the split."""
     asked = ("features", run, "--layer=conv2,ip1", "--batch_size=30")
@@ -122,6 +121,7 @@ def test_memory_does_not_grow_with_the_split(tmp_path):
     np.testing.assert_array_equal(kept.rows(np.array([6399, 200]))[:, -1], [63, 2])
 
 
+@pytest.mark.quick
 def test_what_is_interrupted_leaves_the_files_that_were_there(tmp_path):
     path = tmp_path / "test-fc7.npy"
     with pytest.raises(KeyboardInterrupt):
@@ -135,6 +135,7 @@ def test_what_is_interrupted_leaves_the_files_that_were_there(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.quick
 def test_random_splits():
     """Of each class so many, disjoint, at most so many to test on; fewer are among more."""
     labels = np.random.default_rng(0).permutation(np.repeat([0, 3, 4], [9, 20, 70]))
@@ -165,31 +166,37 @@ def by_scikit_learn(features, labels, drawn, kind):
 
 
 def test_accuracies_are_those_of_scikit_learn(look, run, tmp_path):
-    """Two random splits of the digits' validation split, drawn from 77 images and all others."""
-    asked = ("--per_class=12", "--splits=2", "--folds=4", "--constants=0.1,10,1000", "--seed=5")
-    asked += ("--layers=conv2,ip1", "--pool=max", f"--features={tmp_path}", f"--out={tmp_path}")
+    """Two random splits of the digits that are not held out; then from the files that they made."""
+    asked = (
+        "--per_class=12",
+        "--test_per_class=30",
+        "--splits=2",
+        "--folds=4",
+        "--constants=0.1,10,1000",
+        "--seed=5",
+    )
+    asked += ("--layers=conv2", "--pool=max", f"--features={tmp_path}", f"--out={tmp_path}")
     code, printed, err = look("linear", run, "--split=train", *asked)
     assert code == 0, err
     report = json.loads(printed[-1])
     assert report == json.loads((tmp_path / "linear.json").read_text())
     assert report["train_examples"] == 120 and report["splits"] == 2
-    for layer, name in (("conv2", "train-conv2-max"), ("ip1", "train-ip1")):
-        kept = feature_files.read(tmp_path / f"{name}.npy")
-        whole = labels_of(run)
-        features = np.zeros((len(whole), kept.values.shape[1]), np.float32)
-        features[kept.index] = kept.values
-        np.testing.assert_array_equal(whole[kept.index], kept.label)
-        for kind in classifiers.KINDS:
-            found = report["layers"][layer][kind]
-            for number in (0, 1):
-                drawn = classifiers.draw_images(whole, None, 12, 50, (5, number))
-                accuracy, constant = by_scikit_learn(features, whole, drawn, kind)
-                assert found["constants"][number] == constant
-                assert found["accuracies"][number] == pytest.approx(accuracy, abs=1e-12)
-            assert found["accuracy"] == pytest.approx(np.mean(found["accuracies"]))
-    stored = (tmp_path / "train-ip1.npy").read_bytes()
+    kept = feature_files.read(tmp_path / "train-conv2-max.npy")
+    whole = labels_of(run)
+    features = np.zeros((len(whole), kept.values.shape[1]), np.float32)
+    features[kept.index] = kept.values
+    np.testing.assert_array_equal(whole[kept.index], kept.label)
+    for kind in classifiers.KINDS:
+        found = report["layers"]["conv2"][kind]
+        for number in (0, 1):
+            drawn = classifiers.draw_images(whole, None, 12, 30, (5, number))
+            accuracy, constant = by_scikit_learn(features, whole, drawn, kind)
+            assert found["constants"][number] == constant
+            assert found["accuracies"][number] == pytest.approx(accuracy, abs=1e-12)
+        assert found["accuracy"] == pytest.approx(np.mean(found["accuracies"]))
+    stored = (tmp_path / "train-conv2-max.npy").read_bytes()
     assert look("linear", run, "--split=train", *asked)[1][-1] == printed[-1]
-    assert (tmp_path / "train-ip1.npy").read_bytes() == stored
+    assert (tmp_path / "train-conv2-max.npy").read_bytes() == stored
 
 
 def labels_of(run):
