@@ -4,6 +4,7 @@
     python main.py --config=configs/alexnet.py --config.data.dir=DIR
     python main.py --config=configs/alexnet.py --config.data.dir=DIR --mode=evaluate
     python main.py --config=configs/vgg.py:d --mode=summary
+    python main.py --mode=evaluate --run=lenet5-mnist --config.data.dir=DIR
     python main.py --mode=predict --run=runs/alexnet --images=photo.jpg
 
 Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of the
@@ -38,11 +39,10 @@ from configs.common import ConfigError, any_config, expand_paths, expanded
 
 # JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
-SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
 MODES = ("train", "evaluate", "summary", "export", "prepare_data", "describe_data", "predict")
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
-    "run": "With --mode=predict: the workdir of a run, or a file of weights.",
+    "run": "With predict, evaluate: a workdir, a file of weights, or a name such as lenet5-mnist.",
     "images": "With --mode=predict: files and directories, with commas between them.",
     "network": "With --mode=predict: the network of a weights file that does not say it.",
     "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
@@ -50,7 +50,11 @@ TEXTS = {
     "coordinator_address": "host:port of process 0.",
 }
 PATHS = ("workdir", "run", "out")
-WITHOUT_CONFIG = {"predict": None, "describe_data": any_config}
+WITHOUT_CONFIG = {
+    "predict": None,
+    "describe_data": lambda run: any_config(),
+    "evaluate": modes.config_of,
+}
 
 
 def define_flags() -> flags.FlagValues:
@@ -78,11 +82,11 @@ def main(argv: list[str]) -> int:
         for name in PATHS:
             if values[name].value:
                 values[name].value = expanded(f"--{name}", str(values[name].value))
-        check_launch(values)
+        check_flags(values, arguments)
         if arguments is not None:
             command_line.check(arguments)
             expand_paths(arguments.config)
-            if arguments.source:
+            if arguments.config.model.name:
                 resolve(arguments)
     except ConfigError as error:
         fail(error)
@@ -124,16 +128,23 @@ def interrupted() -> int:
     return KILLED
 
 
-def check_launch(values: flags.FlagValues) -> None:
-    """Raises ConfigError for flags of several processes without --distributed, or vice versa."""
-    given = [name for name in LAUNCH if values[name].value is not None]
+def check_flags(values: flags.FlagValues, arguments: command_line.CommandLine | None) -> None:
+    """Raises ConfigError for flags that the mode, or a launch of one process, would not read."""
+    mode, given = values.mode, [name for name in LAUNCH if values[name].value is not None]
     if given and not values.distributed:
         raise ConfigError(
             f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
             "--distributed, or leave it out"
         )
-    if values.distributed and values.mode not in SEVERAL:
-        raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
+    if values.distributed and mode not in modes.SEVERAL:
+        raise ConfigError(f"--mode={mode} is for one process, without --distributed")
+    if values.run and mode not in ("predict", "evaluate"):
+        raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
+    if values.run and mode == "evaluate" and arguments is not None and arguments.source:
+        raise ConfigError(
+            f"--run={values.run} brings its own config: leave out --config, or name a run with "
+            "--workdir and weights with --config.init_from"
+        )
 
 
 def tell_others(argv: list[str]) -> None:
@@ -176,16 +187,7 @@ def run_with_others(arguments: command_line.CommandLine | None, values: flags.Fl
 
 def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
     """Runs the mode; prints errors that have an exit code, and raises others."""
-
-    def run_mode() -> int:
-        if values.mode in WITHOUT_CONFIG:
-            return getattr(modes, values.mode)(values, arguments)
-        assert arguments is not None, "every other mode has a config"
-        if values.mode in ("summary", "prepare_data"):
-            return getattr(modes, values.mode)(arguments.config)
-        return modes.in_workdir(arguments, values)
-
-    return process.failing_in_words(run_mode, modes.out_of_memory)
+    return process.failing_in_words(lambda: modes.run(arguments, values), modes.out_of_memory)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import process
+from configs import common
 from configs.command_line import CommandLine
-from configs.common import ConfigError, to_steps
+from configs.common import ConfigError, expanded, to_steps
 from process import DONE, FAILED, STOPPED
 
+SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
 # Number of images that are predicted together.
 _AT_ONCE = 16
+
+
+def run(arguments: CommandLine | None, flags: Any) -> int:
+    """Runs the mode that the flags name; returns the exit code."""
+    if flags.mode == "predict":
+        return predict(flags, arguments)
+    assert arguments is not None, "every other mode has a config"
+    if flags.mode == "describe_data":
+        return describe_data(flags, arguments)
+    if flags.mode in SEVERAL:
+        return in_workdir(arguments, flags)
+    return {"summary": summary, "prepare_data": prepare_data}[flags.mode](arguments.config)
 
 
 def in_workdir(arguments: CommandLine, flags: Any) -> int:
@@ -33,8 +47,13 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
     from training import workdir as workdirs
 
     config, mode = arguments.config, flags.mode
-    config_names = (arguments.name, arguments.variant, arguments.overrides)
-    workdir = Path(flags.workdir or workdirs.default_workdir(*config_names))
+    config_names = (
+        arguments.name or Path(flags.run or "").stem,
+        arguments.variant,
+        arguments.overrides,
+    )
+    run = flags.run if flags.run and workdirs.is_directory(Path(flags.run)) else None
+    workdir = Path(flags.workdir or run or workdirs.default_workdir(*config_names))
     if flags.distributed:
         launch = devices.launch_from(
             flags.coordinator_address, flags.num_processes, flags.process_id
@@ -52,6 +71,25 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
     if begun and config.init_from:
         print(f"{workdir} holds a checkpoint: it counts, and not {config.init_from}")
     return {"train": train, "evaluate": evaluate, "export": export}[mode](config, workdir, begun)
+
+
+def config_of(run: str) -> Any:
+    """The config of `--run`: a run's own, or one for the network and dataset of a weights file.
+
+    Raises:
+      ConfigError: it cannot be opened, or does not say its network, dataset or preprocessing.
+    """
+    if not run:
+        raise ConfigError(
+            "--mode=evaluate needs --config=FILE, such as configs/alexnet.py, or "
+            "--run=RUN_OR_FILE, such as lenet5-mnist"
+        )
+    import training
+
+    try:
+        return common.config_of(training.config_fields(expanded("--run", run)))
+    except training.TrainingError as error:
+        raise ConfigError(str(error)) from error
 
 
 def out_of_memory(error: Exception) -> Exception | None:

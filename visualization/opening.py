@@ -17,7 +17,7 @@ from jax import Array
 
 import input_pipeline
 import training
-from configs.common import ConfigError, base_config
+from configs.common import ConfigError, config_of
 from devices.xla import keep_compiled
 from evaluation.preprocessing import view_input
 from evaluation.protocols import Crops, Look
@@ -223,17 +223,15 @@ class Opened:
         named = arguments.data_name or own.get("name")
         if not named:
             raise ConfigError(
-                f"{self.trained.source}: a file names no dataset; name one with --data_name=NAME "
+                f"{self.trained.source} names no dataset; name one with --data_name=NAME "
                 "and --data_dir=DIR (--data_name=digits needs no directory)"
             )
-        fields = base_config(batch_size=1, learning_rate=1.0).data
         other = named != own.get("name")
         if other or arguments.data_dir:
             own |= {"name": named, "dir": arguments.data_dir, "prepared_dir": None}
         if other:
             own |= {"validation_examples": None}
-        with fields.unlocked(), fields.ignore_type():  # a run's tuples are lists in its JSON
-            fields.update(own)
+        fields = config_of({"data": own}).data
         split = only or arguments.split or input_pipeline.REPORTED
         return input_pipeline.open_data(
             fields,
@@ -250,10 +248,7 @@ class Opened:
                 return dict(saved_config(self.workdir)["config"]["data"])
         except (LookupError, FileNotFoundError):
             pass
-        made = self.trained.preprocessing
-        if made is None:
-            return {}
-        return {"resize": made.resize, "crop": made.crop, "pad": made.pad}
+        return training.data_fields(self.trained)
 
     def images(
         self,
