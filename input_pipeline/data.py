@@ -84,7 +84,9 @@ class Data:
           DataError: there is no training split, its images were prepared at another size, or
             its pixel statistics cannot be computed.
         """
-        examples, chosen = self.examples("train"), self.choices
+        examples, chosen, epoch_of = self.examples("train"), self.choices, order.epoch_order
+        if chosen.balanced:
+            epoch_of = order.balanced_order(self.labels("train"))
         _check_side(self.dataset, chosen.prepared_as["size"], larger=False)
         covariance = np.zeros((3, 3))
         if chosen.colours.need_covariance:
@@ -98,9 +100,7 @@ class Data:
             reading=chosen.reading,
             start=start,
             share=share,
-            epoch_of=order.balanced_order(self.labels("train"))
-            if chosen.balanced
-            else order.epoch_order,
+            epoch_of=epoch_of,
         )
 
     def class_counts(self) -> np.ndarray:
@@ -112,11 +112,7 @@ class Data:
         return np.bincount(self.labels("train"), minlength=len(self.class_names))
 
     def labels(self, split: str) -> np.ndarray:
-        """The labels of a split, int32 [count]; -1 where there is none. See `labels_of`.
-
-        Raises:
-          DataError: there is no such split, or the labels cannot be read.
-        """
+        """The labels of a split, int32 [count], -1 for none; DataError where it cannot be read."""
         return sources.labels_of(self.examples(split), self.cache_dir)
 
     def evaluation(
