@@ -84,9 +84,7 @@ class Data:
           DataError: there is no training split, its images were prepared at another size, or
             its pixel statistics cannot be computed.
         """
-        examples, chosen, epoch_of = self.examples("train"), self.choices, order.epoch_order
-        if chosen.balanced:
-            epoch_of = order.balanced_order(self.labels("train"))
+        examples, chosen = self.examples("train"), self.choices
         _check_side(self.dataset, chosen.prepared_as["size"], larger=False)
         covariance = np.zeros((3, 3))
         if chosen.colours.need_covariance:
@@ -100,7 +98,7 @@ class Data:
             reading=chosen.reading,
             start=start,
             share=share,
-            epoch_of=epoch_of,
+            epoch_of=order.balanced_order(self._labels()) if chosen.balanced else order.epoch_order,
         )
 
     def class_counts(self) -> np.ndarray:
@@ -109,11 +107,10 @@ class Data:
         Raises:
           DataError: there is no training split, or the labels cannot be read.
         """
-        return np.bincount(self.labels("train"), minlength=len(self.class_names))
+        return np.bincount(self._labels(), minlength=len(self.class_names))
 
-    def labels(self, split: str) -> np.ndarray:
-        """The labels of a split, int32 [count], -1 for none; DataError where it cannot be read."""
-        return sources.labels_of(self.examples(split), self.cache_dir)
+    def _labels(self) -> np.ndarray:
+        return sources.labels_of(self.examples("train"), self.cache_dir)
 
     def evaluation(
         self,

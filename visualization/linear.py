@@ -32,6 +32,7 @@ from sklearn.preprocessing import normalize
 import files
 from configs.common import ConfigError
 from input_pipeline import DataError
+from input_pipeline.sources import labels_of
 from training import RunError
 from visualization import classifiers, command_line, feature_files, pictures
 from visualization.classifiers import KINDS, Drawn
@@ -117,7 +118,7 @@ def pools(opened: Opened, asked: str | None) -> tuple[Pool, Pool | None]:
 
 def _pool(opened: Opened, splits: Sequence[str], asked: str) -> Pool:
     data = opened.data(asked)
-    labels = {split: data.labels(split) for split in splits}
+    labels = {split: labels_of(data.examples(split), data.cache_dir) for split in splits}
     for split, of_split in labels.items():
         if (of_split < 0).any():
             raise DataError(

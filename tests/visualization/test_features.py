@@ -182,7 +182,7 @@ def test_accuracies_are_those_of_scikit_learn(look, run, tmp_path):
     assert report == json.loads((tmp_path / "linear.json").read_text())
     assert report["train_examples"] == 120 and report["splits"] == 2
     kept = feature_files.read(tmp_path / "train-conv2-max.npy")
-    whole = labels_of(run)
+    whole = digits_of(run)
     features = np.zeros((len(whole), kept.values.shape[1]), np.float32)
     features[kept.index] = kept.values
     np.testing.assert_array_equal(whole[kept.index], kept.label)
@@ -199,12 +199,14 @@ def test_accuracies_are_those_of_scikit_learn(look, run, tmp_path):
     assert (tmp_path / "train-conv2-max.npy").read_bytes() == stored
 
 
-def labels_of(run):
+def digits_of(run):
+    """Labels of the digits that are not held out."""
     from visualization import command_line
     from visualization.opening import open_run_or_file
 
     opened = open_run_or_file(command_line.make_parser("").parse_args([str(run)]))
-    return opened.data("train").labels("train")
+    examples = opened.data("train").examples("train")
+    return np.array([examples.read(number)[1] for number in range(examples.count)])
 
 
 def test_train_and_test_as_they_are(look, run, tmp_path):
