@@ -288,7 +288,8 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
     """
     content = {
         "config": {**config, **_start_fields(workdir)},
-        "dataset": {k: v for k, v in dataset.items() if k != "class_names"},
+        "dataset": {k: v for k, v in dataset.items() if k != "class_names"}
+        | {"classes": len(dataset["class_names"])},
         "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": _git_commit(),
         "machine": _machine(),
