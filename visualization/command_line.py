@@ -62,7 +62,7 @@ def run(
     parser = make_parser(said)
     add_flags(parser)
     try:
-        parsed, overrides = parser.parse_known_args(arguments)
+        parsed, overrides = parser.parse_known_intermixed_args(arguments)
     except SystemExit:  # --help
         return process.DONE
     except ConfigError as error:

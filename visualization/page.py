@@ -2,11 +2,13 @@
 
 import base64
 import io
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -39,6 +41,7 @@ h1 { font-size: clamp(1.6rem, 4vw, 2.4rem); line-height: 1.2; margin: .6rem 0 .4
 h2 { font-size: 1.4rem; margin: 2.6rem 0 .7rem; padding-top: .5rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: 1.1rem; margin: 1.4rem 0 .5rem; }
+ul.states { list-style: none; padding: 0; } ul.states li { margin: .4rem 0; }
 p { margin: .5rem 0; max-width: 52rem; }
 a { color: var(--s0); }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: 1rem 0; }
@@ -95,7 +98,8 @@ img.pixels { image-rendering: pixelated; }
 .cards { display: grid; gap: 1.2rem; list-style: none; margin: 1rem 0; padding: 0;
   grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .cards img { width: 100%; border-radius: .3rem; }
-.cards p { margin: .35rem 0; font-weight: 600; line-height: 1.3; }
+.cards ul.states { list-style: none; padding: 0; } ul.states li { margin: .4rem 0; }
+p { margin: .35rem 0; font-weight: 600; line-height: 1.3; }
 .cards ol { list-style: none; margin: 0; padding: 0; font-size: .88rem; }
 .guess { position: relative; display: flex; justify-content: space-between; gap: .4rem;
   padding: .05rem .35rem; margin: 2px 0; border-radius: .2rem; background: var(--panel);
@@ -327,6 +331,26 @@ def card(picture: str, heading: str, guesses: Sequence[Mapping[str, object]], tr
 def cards(items: Sequence[str]) -> str:
     """Cards side by side, as many as there is room for."""
     return "\n".join(['<ul class="cards">', *items, "</ul>"])
+
+
+def percent(error: Any) -> str:
+    """An error, a fraction of 1, in percent; a dash for what is no number."""
+    return f"{error:.2%}" if isinstance(error, int | float) else "-"
+
+
+def loss(value: Any) -> str:
+    """A loss; a dash for what is no number."""
+    return f"{value:.4f}" if isinstance(value, int | float) else "-"
+
+
+def count(value: Any) -> str:
+    """A whole number; a dash for what is none."""
+    return f"{value:,.0f}" if isinstance(value, int | float) else "-"
+
+
+def json_text(value: Any) -> str:
+    """A config's value as JSON, a text without its quotation marks."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _class(style: str) -> str:

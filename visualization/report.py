@@ -11,11 +11,9 @@ random, of which the central crop is seen.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Generator
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import jax
 from flax import nnx
@@ -28,6 +26,7 @@ from visualization import command_line, curves, guessed, kernels, page, records
 from visualization.command_line import positive
 from visualization.curves import Series
 from visualization.guessed import Run
+from visualization.page import count, json_text, loss, percent
 from visualization.pictures import place_of
 from visualization.records import Record
 
@@ -105,8 +104,8 @@ def numbers(record: Record) -> list[str]:
         [
             f"{line['step']:,}",
             curves.number(line.get("epoch")),
-            *(_loss(line.get("loss")), _percent(line.get("top1_error"))),
-            *(_percent(line.get("top5_error")), curves.number(line.get("learning_rate"))),
+            *(loss(line.get("loss")), percent(line.get("top1_error"))),
+            *(percent(line.get("top5_error")), curves.number(line.get("learning_rate"))),
         ]
         for line in few
     ]
@@ -124,8 +123,8 @@ def _evaluations(run: Run) -> list[str]:
             str(line.get("split", "")),
             str(line.get("protocol", "")),
             str(line.get("checkpoint", "")),
-            *(_count(line.get("examples")), _percent(line.get("top1_error"))),
-            *(_percent(line.get("top5_error")), _loss(line.get("loss"))),
+            *(count(line.get("examples")), percent(line.get("top1_error"))),
+            *(percent(line.get("top5_error")), loss(line.get("loss"))),
         ]
         for line in record.evaluations
     ]
@@ -187,8 +186,8 @@ def _config(run: Run) -> list[str]:
     record = run.record
     if not record.config:
         raise ConfigError("there is no config.json")
-    overridden = [[field, _value(value)] for field, value in record.overridden.items()]
-    whole = [[field, _value(value)] for field, value in flat_fields(record.config).items()]
+    overridden = [[field, json_text(value)] for field, value in record.overridden.items()]
+    whole = [[field, json_text(value)] for field, value in flat_fields(record.config).items()]
     columns = ["field", "value"]
     name, variant = record.source
     source = f"configs/{name}.py{f':{variant}' * bool(variant)}" if name else "an unknown config"
@@ -206,7 +205,7 @@ def _environment(run: Run) -> list[str]:
     if not found:
         raise ConfigError("there is no config.json that tells it")
     command = found.pop("command", None)
-    rows = [[field, _value(value)] for field, value in flat_fields(found).items()]
+    rows = [[field, json_text(value)] for field, value in flat_fields(found).items()]
     absent = [
         what
         for what, key in (("the machine", "machine"), ("the git commit", "git_commit"))
@@ -241,14 +240,14 @@ def headline(record: Record) -> list[tuple[str, str, str]]:
     for title, split in (("training error", "train"), ("validation error", "validation")):
         if lines := record.lines(split):
             epoch = curves.number(lines[-1].get("epoch"))
-            entries.append((title, _percent(lines[-1].get("top1_error")), f"epoch {epoch}"))
+            entries.append((title, percent(lines[-1].get("top1_error")), f"epoch {epoch}"))
     if best := record.best():
         epoch = curves.number(best.get("epoch"))
-        entries.append(("best validation", _percent(best["top1_error"]), f"epoch {epoch}"))
+        entries.append(("best validation", percent(best["top1_error"]), f"epoch {epoch}"))
     if record.evaluations:
         last = record.evaluations[-1]
         said = f"{last.get('protocol')}, checkpoint {last.get('checkpoint')}"
-        entries.append((f"{last.get('split')} error", _percent(last.get("top1_error")), said))
+        entries.append((f"{last.get('split')} error", percent(last.get("top1_error")), said))
     if paper := record.published:
         top5 = paper.top1 is None
         said = f"{'top-5, ' * top5}{paper.views}; {paper.source}"
@@ -285,22 +284,6 @@ def draw(arguments: argparse.Namespace, record: Record) -> Generator[Path, None,
         begin += ['<div class="gaps">Not on this page:\n<ul>', *gaps, "</ul></div>"]
     heading = f"{record.network} on {record.data}"
     yield page.write(page.page(f"{heading}: a run", heading, begin, sections), path)
-
-
-def _percent(error: Any) -> str:
-    return f"{error:.2%}" if isinstance(error, int | float) else "-"
-
-
-def _loss(loss: Any) -> str:
-    return f"{loss:.4f}" if isinstance(loss, int | float) else "-"
-
-
-def _count(count: Any) -> str:
-    return f"{count:,.0f}" if isinstance(count, int | float) else "-"
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 if __name__ == "__main__":
