@@ -67,8 +67,8 @@ def _charts(runs: dict[str, Record]) -> str:
 
 def _errors(runs: dict[str, Record]) -> str:
     columns = (
-        "run", "network", "data", "steps", "training error", "validation: final", "lowest",
-        "at epoch", "validation loss", "tested", "published",
+        "run", "network", "data", "steps", "training", "validation", "lowest", "at epoch",
+        "validation loss", "tested", "published",
     )  # fmt: skip
     rows = []
     for name, record in runs.items():
@@ -78,7 +78,7 @@ def _errors(runs: dict[str, Record]) -> str:
         paper = record.published
         total = f" of {record.total:,}" if record.total and record.total > record.step else ""
         tested = [
-            f"{percent(line.get('top1_error'))} ({line.get('split')}, {line.get('protocol')})"
+            f"{percent(line.get('top1_error'))} {line.get('split')}, {line.get('protocol')}"
             for line in record.evaluations[-1:]
         ]
         rows.append(
@@ -96,7 +96,12 @@ def _errors(runs: dict[str, Record]) -> str:
                 f"{paper.top1:g}%" if paper and paper.top1 is not None else "-",
             ]
         )
-    return page.table("top-1 errors", columns, rows, numbers=range(3, 9))
+    return page.table(
+        "top-1 errors; the last ones, and the lowest of validation",
+        columns,
+        rows,
+        numbers=range(3, 9),
+    )
 
 
 def differing(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
@@ -120,7 +125,7 @@ def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Pa
     for name in without:
         print(f"without curves of {name}: metrics.jsonl has no line yet", flush=True)
     missing = [page.gap(f"curves of {name}: metrics.jsonl has no line yet.") for name in without]
-    said = "Solid lines with marks are validation errors, thin ones are of training batches."
+    said = "Strong lines are of the validation split, thin ones of training."
     states = [
         f'<li><p class="state {record.state()[0]}"><b>{escape(name)}</b>: '
         f"{escape(record.state()[1])}</p></li>"
@@ -129,6 +134,7 @@ def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Pa
     configs = {name: flat_fields(record.config) for name, record in runs.items()}
     environments = {
         name: flat_fields({k: v for k, v in record.environment.items() if k != "command"})
+        | {"git_commit": str(record.environment.get("git_commit", ""))[:12]}
         for name, record in runs.items()
     }
     sections = [

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 # Pixels. Narrow, so that letters can be read on a telephone, which shows them at three quarters.
 _WIDTH, _HEIGHT = 480.0, 290.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 10.0, 10.0, 42.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 10.0, 10.0, 42.0
 _COLOURS = 8
 # Beyond it, points are left out at equal distances: a curve has no more pixels.
 _MOST_POINTS = 1000

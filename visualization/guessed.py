@@ -158,6 +158,8 @@ def _cards(run: Run, places: np.ndarray) -> str:
             alt = f"Image {index} of {guessed.split}" + (f": {short}" if truth else "")
             found = evaluation.guesses(guessed.scores.scores[place], guessed.names)
             heading = short or f"image {index}"
+            if truth and found[0]["class"] != truth:
+                heading = f"{short}, taken for {str(found[0]['words']).split(',')[0]}"
             items.append(page.card(page.image(images[place], alt), heading, found, truth))
     return page.cards(items)
 

@@ -79,14 +79,14 @@ svg circle { fill: currentColor; }
 .s0 { color: var(--s0); } .s1 { color: var(--s1); } .s2 { color: var(--s2); }
 .s3 { color: var(--s3); } .s4 { color: var(--s4); } .s5 { color: var(--s5); }
 .s6 { color: var(--s6); } .s7 { color: var(--s7); }
-.scroll { overflow-x: auto; max-height: 34rem; overflow-y: auto; margin: .6rem 0; }
+.scroll { overflow-x: auto; margin: .6rem 0; }
 .scroll:focus-visible { outline: 2px solid var(--s0); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
-thead th { position: sticky; top: 0; background: var(--ground); color: var(--soft);
-  font-weight: 600; }
+thead th { color: var(--soft); font-weight: 600; }
+tbody th { position: sticky; left: 0; background: var(--ground); }
 tbody th { font-weight: 400; }
 .number { text-align: right; }
 td.long { white-space: normal; min-width: 12rem; }
@@ -94,12 +94,13 @@ details { margin: .6rem 0; } summary { cursor: pointer; color: var(--s0); }
 pre { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem; overflow-x: auto;
   font-size: .9rem; }
 img { max-width: 100%; height: auto; display: block; }
-img.pixels { image-rendering: pixelated; }
+img.pixels { image-rendering: pixelated; } figure.below img { width: min(100%, 44rem); }
 .cards { display: grid; gap: 1.2rem; list-style: none; margin: 1rem 0; padding: 0;
-  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
+  grid-template-columns: repeat(2, minmax(0, 1fr)); }
+@media (min-width: 38rem) { .cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
+@media (min-width: 76rem) { .cards { grid-template-columns: repeat(8, minmax(0, 1fr)); } }
 .cards img { width: 100%; border-radius: .3rem; }
-.cards ul.states { list-style: none; padding: 0; } ul.states li { margin: .4rem 0; }
-p { margin: .35rem 0; font-weight: 600; line-height: 1.3; }
+.cards p { margin: .35rem 0; font-weight: 600; line-height: 1.3; }
 .cards ol { list-style: none; margin: 0; padding: 0; font-size: .88rem; }
 .guess { position: relative; display: flex; justify-content: space-between; gap: .4rem;
   padding: .05rem .35rem; margin: 2px 0; border-radius: .2rem; background: var(--panel);

@@ -32,7 +32,8 @@ from visualization.records import Record
 
 opener = records.open_record
 
-_ROWS = 100  # of a table of metrics
+_ROWS = 100  # of a table of metrics, at most
+_LAYERS = 30  # rows of a table that is shown at once
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -178,7 +179,8 @@ def _layers(run: Run) -> list[str]:
         said += f"; auxiliary classifiers: {sum(r.parameters for r in rows if r.auxiliary):,} more"
     caption = "window is size/stride; sees is the receptive field in pixels"
     made = page.table(caption, COLUMNS, [cells(row) for row in rows], numbers=range(4, 8))
-    return [page.text(f"{said}.", "soft"), made]
+    few = len(rows) <= _LAYERS
+    return [page.text(f"{said}.", "soft"), made if few else page.details("The layers", made)]
 
 
 def _config(run: Run) -> list[str]:
