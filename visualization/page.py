@@ -108,7 +108,8 @@ img.pixels { image-rendering: pixelated; } figure.below img { width: min(100%, 4
 .guess::before { content: ""; position: absolute; inset: 0 auto 0 0; width: var(--share);
   background: var(--s7); opacity: .28; }
 .guess.true::before { background: var(--right); opacity: .5; }
-.guess span { position: relative; }
+.guess span { position: relative; white-space: nowrap; }
+.guess span:first-child { overflow: hidden; text-overflow: ellipsis; }
 table.matrix th, table.matrix td { padding: .2rem .55rem; text-align: right; border: 0; }
 table.matrix thead th, table.matrix tbody th { color: var(--soft); }
 table.matrix td { min-width: 2.6rem; border: 1px solid var(--ground);
@@ -324,7 +325,8 @@ def card(picture: str, heading: str, guesses: Sequence[Mapping[str, object]], tr
         words = str(guess["words"]).split(",")[0]
         bars.append(
             f'<li class="guess{" true" * right}" style="--share:{100 * probability:.1f}%">'
-            f"<span>{escape(words)}</span><span>{probability:.1%}</span></li>"
+            f'<span title="{escape(words)}">{escape(words)}</span>'
+            f"<span>{probability:.1%}</span></li>"
         )
     return f"<li>{picture}\n<p>{escape(heading)}</p>\n<ol>{''.join(bars)}</ol></li>"
 

@@ -129,14 +129,13 @@ def _evaluations(run: Run) -> list[str]:
         ]
         for line in record.evaluations
     ]
+    if not rows:
+        raise ConfigError("--mode=evaluate has not been run here")
     if paper := record.published:
         error = [f"{e:.2f}%" if e is not None else "-" for e in (paper.top1, paper.top5)]
         rows.append([f"published: {paper.source}", paper.views, "", "", *error, ""])
     columns = ["split", "protocol", "checkpoint", "images", "top-1 error", "top-5 error", "loss"]
-    made = page.table("evaluations.jsonl", columns, rows, numbers=range(2, 7)) if rows else ""
-    if not record.evaluations:
-        return [page.gap("--mode=evaluate has not been run here."), made]
-    return [made]
+    return [page.table("evaluations.jsonl", columns, rows, numbers=range(2, 7))]
 
 
 def _kernels(run: Run) -> list[str]:
