@@ -4,6 +4,7 @@
     python main.py --config=configs/alexnet.py --config.data.dir=DIR
     python main.py --config=configs/alexnet.py --config.data.dir=DIR --mode=evaluate
     python main.py --config=configs/vgg.py:d --mode=summary
+    python main.py --mode=evaluate --run=lenet5-mnist --config.data.dir=DIR
     python main.py --mode=predict --run=runs/alexnet --images=photo.jpg
 
 Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of the
@@ -42,7 +43,7 @@ SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
 MODES = ("train", "evaluate", "summary", "export", "prepare_data", "describe_data", "predict")
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
-    "run": "With --mode=predict: the workdir of a run, or a file of weights.",
+    "run": "With predict, evaluate: a workdir, a file of weights, or a name such as lenet5-mnist.",
     "images": "With --mode=predict: files and directories, with commas between them.",
     "network": "With --mode=predict: the network of a weights file that does not say it.",
     "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
@@ -50,7 +51,11 @@ TEXTS = {
     "coordinator_address": "host:port of process 0.",
 }
 PATHS = ("workdir", "run", "out")
-WITHOUT_CONFIG = {"predict": None, "describe_data": any_config}
+WITHOUT_CONFIG = {
+    "predict": None,
+    "describe_data": lambda run: any_config(),
+    "evaluate": modes.config_of,
+}
 
 
 def define_flags() -> flags.FlagValues:
@@ -79,10 +84,11 @@ def main(argv: list[str]) -> int:
             if values[name].value:
                 values[name].value = expanded(f"--{name}", str(values[name].value))
         check_launch(values)
+        check_run(values, arguments)
         if arguments is not None:
             command_line.check(arguments)
             expand_paths(arguments.config)
-            if arguments.source:
+            if arguments.config.model.name:
                 resolve(arguments)
     except ConfigError as error:
         fail(error)
@@ -136,6 +142,19 @@ def check_launch(values: flags.FlagValues) -> None:
         raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
 
 
+def check_run(values: flags.FlagValues, arguments: command_line.CommandLine | None) -> None:
+    """Raises ConfigError for a --run that the mode would not read."""
+    if not values.run or values.mode == "predict":
+        return
+    if values.mode != "evaluate":
+        raise ConfigError(f"--mode={values.mode} takes no --run; a run is named by --workdir")
+    if arguments is not None and arguments.source:
+        raise ConfigError(
+            f"--run={values.run} brings its own config: leave out --config, or name a run with "
+            "--workdir and weights with --config.init_from"
+        )
+
+
 def tell_others(argv: list[str]) -> None:
     """Tells the other processes of a launch of a usage error, so that they do not wait."""
     values = define_flags()
@@ -178,12 +197,12 @@ def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) ->
     """Runs the mode; prints errors that have an exit code, and raises others."""
 
     def run_mode() -> int:
-        if values.mode in WITHOUT_CONFIG:
+        if values.mode in ("predict", "describe_data"):
             return getattr(modes, values.mode)(values, arguments)
         assert arguments is not None, "every other mode has a config"
-        if values.mode in ("summary", "prepare_data"):
-            return getattr(modes, values.mode)(arguments.config)
-        return modes.in_workdir(arguments, values)
+        if values.mode in SEVERAL:
+            return modes.in_workdir(arguments, values)
+        return getattr(modes, values.mode)(arguments.config)
 
     return process.failing_in_words(run_mode, modes.out_of_memory)
 

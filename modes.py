@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import process
+from configs import common
 from configs.command_line import CommandLine
-from configs.common import ConfigError, to_steps
+from configs.common import ConfigError, expanded, to_steps
 from process import DONE, FAILED, STOPPED
 
 # Number of images that are predicted together.
@@ -33,8 +34,13 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
     from training import workdir as workdirs
 
     config, mode = arguments.config, flags.mode
-    config_names = (arguments.name, arguments.variant, arguments.overrides)
-    workdir = Path(flags.workdir or workdirs.default_workdir(*config_names))
+    config_names = (
+        arguments.name or Path(flags.run or "").stem,
+        arguments.variant,
+        arguments.overrides,
+    )
+    run = flags.run if flags.run and workdirs.is_directory(Path(flags.run)) else None
+    workdir = Path(flags.workdir or run or workdirs.default_workdir(*config_names))
     if flags.distributed:
         launch = devices.launch_from(
             flags.coordinator_address, flags.num_processes, flags.process_id
@@ -52,6 +58,25 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
     if begun and config.init_from:
         print(f"{workdir} holds a checkpoint: it counts, and not {config.init_from}")
     return {"train": train, "evaluate": evaluate, "export": export}[mode](config, workdir, begun)
+
+
+def config_of(run: str) -> Any:
+    """The config of `--run`: a run's own, or one for the network and dataset of a weights file.
+
+    Raises:
+      ConfigError: it cannot be opened, or does not say its network, dataset or preprocessing.
+    """
+    if not run:
+        raise ConfigError(
+            "--mode=evaluate needs --config=FILE, such as configs/alexnet.py, or "
+            "--run=RUN_OR_FILE, such as lenet5-mnist"
+        )
+    import training
+
+    try:
+        return common.config_of(training.config_fields(expanded("--run", run)))
+    except training.TrainingError as error:
+        raise ConfigError(str(error)) from error
 
 
 def out_of_memory(error: Exception) -> Exception | None:
@@ -279,7 +304,8 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     trained = opening.open_trained(Path(flags.run), flags.network, config)
     chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
-    if trained.class_names is None and not trained.imagenet:
+    named = trained.class_names is not None or trained.imagenet
+    if not named:
         print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
     is_path = Path(flags.images).exists()  # whose name may have a comma in it
     texts = [flags.images] if is_path else flags.images.split(",")
@@ -294,7 +320,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             file=sys.stderr,
         )
     read = 0
-    draw = _figures(Path(flags.out or ".")) if flags.picture else None
+    draw = _figures(Path(flags.out or "."), named=named) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
             pixels = _pixels(photographs[begin : begin + at_once], protocol)
@@ -315,11 +341,11 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     return DONE
 
 
-def _figures(directory: Path) -> Any:
+def _figures(directory: Path, *, named: bool) -> Any:
     """A function of an image and its guesses that draws eight at a time.
 
     It returns the path of a picture that it has written, else None; without an image it draws
-    those that are left.
+    those that are left. Unless the classes are `named`, their numbers are drawn as `class 17`.
     """
     from visualization import guesses, pictures
 
@@ -328,6 +354,8 @@ def _figures(directory: Path) -> Any:
 
     def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
         if image is not None:
+            if not named:
+                found = [guess | {"words": f"class {guess['words']}"} for guess in found]
             held.append((image, found))
         if not held or (image is not None and len(held) < guesses.SHOWN):
             return None

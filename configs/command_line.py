@@ -1,8 +1,8 @@
 """From the command line to a config: loading, overriding, and errors a person can use."""
 
+import copy
 import dataclasses
 import difflib
-import functools
 import itertools
 import os
 import re
@@ -59,7 +59,7 @@ class CommandLine:
 def parse(
     argv: Sequence[str],
     flag_values: flags.FlagValues,
-    without_config: Mapping[str, Callable[[], ConfigDict] | None] = types.MappingProxyType({}),
+    without_config: Mapping[str, Callable[[str], ConfigDict] | None] = types.MappingProxyType({}),
 ) -> CommandLine | None:
     """Parses a command line whose flag --config names a config file.
 
@@ -69,8 +69,9 @@ def parse(
     Args:
       argv: the program's name, then its arguments.
       flag_values: does not define the flag `config` yet.
-      without_config: each value of the flag `mode` that needs no --config -> a function that
-        makes the config to be overridden in its place; None where such a mode has no config.
+      without_config: each value of the flag `mode` that needs no --config -> a function of the
+        value of the flag `run`, or of "", that makes the config to be overridden in its place;
+        None where such a mode has no config.
 
     Returns:
       None where --config is left out and the mode has no config.
@@ -81,9 +82,8 @@ def parse(
     program, *arguments = argv
     source, arguments = _take_config(arguments)
     if source is None:
-        modes = [a.split("=")[-1] for a in arguments if a.startswith(("--mode", "-mode"))]
+        mode, run = _value("mode", arguments), _value("run", arguments)
         overridden = any(a.lstrip("-").startswith("config.") for a in arguments)
-        mode = modes[-1] if modes else ""
         load = without_config.get(mode)
         if mode not in without_config or (load is None and overridden):
             raise ConfigError(
@@ -93,12 +93,11 @@ def parse(
         if load is None:
             _parse_flags(argv, flag_values)
             return None
-        source = ""
+        source, config = "", load(run)
     else:
         source = expanded("--config", source)
-        load = functools.partial(_load, source)
+        config = _load(source)
     path, _, variant = source.partition(":")
-    config = load()
     overrides, others = _take_overrides(arguments, config)
     options = _take_options(overrides, config)
     defined = {"lock_config": True, "flag_values": flag_values}
@@ -107,13 +106,13 @@ def parse(
         config_flags.DEFINE_config_file("config", sys_argv=arguments, **defined)
     else:
         arguments = [program, *overrides.values(), *others]
-        config_flags.DEFINE_config_dict("config", config, sys_argv=arguments, **defined)
+        changed = copy.deepcopy(config)
+        config_flags.DEFINE_config_dict("config", changed, sys_argv=arguments, **defined)
     try:
         _parse_flags(arguments, flag_values)
     except flags.IllegalFlagValueError as error:
         raise ConfigError(_wrong_value(str(error), config)) from error
-    config = flag_values["config"].value
-    unchanged = load()
+    unchanged, config = config, flag_values["config"].value
     keep_overridden_unit(config, overrides)
     values = {field: _get(config, field) for field in overrides}
     for field, value in values.items():
@@ -123,6 +122,16 @@ def parse(
             takes = f"texts, such as {before}" if kind else "numbers, such as '(1, 2)'"
             raise ConfigError(f"--config.{field}={fields.shown(value)}: {field} takes {takes}")
     return CommandLine(config, Path(path).stem, variant, values | options, source, unchanged)
+
+
+def _value(flag: str, arguments: Sequence[str]) -> str:
+    """The last value of a flag, before flags are parsed; "" where it is left out."""
+    found = ""
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        if name in (f"--{flag}", f"-{flag}"):
+            found = value if equals else following
+    return found
 
 
 def _parse_flags(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:

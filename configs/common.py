@@ -160,8 +160,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
 
     config.profile_steps = ()  # first and last step of a trace for TensorBoard's profiler
 
-    # Weights to start from, or to evaluate: a .pth, .safetensors or .caffemodel file, or
-    # the workdir of a run.
+    # Weights to start from, or to evaluate: a .pth, .safetensors or .caffemodel file, the
+    # workdir of a run, or the name of a trained network such as lenet5-mnist.
     config.init_from = config_dict.placeholder(str)
     config.init_preprocessing = config_dict.placeholder(str)  # None: what the weights expect
     config.init_head = "file"  # or new: freshly drawn classifiers
@@ -187,6 +187,24 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
 def any_config() -> ConfigDict:
     """The fields that every config has, for commands that need no network."""
     return base_config(batch_size=1, learning_rate=1.0)
+
+
+def config_of(fields: Mapping[str, Any]) -> ConfigDict:
+    """The fields that every config has, with other values for some of them.
+
+    Args:
+      fields: nested dicts, such as the config that a run saved; lists stand for tuples.
+    """
+    config = base_config(batch_size=128, learning_rate=1.0)
+    with config.unlocked(), config.ignore_type():
+        config.update(_with_tuples(fields))
+    return config
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def set_rate(config: ConfigDict, learning_rate: float, *, batch_size: int) -> None:

@@ -14,12 +14,13 @@ pytestmark = pytest.mark.quick
 MAY_IMPORT = {
     "process": set(),
     "files": set(),
+    "trained_networks": set(),
     "devices": set(),
     "input_pipeline": {"files"},
     "configs": set(),
     "vision_models": {"devices", "files"},
     "evaluation": {"vision_models", "devices", "files"},
-    "training": {"evaluation", "vision_models", "devices", "files"},
+    "training": {"evaluation", "vision_models", "devices", "trained_networks", "files"},
     "visualization": {
         "process",
         "configs",
@@ -28,6 +29,7 @@ MAY_IMPORT = {
         "vision_models",
         "devices",
         "input_pipeline",
+        "trained_networks",
         "files",
     },
     "modes": {

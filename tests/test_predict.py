@@ -88,6 +88,20 @@ def test_figures_of_eight(call, run, photographs, tmp_path, protocol):
     assert alone == found and "predictions-" not in said
 
 
+def test_numbers_are_drawn_as_classes(tmp_path):
+    """Where classes have no names, 7 is drawn as `class 7`; elsewhere 7 is a name."""
+    import modes
+
+    image = np.zeros((8, 8, 3), np.uint8)
+
+    def drawn(words, named):
+        draw = modes._figures(tmp_path, named=named)
+        assert draw(image, [{"class": "7", "words": words, "probability": 0.5}]) is None
+        return draw(None, []).read_bytes()
+
+    assert drawn("7", named=False) == drawn("class 7", named=True) != drawn("7", named=True)
+
+
 def test_what_cannot_be_read_is_left_out_and_said(call, run, photographs, tmp_path):
     (photographs / "broken.jpg").write_bytes((photographs / "a.jpg").read_bytes()[:300])
     found, _, err = predicted(call, tmp_path, f"--run={run}", f"--images={photographs}")

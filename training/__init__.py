@@ -20,6 +20,7 @@ from training.prediction import class_names_of, predictions_file, predictor
 from training.recipe import Recipe
 from training.schedule import Schedule
 from training.task import Task, make_task
+from training.to_config import config_fields, data_fields
 from training.trained import Trained
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "TrainingError",
     "check_trained",
     "class_names_of",
+    "config_fields",
+    "data_fields",
     "evaluate_trained",
     "export",
     "facts_of_inputs",

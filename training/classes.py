@@ -1,5 +1,6 @@
 """The names of the classes that a network was trained on, before its dataset is opened."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.workdir import REPLACED, is_directory, steps_in, user_path
+from training.workdir import REPLACED, is_directory, located, steps_in, user_path
 from vision_models import weights
 
 # SHA-256 of the 1,000 synsets of ILSVRC-2012 in the order of their labels, one a line.
@@ -22,7 +23,8 @@ class Start:
     """What a network starts from.
 
     Attributes:
-      source: a weights file or a run, as a user writes its path; None for random weights.
+      source: a weights file or a run, as a user writes its path, or the name of a trained
+        network; None for random weights.
       preprocessing: one of `weights.PREPROCESSING`; `config` for the config's own; None for
         the source's.
       new_head: the classifiers start from random weights.
@@ -48,6 +50,8 @@ def known_classes(start: Start, workdir: Path, begun: bool) -> tuple[str, ...] |
         return _classes_of_run(workdir)
     if start.source and not start.new_head:
         source = user_path(start.source, "init_from")
+        with contextlib.suppress(TrainingError):  # a wrong name is reported by `open_initial`
+            source = located(source)
         return _classes_of_run(source) if is_directory(source) else weights.class_names(source)
     return None
 

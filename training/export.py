@@ -54,6 +54,7 @@ def export(trained: Trained, path: Path) -> Path:
             trained.normalization,
             trained.class_names,
             images,
+            trained.dataset,
         )
     except weights.WeightsError as error:
         raise TrainingError(str(error)) from error

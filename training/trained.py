@@ -15,7 +15,7 @@ from devices import mesh as meshes
 from evaluation.preprocessing import Preprocessing
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
-from training.workdir import has_checkpoint, is_directory, saved_config
+from training.workdir import has_checkpoint, is_directory, located, saved_config
 from vision_models import weights
 from vision_models.weights import Weights, WeightsError
 
@@ -43,6 +43,7 @@ class Trained:
       imagenet: see `weights.Weights`.
       notes: sentences on the weights that were used and left out.
       protocol: name of the run's evaluation protocol; None if not known.
+      dataset: name of the dataset that it was trained on, as in `data.name`; None if not known.
     """
 
     name: str
@@ -58,23 +59,25 @@ class Trained:
     imagenet: bool = False
     notes: tuple[str, ...] = ()
     protocol: str | None = None
+    dataset: str | None = None
 
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | Path,
         name: str | None = None,
         options: Mapping[str, Any] | None = None,
         *,
         checkpoint: str = "latest",
         new_head: bool = False,
     ) -> "Trained":
-        """Opens a run's directory or a weights file; needs no training data.
+        """Opens a run's directory, a weights file or a trained network; needs no training data.
 
         Args:
-          path: the run's or the file's.
+          path: the run's or the file's, or the name of one of the project's trained networks.
           name, options: of the network that the weights are for; None for the network that
-            they were trained as, which a run and our own files say.
+            they were trained as, which a run and our own files say. A run's own name without
+            options means the run's options, any other name its defaults.
           checkpoint: of a run: `latest`, `best` or a step.
           new_head: whether the classifiers are left out.
 
@@ -89,12 +92,15 @@ class Trained:
                 f"--network={name}: no such network; {hint}"
                 f"There are {', '.join(vision_models.list_models())}"
             )
+        path = located(Path(path))
         try:
             if not is_directory(path):
                 return _from_file(path, name, options, new_head)
             trained = _from_run(path, checkpoint, name, options or {})
             if name is None:
                 return trained
+            if options is None and name == trained.name:
+                options = trained.options
             options = dict(options or {})
             options["num_classes"] = options.get("num_classes") or trained.num_classes
             fitting = weights.fit(
@@ -117,6 +123,7 @@ class Trained:
             _of_weights(fitting, trained.preprocessing),
             step=trained.step,
             protocol=trained.protocol,
+            dataset=trained.dataset,
         )
 
     @property
@@ -139,6 +146,7 @@ def _of_weights(loaded: Weights, preprocessing: Preprocessing | None) -> Trained
         fresh=loaded.fresh,
         imagenet=loaded.imagenet,
         notes=loaded.notes,
+        dataset=loaded.dataset,
     )
 
 
@@ -211,6 +219,7 @@ def _from_run(
         class_names,
         step,
         protocol=config.get("evaluation", {}).get("protocol"),
+        dataset=config.get("data", {}).get("name"),
     )
 
 

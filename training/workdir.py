@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 import files
+import trained_networks
 import vision_models
 from training.errors import TrainingError
 from training.writers import say
@@ -100,6 +101,22 @@ def user_path(text: str, field: str) -> Path:
     if expanded.startswith("~"):
         raise TrainingError(f"{field}={text}: no home directory; write the path in full")
     return Path(expanded)
+
+
+def located(path: Path) -> Path:
+    """The path that a user means: itself, or the file of one of the project's trained networks.
+
+    Only a bare name that is no path, such as `lenet5-mnist`, is looked up among these.
+
+    Raises:
+      TrainingError: no trained network has this name, or its file is damaged.
+    """
+    if len(path.parts) != 1 or path.suffix or os.path.lexists(path):
+        return path
+    try:
+        return trained_networks.path_of(path.name)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 def is_directory(path: Path) -> bool:

@@ -1,10 +1,11 @@
 """The maps of a layer for one image, each drawn in grey from its minimum to its maximum.
 
-`--together` scales all maps by one minimum and maximum. A layer of features, such as fc7, is drawn
-as bars.
+`--together` scales all maps by one minimum and maximum. The maps of towers stand one block above
+the other. A layer of features, such as fc7, is drawn as bars, with dotted lines between towers.
 """
 
 import argparse
+import math
 from collections.abc import Generator
 from pathlib import Path
 
@@ -28,12 +29,14 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     layer = opened.layer(arguments.layer or opened.first_trained)
     image = opened.square(opened.content())[None]
     _, found = opened.recorder([layer])(opened.inputs(image))
-    values = np.asarray(found[layer][0], np.float32)
+    values, towers = np.asarray(found[layer][0], np.float32), opened.towers(layer)
     path = opened.out(f"activations_{layer.replace('/', '_')}.png")
     if values.ndim == 1:
         figure = pictures.figure(7, 2)
         axes = figure.subplots()
         axes.bar(np.arange(len(values)), values, width=1.0, color="#7788cc")
+        for tower in range(1, towers):
+            axes.axvline(len(values) * tower / towers - 0.5, color="#444444", linestyle=":")
         axes.set_xlim(-0.5, len(values) - 0.5)
         axes.set_xlabel(f"features of {layer}")
         yield pictures.save_figure(figure, path)
@@ -41,7 +44,9 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     maps = np.moveaxis(values, -1, 0)[..., None]
     shown = pictures.enlarged(pictures.scaled(maps, each=not arguments.together), _PIXELS)
     seen = pictures.enlarged(opened.shown(image), 2 * _PIXELS)[0]
-    yield pictures.save(pictures.stacked([seen, pictures.grid(shown, ground=128)]), path)
+    columns = math.ceil(math.sqrt(len(shown)))
+    blocks = [pictures.grid(t, columns, ground=128) for t in np.split(shown, towers)]
+    yield pictures.save(pictures.stacked([seen, *blocks], gap=8), path)
 
 
 if __name__ == "__main__":

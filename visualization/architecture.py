@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 from flax import nnx
 
+import trained_networks
 import training
 import vision_models
 from configs.common import ConfigError
@@ -40,7 +41,7 @@ def network(arguments: argparse.Namespace) -> Network:
       TrainingError: the run or the file cannot be read.
     """
     name, config = arguments.run, arguments.config
-    if Path(name).exists():
+    if Path(name).exists() or name in trained_networks.names():
         trained = open_trained(Path(name), arguments.network, config, arguments.checkpoint)
         name, options = trained.name, {**trained.options, "num_classes": trained.num_classes}
     elif arguments.network:

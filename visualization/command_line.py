@@ -23,6 +23,7 @@ Draw = Callable[[argparse.Namespace, Any], Iterable[Path]]
 Opener = Callable[[argparse.Namespace], Any]
 AddFlags = Callable[[argparse.ArgumentParser], Any]
 
+_RUN = "A run's workdir, a weights file, or the name of a trained network such as lenet5-mnist."
 _MEMORY = "choose a smaller --batch_size"
 # A config field, as messages of other packages name it -> the flag for it in these commands.
 _FLAGS = {
@@ -88,7 +89,7 @@ def make_parser(said: str | None) -> argparse.ArgumentParser:
     parser = _Parser(
         description=said, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run", metavar="RUN_OR_FILE", help="A run's workdir, or a weights file.")
+    parser.add_argument("run", metavar="RUN_OR_FILE", help=_RUN)
     parser.add_argument("--network", help="The network of a file that does not say it.")
     parser.add_argument(
         "--config", help="In place of --network: a config, which --config.field=value overrides."

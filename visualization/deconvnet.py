@@ -2,8 +2,8 @@
 
 For each map, the strongest activations over a dataset, at most one per image, are projected through
 a deconvolutional network (`--method=guided|gradient` for its relatives). The picture shows them
-beside the image patches in the units' receptive fields. Each map has its own rows, with its
-strongest activation first.
+above the image patches in the units' receptive fields. Each map has its own rows, with its number
+at the left and its strongest activation first.
 """
 
 import argparse
@@ -175,6 +175,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     ):
         both = [pictures.grid(pictures.enlarged(p, _PIXELS), columns=len(p)) for p in pair]
         rows.append(pictures.stacked(both, gap=1))
+    rows = pictures.named(rows, [str(number) for number in maps])
     path = opened.out(f"deconvnet_{layer.replace('/', '_')}_{method}.png")
     yield pictures.save(pictures.stacked(rows, gap=8), path)
 

@@ -9,7 +9,8 @@ from vision_models.analysis import activation_shapes, layer_table
 from vision_models.network import Auxiliary, Branches, Network, Sequential
 from vision_models.towers import Exchange
 
-_LETTER, _SMALL = 6.0, 5.4  # pixels of a letter in a box, and on an edge
+# Pixels of a letter in a box, on an edge, and of a name beside one.
+_LETTER, _SMALL, _BOLD = 6.0, 5.4, 7.5
 _BOX, _SLAB, _GAP = 32, 15, 22  # heights of a box and of what sticks to it; between boxes
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _FORK = 16  # height of what parts into branches
@@ -26,6 +27,7 @@ text { font-family: Helvetica, Arial, sans-serif; text-anchor: middle; fill: #22
 .said { font-size: 10.5px }
 .size { font-size: 10px; text-anchor: start; fill: #666 }
 .left { text-anchor: end }
+.between { text-anchor: middle }
 .box { stroke: #777; stroke-width: .8 }
 .join { fill: #fff; stroke: #444 }
 .edge, .arrow, .side, .bar { fill: none; stroke: #444; stroke-width: 1 }
@@ -172,8 +174,14 @@ def _edges(above: Part, below: Part, axis: float, top: float, bottom: float) -> 
     return [_line((axis + out, top), (axis + into, bottom), style=style) for out, into in pairs]
 
 
-def _label(part: Part, axis: float, y: float) -> tuple[list[str], float]:
-    """What is written beside the edges that leave a part; how far right of the axis it reaches."""
+def _label(part: Part, axis: float, y: float, *, fork: bool) -> tuple[list[str], float]:
+    """What is written beside the edges that leave a part, or between those of a fork.
+
+    Returns:
+      SVG elements, and how far right of the axis they reach.
+    """
+    if fork:
+        return [_text(axis, y, part.size, "size between")], 0.0
     ink = [
         _text(axis + out - 4, y, part.size, "size left")
         if out < 0
@@ -195,7 +203,8 @@ def _chain(parts: list[Part], size: str) -> Part:
             above = parts[number - 1]
             ink += _edges(above, part, axis, y, y + _GAP)
             if above.size != written:
-                label, reach = _label(above, axis, y + 13)
+                fork = len(above.outs) < len(part.ins)
+                label, reach = _label(above, axis, y + (_GAP - 2 if fork else 13), fork=fork)
                 ink, right, written = ink + label, max(right, reach), above.size
             y += _GAP
         ink.append(_placed(part, axis - part.axis, y))
@@ -233,7 +242,7 @@ def _branches(
     middles: list[float] = []
     x = 0.0
     if add and branches[0]:  # the name has room beside the axis
-        x = max((len(name) + 1) * _LETTER - branches[0].axis, 0.0)
+        x = max(len(name) * _BOLD + 4 - branches[0].axis, 0.0)
     for branch, made in zip(branches, sizes, strict=True):
         label = 8 + len(made) * _SMALL if not add else 0.0
         middles.append(x + (branch.axis if branch else _BESIDE / 2))

@@ -7,6 +7,7 @@ training.
 """
 
 import argparse
+import functools
 from collections.abc import Generator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flax import nnx
 from jax import Array
 
 import training
+from vision_models.network import Network
 from vision_models.trees import keys_of
 from visualization import command_line, pictures
 from visualization.command_line import positive
@@ -30,6 +32,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the choice.")
 
 
+@functools.partial(jax.jit, static_argnums=0)  # so that checkpoints share one compilation
+def _gradient(
+    graph: nnx.GraphDef[Network], params: nnx.State, rest: nnx.State, images: Array, labels: Array
+) -> nnx.State:
+    """The gradient of the loss, summed over a batch."""
+
+    def loss(params: nnx.State) -> Array:
+        logits = nnx.merge(graph, params, rest)(images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+
+    return jax.grad(loss)(params)
+
+
 def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Norm of the gradient over each layer's parameters, by the layer's name, in order.
 
@@ -40,19 +55,12 @@ def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, f
     """
     graph, *states = nnx.split(opened.model, nnx.Param, nnx.BatchStat)
     params, rest = states
-
-    @jax.jit
-    def gradient(params: nnx.State, images: Array, labels: Array) -> nnx.State:
-        def loss(params: nnx.State) -> Array:
-            logits = nnx.merge(graph, params, rest)(images)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
-
-        return jax.grad(loss)(params)
-
     total: nnx.State | None = None
     for begin in range(0, len(images), opened.arguments.batch_size):
         part = slice(begin, begin + opened.arguments.batch_size)
-        found = gradient(params, opened.inputs(images[part]), jnp.asarray(labels[part]))
+        found = _gradient(
+            graph, params, rest, opened.inputs(images[part]), jnp.asarray(labels[part])
+        )
         total = found if total is None else jax.tree.map(jnp.add, total, found)
     assert total is not None, "there is an image"
     squares: dict[str, float] = {}
@@ -70,16 +78,16 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     batches = list(opened.images(arguments.limit, seed=arguments.seed))
     images = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])
+    by_state: dict[str, dict[str, float]] = {}
+    for state in opened.states():
+        found = by_state[state.when] = norms(state, images, labels)
+        for layer, value in found.items():
+            print(f"{state.when} {layer} {value:.4g}")
     figure = pictures.figure(7, 3.6)
     axes = figure.subplots()
-    states = opened.states()
-    colours = pictures.shades(len(states))
-    for state, colour in zip(states, colours, strict=True):
-        found = norms(state, images, labels)
-        name = "weights" if state.trained.step is None else f"step {state.trained.step}"
-        for layer, value in found.items():
-            print(f"{name} {layer} {value:.4g}")
-        axes.plot(range(len(found)), list(found.values()), marker=".", color=colour, label=name)
+    colours = pictures.shades(len(by_state))
+    for (when, found), colour in zip(by_state.items(), colours, strict=True):
+        axes.plot(range(len(found)), list(found.values()), marker=".", color=colour, label=when)
     step = max(len(found) // 24, 1)
     names = [name.replace("residual/", "") for name in found]
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=90, fontsize=7)

@@ -101,8 +101,13 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     rows = figure.subplots(3, 4, width_ratios=[1.1, 1, 1, 1])
     titles = (f"distance in {layers[0]}", f"distance in {layers[1]}", "probability of true class")
     for (kind, unit, amounts), axes in zip(kinds, rows, strict=True):
-        axes[0].imshow(_examples(opened, images, kind, amounts))
-        axes[0].set_axis_off()
+        examples = _examples(opened, images, kind, amounts)
+        axes[0].imshow(examples)
+        middles = (np.arange(len(images)) + 0.5) * len(examples) / len(images)
+        axes[0].set_yticks(middles, [str(n) for n in range(1, len(images) + 1)])
+        axes[0].set_xticks([])
+        axes[0].tick_params(length=0)
+        axes[0].spines[:].set_visible(False)
         for number, (image, label) in enumerate(zip(images, labels, strict=True), 1):
             squares = [image, *(moved(image, **{kind: float(amount)}) for amount in amounts)]
             parts = list(opened.recorded(layers, squares))

@@ -18,6 +18,7 @@ from visualization.opening import Opened
 
 _PIXELS = 32  # of a kernel in the picture, at least
 _IN_A_ROW = 16
+_BETWEEN = 8  # pixels between towers
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,16 @@ def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
     shown = pictures.enlarged(pictures.scaled(flat, each=each), _PIXELS)
     of_tower = np.split(shown, towers)
     columns = columns_for(maps)
-    return pictures.stacked([pictures.grid(t, columns, ground=0) for t in of_tower], gap=8)
+    return pictures.stacked([pictures.grid(t, columns, ground=0) for t in of_tower], gap=_BETWEEN)
+
+
+def beginning(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
+    """A row of the first kernels of each tower, the towers beside one another; see `picture`."""
+    few = kernels[:, : _IN_A_ROW // len(kernels)]
+    row = picture(few.reshape(1, -1, *few.shape[2:]), each=each)
+    width = (row.shape[1] + 1) // len(few)
+    apart = np.arange(1, len(few)) * width
+    return np.insert(row, np.repeat(apart, _BETWEEN), 255, axis=1)
 
 
 def columns_for(maps: int) -> int:
@@ -74,15 +84,14 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         kernels = first_kernels(opened.trained.params, opened.layers)
         yield pictures.save(picture(kernels, each=arguments.each), opened.out("kernels.png"))
         return
-    states = opened.states()
-    figure = pictures.figure(7, 0.3 + 0.5 * len(states))
-    rows = figure.subplots(len(states), 1, squeeze=False)[:, 0]
-    for axes, state in zip(rows, states, strict=True):
-        kernels = first_kernels(state.trained.params, opened.layers)
-        few = kernels[:, : _IN_A_ROW // len(kernels)]
-        row = few.reshape(1, -1, *few.shape[2:])
-        axes.imshow(picture(row, each=arguments.each), interpolation="nearest")
-        axes.set_ylabel(f"{state.trained.step}", rotation=0, ha="right", va="center")
+    found = {
+        state.when: first_kernels(state.trained.params, opened.layers) for state in opened.states()
+    }
+    figure = pictures.figure(7, 0.3 + 0.5 * len(found))
+    rows = figure.subplots(len(found), 1, squeeze=False)[:, 0]
+    for axes, (when, kernels) in zip(rows, found.items(), strict=True):
+        axes.imshow(beginning(kernels, each=arguments.each), interpolation="nearest")
+        axes.set_ylabel(when.removeprefix("step "), rotation=0, ha="right", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)

@@ -17,7 +17,7 @@ from jax import Array
 
 import input_pipeline
 import training
-from configs.common import ConfigError, base_config
+from configs.common import ConfigError, config_of
 from devices.xla import keep_compiled
 from evaluation.preprocessing import view_input
 from evaluation.protocols import Crops, Look
@@ -219,17 +219,15 @@ class Opened:
         named = arguments.data_name or own.get("name")
         if not named:
             raise ConfigError(
-                f"{self.trained.source}: a file names no dataset; name one with --data_name=NAME "
+                f"{self.trained.source} names no dataset; name one with --data_name=NAME "
                 "and --data_dir=DIR (--data_name=digits needs no directory)"
             )
-        fields = base_config(batch_size=1, learning_rate=1.0).data
         other = named != own.get("name")
         if other or arguments.data_dir:
             own |= {"name": named, "dir": arguments.data_dir, "prepared_dir": None}
         if other:
             own |= {"validation_examples": None}
-        with fields.unlocked(), fields.ignore_type():  # a run's tuples are lists in its JSON
-            fields.update(own)
+        fields = config_of({"data": own}).data
         return input_pipeline.open_data(
             fields,
             input_pipeline.cache_dir_of(fields),
@@ -245,10 +243,7 @@ class Opened:
                 return dict(saved_config(self.workdir)["config"]["data"])
         except (LookupError, FileNotFoundError):
             pass
-        made = self.trained.preprocessing
-        if made is None:
-            return {}
-        return {"resize": made.resize, "crop": made.crop, "pad": made.pad}
+        return training.data_fields(self.trained)
 
     def images(
         self,
@@ -341,6 +336,11 @@ class Opened:
         """The first layer that has parameters, such as conv1."""
         return next(row.name for row in layer_table(self.model) if row.parameters)
 
+    def towers(self, layer: str) -> int:
+        """The number of towers that a layer's maps or features belong to, each an equal share."""
+        begin, end = (self.layers.index(n) for n in (self.first_trained, self.model.heads[0]))
+        return self.model.towers if layer in self.layers[begin:end] else 1
+
     @functools.cached_property
     def last_hidden(self) -> str:
         """The layer whose features the classifier reads, such as fc7."""
@@ -369,19 +369,24 @@ class Opened:
         """See `pictures.place_of`."""
         return place_of(self.arguments, self.workdir, name)
 
-    def states(self) -> list["Opened"]:
-        """The run at each of its checkpoints, oldest first; for a file, the file alone.
+    def states(self) -> Generator["Opened", None, None]:
+        """Yields the run at each of its checkpoints, oldest first; for a file, the file alone.
 
         Raises:
-          TrainingError: a checkpoint cannot be read.
+          ConfigError, DataError, TrainingError: a checkpoint cannot be opened.
         """
         if self.workdir is None:
-            return [self]
-        steps = steps_in(self.workdir / "checkpoints")
-        return [
-            dataclasses.replace(self, trained=Trained.open(self.workdir, checkpoint=str(step)))
-            for step in steps
-        ]
+            yield self
+            return
+        network, config = self.arguments.network, self.arguments.config
+        for step in steps_in(self.workdir / "checkpoints"):
+            trained = open_trained(self.workdir, network, config, str(step))
+            yield dataclasses.replace(self, trained=trained)
+
+    @property
+    def when(self) -> str:
+        """The checkpoint's step in words; `weights` for a file."""
+        return "weights" if self.trained.step is None else f"step {self.trained.step}"
 
 
 def open_run_or_file(arguments: argparse.Namespace) -> Opened:

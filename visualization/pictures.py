@@ -10,9 +10,11 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from training import RunError
+
+_LETTERS = 14  # pixels: size of names in mosaics
 
 plt.rcParams.update({"font.size": 9, "figure.dpi": 100, "axes.spines.top": False})
 plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})
@@ -96,6 +98,19 @@ def stacked(pictures: Sequence[np.ndarray], *, gap: int = 4, ground: int = 255) 
         fill = ((0, 0), (0, width - picture.shape[1]), (0, 0))
         rows.append(np.pad(picture, fill, constant_values=ground))
     return np.concatenate(rows)
+
+
+def named(pictures: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    """Pictures, uint8 [h, w, 3] each, with their names at the left; all become equally wider."""
+    font = ImageFont.load_default(_LETTERS)
+    width = math.ceil(max(font.getlength(name) for name in names)) + _LETTERS
+    found = []
+    for picture, name in zip(pictures, names, strict=True):
+        strip = Image.new("RGB", (width, len(picture)), "white")
+        middle = width - _LETTERS / 2, len(picture) / 2
+        ImageDraw.Draw(strip).text(middle, name, "black", font, anchor="rm")
+        found.append(np.concatenate([np.asarray(strip), picture], axis=1))
+    return found
 
 
 def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:

@@ -7,11 +7,12 @@ there, and BatchNorm in evaluation keeps its scale. Only the rules of the ReLU a
 normalisation differ.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -61,13 +62,18 @@ def rules(method: str, record: dict[str, Array], *, normalization_derivative: bo
 
 
 def projector(
-    model: Network, layer: str, method: str = "deconv", *, normalization_derivative: bool = False
+    model: Network,
+    layer: str | Sequence[str],
+    method: str = "deconv",
+    *,
+    normalization_derivative: bool = False,
 ) -> Callable[[Array, Array], Array]:
-    """A compiled function that projects one unit of a layer for each image back to pixels.
+    """A compiled function that projects one unit for each image back to pixels.
 
     Args:
       model: the network.
-      layer: the name of a layer that makes maps.
+      layer: the name of a layer that makes maps, or one name for each image. Many layers take one
+        compilation together.
       method, normalization_derivative: see `rules`.
 
     Returns:
@@ -78,16 +84,20 @@ def projector(
 
     @jax.jit
     def project(state: Any, images: Array, units: Array) -> Array:
-        def maps(images: Array) -> Array:
+        layers = [layer] * len(images) if isinstance(layer, str) else list(layer)
+
+        def maps(images: Array) -> dict[str, Array]:
             record: dict[str, Array] = {}
             run = rules(method, record, normalization_derivative=normalization_derivative)
             nnx.merge(graph, state).run(images, run)
-            return record[layer]
+            return {name: record[name] for name in layers}
+
+        def one(name: str, found: Array) -> Array:
+            of_layer = np.flatnonzero([name == other for other in layers])
+            return jnp.zeros_like(found).at[of_layer, *units[of_layer].T].set(1)
 
         found, backward = jax.vjp(maps, images)
-        rows, columns, channels = units.T
-        one = jnp.zeros_like(found).at[jnp.arange(len(found)), rows, columns, channels].set(1)
-        return cast(Array, backward(one)[0])
+        return cast(Array, backward({name: one(name, x) for name, x in found.items()})[0])
 
     return lambda images, units: project(state, images, units)
 

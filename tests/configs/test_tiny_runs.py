@@ -64,6 +64,7 @@ QUICK = [
     ("cifar10", "resnet20"),
     ("cifar10", "18pct"),
     ("cifar10", "figure1"),
+    ("all_convolutional", "c"),
     ("lenet5", ""),
     ("lenet5", "caffe"),
     ("convnet", ""),

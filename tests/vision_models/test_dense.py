@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import vision_models
 from devices.mesh import make_mesh, param_specs, shardings
+from tests.networks import drawn
 from vision_models import dense, googlenet, modules, vgg
 from vision_models.functional import functional, variables
 from vision_models.network import Builder
@@ -19,24 +20,6 @@ from vision_models.network import Builder
 NAMES = ("alexnet", "vgg_a_lrn", "vgg_d", "googlenet", "resnet18")
 # Compiles three times as fast; convolutions and products are not its.
 QUICKLY = {"xla_backend_optimization_level": 0}
-
-
-def drawn(create, seed=0):
-    """A network with parameters and statistics as if it had been trained; compiles nothing."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        name = next(key.key for key in reversed(path) if hasattr(key, "key"))
-        if name in ("bias", "mean"):
-            value = rng.normal(0, 0.3, leaf.shape)
-        elif name in ("scale", "variance"):
-            value = rng.uniform(0.5, 2, leaf.shape)
-        else:
-            value = rng.normal(0, (2 / np.prod(leaf.shape[-4:-1])) ** 0.5, leaf.shape)
-        return jnp.asarray(value, jnp.float32)
-
-    graph, state = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
-    return nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, state))
 
 
 @functools.cache

@@ -49,14 +49,30 @@ def _read(svg):
     return np.array(boxes), edges, texts, [float(root.get(k)) for k in ("width", "height")]
 
 
+def _labels(svg):
+    """What is written beside edges: left, top, right, bottom [n, 4], in a wide font."""
+    found = []
+    for element, x, y in _walk(ElementTree.fromstring(svg)):
+        kinds = (element.get("class") or "").split()
+        if element.tag == f"{_SVG}text" and ("size" in kinds or "left" in kinds):
+            letter = 7.5 if "name" in kinds else 6.4  # DejaVu's, which many Linux systems have
+            place, base = float(element.get("x")) + x, float(element.get("y")) + y
+            width = len(element.text) * letter
+            left = place - width * (1.0 if "left" in kinds else "between" in kinds and 0.5)
+            found.append((left, base - 8, left + width, base))
+    return np.array(found).reshape(-1, 4)
+
+
 def _check(name):
     model = _abstract(name)
-    boxes, edges, texts, (width, height) = _read(drawing(model))
+    svg = drawing(model)
+    boxes, edges, texts, (width, height) = _read(svg)
     drawn = [row for row in layer_table(model) if row.kind != "Exchange"]
     assert len(boxes) >= 1 + len(drawn)
     assert model.towers > 1 or len(boxes) == 1 + len(drawn)
     assert f"{model.num_classes} scores" in texts
     assert (boxes >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
+    labels = _labels(svg)
     apart = 0.1
     left, top, right, bottom = boxes.T
     wide = np.minimum.outer(right, right) - np.maximum.outer(left, left) > apart
@@ -67,6 +83,9 @@ def _check(name):
             steps = np.linspace(start, end, 50)[:, None]
             inside = (steps > boxes[:, :2] + apart) & (steps < boxes[:, 2:] - apart)
             assert not inside.all(axis=-1).any(), f"an edge runs through a box at {start}"
+            pixels = np.linspace(start, end, int(np.abs(end - start).max()) + 2)[:, None]
+            crossed = (pixels > labels[:, :2]) & (pixels < labels[:, 2:])
+            assert not crossed.all(axis=-1).any(), f"an edge crosses a label at {start}, {end}"
         assert (points >= 0).all() and (points <= [width, height]).all()
 
 

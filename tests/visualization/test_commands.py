@@ -45,6 +45,17 @@ def test_of_two_towers(look, towers, tmp_path, command, arguments, pictures):
     check_pictures(look, towers, tmp_path, command, arguments, pictures)
 
 
+def test_which_layers_are_of_towers(towers):
+    """All from the first with parameters to the one before the scores, which are of both."""
+    from visualization import command_line
+    from visualization.opening import open_run_or_file
+
+    opened = open_run_or_file(command_line.make_parser("").parse_args([str(towers)]))
+    found = {layer: opened.towers(layer) for layer in opened.layers}
+    assert found.pop("fc8") == 1
+    assert {"conv1", "norm1", "pool5", "fc7"} <= set(found) and set(found.values()) == {2}
+
+
 def check_pictures(look, run, out, command, arguments, pictures):
     code, printed, err = look(command, run, f"--out={out}", *arguments)
     assert code == 0, err

@@ -53,8 +53,11 @@ def test_a_picture_of_a_run(run, look, tmp_path, method):
     strengths = [[float(part) for part in values.split(", ")] for _, values in maps]
     assert all(found == sorted(found, reverse=True) and len(found) == 4 for found in strengths)
     with Image.open(path) as image:
-        tile = (image.width - 3) // 4
-        assert tile >= 48 and image.size == (4 * tile + 3, 2 * (2 * tile + 1) + 8)
+        tile = ((image.height - 8) // 2 - 1) // 2
+        numbers = image.width - (4 * tile + 3)
+        assert tile >= 48 and image.height == 2 * (2 * tile + 1) + 8 and numbers > 0
+        of_map = np.asarray(image)[: 2 * tile + 1, :numbers]
+        assert of_map.min() == 0 and (of_map[:, 0] == 255).all(), "the map's number, and room"
 
 
 def test_the_strongest_equal_those_of_all_activations(run):

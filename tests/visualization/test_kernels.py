@@ -1,15 +1,18 @@
 """The kernels of first layers, and the faults that every command has in common."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from visualization import kernels
+from tests.runs import TINY
+from visualization import command_line, kernels
 
 pytestmark = pytest.mark.quick
 
@@ -65,6 +68,43 @@ def test_a_place_that_cannot_be_written(look, run, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = look("kernels", run, f"--out={tmp_path / 'file'}")
     assert code == 1 and "name a place with --out" in err
+
+
+def test_checkpoints_by_a_config(towers, tmp_path):
+    """A run whose config.json is lost: --config opens each checkpoint, not only the last.
+
+    The name of a run's own network changes nothing: its settings are the run's.
+    """
+    from visualization.opening import open_run_or_file
+
+    shutil.copytree(towers / "checkpoints", tmp_path / "lost" / "checkpoints")
+    parser = command_line.make_parser("")
+
+    def states(*arguments):
+        parsed, overrides = parser.parse_known_args([str(argument) for argument in arguments])
+        parsed.config = command_line.read_config(parsed.config, overrides)
+        return [state.trained for state in open_run_or_file(parsed).states()]
+
+    expected = states(towers)
+    named = states(towers, "--network=alexnet")
+    found = states(tmp_path / "lost", *TINY)
+    assert [trained.step for trained in found] == [trained.step for trained in named] == [1, 2]
+    for trained, other in zip(found + named, expected + expected, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, trained.params, other.params)
+        assert trained.preprocessing == other.preprocessing
+
+
+def test_towers_lie_apart_in_a_row():
+    """The first eight kernels of each tower, white between the towers and nowhere else."""
+    drawn = np.random.default_rng(0).uniform(size=(2, 9, 5, 5, 3)).astype(np.float32)
+    row = kernels.beginning(drawn)
+    tile = 35
+    assert row.shape == (tile, 16 * (tile + 1) - 1 + 8, 3)
+    white = (row == 255).all(axis=(0, 2))
+    np.testing.assert_array_equal(np.flatnonzero(white), 8 * (tile + 1) + np.arange(8))
+    few = (drawn[:, :8] - drawn[:, :8].min()) / np.ptp(drawn[:, :8])
+    after = 8 * (tile + 1) + 8
+    np.testing.assert_allclose(row[::7, after : after + tile : 7] / 255, few[1, 0], atol=0.51 / 255)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 import vision_models
+from tests.networks import drawn
 from vision_models.network import Builder
 from visualization.projection import RULES, projector
 
@@ -114,18 +115,48 @@ def test_normalisation_passes_unless_its_derivative_is_asked_for():
     assert derived[0, 1, 2, 1] != 0
 
 
+SMALL = {"hidden": (32, 24)}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name, size", [("alexnet", 64), ("googlenet", 64), ("resnet18", 32)])
-def test_every_layer_that_makes_maps(name, size):
-    """It runs, and something arrives at the pixels."""
-    options = {"auxiliary": False} if name == "googlenet" else {}
-    model = vision_models.create(name, num_classes=3, image_size=size, rngs=nnx.Rngs(0), **options)
+@pytest.mark.parametrize(
+    "name, size, options",
+    [
+        ("alexnet", 64, SMALL),
+        ("zfnet", 64, SMALL),
+        ("vgg_a_lrn", 32, SMALL),
+        ("googlenet", 64, {"auxiliary": False}),
+        ("resnet18", 32, {}),
+    ],
+)
+def test_every_layer_that_makes_maps(name, size, options):
+    """It runs, and something arrives at the pixels; all layers in one compilation."""
+    options = {"num_classes": 3, "image_size": size, **options}
+    model = drawn(lambda rngs: vision_models.create(name, rngs=rngs, **options))
     x = jnp.asarray(DRAW.normal(size=(1, size, size, 3)), jnp.float32)
-    record = {}
-    model(x, record=record)
-    for layer, maps in record.items():
-        if maps.ndim == 4:
-            unit = np.unravel_index(np.asarray(maps[0]).argmax(), maps.shape[1:])
-            found = projector(model, layer)(x, jnp.array([unit], jnp.int32))
-            assert found.shape == x.shape and np.isfinite(found).all(), layer
-            assert np.abs(found).max() > 0, layer
+    graph, state = nnx.split(model)
+    recorded = jax.jit(lambda state, x: vision_models.activations(nnx.merge(graph, state), x))
+    maps = {name: found for name, found in recorded(state, x).items() if found.ndim == 4}
+    units = [np.unravel_index(np.asarray(m[0]).argmax(), m.shape[1:]) for m in maps.values()]
+    images = jnp.repeat(x, len(maps), axis=0)
+    found = projector(model, tuple(maps))(images, jnp.array(units, jnp.int32))
+    assert found.shape == images.shape and np.isfinite(found).all()
+    for layer, projected in zip(maps, found, strict=True):
+        assert np.abs(projected).max() > 0, layer
+
+
+def test_layers_together_equal_each_alone():
+    """Each image's unit is of its own layer, in any order; the same layer may come again."""
+    net = _builder(12)
+    net.conv("a", 4, 3)
+    net.pool("pool", 2, 2)
+    net.conv("b", 5, 3)
+    net.head("fc", 2)
+    model = net.network()
+    x = jnp.asarray(DRAW.normal(size=(3, 12, 12, 3)), jnp.float32)
+    layers, units = np.array(["b", "a", "b"]), jnp.array([[1, 2, 3], [9, 0, 1], [0, 1, 4]])
+    together = projector(model, layers.tolist())(x, units)
+    for layer in ("a", "b"):
+        alone = projector(model, layer)(x, units)
+        here = layers == layer
+        np.testing.assert_allclose(together[here], alone[here], rtol=1e-5, atol=1e-6)

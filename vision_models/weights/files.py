@@ -196,6 +196,7 @@ def write_ours(
     normalization: Mapping[str, np.ndarray] | None,
     class_names: Any = None,
     images: Mapping[str, Any] | None = None,
+    dataset: str | None = None,
 ) -> None:
     """Writes our `.safetensors`; see `vision_models.weights.save`."""
     tensors = flatten(params) | flatten(statistics)
@@ -205,6 +206,8 @@ def write_ours(
         metadata["class_names"] = json.dumps(list(class_names))
     if images is not None:
         metadata["images"] = json.dumps(dict(images))
+    if dataset is not None:
+        metadata["dataset"] = dataset
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

@@ -86,6 +86,7 @@ class Weights:
       imagenet: the logits are, as far as can be told, the 1,000 classes of ILSVRC-2012.
       notes: sentences about what was taken and what was left, for the log.
       images: how images are cropped for them, as `save` was told; None where that is not known.
+      dataset: name of the dataset that they were trained on; None where that is not known.
     """
 
     name: str
@@ -99,3 +100,4 @@ class Weights:
     imagenet: bool = False
     notes: tuple[str, ...] = ()
     images: dict[str, Any] | None = None
+    dataset: str | None = None
