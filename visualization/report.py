@@ -248,7 +248,7 @@ def headline(record: Record) -> list[tuple[str, str, str]]:
     if record.evaluations:
         last = record.evaluations[-1]
         said = f"{last.get('protocol')}, checkpoint {last.get('checkpoint')}"
-        entries.append((f"{last.get('split')} error", percent(last.get("top1_error")), said))
+        entries.append((f"evaluated, {last.get('split')}", percent(last.get("top1_error")), said))
     if paper := record.published:
         top5 = paper.top1 is None
         said = f"{'top-5, ' * top5}{paper.views}; {paper.source}"

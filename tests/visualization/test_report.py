@@ -101,7 +101,6 @@ def without_data(workdir):
     change(workdir, config=saved)
 
 
-@pytest.mark.quick
 def test_shows_a_run(look, run, tmp_path):
     """Numbers are those of the files; the matrix counts what the network guesses."""
     workdir = run_of(run, tmp_path)
@@ -203,6 +202,7 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     assert matrix[3][0] == "class 2"
 
 
+@pytest.mark.quick
 def test_compares_runs(look, run, tmp_path):
     first = run_of(run, tmp_path, "first")
     second = run_of(run, tmp_path, "second", metrics(5, seed=1))
