@@ -303,10 +303,12 @@ def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, 
     Raises:
       TrainingError: the directory cannot be made or written.
     """
+    about = dict(dataset)
+    if "class_names" in about:  # a thousand names would hide the rest
+        about["classes"] = len(about.pop("class_names"))
     content = {
         "config": {**config, **_start_fields(workdir)},
-        "dataset": {k: v for k, v in dataset.items() if k != "class_names"}
-        | {"classes": len(dataset["class_names"])},
+        "dataset": about,
         "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": _git_commit(),
         "machine": _machine(),
