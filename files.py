@@ -56,3 +56,20 @@ def locked(path: Path) -> Generator[None, None, None]:
         except OSError:  # a file system without locks
             pass
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock of `locked`; False where that cannot be known.
+
+    The lock is shared for an instant, in which `locked` would be refused.
+    """
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        pass
+    return False

@@ -39,7 +39,6 @@ from configs.common import ConfigError, any_config, expand_paths, expanded
 
 # JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
-SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
 MODES = ("train", "evaluate", "summary", "export", "prepare_data", "describe_data", "predict")
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
@@ -83,8 +82,7 @@ def main(argv: list[str]) -> int:
         for name in PATHS:
             if values[name].value:
                 values[name].value = expanded(f"--{name}", str(values[name].value))
-        check_launch(values)
-        check_run(values, arguments)
+        check_flags(values, arguments)
         if arguments is not None:
             command_line.check(arguments)
             expand_paths(arguments.config)
@@ -130,25 +128,19 @@ def interrupted() -> int:
     return KILLED
 
 
-def check_launch(values: flags.FlagValues) -> None:
-    """Raises ConfigError for flags of several processes without --distributed, or vice versa."""
-    given = [name for name in LAUNCH if values[name].value is not None]
+def check_flags(values: flags.FlagValues, arguments: command_line.CommandLine | None) -> None:
+    """Raises ConfigError for flags that the mode, or a launch of one process, would not read."""
+    mode, given = values.mode, [name for name in LAUNCH if values[name].value is not None]
     if given and not values.distributed:
         raise ConfigError(
             f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
             "--distributed, or leave it out"
         )
-    if values.distributed and values.mode not in SEVERAL:
-        raise ConfigError(f"--mode={values.mode} is for one process, without --distributed")
-
-
-def check_run(values: flags.FlagValues, arguments: command_line.CommandLine | None) -> None:
-    """Raises ConfigError for a --run that the mode would not read."""
-    if not values.run or values.mode == "predict":
-        return
-    if values.mode != "evaluate":
-        raise ConfigError(f"--mode={values.mode} takes no --run; a run is named by --workdir")
-    if arguments is not None and arguments.source:
+    if values.distributed and mode not in modes.SEVERAL:
+        raise ConfigError(f"--mode={mode} is for one process, without --distributed")
+    if values.run and mode not in ("predict", "evaluate"):
+        raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
+    if values.run and mode == "evaluate" and arguments is not None and arguments.source:
         raise ConfigError(
             f"--run={values.run} brings its own config: leave out --config, or name a run with "
             "--workdir and weights with --config.init_from"
@@ -195,16 +187,7 @@ def run_with_others(arguments: command_line.CommandLine | None, values: flags.Fl
 
 def run(arguments: command_line.CommandLine | None, values: flags.FlagValues) -> int:
     """Runs the mode; prints errors that have an exit code, and raises others."""
-
-    def run_mode() -> int:
-        if values.mode in ("predict", "describe_data"):
-            return getattr(modes, values.mode)(values, arguments)
-        assert arguments is not None, "every other mode has a config"
-        if values.mode in SEVERAL:
-            return modes.in_workdir(arguments, values)
-        return getattr(modes, values.mode)(arguments.config)
-
-    return process.failing_in_words(run_mode, modes.out_of_memory)
+    return process.failing_in_words(lambda: modes.run(arguments, values), modes.out_of_memory)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,21 @@ from configs.command_line import CommandLine
 from configs.common import ConfigError, expanded, to_steps
 from process import DONE, FAILED, STOPPED
 
+SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
 # Number of images that are predicted together.
 _AT_ONCE = 16
+
+
+def run(arguments: CommandLine | None, flags: Any) -> int:
+    """Runs the mode that the flags name; returns the exit code."""
+    if flags.mode == "predict":
+        return predict(flags, arguments)
+    assert arguments is not None, "every other mode has a config"
+    if flags.mode == "describe_data":
+        return describe_data(flags, arguments)
+    if flags.mode in SEVERAL:
+        return in_workdir(arguments, flags)
+    return {"summary": summary, "prepare_data": prepare_data}[flags.mode](arguments.config)
 
 
 def in_workdir(arguments: CommandLine, flags: Any) -> int:

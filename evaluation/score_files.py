@@ -25,6 +25,7 @@ class Kept:
       split: name of the split.
       protocol: name of the protocol, with its options if any were set.
       class_names: of each column of the scores; None if an older file does not contain them.
+      checkpoint: step of the checkpoint, or source of the weights.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Kept:
     split: str
     protocol: str
     class_names: tuple[str, ...] | None
+    checkpoint: int | str
 
 
 def part_path(path: Path, process: int, number: int) -> Path:
@@ -134,6 +136,7 @@ def read_scores(path: Path) -> Kept:
                 str(saved["split"]) if "split" in saved else split,
                 str(saved["protocol"]) if "protocol" in saved else protocol,
                 tuple(names) if names else None,
+                saved["checkpoint"].item(),
             )
         count = len(kept.scores.index)
         if kept.scores.scores.ndim != 2 or not (

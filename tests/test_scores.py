@@ -100,7 +100,7 @@ def test_looks_at_several_sizes_go_on_from_their_parts(call, trained, monkeypatc
     assert report["protocol"] == "multi_crop_and_dense-64-72" and report["examples"] == 77
     assert whole["index"].tolist() == list(range(77))
     path.unlink()
-    monkeypatch.setattr(scoring, "_PART", 160)  # of costly looks parts are smaller
+    monkeypatch.setattr(scoring, "_PART", 16)  # of costly looks parts are smaller
     written, write_part = [], score_files.write_part
 
     def stop_at(name):

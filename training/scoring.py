@@ -18,8 +18,8 @@ from training.facts import weights_digest
 from training.trained import Trained
 
 Batches = Iterator[dict[str, np.ndarray]]
-# Approximate number of examples in a part. An interruption loses at most one part.
-_PART = 4096
+# Approximate number of crops that a part costs. An interruption loses at most one part.
+_PART = 2048
 
 
 def scores_digest(trained: Trained, settings: dict[str, Any]) -> str:
@@ -49,12 +49,12 @@ def scores_in_parts(
       batch_size: number of examples in a batch, over all processes.
       path: the file that the parts will be joined into; see `look_path`.
       digest: see `scores_digest`. Parts with another digest are computed again.
-      cost: of an image, in crops; see `Look.cost`. Above ten, parts hold fewer examples.
+      cost: of an image, in crops; see `Look.cost`.
 
     Raises:
       RunError: a part cannot be written.
     """
-    process, at_once = jax.process_index(), max(int(_PART / batch_size / max(cost / 10, 1)), 1)
+    process, at_once = jax.process_index(), max(int(_PART / batch_size / max(cost, 1)), 1)
     parts: list[Scores] = []
     while (part := score_files.read_part(_part(path, process, len(parts)), digest)) is not None:
         parts.append(part)

@@ -4,13 +4,17 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Generator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import jax
 
 import files
 import trained_networks
@@ -184,6 +188,11 @@ def locked(workdir: Path) -> Generator[None, None, None]:
         yield
 
 
+def in_training(workdir: Path) -> bool:
+    """Whether a process of this machine is training in `workdir`."""
+    return files.is_locked(workdir / ".lock")
+
+
 def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
     """Refuses to go on with a run that was started with another config.
 
@@ -289,16 +298,20 @@ def _saved_run(workdir: Path) -> dict[str, Any] | None:
 
 
 def save_config(workdir: Path, config: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-    """Writes config.json: the resolved config, the dataset, versions, git commit and command.
+    """Writes config.json: the resolved config, dataset, versions, commit, machine and command.
 
     Raises:
       TrainingError: the directory cannot be made or written.
     """
+    about = dict(dataset)
+    if "class_names" in about:  # a thousand names would hide the rest
+        about["classes"] = len(about.pop("class_names"))
     content = {
         "config": {**config, **_start_fields(workdir)},
-        "dataset": {k: v for k, v in dataset.items() if k != "class_names"},
+        "dataset": about,
         "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": _git_commit(),
+        "machine": _machine(),
         "command": sys.argv,
     }
     try:
@@ -316,6 +329,16 @@ def package_versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
+
+
+def _machine() -> dict[str, Any]:
+    """What a run's first process sees: the system, its cores, and the devices of all processes."""
+    return {
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "devices": dict(Counter(device.device_kind for device in jax.devices())),
+        "processes": jax.process_count(),
+    }
 
 
 def _start_fields(workdir: Path) -> dict[str, Any]:

@@ -208,12 +208,14 @@ def _multiply_adds_of(equation: Any) -> int:
     return 0
 
 
+COLUMNS = ("layer", "kind", "output", "window", "parameters", "multiply-adds", "sees", "bytes")
+
+
 def format_table(model: Network) -> str:
     """`layer_table` as text, with totals for one image."""
     rows = layer_table(model)
-    header = ("layer", "kind", "output", "window", "parameters", "multiply-adds", "sees", "bytes")
-    lines = [header, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines = [COLUMNS, *(cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
 
     def aligned(line: tuple[str, ...]) -> str:
         numbers = [cell.rjust(w) for cell, w in zip(line[4:], widths[4:], strict=True)]
@@ -240,7 +242,8 @@ def format_table(model: Network) -> str:
     return "\n".join([aligned(lines[0]), *map(aligned, lines[1:]), "", *totals])
 
 
-def _cells(row: Layer) -> tuple[str, ...]:
+def cells(row: Layer) -> tuple[str, ...]:
+    """A row as text, a cell for each of `COLUMNS`."""
     window = ""
     if row.window is not None and row.padding is not None:
         sides = row.padding

@@ -65,7 +65,7 @@ def draw(arguments: argparse.Namespace, made: Network) -> Generator[Path, None, 
     """Writes architecture.svg, or architecture_NAME.svg if the network was given by name."""
     run = Path(arguments.run)
     of_name = "" if run.exists() else f"_{arguments.run}"
-    path = place_of(arguments, run if is_directory(run) else None, f"architecture{of_name}.svg")
+    path = place_of(arguments.out, run if is_directory(run) else None, f"architecture{of_name}.svg")
     try:
         path.write_text(drawing(made), encoding="utf-8")
     except OSError as error:

@@ -63,7 +63,7 @@ def run(
     parser = make_parser(said)
     add_flags(parser)
     try:
-        parsed, overrides = parser.parse_known_args(arguments)
+        parsed, overrides = parser.parse_known_intermixed_args(arguments)
     except SystemExit:  # --help
         return process.DONE
     except ConfigError as error:
@@ -71,8 +71,8 @@ def run(
 
     def drawn() -> int:
         parsed.config = read_config(parsed.config, overrides)
-        for name in ("run", "out", "data_dir"):
-            if getattr(parsed, name):
+        for name in ("run", "out", "data_dir", "features"):
+            if getattr(parsed, name, None):
                 setattr(parsed, name, expanded(_shown(name), getattr(parsed, name)))
 
         from visualization import opening
@@ -81,7 +81,7 @@ def run(
             print(picture, flush=True)
         return process.DONE
 
-    return process.failing_in_words(drawn, _understood)
+    return process.failing_in_words(drawn, in_flags)
 
 
 def make_parser(said: str | None) -> argparse.ArgumentParser:
@@ -96,7 +96,7 @@ def make_parser(said: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", default="latest", help="latest, best or a step of the run.")
     parser.add_argument(
-        "--out", help="Directory of the pictures; pictures/ in the run or here by default."
+        "--out", help="Directory to write to; pictures/ in the run or here by default."
     )
     parser.add_argument("--data_name", help="A dataset; the run's own by default.")
     parser.add_argument("--data_dir", help="Where the dataset is.")
@@ -169,8 +169,8 @@ def _shown(name: str) -> str:
     return "RUN_OR_FILE" if name == "run" else f"--{name}"
 
 
-def _understood(error: Exception) -> Exception | None:
-    """The error with these commands' flags in its message; None if it has no exit code."""
+def in_flags(error: Exception) -> Exception | None:
+    """The error with these commands' flags in its message; None if it is not one of ours."""
     if hasattr(error, "exit_code"):
         text = str(error)
         for field, flag in _FLAGS.items():

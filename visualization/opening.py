@@ -31,6 +31,9 @@ from vision_models.network import Network
 from visualization.pictures import place_of
 from visualization.weights import central_look, network_of, open_trained
 
+# Stands for all splits together where a split can be named.
+ALL = "all"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opened:
@@ -209,7 +212,8 @@ class Opened:
         """The dataset: the run's own, or that of --data_name and --data_dir.
 
         Args:
-          only: the split to open; None for --split, or else the split that results are reported on.
+          only: the split to open; `ALL` for every split; None for --split, or else the split that
+            results are reported on.
 
         Raises:
           ConfigError: no dataset is named.
@@ -228,10 +232,11 @@ class Opened:
         if other:
             own |= {"validation_examples": None}
         fields = config_of({"data": own}).data
+        split = only or arguments.split or input_pipeline.REPORTED
         return input_pipeline.open_data(
             fields,
             input_pipeline.cache_dir_of(fields),
-            only=only or arguments.split or input_pipeline.REPORTED,
+            only=None if split == ALL else split,
             class_names=None if other else self.trained.class_names,
         )
 
@@ -349,6 +354,23 @@ class Opened:
         passing = ("Dropout", "Exchange", "Activation")
         return next(name for name in reversed(before) if kinds.get(name) not in passing)
 
+    def activations(
+        self, layers: Sequence[str], **which: Any
+    ) -> Generator[tuple[dict[str, np.ndarray], Batch], None, None]:
+        """Yields activations by layer, float32 [b, ...], with the images, batch by batch.
+
+        Args:
+          layers: as in `self.layers`.
+          which: see `images`.
+        """
+        run = self.recorder(layers)
+        for batch in self.images(**which):
+            images = batch["image"]
+            # Padded, so that one shape is compiled.
+            more = self.arguments.batch_size - len(images)
+            _, found = run(self.inputs(np.pad(images, [(0, more), (0, 0), (0, 0), (0, 0)])))
+            yield {n: np.asarray(v, np.float32)[: len(images)] for n, v in found.items()}, batch
+
     def features(self, layer: str, **which: Any) -> Generator[tuple[np.ndarray, Batch], None, None]:
         """Yields a layer's features, float32 [b, features], with the images, batch by batch.
 
@@ -356,18 +378,12 @@ class Opened:
           layer: as in `layers`.
           which: see `images`.
         """
-        run = self.recorder([layer])
-        for batch in self.images(**which):
-            images = batch["image"]
-            # Padded, so that one shape is compiled.
-            more = self.arguments.batch_size - len(images)
-            _, found = run(self.inputs(np.pad(images, [(0, more), (0, 0), (0, 0), (0, 0)])))
-            flat = np.asarray(found[layer], np.float32).reshape(self.arguments.batch_size, -1)
-            yield flat[: len(images)], batch
+        for found, batch in self.activations([layer], **which):
+            yield found[layer].reshape(len(found[layer]), -1), batch
 
-    def out(self, name: str) -> Path:
+    def out(self, name: str, directory: str = "pictures") -> Path:
         """See `pictures.place_of`."""
-        return place_of(self.arguments, self.workdir, name)
+        return place_of(self.arguments.out, self.workdir, name, directory)
 
     def states(self) -> Generator["Opened", None, None]:
         """Yields the run at each of its checkpoints, oldest first; for a file, the file alone.

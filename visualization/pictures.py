@@ -1,6 +1,5 @@
 """Images put together, scaled to be seen, and written as PNG; figures without a screen."""
 
-import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,20 +112,33 @@ def named(pictures: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarr
     return found
 
 
-def place_of(arguments: argparse.Namespace, workdir: Path | None, name: str) -> Path:
-    """The path of a picture; creates its directory.
+def place_of(
+    out: str | None,
+    workdir: Path | None,
+    name: str,
+    directory: str = "pictures",
+    flag: str = "out",
+) -> Path:
+    """The path of a file to write; creates its directory.
+
+    Args:
+      out: the directory; None for `directory` in the run, or else in the current directory.
+      workdir: of the run; None for a file.
+      name: of the file.
+      directory: see `out`.
+      flag: that gives `out`, for messages.
 
     Raises:
       RunError: the directory cannot be created.
     """
-    directory = Path(arguments.out or (workdir or Path()) / "pictures")
+    place = Path(out or (workdir or Path()) / directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{directory}: cannot be written ({error.strerror}); name a place with --out"
+            f"{place}: cannot be written ({error.strerror}); name a place with --{flag}"
         ) from error
-    return directory / name
+    return place / name
 
 
 def save(picture: np.ndarray, path: Path) -> Path:

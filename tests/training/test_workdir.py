@@ -1,6 +1,7 @@
 import json
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -96,8 +97,10 @@ def test_saved_config_says_versions_and_data(run):
     workdir, config = run
     saved = json.loads((workdir / "config.json").read_text())
     assert saved["config"] == config
-    assert saved["dataset"] == {"fingerprint": "f"}
+    assert saved["dataset"] == {"fingerprint": "f", "classes": 1}
     assert {"jax", "flax", "python"} <= saved["versions"].keys()
+    assert saved["machine"]["devices"] == {jax.devices()[0].device_kind: jax.device_count()}
+    assert saved["machine"]["processes"] == 1
 
 
 def test_a_workdir_that_cannot_be_made_is_named(tmp_path):

@@ -34,7 +34,8 @@ def look(monkeypatch, capsys):
         from visualization import command_line
 
         module = importlib.import_module(f"visualization.{name}")
-        parts = module.__doc__, module.add_flags, module.draw, getattr(module, "network", None)
+        opener = getattr(module, "opener", getattr(module, "network", None))
+        parts = module.__doc__, module.add_flags, module.draw, opener
         code = command_line.run([str(argument) for argument in arguments], *parts)
         captured = capsys.readouterr()
         return code, captured.out.splitlines(), captured.err

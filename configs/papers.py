@@ -1,0 +1,97 @@
+"""The errors that were published for the configs: the one table of them that programs read.
+
+The docstrings of the configs say the same in words; a test compares the two.
+"""
+
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """What a paper, or the authors of a recipe, report.
+
+    Attributes:
+      data: name of the dataset, as in `data.name`.
+      top1, top5: errors in percent on the split that is reported; None where not given.
+      views: the test protocol.
+      source: who reports it.
+    """
+
+    data: str
+    top1: float | None
+    top5: float | None
+    views: str
+    source: str
+
+
+# The variant that a config is of where its name has none.
+_DEFAULTS = {"all_convolutional": "c", "cifar10": "resnet20", "resnet": "50", "vgg": "d"}
+
+_KRIZHEVSKY, _CAFFE = "Krizhevsky et al. 2012", "Caffe's model"
+_HE, _IDENTITY = "He et al. 2015", "He et al. 2016"
+_VGG, _ZEILER = "Simonyan and Zisserman 2015", "Zeiler and Fergus 2014"
+_SPRINGENBERG, _TORCHVISION = "Springenberg et al. 2015", "torchvision's weights"
+
+
+def _imagenet(top1: float | None, top5: float | None, views: str, source: str) -> Published:
+    return Published("imagenet2012", top1, top5, views, source)
+
+
+def _cifar10(top1: float, source: str, views: str = "center_crop") -> Published:
+    return Published("cifar10", top1, None, views, source)
+
+
+def _mnist(top1: float, source: str) -> Published:
+    return Published("mnist", top1, None, "center_crop", source)
+
+
+# (config, variant) -> what was published.
+PUBLISHED = {
+    ("alexnet", ""): _imagenet(40.7, 18.2, "ten_view", _KRIZHEVSKY),
+    ("alexnet", "original"): _imagenet(40.66, 18.21, "ten_view", "the authors' log"),
+    ("alexnet", "owt"): _imagenet(43.5, 20.9, "center_crop", _TORCHVISION),
+    ("alexnet", "caffe"): _imagenet(42.9, 19.8, "center_crop", _CAFFE),
+    ("alexnet", "caffenet"): _imagenet(42.6, 19.6, "center_crop", _CAFFE),
+    ("all_convolutional", "a"): _cifar10(10.3, _SPRINGENBERG),
+    ("all_convolutional", "b"): _cifar10(9.1, _SPRINGENBERG),
+    ("all_convolutional", "c"): _cifar10(9.08, _SPRINGENBERG),
+    ("cifar10", "resnet20"): _cifar10(8.75, _HE),
+    ("cifar10", "resnet32"): _cifar10(7.51, _HE),
+    ("cifar10", "resnet44"): _cifar10(7.17, _HE),
+    ("cifar10", "resnet56"): _cifar10(6.97, _HE),
+    ("cifar10", "resnet110"): _cifar10(6.43, _HE),
+    ("cifar10", "preact_resnet110"): _cifar10(6.37, _IDENTITY),
+    ("cifar10", "preact_resnet164"): _cifar10(5.46, _IDENTITY),
+    ("cifar10", "18pct"): _cifar10(18, "cuda-convnet"),
+    ("cifar10", "13pct"): _cifar10(13, "cuda-convnet", "ten_view"),
+    ("cifar10", "11pct"): _cifar10(11, "cuda-convnet2", "nine_crop"),
+    ("googlenet", ""): _imagenet(None, 7.89, "crops_144", "Szegedy et al. 2015"),
+    ("googlenet", "bn"): _imagenet(30.2, 10.5, "center_crop", _TORCHVISION),
+    ("lenet5", ""): _mnist(0.95, "LeCun et al. 1998"),
+    ("lenet5", "caffe"): _mnist(0.9, "Caffe's example"),
+    ("resnet", "34"): _imagenet(24.5, None, "ten_view", _HE),
+    ("resnet", "50"): _imagenet(22.9, 6.7, "ten_view", _HE),
+    ("resnet", "101"): _imagenet(21.8, 6.1, "ten_view", _HE),
+    ("resnet", "152"): _imagenet(21.4, 5.7, "ten_view", _HE),
+    ("resnet", "plain18"): _imagenet(27.9, None, "ten_view", _HE),
+    ("resnet", "plain34"): _imagenet(28.5, None, "ten_view", _HE),
+    ("vgg", "a"): _imagenet(29.6, 10.4, "dense", _VGG),
+    ("vgg", "a_lrn"): _imagenet(29.7, 10.5, "dense", _VGG),
+    ("vgg", "b"): _imagenet(28.7, 9.9, "dense", _VGG),
+    ("vgg", "c"): _imagenet(28.1, 9.4, "dense", _VGG),
+    ("vgg", "d"): _imagenet(27.0, 8.8, "dense", _VGG),
+    ("vgg", "e"): _imagenet(27.3, 9.0, "dense", _VGG),
+    ("zfnet", ""): _imagenet(38.4, 16.5, "ten_view", _ZEILER),
+    ("zfnet", "wide"): _imagenet(37.5, 16.0, "ten_view", _ZEILER),
+}
+
+
+def published(config: str, variant: str, data: str) -> Published | None:
+    """What was published for a config; None where nothing was, or on another dataset.
+
+    Args:
+      config: its name, such as `cifar10`.
+      variant: its variant, or "" for the default.
+      data: name of the dataset.
+    """
+    found = PUBLISHED.get((config, variant or _DEFAULTS.get(config, "")))
+    return found if found is not None and found.data == data else None

@@ -1,0 +1,402 @@
+"""Linear classifiers on the features of layers, by the papers' protocol on Caltech-101 and 256.
+
+    python -m visualization.linear runs/alexnet --layers=conv3,conv5,fc7 --per_class=30 --split=all
+
+trains a linear SVM and a logistic regression (scikit-learn's) on each layer and prints the mean
+class accuracy. Zeiler and Fergus 2014 (section 5, table 7) and Simonyan and Zisserman 2015
+(appendix B): the network stays as it is; `--per_class` images of every class, drawn at random,
+are trained on and up to 50 others tested on; accuracy is averaged over the classes, and over
+random `--splits`, with its standard deviation. Features are scaled to Euclidean length 1, as in
+the latter's appendix. The constant is chosen on the training images alone, by cross-validation.
+
+Training images are of `train` and test images of `--split`, by default the one that results are
+reported on. `--split=train` or `all` (all splits together, as for Caltech) draws both from one.
+Without `--per_class` all of `train` is trained on, once, and all of the other split is tested on.
+
+Features are read from `--features`, where `python -m visualization.features` wrote them, if they
+are of this network and these data; what is not there is computed, for the images that are used,
+and kept there. Files: linear.json, which is also the last printed line, and linear.png.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import normalize
+
+import files
+from configs.common import ConfigError
+from input_pipeline import DataError
+from input_pipeline.sources import labels_of
+from training import RunError
+from visualization import classifiers, command_line, feature_files, pictures
+from visualization.classifiers import KINDS, Drawn
+from visualization.command_line import positive
+from visualization.feature_files import Features
+from visualization.opening import ALL, Opened
+
+_TITLES = {"svm": "linear SVM", "logistic": "logistic regression"}
+_BLOCK = 1024  # test images that are classified at once
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument("--layers", help="Comma-separated; the last hidden one by default.")
+    parser.add_argument("--pool", choices=feature_files.POOLS, default="none", help="Of maps.")
+    parser.add_argument("--per_class", type=positive, help="Training images a class; else all.")
+    parser.add_argument("--test_per_class", type=positive, help="At most; 50 with --per_class.")
+    parser.add_argument("--splits", type=positive, help="Random ones; 3 with --per_class.")
+    parser.add_argument("--folds", type=positive, default=5, help="Of the cross-validation.")
+    parser.add_argument(
+        "--constants", type=_constants, default="0.1,1,10,100,1e3,1e4,1e5", help="To choose from."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Of splits and folds.")
+    parser.add_argument("--features", help="Directory of files; features/ in the run or here.")
+
+
+def _constants(text: str) -> list[float]:
+    """Ascending numbers above 0.
+
+    Raises:
+      ValueError, ArgumentTypeError: they are not.
+    """
+    numbers = sorted({float(part) for part in text.split(",")})
+    if not (numbers[0] > 0 and np.isfinite(numbers).all()):
+        raise argparse.ArgumentTypeError(f"{text}: numbers above 0")
+    return numbers
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pool:
+    """Labelled images of one or several splits, numbered through.
+
+    Attributes:
+      labels: by split, int32 [count].
+    """
+
+    labels: dict[str, np.ndarray]
+
+    @property
+    def label(self) -> np.ndarray:
+        """Of all images, int32 [n]."""
+        return np.concatenate(list(self.labels.values()))
+
+    def by_split(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Ascending numbers in the pool -> numbers in each split, of those that have any."""
+        found, begin = {}, 0
+        for split, labels in self.labels.items():
+            here = numbers[(numbers >= begin) & (numbers < begin + len(labels))] - begin
+            if len(here):
+                found[split] = here
+            begin += len(labels)
+        return found
+
+
+def pools(opened: Opened, asked: str | None) -> tuple[Pool, Pool | None]:
+    """The images to train on, and those to test on; None to take these from the first as well.
+
+    Args:
+      opened: the network.
+      asked: --split.
+
+    Raises:
+      DataError: a split does not exist, or has images without labels.
+    """
+    if asked in ("train", ALL):
+        data = opened.data(asked)
+        splits = [s for s in ("train", "validation", "test") if s in data.dataset.splits]
+        return _pool(opened, splits, asked), None
+    train = _pool(opened, ["train"], "train")
+    tested = asked or opened.data().evaluation_split
+    return train, _pool(opened, [tested], tested)
+
+
+def _pool(opened: Opened, splits: Sequence[str], asked: str) -> Pool:
+    data = opened.data(asked)
+    labels = {split: labels_of(data.examples(split), data.cache_dir) for split in splits}
+    for split, of_split in labels.items():
+        if (of_split < 0).any():
+            raise DataError(
+                f"{data.dataset.name}: {(of_split < 0).sum():,} of {len(of_split):,} images of "
+                f"{split} have no label; choose another --split"
+            )
+    return Pool(labels)
+
+
+def trials(
+    arguments: argparse.Namespace, train: Pool, test: Pool | None, class_names: Sequence[str]
+) -> list[Drawn]:
+    """The images of every random split; all images, once, without --per_class.
+
+    Raises:
+      ConfigError: a class has too few images, or flags contradict each other.
+    """
+    per_class, others = arguments.per_class, None if test is None else test.label
+    if per_class is None:
+        for flag in ("splits", "test_per_class"):
+            if getattr(arguments, flag) is not None:
+                raise ConfigError(f"--{flag} is of random splits, which need --per_class=K")
+        if others is None:
+            raise ConfigError(
+                f"--split={arguments.split}: training and test images are drawn from it at "
+                "random, which needs --per_class=K"
+            )
+        return [Drawn(np.arange(len(train.label)), np.arange(len(others)))]
+    needed = per_class + (others is None)
+    counts = np.bincount(train.label, minlength=len(class_names))
+    there = counts > 0
+    if others is not None:
+        there |= np.bincount(others, minlength=len(class_names)) > 0
+    few = [n for n in map(int, np.flatnonzero(there)) if counts[n] < needed]
+    if few:
+        said = ", ".join(f"{class_names[n]} ({counts[n]})" for n in few[:5])
+        more = ", ..." if len(few) > 5 else ""
+        most = int(counts[there].min()) - (others is None)
+        rest = "" if others is not None else ", and one to test on,"
+        raise ConfigError(
+            f"--per_class={per_class}: {len(few)} class{'es' * (len(few) > 1)} of "
+            f"{'+'.join(train.labels)} have fewer images{rest}: {said}{more}; "
+            + (f"choose at most {most}" if most > 0 else "leave --per_class out")
+        )
+    return [
+        classifiers.draw_images(
+            train.label, others, per_class, arguments.test_per_class or 50, (arguments.seed, n)
+        )
+        for n in range(arguments.splits or 3)
+    ]
+
+
+def features_of(
+    opened: Opened, layers: Sequence[str], wanted: dict[str, np.ndarray]
+) -> dict[tuple[str, str], Features]:
+    """The features of images, from files if they are there; others are computed and written.
+
+    Nothing is computed before all files that are there have been checked.
+
+    Args:
+      opened: the network.
+      layers: names.
+      wanted: by split, int64: numbers of images.
+
+    Returns:
+      By split and layer; each holds at least the images that are wanted and can be read.
+
+    Raises:
+      ConfigError: a file is of another network or of other data.
+    """
+    arguments, found = opened.arguments, {}
+    missing: dict[str, dict[Path, dict[str, str]]] = {split: {} for split in wanted}
+    chosen = dict(wanted)
+    for split, numbers in wanted.items():
+        for layer in layers:
+            of = feature_files.about(opened, split, layer, arguments.pool)
+            path = pictures.place_of(
+                arguments.features, opened.workdir, feature_files.file_name(of), "features",
+                "features",
+            )  # fmt: skip
+            kept = None
+            if path.exists():
+                kept = feature_files.read(path)
+                feature_files.check(kept, of)
+            if kept is None or not kept.holds(numbers):
+                missing[split][path] = of
+            if kept is not None:  # what is written again loses no image
+                chosen[split] = np.union1d(chosen[split], kept.index)
+            found[split, layer] = path
+    for split, paths in missing.items():
+        if paths:
+            feature_files.compute(opened, split, paths, chosen[split])
+    return {key: feature_files.read(path) for key, path in found.items()}
+
+
+def measure(
+    arguments: argparse.Namespace,
+    kept: dict[str, Features],
+    pool: tuple[Pool, Pool],
+    drawn: Sequence[Drawn],
+) -> dict[str, Any]:
+    """Trains and tests the classifiers on one layer.
+
+    Args:
+      arguments: `constants`, `folds` and `seed`.
+      kept: the layer's features by split.
+      pool: of training and of test images.
+      drawn: the images of every random split.
+
+    Returns:
+      `features`, their number; and for each of `KINDS` the `accuracy` (mean class accuracy in 0..1,
+      averaged over the random splits), its `deviation` (None for one split), `accuracies` and
+      `constants` of each split, and whether all trainings `converged`.
+    """
+    accuracies: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    fitted: dict[str, list[classifiers.Fitted]] = {kind: [] for kind in KINDS}
+    for one in drawn:
+        parts = list(_readable(kept, pool[0], one.train))
+        inputs = normalize(np.concatenate([kept[s].rows(n) for s, n, _ in parts]))
+        labels = np.concatenate([of for _, _, of in parts])
+        folds = min(arguments.folds, int(np.unique(labels, return_counts=True)[1].min()))
+        for kind in KINDS:
+            result = classifiers.fit(
+                kind, inputs, labels, arguments.constants, folds, arguments.seed
+            )
+            tests = list(_readable(kept, pool[1], one.test))
+            blocks = (
+                normalize(kept[s].rows(numbers[begin : begin + _BLOCK]))
+                for s, numbers, _ in tests
+                for begin in range(0, len(numbers), _BLOCK)
+            )
+            truth = np.concatenate([of for _, _, of in tests])
+            fitted[kind].append(result)
+            accuracies[kind].append(classifiers.mean_class_accuracy(result.model, blocks, truth))
+    width = next(iter(kept.values())).values.shape[1]
+    return {"features": width} | {
+        kind: {
+            "accuracy": float(np.mean(accuracies[kind])),
+            "deviation": float(np.std(accuracies[kind], ddof=1)) if len(drawn) > 1 else None,
+            "accuracies": accuracies[kind],
+            "constants": [result.constant for result in fitted[kind]],
+            "converged": all(result.converged for result in fitted[kind]),
+        }
+        for kind in KINDS
+    }
+
+
+def _readable(
+    kept: dict[str, Features], pool: Pool, numbers: np.ndarray
+) -> Generator[tuple[str, np.ndarray, np.ndarray], None, None]:
+    """Yields split, numbers in the split and labels of images that could be read."""
+    for split, there in pool.by_split(numbers).items():
+        there = there[np.isin(there, kept[split].index)]
+        yield split, there, pool.labels[split][there]
+
+
+def check_size(rows: int, width: int, layer: str) -> None:
+    """Checks that training on features fits into memory.
+
+    scikit-learn works in float64, on all rows and on four fifths of them at a time.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    needed = rows * width * (4 + 4 + 8 + 8)
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a Unix
+        return
+    if needed > there:
+        raise ConfigError(
+            f"--layers={layer}: training on {rows:,} x {width:,} numbers takes about "
+            f"{needed / 2**30:.0f} GiB, and there are {there / 2**30:.0f}; choose --per_class=K, "
+            "or --pool=average"
+        )
+
+
+def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
+    """Prints the table, writes linear.json and linear.png, and prints the JSON in a line."""
+    asked = (arguments.layers or opened.last_hidden).split(",")
+    layers = [opened.layer(name.strip(), flag="layers") for name in asked]
+    train, test = pools(opened, arguments.split)
+    data = opened.data(arguments.split)
+    drawn = trials(arguments, train, test, data.class_names)
+    pool = train, test or train
+    smallest = int(np.unique(train.label[drawn[0].train], return_counts=True)[1].min())
+    if len(np.unique(train.label[drawn[0].train])) < 2:
+        raise ConfigError(f"{data.dataset.name}: images of one class only; two are needed")
+    if len(arguments.constants) > 1 and min(smallest, arguments.folds) < 2:
+        raise ConfigError(
+            "cross-validation needs two training images of every class and --folds=2; or give "
+            "a single constant, such as --constants=1"
+        )
+    for layer in layers:
+        of_maps = len(opened.shapes[layer]) == 3 and arguments.pool != "none"
+        shape = opened.shapes[layer][-1:] if of_maps else opened.shapes[layer]
+        check_size(len(drawn[0].train), int(np.prod(shape)), layer)
+    wanted: dict[str, np.ndarray] = {}
+    for one in drawn:
+        for part, numbers in ((pool[0], one.train), (pool[1], one.test)):
+            for split, there in part.by_split(numbers).items():
+                wanted[split] = np.union1d(wanted.get(split, there), there)
+    kept = features_of(opened, layers, wanted)
+    print(f"{len(drawn[0].train):,} training images, {len(drawn[0].test):,} test images")
+    print(f"{'layer':<24} {'features':>9}" + "".join(f"  {_TITLES[k]:<20} C" for k in KINDS))
+    results = {}
+    for layer in layers:
+        results[layer] = measure(arguments, {s: kept[s, layer] for s in wanted}, pool, drawn)
+        print(_row(layer, results[layer]), flush=True)
+    for note in _notes(results, arguments.constants):
+        print(note)
+    report = {
+        "network": opened.trained.name,
+        "source": opened.trained.source,
+        "checkpoint": opened.trained.step,
+        "data": data.dataset.name,
+        "train": "+".join(train.labels),
+        "test": "+".join(pool[1].labels),
+        "train_examples": len(drawn[0].train),
+        "test_examples": len(drawn[0].test),
+        "per_class": arguments.per_class,
+        "splits": len(drawn),
+        "seed": arguments.seed,
+        "pool": arguments.pool,
+        "scaling": "l2",
+        "layers": results,
+    }
+    yield _picture(results, opened.out("linear.png"))
+    path = opened.out("linear.json")
+    try:
+        with files.replacing(path) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+    yield path
+    print(json.dumps(report))
+
+
+def _row(layer: str, result: dict[str, Any]) -> str:
+    cells = f"{layer:<24} {result['features']:>9,}"
+    for kind in KINDS:
+        of = result[kind]
+        spread = "" if of["deviation"] is None else f" ± {100 * of['deviation']:.2f}"
+        constants = ", ".join(f"{c:g}" for c in sorted(set(of["constants"])))
+        cells += f"  {100 * of['accuracy']:.2f}%{spread}".ljust(23) + constants
+    return cells
+
+
+def _notes(results: dict[str, Any], constants: Sequence[float]) -> Generator[str, None, None]:
+    for layer, result in results.items():
+        for kind in KINDS:
+            of = result[kind]
+            ends = {constants[0], constants[-1]} & set(of["constants"])
+            if ends and len(constants) > 1:
+                said = ", ".join(f"{c:g}" for c in sorted(ends))
+                yield f"note: {layer}, {_TITLES[kind]}: C={said} is the end of --constants"
+            if not of["converged"]:
+                yield f"note: {layer}, {_TITLES[kind]}: a training ended before it converged"
+
+
+def _picture(results: dict[str, Any], path: Path) -> Path:
+    """Accuracy by layer, a line for each classifier, with standard deviations."""
+    figure = pictures.figure(max(4, 1.5 + 0.7 * len(results)), 3.5)
+    axes = figure.subplots()
+    for kind, marker in zip(KINDS, "os", strict=True):
+        of = [result[kind] for result in results.values()]
+        axes.errorbar(
+            range(len(of)),
+            [100 * one["accuracy"] for one in of],
+            yerr=[100 * (one["deviation"] or 0) for one in of],
+            marker=marker, capsize=3, label=_TITLES[kind],
+        )  # fmt: skip
+    axes.set_xticks(range(len(results)), list(results), rotation=30, ha="right")
+    axes.set_ylabel("mean class accuracy, %")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    return pictures.save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw)

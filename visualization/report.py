@@ -1,0 +1,291 @@
+"""One page that shows a run: report.html, which needs no network and no other file.
+
+Curves of loss and error with the published error as a line, the learning rate, evaluations, the
+first kernels, guesses, the mistakes that the network is surest of, a confusion matrix, the layers,
+the config with what was overridden first, and the environment. What a run does not have, or not
+yet, is named on the page and on the screen, and the rest is shown.
+
+Guesses, mistakes and the confusion matrix are of the newest file of scores of the run, where
+`--mode=evaluate --config.evaluation.save_scores=True` wrote one, else of `--limit` images drawn at
+random, of which the central crop is seen.
+"""
+
+import argparse
+from collections.abc import Callable, Generator
+from html import escape
+from pathlib import Path
+
+import jax
+from flax import nnx
+
+import vision_models
+from configs.common import ConfigError
+from training.workdir import flat_fields
+from vision_models.analysis import COLUMNS, cells, layer_table
+from visualization import command_line, curves, guessed, kernels, page, records
+from visualization.command_line import positive
+from visualization.curves import Series
+from visualization.guessed import Run
+from visualization.page import count, json_text, loss, percent
+from visualization.pictures import place_of
+from visualization.records import Record
+
+opener = records.open_record
+
+_ROWS = 100  # of a table of metrics, at most
+_LAYERS = 30  # rows of a table that is shown at once
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of this command."""
+    parser.add_argument(
+        "--limit", type=positive, default=2000, help="Images that are guessed, drawn at random."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Of the random choices.")
+
+
+Maker = Callable[[Run], list[str]]
+
+
+def _charts(run: Run) -> list[str]:
+    """Loss, errors, learning rate and speed against epochs."""
+    return [loss_and_errors(run.record), *numbers(run.record)]
+
+
+def loss_and_errors(record: Record) -> str:
+    """The charts of a run."""
+    if not record.metrics:
+        raise ConfigError("metrics.jsonl has no line yet")
+
+    def pair(metric: str) -> list[Series]:
+        return [
+            Series("training", record.points("train", metric), 0, thin=True),
+            Series("validation", record.points("validation", metric), 1, marks=True),
+        ]
+
+    def level(error: float | None) -> tuple[str, float] | None:
+        paper = record.published
+        return None if paper is None or error is None else (f"{paper.source}, test", error)
+
+    paper, few = record.published, (record.classes or 0) <= 10
+    made = [
+        curves.chart("Loss", pair("loss"), x="epoch"),
+        curves.chart(
+            "Top-1 error", pair("top1_error"), x="epoch", unit="%",
+            level=level(paper.top1 if paper else None),
+        ),
+        ""
+        if few
+        else curves.chart(
+            "Top-5 error", pair("top5_error"), x="epoch", unit="%",
+            level=level(paper.top5 if paper else None),
+        ),
+        curves.chart(
+            "Learning rate",
+            [Series("", record.points("train", "learning_rate"), 2)],
+            x="epoch", logarithmic=True, steps=True,
+        ),
+        curves.chart(
+            "Images per second, in training",
+            [Series("", record.points("train", "images_per_second"), 6)],
+            x="epoch",
+        ),
+    ]  # fmt: skip
+    return "\n".join(['<div class="charts">', *filter(None, made), "</div>"])
+
+
+def numbers(record: Record) -> list[str]:
+    """The numbers of the curves, in a table that opens: at the evaluations, else at every line."""
+    split = "validation" if record.lines("validation") else "train"
+    lines = record.lines(split)
+    every = -(-len(lines) // _ROWS)
+    few = lines[::-1][::every][::-1]  # the last among them
+    columns = ["step", "epoch", "loss", "top-1 error", "top-5 error", "learning rate"]
+    rows = [
+        [
+            f"{line['step']:,}",
+            curves.number(line.get("epoch")),
+            *(loss(line.get("loss")), percent(line.get("top1_error"))),
+            *(percent(line.get("top5_error")), curves.number(line.get("learning_rate"))),
+        ]
+        for line in few
+    ]
+    some = "" if every == 1 else f", one line in {every}"
+    caption = f"{split}, from metrics.jsonl{some}"
+    made = page.table(caption, columns, rows, numbers=range(len(columns)))
+    return [page.details("The numbers", made)]
+
+
+def _evaluations(run: Run) -> list[str]:
+    """What --mode=evaluate measured, and what was published."""
+    record = run.record
+    rows = [
+        [
+            str(line.get("split", "")),
+            str(line.get("protocol", "")),
+            str(line.get("checkpoint", "")),
+            *(count(line.get("examples")), percent(line.get("top1_error"))),
+            *(percent(line.get("top5_error")), loss(line.get("loss"))),
+        ]
+        for line in record.evaluations
+    ]
+    if not rows:
+        raise ConfigError("--mode=evaluate has not been run here")
+    if paper := record.published:
+        error = [f"{e:.2f}%" if e is not None else "-" for e in (paper.top1, paper.top5)]
+        rows.append([f"published: {paper.source}", paper.views, "", "", *error, ""])
+    columns = ["split", "protocol", "checkpoint", "images", "top-1 error", "top-5 error", "loss"]
+    return [page.table("evaluations.jsonl", columns, rows, numbers=range(2, 7))]
+
+
+def _kernels(run: Run) -> list[str]:
+    """The first layer's kernels."""
+    opened = run.opened
+    first = kernels.first_kernels(opened.trained.params, opened.layers)
+    towers, maps, height, width, channels = first.shape
+    said = f"{towers * maps} kernels of {height} x {width} x {channels}" + (
+        f", in {towers} towers, one block above the other" if towers > 1 else ""
+    )
+    alt = f"First-layer kernels at step {opened.trained.step}: {said}."
+    caption = f"{said}; step {opened.trained.step:,}. Black is the lowest value, white the highest."
+    return [
+        f'<figure class="below">{page.image(kernels.picture(first), alt)}'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    ]
+
+
+def _layers(run: Run) -> list[str]:
+    """The table of layers, with totals."""
+    options = dict(run.record.config.get("model") or {})
+    name = options.pop("name", None)
+    if name is None:
+        raise ConfigError("config.json names no network")
+    options["num_classes"] = run.record.classes or run.opened.trained.num_classes
+    try:
+        model = nnx.eval_shape(
+            lambda: vision_models.create(name, rngs=nnx.Rngs(jax.random.key(0)), **options)
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    rows = layer_table(model)
+    main = [row for row in rows if not row.auxiliary]
+    said = (
+        f"{sum(row.parameters for row in main):,} parameters, "
+        f"{sum(row.multiply_adds for row in main):,} multiply-adds for an image of "
+        f"{model.image_size} x {model.image_size} pixels"
+    )
+    if len(main) < len(rows):
+        said += f"; auxiliary classifiers: {sum(r.parameters for r in rows if r.auxiliary):,} more"
+    caption = "window is size/stride; sees is the receptive field in pixels"
+    made = page.table(caption, COLUMNS, [cells(row) for row in rows], numbers=range(4, 8))
+    few = len(rows) <= _LAYERS
+    return [page.text(f"{said}.", "soft"), made if few else page.details("The layers", made)]
+
+
+def _config(run: Run) -> list[str]:
+    """What was overridden, and the whole config."""
+    record = run.record
+    if not record.config:
+        raise ConfigError("there is no config.json")
+    overridden = [[field, json_text(value)] for field, value in record.overridden.items()]
+    whole = [[field, json_text(value)] for field, value in flat_fields(record.config).items()]
+    columns = ["field", "value"]
+    name, variant = record.source
+    source = f"configs/{name}.py{f':{variant}' * bool(variant)}" if name else "an unknown config"
+    return [
+        page.table(f"overridden, of {source}", columns, overridden, long=(1,))
+        if overridden
+        else page.text(f"Nothing was overridden of {source}."),
+        page.details("The whole config", page.table("config.json", columns, whole, long=(1,))),
+    ]
+
+
+def _environment(run: Run) -> list[str]:
+    """Versions, machine, commit and command."""
+    found = dict(run.record.environment)
+    if not found:
+        raise ConfigError("there is no config.json that tells it")
+    command = found.pop("command", None)
+    rows = [[field, json_text(value)] for field, value in flat_fields(found).items()]
+    absent = [
+        what
+        for what, key in (("the machine", "machine"), ("the git commit", "git_commit"))
+        if key not in found
+    ]
+    return [
+        page.table("as the run began", ["", ""], rows, long=(1,)),
+        page.gap(f"{' and '.join(absent)}: not recorded by this run.") if absent else "",
+        f'<h3>Command</h3>\n<pre tabindex="0">{escape(" ".join(map(str, command)))}</pre>'
+        if command
+        else "",
+    ]
+
+
+_SECTIONS: list[tuple[str, str, Maker]] = [
+    ("curves", "Curves", _charts),
+    ("evaluations", "Evaluations", _evaluations),
+    ("kernels", "First kernels", _kernels),
+    ("guesses", "Guesses", guessed.guesses),
+    ("mistakes", "Mistakes", guessed.mistakes),
+    ("confusion", "Confusion", guessed.confusion),
+    ("layers", "Layers", _layers),
+    ("config", "Config", _config),
+    ("environment", "Environment", _environment),
+]
+
+
+def headline(record: Record) -> list[tuple[str, str, str]]:
+    """The facts at the top: (name, value, remark) each."""
+    total, step = record.total, record.step
+    entries = [("steps", f"{step:,}", f"of {total:,}" if total else "")]
+    for title, split in (("training error", "train"), ("validation error", "validation")):
+        if lines := record.lines(split):
+            epoch = curves.number(lines[-1].get("epoch"))
+            entries.append((title, percent(lines[-1].get("top1_error")), f"epoch {epoch}"))
+    if best := record.best():
+        epoch = curves.number(best.get("epoch"))
+        entries.append(("best validation", percent(best["top1_error"]), f"epoch {epoch}"))
+    if record.evaluations:
+        last = record.evaluations[-1]
+        said = f"{last.get('protocol')}, checkpoint {last.get('checkpoint')}"
+        entries.append((f"evaluated, {last.get('split')}", percent(last.get("top1_error")), said))
+    if paper := record.published:
+        top5 = paper.top1 is None
+        said = f"{'top-5, ' * top5}{paper.views}; {paper.source}"
+        entries.append(("published", f"{paper.top5 if top5 else paper.top1:g}%", said))
+    return entries
+
+
+def draw(arguments: argparse.Namespace, record: Record) -> Generator[Path, None, None]:
+    """Writes report.html."""
+    path = place_of(arguments.out, record.workdir, "report.html")
+    run, sections, gaps = Run(arguments, record), [], []
+    for name, title, make in _SECTIONS:
+        try:
+            parts = make(run)
+        except Exception as error:
+            said = command_line.in_flags(error)
+            if said is None:
+                raise
+            parts = [page.gap(f"{said}.")]
+            gaps.append(f'<li><a href="#{name}">{title}</a>: {escape(str(said))}</li>')
+            print(f"without {title.lower()}: {said}", flush=True)
+        sections.append(page.section(name, title, parts))
+    kind, sentence = record.state()
+    written = record.written()
+    begin = [
+        f'<p class="state {kind}" role="status">{escape(sentence)}</p>',
+        page.text(
+            f"{record.workdir.resolve().name}" + (f", last line of {written}" if written else ""),
+            "soft",
+        ),
+        page.facts(headline(record)),
+    ]
+    if gaps:
+        begin += ['<div class="gaps">Not on this page:\n<ul>', *gaps, "</ul></div>"]
+    heading = f"{record.network} on {record.data}"
+    yield page.write(page.page(f"{heading}: a run", heading, begin, sections), path)
+
+
+if __name__ == "__main__":
+    command_line.main(__doc__, add_flags, draw, opener)
