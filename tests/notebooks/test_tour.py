@@ -1,0 +1,65 @@
+"""The tour as it is committed, and executed from its first cell."""
+
+import json
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+TOUR = ROOT / "notebooks" / "tour.ipynb"
+MOST = 700_000  # bytes: every clone carries its pictures
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return json.loads(TOUR.read_text())["cells"]
+
+
+def outputs(cells):
+    return [out for cell in cells if cell["cell_type"] == "code" for out in cell["outputs"]]
+
+
+def test_the_tour_reads_without_running(cells):
+    """Every cell was executed, in order and without an error, and pictures are there."""
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in codes] == [*range(1, len(codes) + 1)]
+    assert {out["output_type"] for out in outputs(cells)} == {"stream", "display_data"}
+    assert sum("image/png" in out.get("data", {}) for out in outputs(cells)) >= 8
+    assert TOUR.stat().st_size < MOST
+
+
+def test_cells_are_short(cells):
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["id"] for cell in codes if len(cell["source"]) >= 20] == []
+
+
+def test_the_tour_says_nothing_of_the_machine(cells):
+    """No absolute paths, no times, no versions of what it was executed with."""
+    said = "".join(
+        part for out in outputs(cells) for part in [*out.get("text", []), *out.get("data", {})]
+    )
+    assert not re.search(r"(?<![\w.])/\w+/|[A-Z]:\\|@", said.replace("image/png", ""))
+    assert not any(cell["metadata"] for cell in cells)
+    assert "version" not in json.loads(TOUR.read_text())["metadata"]["language_info"]
+
+
+def test_links_lead_to_files(cells):
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    links = re.findall(r"\]\(([^)#]+)", text)
+    assert links
+    assert [link for link in links if not (TOUR.parent / link).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_tour_runs_from_the_top(tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(TOUR, as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=None, resources={"metadata": {"path": str(TOUR.parent)}}
+    ).execute()  # raises the error of a cell
+    executed = {out["output_type"] for out in outputs(notebook.cells)}
+    assert executed == {"stream", "display_data"}
