@@ -61,6 +61,7 @@ def test_homes_spaces_and_accents_in_every_path(tmp_path, call, monkeypatch):
     assert "--workdir=~nobody-of-this-name/x: ~nobody-of-this-name is no home directory" in said
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(tmp_path, call):
     """Data, prepared data, cache and weights are taken; where Orbax needs UTF-8 that is said."""
     root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d \xff\xe9"))

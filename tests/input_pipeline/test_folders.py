@@ -284,6 +284,7 @@ def test_names_that_are_not_utf8(tmp_path):
         opened(root, tmp_path)
 
 
+@pytest.mark.slow
 def test_every_locale_has_the_same_labels_and_fingerprint(tmp_path):
     root = write_images(tmp_path / "d", {"a": 2, COMPOSED: 2, "\N{CJK UNIFIED IDEOGRAPH-732B}": 2})
     Path(root / "a").rename(raw(root / "a"))

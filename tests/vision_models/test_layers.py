@@ -304,6 +304,7 @@ def test_batch_norm_in_training_and_evaluation():
     np.testing.assert_allclose(evaluated, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     strides=st.lists(st.integers(1, 3), min_size=1, max_size=3),

@@ -104,6 +104,7 @@ def write(path, batches, width, **options):
     feature_files.compute(made_of(batches, width, **options), "test", about, chosen)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_split(tmp_path):
     """NumPy's allocations while 4 and 64 batches of 2 MB are written."""
     path, peaks = tmp_path / "test-fc7.npy", {}
@@ -209,6 +210,7 @@ def digits_of(run):
     return np.array([examples.read(number)[1] for number in range(examples.count)])
 
 
+@pytest.mark.slow
 def test_train_and_test_as_they_are(look, run, tmp_path):
     """Without --per_class: trained on all of train, tested on what is held out."""
     places = (f"--features={tmp_path}", f"--out={tmp_path}")

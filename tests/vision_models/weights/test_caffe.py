@@ -64,7 +64,9 @@ def caffe_alexnet(blobs, x, pool_first):
     return f.linear(x, *tensors("fc8")).numpy()
 
 
-@pytest.mark.parametrize("pool_first, old", [(False, True), (True, False)])
+@pytest.mark.parametrize(
+    "pool_first, old", [(False, True), pytest.param(True, False, marks=pytest.mark.slow)]
+)
 def test_caffes_alexnet_and_caffenet(pool_first, old, tmp_path):
     """Grouped filters become towers, blue-green-red becomes red-green-blue."""
     blobs = alexnet_blobs()
