@@ -368,7 +368,7 @@ def _figures(directory: Path, *, named: bool) -> Any:
     def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
         if image is not None:
             if not named:
-                found = [guess | {"words": f"class {guess['words']}"} for guess in found]
+                found = [guess | {"class": f"class {guess['class']}"} for guess in found]
             held.append((image, found))
         if not held or (image is not None and len(held) < guesses.SHOWN):
             return None

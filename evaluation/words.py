@@ -17,3 +17,12 @@ def words(class_names: Sequence[str]) -> tuple[str, ...]:
     """The words of each class: those of ILSVRC's list for a synset, else the class's own name."""
     known = synsets()
     return tuple(known.get(name, name) for name in class_names)
+
+
+def first_words(class_names: Sequence[str]) -> tuple[str, ...]:
+    """As `words`, but of a synset's words, which commas separate, the first alone.
+
+    Synsets can have the same first words (`crane`): classes are compared by their own names.
+    """
+    known = synsets()
+    return tuple(known[name].split(",")[0] if name in known else name for name in class_names)

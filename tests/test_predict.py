@@ -94,9 +94,9 @@ def test_numbers_are_drawn_as_classes(tmp_path):
 
     image = np.zeros((8, 8, 3), np.uint8)
 
-    def drawn(words, named):
+    def drawn(name, named):
         draw = modes._figures(tmp_path, named=named)
-        assert draw(image, [{"class": "7", "words": words, "probability": 0.5}]) is None
+        assert draw(image, [{"class": name, "words": name, "probability": 0.5}]) is None
         return draw(None, []).read_bytes()
 
     assert drawn("7", named=False) == drawn("class 7", named=True) != drawn("7", named=True)

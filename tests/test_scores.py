@@ -238,6 +238,7 @@ def start_in_small_parts(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_killed_goes_on(call, trained, monkeypatch):
     """SIGKILL, which nothing can catch; the file is that of an evaluation in one go."""
     report, whole, path = evaluated(call, trained, "--config.evaluation.batch_size=4")

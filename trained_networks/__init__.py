@@ -44,7 +44,7 @@ def path_of(name: str) -> Path:
     path = _HERE / f"{name}.safetensors"
     try:
         digest, expected = hashlib.sha256(path.read_bytes()).hexdigest(), card(name)["sha256"]
-    except (OSError, LookupError) as error:
+    except (OSError, LookupError, ValueError) as error:
         raise ValueError(f"{name}: {path} or its card cannot be read ({error})") from error
     if digest != expected:
         raise ValueError(
@@ -59,6 +59,7 @@ def card(name: str) -> dict[str, str]:
 
     Raises:
       OSError: there is no such card.
+      ValueError: it has no front matter.
     """
     _, front, _ = (_HERE / f"{name}.md").read_text(encoding="utf-8").split("---\n", 2)
     pairs = (line.partition(": ") for line in front.splitlines())

@@ -118,6 +118,11 @@ def _differences(caption: str, runs: dict[str, dict[str, Any]]) -> str:
     return page.table(caption, ["field", *runs], rows, long=range(1, len(runs) + 1))
 
 
+def _commit(text: str) -> str:
+    """A commit in twelve digits, and whether files had been changed."""
+    return text[:12] + "-dirty" * text.endswith("-dirty")
+
+
 def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Path, None, None]:
     """Writes compare.html."""
     path = place_of(arguments.out, None, "compare.html")
@@ -134,7 +139,7 @@ def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Pa
     configs = {name: flat_fields(record.config) for name, record in runs.items()}
     environments = {
         name: flat_fields({k: v for k, v in record.environment.items() if k != "command"})
-        | {"git_commit": str(record.environment.get("git_commit", ""))[:12]}
+        | {"git_commit": _commit(str(record.environment.get("git_commit", "")))}
         for name, record in runs.items()
     }
     sections = [

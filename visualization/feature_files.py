@@ -161,7 +161,7 @@ def _appending(path: Path) -> Generator[Callable[[np.ndarray], None], None, None
         file.write(np.ascontiguousarray(rows, "<f4").data)
         count += len(rows)
 
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+    with files.replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
         yield append
         file.seek(0)
         header()
@@ -172,7 +172,7 @@ def _appending(path: Path) -> Generator[Callable[[np.ndarray], None], None, None
 @contextlib.contextmanager
 def _described(path: Path) -> Generator[Callable[[dict[str, np.ndarray]], None], None, None]:
     """A function that writes arrays to a `.npz` file, which appears at the end."""
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+    with files.replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
         yield lambda arrays: np.savez_compressed(file, allow_pickle=False, **arrays)
 
 

@@ -11,7 +11,7 @@ from configs.common import ConfigError
 from evaluation import Scores
 from evaluation.protocols.protocol import log_softmax
 from evaluation.score_files import read_scores
-from evaluation.words import words
+from evaluation.words import first_words
 from visualization import page
 from visualization.opening import Opened, open_run_or_file
 from visualization.records import Record
@@ -26,7 +26,7 @@ class Guessed:
 
     Attributes:
       scores: log-probabilities.
-      names: of the classes.
+      names: of the classes, such as synsets.
       split: its name.
       said: which images and which views they are of, in words.
     """
@@ -84,7 +84,7 @@ class Run:
         kept = read_scores(written[-1])
         return Guessed(
             kept.scores,
-            words(kept.class_names or self.opened.named_classes()),
+            tuple(kept.class_names or self.opened.named_classes()),
             kept.split,
             f"{len(kept.scores.index):,} images of {kept.split}, {kept.protocol}, "
             f"checkpoint {kept.checkpoint} ({written[-1].name})",
@@ -109,7 +109,7 @@ class Run:
         some = f"all {seen:,}" if seen == count else f"{seen:,} of {count:,}"
         return Guessed(
             whole,
-            words(names),
+            tuple(names),
             split,
             f"{some} images of {split}, center_crop, checkpoint {opened.trained.step}",
         )
@@ -152,14 +152,15 @@ def _cards(run: Run, places: np.ndarray) -> str:
     for place in places.tolist():
         label = int(guessed.scores.label[place])
         truth = guessed.names[label] if label >= 0 else ""
-        short = truth.split(",")[0]
+        (short,) = first_words([truth])
         index = int(guessed.scores.index[place])
         if place in images:
             alt = f"Image {index} of {guessed.split}" + (f": {short}" if truth else "")
             found = evaluation.guesses(guessed.scores.scores[place], guessed.names)
+            found = [guess | {"words": first_words([guess["class"]])[0]} for guess in found]
             heading = short or f"image {index}"
             if truth and found[0]["class"] != truth:
-                heading = f"{short}, taken for {str(found[0]['words']).split(',')[0]}"
+                heading = f"{short}, taken for {found[0]['words']}"
             items.append(page.card(page.image(images[place], alt), heading, found, truth))
     return page.cards(items)
 
@@ -167,7 +168,7 @@ def _cards(run: Run, places: np.ndarray) -> str:
 def confusion(run: Run) -> list[str]:
     """Counts of true and guessed classes, and the pairs that are taken for each other most."""
     guessed = run.guessed
-    label, names = guessed.scores.label, [name.split(",")[0] for name in guessed.names]
+    label, names = guessed.scores.label, first_words(guessed.names)
     known = label >= 0
     if not known.any():
         raise ConfigError(f"the images of {guessed.split} have no labels")

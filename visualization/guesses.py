@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import evaluation
 import training
 from configs.common import ConfigError
-from evaluation.words import words
+from evaluation.words import first_words
 from visualization import command_line, pictures
 from visualization.opening import Opened
 
@@ -33,9 +33,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the random choice.")
 
 
-def short(said: str) -> str:
-    """The first of a class's comma-separated names, cut to the length that fits."""
-    first = said.split(",")[0]
+def short(class_name: str) -> str:
+    """The class's first words, cut to the length that fits."""
+    (first,) = first_words([class_name])
     return first if len(first) <= _LETTERS else first[: _LETTERS - 1] + "…"
 
 
@@ -64,7 +64,7 @@ def figure(
         above, below = axes[2 * row, column], axes[2 * row + 1, column]
         above.imshow(image, interpolation="lanczos" if len(image) < 200 else "antialiased")
         if truths is not None:
-            above.set_title(short(words([truths[number]])[0]), fontsize=9, y=-0.16)
+            above.set_title(short(truths[number]), fontsize=9, y=-0.16)
         places = range(len(found))[::-1]
         truth = None if truths is None else truths[number]
         below.barh(
@@ -73,7 +73,7 @@ def figure(
             color=[_TRUE if guess["class"] == truth else _OTHER for guess in found],
         )
         for place, guess in zip(places, found, strict=True):
-            below.text(0.02, place, short(guess["words"]), va="center", fontsize=8)
+            below.text(0.02, place, short(guess["class"]), va="center", fontsize=8)
         below.set_xlim(0, 1)
     return whole
 

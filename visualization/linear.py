@@ -349,7 +349,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     yield _picture(results, opened.out("linear.png"))
     path = opened.out("linear.json")
     try:
-        with files.replacing(path) as temporary:
+        with files.replacing(path, shared=True) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error

@@ -315,14 +315,14 @@ def card(picture: str, heading: str, guesses: Sequence[Mapping[str, object]], tr
     Args:
       picture: from `image`.
       heading: above the guesses.
-      guesses: from `evaluation.guesses`.
-      truth: the true class; "" where it is not known.
+      guesses: from `evaluation.guesses`; their words are shown as they are.
+      truth: the name of the true class; "" where it is not known.
     """
     bars = []
     for guess in guesses:
         probability = float(str(guess["probability"]))
         right = guess["class"] == truth
-        words = str(guess["words"]).split(",")[0]
+        words = str(guess["words"])
         bars.append(
             f'<li class="guess{" true" * right}" style="--share:{100 * probability:.1f}%">'
             f'<span title="{escape(words)}">{escape(words)}</span>'

@@ -3,12 +3,14 @@
 import argparse
 import dataclasses
 import datetime
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import trained_networks
 from configs.common import ConfigError, to_steps
 from configs.papers import Published, published
 from training.workdir import (
@@ -21,7 +23,7 @@ from training.workdir import (
 )
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
-_SOURCE = re.compile(r"--?config=(.+)")
+_SOURCE = re.compile(r"--?config[= ](.+)")
 
 Line = dict[str, Any]
 
@@ -68,7 +70,8 @@ class Record:
     @property
     def source(self) -> tuple[str, str]:
         """Name and variant of the config that the command named, or empty texts."""
-        for argument in self._arguments():
+        arguments = self._arguments()
+        for argument in [*arguments, *map(" ".join, itertools.pairwise(arguments))]:
             if found := _SOURCE.fullmatch(argument):
                 path, _, variant = found[1].partition(":")
                 return Path(path).stem, variant
@@ -163,7 +166,11 @@ def read(path: Path) -> Record:
       TrainingError: a file of it is damaged or cannot be read.
     """
     if not is_directory(path):
-        what = "a file; name the directory of a run" if path.exists() else "there is no such run"
+        what = "there is no such run"
+        if path.exists():
+            what = "a file; name the directory of a run"
+        elif path.name in trained_networks.names():
+            what = "a trained network, without the curves of its run; name the directory of a run"
         raise ConfigError(f"{path}: {what}")
     if not (
         has_checkpoint(path) or (path / "config.json").exists() or (path / "metrics.jsonl").exists()

@@ -64,7 +64,6 @@ QUICK = [
     ("cifar10", "resnet20"),
     ("cifar10", "18pct"),
     ("cifar10", "figure1"),
-    ("all_convolutional", "c"),
     ("lenet5", ""),
     ("lenet5", "caffe"),
     ("convnet", ""),
@@ -124,5 +123,5 @@ def test_the_quick_runs_have_nearly_every_field():
     assert {field for field in others if not field.startswith("optimizer.groups.")} == {
         *("model.conv6", "model.batch_norm", "model.auxiliary", "model.auxiliary_dropout"),
         *("model.stride_in", "model.pool1_padded"),
-        *("model.local3", "model.init_std_local", "model.norm"),
+        *("model.local3", "model.init_std_local", "model.norm", "model.input_dropout"),
     }

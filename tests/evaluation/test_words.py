@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from evaluation.words import synsets, words
+from evaluation.words import first_words, synsets, words
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.quick
@@ -41,3 +41,9 @@ def test_words_of_synsets_and_of_other_classes():
         "great white shark", "cat", "n00000000", "tench",
     )  # fmt: skip
     assert words([]) == ()
+
+
+def test_first_words():
+    """Two synsets have the same; a class of one's own is not cut at its comma."""
+    names = ["n02012849", "n03126707", "n01443537", "red, small"]
+    assert first_words(names) == ("crane", "crane", "goldfish", "red, small")

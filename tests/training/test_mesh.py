@@ -189,6 +189,7 @@ def with_a_side(rngs):
     return net.network()
 
 
+@pytest.mark.slow
 def test_the_loss_of_auxiliary_classifiers_is_weighted():
     """One step's gradients: those of the main loss plus .3 of the side's, taken by hand."""
     network, mesh = functional(with_a_side), meshes.make_mesh(1, data=2)

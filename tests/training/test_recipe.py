@@ -205,14 +205,8 @@ def test_recomputed_statistics_are_those_of_all_batches_together(data):
     assert check(jax.device_get(statistics), "") == 7
 
 
-@pytest.mark.parametrize(
-    "kind, start",
-    [
-        pytest.param("polyak", 0, marks=pytest.mark.slow),
-        pytest.param("polyak", 3, marks=pytest.mark.slow),
-        ("exponential", 2),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, start", [("polyak", 0), ("polyak", 3), ("exponential", 2)])
 def test_averages_of_parameters(kind, start):
     run = Run(average=Average(kind, 0.6, start))
     states = [run.steps(1, first=number) for number in range(7)]

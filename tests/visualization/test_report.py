@@ -186,7 +186,7 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     scores = rng.normal(size=(50, 10)).astype(np.float32)
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
     label = rng.integers(-1, 10, 50).astype(np.int32)
-    names = [f"class {n}" for n in range(10)]
+    names = ["n02012849", "n03126707", "red, small", *(f"class {n}" for n in range(3, 10))]
     write_scores(
         workdir / "scores" / "test-ten_view.npz",
         Scores(np.arange(50, dtype=np.int32), scores, label),
@@ -199,7 +199,7 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     expected = np.zeros((10, 10), int)
     np.add.at(expected, (label[label >= 0], scores.argmax(axis=1)[label >= 0]), 1)
     np.testing.assert_array_equal(np.array([row[1:] for row in matrix[1:]], int), expected)
-    assert matrix[3][0] == "class 2"
+    assert [row[0] for row in matrix[1:5]] == ["crane", "crane", "red, small", "class 3"]
 
 
 @pytest.mark.quick
