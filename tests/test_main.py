@@ -56,9 +56,8 @@ def test_interrupted_runs_end_in_the_same_bits(tmp_path, signals):
     assert [s for s, split in places if split == "validation"] == [10, 20, 30, 40]
 
 
-@pytest.mark.parametrize(
-    "devices, told_by", [pytest.param(1, "slurm", marks=pytest.mark.slow), (2, "variables")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("devices, told_by", [(1, "slurm"), (2, "variables")])
 def test_two_processes_equal_one_of_as_many_devices(call, tmp_path, devices, told_by):
     """Two processes of one device share a batch and split towers; of two, they split both."""
     run = [a for a in TINY if not a.startswith("--config.mesh")] + ["--config.total_steps=12"]

@@ -32,6 +32,7 @@ def call(monkeypatch, capfd):
     return run
 
 
+@pytest.mark.slow
 def test_homes_spaces_and_accents_in_every_path(tmp_path, call, monkeypatch):
     """Shells leave a ~ behind = as it is."""
     home = tmp_path / "Jos\u00e9's home"

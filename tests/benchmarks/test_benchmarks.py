@@ -72,6 +72,7 @@ def test_a_contestant_that_dies_leaves_the_others(tmp_path, monkeypatch):
     assert found == {"a": [{"lives": 0}], "b": [{"lives": 8}, {"lives": 7}, {"lives": 6}]}
 
 
+@pytest.mark.slow
 def test_faults_are_named():
     for arguments, message in [
         (["--data=/nowhere"], "error: /nowhere/imagenet_sample/train: no such directory"),

@@ -30,6 +30,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 100)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
+@pytest.mark.slow
 def test_memory_that_is_kept_is_not_asked_for_again():
     """Counted in page faults, of 4 KiB each."""
     faults = {

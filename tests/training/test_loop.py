@@ -83,6 +83,7 @@ def test_a_step_fetches_one_number(run):
     assert many - few == 20
 
 
+@pytest.mark.slow
 def test_an_evaluation_fetches_the_scores_of_each_batch(run):
     """And nothing else: metrics are computed of all of them at the end."""
     ends = ("--config.total_steps=2", "--config.evaluate_every_steps=1000", *SELDOM)

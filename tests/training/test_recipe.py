@@ -166,7 +166,8 @@ def test_statistics_of_groups():
     np.testing.assert_allclose(norm.variance[...], 0.9 + 0.1 * np.mean(variances, 0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("data", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [1, 2])
 def test_recomputed_statistics_are_those_of_all_batches_together(data):
     """Of every layer's input over three batches, each normalised by its own statistics."""
     run = Run(data=data)
