@@ -173,7 +173,7 @@ def _appending(path: Path) -> Generator[Callable[[np.ndarray], None], None, None
 def _described(path: Path) -> Generator[Callable[[dict[str, np.ndarray]], None], None, None]:
     """A function that writes arrays to a `.npz` file, which appears at the end."""
     with files.replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
-        yield lambda arrays: np.savez_compressed(file, **arrays)
+        yield lambda arrays: np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read(path: Path) -> Features:
