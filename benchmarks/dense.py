@@ -48,13 +48,19 @@ class Case:
     sizes: list[list[int]]
 
 
+def photographs(data: Path) -> list[Path]:
+    """The sample photographs, sorted; ends the program where there are none."""
+    files = sorted(data.glob("imagenet_sample/*/*/*.JPEG"))
+    if not files:
+        sys.exit(f"error: no photographs in {data}/imagenet_sample (--data or VISION_MODELS_DATA)")
+    return files
+
+
 def image_sizes(data: Path, side: int, count: int) -> list[list[int]]:
     """Heights and widths of so many of the photographs, evenly taken, at a shorter side."""
     from PIL import Image
 
-    files = sorted(data.glob("imagenet_sample/*/*/*.JPEG"))
-    if not files:
-        sys.exit(f"error: no photographs in {data}/imagenet_sample (--data or VISION_MODELS_DATA)")
+    files = photographs(data)
     picked = [files[i * len(files) // count] for i in range(min(count, len(files)))]
     sizes = np.array([Image.open(file).size[::-1] for file in picked])
     return np.rint(sizes * (side / sizes.min(axis=1, keepdims=True))).astype(int).tolist()

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dense import photographs
+
 # Config, its network, protocol, photographs, copies of each in the longer of the two runs.
 ROWS = (
     ("alexnet", "alexnet", "center_crop", 48, 16),
@@ -70,11 +72,9 @@ def linked(data: Path, count: int, copies: int, place: Path) -> Path:
     """
     from PIL import Image
 
-    every = sorted(data.glob("imagenet_sample/*/*/*.JPEG"))
+    every = photographs(data)
     sizes = [Image.open(photograph).size for photograph in every]
     found = [file for file, (width, height) in zip(every, sizes, strict=True) if width > height]
-    if not found:
-        sys.exit(f"error: no photographs in {data}/imagenet_sample (--data or VISION_MODELS_DATA)")
     for number in range(min(count, len(found))):
         photograph = found[number * len(found) // count]
         folder = place / "val" / photograph.parent.name
