@@ -29,6 +29,19 @@ SMALL_NOTE = (
     "CIFAR-10 enlarged to 72 pixels in place of ImageNet; the two-tower network with 48, 64, 96, "
     "96 and 64 kernels and 256 hidden units."
 )
+# Caffe's LeNet on the digits of scikit-learn: some 100 epochs of 200 images, or 13 of all.
+DIGITS: Fields = types.MappingProxyType(
+    {
+        "data.name": "digits",
+        "data.validation_examples": 360,
+        "total_steps": 300,
+        "optimizer.drop_steps": (200, 250),
+        "evaluate_every_steps": 100,
+        "checkpoint_every_steps": 100,
+    }
+)
+# And on MNIST, to start from: about an epoch.
+THOUSAND: Fields = types.MappingProxyType({"total_steps": 1000, "optimizer.drop_steps": (500, 750)})
 IMAGENET_CHECKED = (
     "parameters, multiply-adds and layers of the network (tests/vision_models/test_models.py); "
     "the test protocol against loops over crops (tests/evaluation/test_protocols.py)"

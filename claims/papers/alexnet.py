@@ -18,9 +18,11 @@ from claims.measures import (
     test_error,
 )
 from claims.papers._rows import (
+    DIGITS,
     SMALL_ALEXNET,
     SMALL_FRACTION,
     SMALL_NOTE,
+    THOUSAND,
     WEIGHTS_CHECKED,
     row,
 )
@@ -138,6 +140,12 @@ _NEURONS = (
 )  # fmt: skip
 
 _NORM = (
+    row("alexnet-11pct-error", "3.3; cuda-convnet2", "cifar10:11pct", within=0.5, here=NONE,
+        fraction=0.1),
+    row("alexnet-13pct-error", "3.3; cuda-convnet", "cifar10:13pct", within=0.5, here=NONE,
+        fraction=0.025),
+    row("alexnet-18pct-error", "cuda-convnet", "cifar10:18pct", within=0.5, here=NONE,
+        fraction=0.15),
     Claim(
         "alexnet-lrn-cifar", "3.3",
         "A four-layer network has 13% test error on CIFAR-10 without response normalisation and "
@@ -311,14 +319,10 @@ _BEYOND = (
         "alexnet-pretraining", "Table 2, 1 CNN*, in small",
         "Pretraining on other images helps: digits after MNIST against digits alone.",
         "lenet5:caffe",
-        (Arm("MNIST", here={"total_steps": 1000, "optimizer.drop_steps": (500, 750)}),
-         Arm("digits after MNIST", {"data.name": "digits", "data.validation_examples": 360,
-                                    "data.train_examples": 200, "total_steps": 300,
-                                    "optimizer.drop_steps": (200, 250), "init_head": "new"},
+        (Arm("MNIST", here=THOUSAND),
+         Arm("digits after MNIST", {**DIGITS, "data.train_examples": 200, "init_head": "new"},
              starts_from="MNIST"),
-         Arm("digits alone", {"data.name": "digits", "data.validation_examples": 360,
-                              "data.train_examples": 200, "total_steps": 300,
-                              "optimizer.drop_steps": (200, 250)})),
+         Arm("digits alone", {**DIGITS, "data.train_examples": 200})),
         VALIDATION_ERROR, (Order("digits after MNIST", "digits alone"),),
         note="Caffe's LeNet; 200 of the digits that come with scikit-learn, tested on 360 others.",
     ),

@@ -11,6 +11,7 @@ from claims.measures import (
     epochs_to,
     first_gradient_share,
 )
+from claims.papers._rows import DIGITS, THOUSAND
 
 TITLE = "Stanford CS231n: Convolutional Neural Networks for Visual Recognition, lectures"
 YEAR = 2016
@@ -154,17 +155,8 @@ _PRACTICE = (
 
 # Caffe's LeNet of MNIST, on the digits of scikit-learn (similar) and, from CIFAR-10, on MNIST
 # (different), with few or many examples.
-_DIGITS = {
-    "data.name": "digits",
-    "data.validation_examples": 360,
-    "init_head": "new",
-    "total_steps": 300,
-    "optimizer.drop_steps": (200, 250),
-}
-_SOURCE = Arm(
-    "source", here={"total_steps": 1000, "optimizer.drop_steps": (500, 750)}
-)  # fmt: skip
-_ALONE = {name: value for name, value in _DIGITS.items() if name != "init_head"}
+_NEW = {**DIGITS, "init_head": "new"}
+_SOURCE = Arm("source", here=THOUSAND)
 
 
 def _transfer(name: str, statement: str, source: str, few: bool, better: str, worse: str) -> Claim:
@@ -172,12 +164,12 @@ def _transfer(name: str, statement: str, source: str, few: bool, better: str, wo
     size = {"data.train_examples": 100} if few else {}
     data = {} if source == "mnist" else {"data.name": "cifar10", "data.resize": 28}
     arms = {
-        "all layers": Arm("all layers", {**_DIGITS, **size}, starts_from="source"),
-        "last layer": Arm("last layer", {**_DIGITS, **size, "optimizer.train_last": 1},
+        "all layers": Arm("all layers", {**_NEW, **size}, starts_from="source"),
+        "last layer": Arm("last layer", {**_NEW, **size, "optimizer.train_last": 1},
                           starts_from="source"),
-        "last two layers": Arm("last two layers", {**_DIGITS, **size, "optimizer.train_last": 2},
+        "last two layers": Arm("last two layers", {**_NEW, **size, "optimizer.train_last": 2},
                                starts_from="source"),
-        "from scratch": Arm("from scratch", {**_ALONE, **size}),
+        "from scratch": Arm("from scratch", {**DIGITS, **size}),
     }  # fmt: skip
     origin = Arm("source", data, here=_SOURCE.here)
     return Claim(
@@ -203,7 +195,7 @@ _TRANSFER = (
         "lectures-transfer-faster", "Transfer learning",
         "Training that starts from a trained network is faster than from random weights.",
         "lenet5:caffe",
-        (_SOURCE, Arm("trained", _DIGITS, starts_from="source"), Arm("random", _ALONE)),
+        (_SOURCE, Arm("trained", _NEW, starts_from="source"), Arm("random", DIGITS)),
         epochs_to(0.1), (Order("trained", "random", ratio=True),),
         common={"log_every_steps": 5},
     ),
