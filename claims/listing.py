@@ -13,7 +13,7 @@ def table(papers: Sequence[Paper]) -> str:
     for paper in papers:
         rows += [_line(claim) for claim in paper.claims]
     columns = ("claim", "section", "status", "arms", "here", "full")
-    ends = "here: on two CPU cores at 100 GFLOP/s; full: FLOP at the paper's data and length"
+    ends = "here: on two CPU cores, roughly; full: FLOP at the paper's data and length"
     return f"{aligned(rows, columns)}\n\n{len(rows)} claims; {ends}"
 
 
@@ -23,7 +23,7 @@ def _line(claim: Claim) -> dict[str, str]:
         "section": claim.section,
         "status": results.status(claim),
         "arms": f"{len(claim.arms)}",
-        "here": duration(costs.of_claim(claim)) if claim.here is not None else "-",
+        "here": duration(costs.hours(claim)),
         "full": flop(costs.of_claim(claim, full=True)) if not claim.waits else "-",
     }
 
@@ -33,10 +33,9 @@ def flop(number: float) -> str:
     return f"{number:.1e}" if number else "none"
 
 
-def duration(number: float) -> str:
-    """A cost in FLOP as a time on two CPU cores."""
-    hours = costs.hours(number)
-    return "none" if not hours else f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"
+def duration(hours: float) -> str:
+    """A time on two CPU cores."""
+    return "-" if not hours else f"{60 * hours:.0f} min" if hours < 2 else f"{hours:,.1f} h"
 
 
 def whole(claim: Claim) -> str:
@@ -57,7 +56,8 @@ def whole(claim: Claim) -> str:
             continue
         cost = costs.of_claim(claim, full=full)
         title = "at the paper's data and length" if full else "as it is run here"
-        lines += ["", f"  {title}: {flop(cost)} FLOP, {duration(cost)} on two CPU cores"]
+        time = duration(costs.hours(claim, full=full))
+        lines += ["", f"  {title}: {flop(cost)} FLOP, {time} on two CPU cores"]
         for arm in claim.arms:
             paper = "" if arm.paper is None else f" (paper: {arm.paper:g}{claim.measure.unit})"
             lines.append(f"  - {arm.name}{paper}")

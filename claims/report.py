@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import files
-from claims import costs, listing, registry, results
+from claims import costs, jobs, listing, registry, results
 from claims.claim import Claim, Paper
 from claims.errors import ClaimError
 from claims.outcome import CONFIRMED, REFUTED, UNDECIDED
@@ -109,13 +109,9 @@ def markdown(found: Found) -> str:
         "|---|---|---|---|",
     ]
     for claim in rest:
-        papers = ", ".join(
-            _shown(arm.paper, claim.measure_of(arm).unit)
-            for arm in claim.arms
-            if arm.paper is not None
-        )
         cost = "-" if claim.waits else listing.flop(costs.of_claim(claim, full=True))
-        lines.append(f"| `{claim.id}` | {papers or '-'} | {cost} | {results.status(claim)} |")
+        papers = _papers_value(claim) or "-"
+        lines.append(f"| `{claim.id}` | {papers} | {cost} | {results.status(claim)} |")
     return "\n".join(lines)
 
 
@@ -135,6 +131,7 @@ def _shown(number: float | None, unit: str) -> str:
     if number is None:
         return "-"
     text = f"{number:,.0f}" if abs(number) >= 1e4 else f"{number:.4g}"
+    text = f"{number:.2f}" if unit == "%" else text
     return f"{text}{unit}" if unit in ("%", "") else f"{text} {unit}"
 
 
@@ -182,12 +179,27 @@ def _paper(paper: Paper, by_claim: Mapping[str, list[dict[str, Any]]]) -> str:
             parts += _claim(claim, result)
     rest = [claim for claim in paper.claims if claim.id not in by_claim]
     if rest:
-        rows = [[claim.id, claim.statement, _papers_value(claim), results.status(claim),
-                 "-" if claim.waits else listing.flop(costs.of_claim(claim, full=True)),
-                 claim.checked or "-"] for claim in rest]  # fmt: skip
-        columns = ("claim", "statement", "paper", "status", "FLOP in full", "checked instead")
-        parts.append(pages.table("not run", columns, rows, numbers=(4,), long=(1, 3, 5)))
+        parts += ["<h3>Not run</h3>", *map(_not_run, rest)]
     return pages.section(paper.name, paper.title.partition(":")[0], parts)
+
+
+def _not_run(claim: Claim) -> str:
+    """Statement and status of a claim; its cost, commands and what was checked when asked for."""
+    from visualization import page as pages
+
+    inside = [pages.text(f"Paper: {_papers_value(claim)}")] if _papers_value(claim) else []
+    if claim.checked:
+        inside.append(pages.text(f"Checked instead: {claim.checked}."))
+    if not claim.waits:
+        cost = listing.flop(costs.of_claim(claim, full=True))
+        inside.append(pages.text(f"At the paper's data and length: {cost} FLOP"))
+        lines = [
+            f"# {arm.name}\n" + "\n".join(jobs.shown(jobs.job_of(claim, arm, 0, full=True)))
+            for arm in claim.arms
+        ]
+        inside.append(f'<pre tabindex="0">{escape(chr(10).join(lines))}</pre>')
+    status = results.status(claim)
+    return pages.details(f"{claim.id} ({status}): {claim.statement}", "\n".join(inside))
 
 
 def _papers_value(claim: Claim) -> str:
@@ -196,7 +208,7 @@ def _papers_value(claim: Claim) -> str:
         for arm in claim.arms
         if arm.paper is not None
     ]
-    return ", ".join(said) or "-"
+    return ", ".join(said)
 
 
 def _claim(claim: Claim, result: Mapping[str, Any]) -> list[str]:
@@ -209,14 +221,17 @@ def _claim(claim: Claim, result: Mapping[str, Any]) -> list[str]:
     facts += [f"{runs['finished']} of {runs['planned']} runs"]
     facts += [f"{result['seconds'] / 60:,.0f} minutes"] * (result["seconds"] >= 30)
     seeds = [str(n) for n in range(result["seeds"])]
+    measures = {arm["measure"]: None for arm in result["arms"].values()}
+    alike = len(measures) == 1
     rows = []
     for name, arm in result["arms"].items():
         chosen = "".join(f", {k}={v}" for k, v in arm.get("chosen", {}).items())
-        rows.append([
-            f"{name}{chosen}", arm["measure"], _shown(arm["paper"], arm["unit"]), _ours(arm),
-            *(_value(arm["values"].get(seed), arm["unit"]) for seed in seeds),
-        ])  # fmt: skip
-    columns = ("arm", "measure", "paper", "here", *(f"seed {seed}" for seed in seeds))
+        named = [f"{name}{chosen}"] if alike else [f"{name}{chosen}", arm["measure"]]
+        values = [_value(arm["values"].get(seed), arm["unit"]) for seed in seeds]
+        rows.append([*named, _shown(arm["paper"], arm["unit"]), _ours(arm), *values])
+    begin = ("arm",) if alike else ("arm", "measure")
+    columns = (*begin, "paper", "here", *(f"seed {seed}" for seed in seeds))
+    caption = f"{claim.id}: {', '.join(measures)}"
     old = results.out_of_date(claim, result)
     return [
         f'<h3 id="{claim.id}">{escape(claim.statement)}</h3>',
@@ -225,8 +240,8 @@ def _claim(claim: Claim, result: Mapping[str, Any]) -> list[str]:
         pages.text("; ".join(fact for fact in facts if fact), "soft"),
         f'<p class="gap">{escape(old)}</p>' if old else "",
         pages.text(claim.note) if claim.note else "",
-        pages.table(claim.id, columns, rows, numbers=range(2, len(columns)), long=(0,)),
-        _charts(result),
+        pages.table(caption, columns, rows, numbers=range(len(begin), len(columns)), long=(0,)),
+        _charts(claim, result),
         pages.details("Commands, versions, machine", _commands(result)),
     ]
 
@@ -235,14 +250,19 @@ def _value(value: float | str | None, unit: str) -> str:
     return value if isinstance(value, str) else _shown(value, unit)
 
 
-def _charts(result: Mapping[str, Any]) -> str:
-    """Training and validation errors over epochs, an arm a colour, a seed a curve."""
+def _charts(claim: Claim, result: Mapping[str, Any]) -> str:
+    """Training and validation errors over epochs, an arm a colour, a seed a curve.
+
+    Runs that others only start from are left out: their epochs are of other data.
+    """
     from visualization import curves
 
+    begins = {arm.starts_from for arm in claim.arms}
+    arms = {name: arm for name, arm in result["arms"].items() if name not in begins}
     made = []
     for title, split in (("Training error", "train"), ("Validation error", "validation")):
         series = []
-        for colour, (name, arm) in enumerate(result["arms"].items()):
+        for colour, (name, arm) in enumerate(arms.items()):
             for number, by_split in enumerate(arm["curves"].values()):
                 points = [(x, y) for x, y in by_split.get(split, [])]
                 series.append(

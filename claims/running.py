@@ -53,7 +53,7 @@ def run(
     seeds = seeds if claim.trains else 1
     if claim.trains and seeds < SEEDS:
         say(f"{claim.id}: {seeds} of the {SEEDS} seeds without which nothing is decided")
-    minutes = 60 * costs.hours(costs.of_claim(claim, full=full))
+    minutes = 60 * costs.hours(claim, full=full)
     short = budget is not None and budget < minutes
     options = [option for each in tuning.choices(claim, full=full).values() for option in each]
 

@@ -11,6 +11,7 @@ from claims.measures import (
     LOSS_GAP,
     ONE_OF_ENSEMBLE,
     TEST_ERROR,
+    TRAINING_ERROR,
     VALIDATION_ERROR,
     epochs_to,
     epochs_to_loss,
@@ -264,6 +265,14 @@ _REGULARISED = (
         (Arm("nine views", measure=test_error("nine_crop"), paper=11),
          Arm("centre crop", measure=test_error("center_crop"))),
         TEST_ERROR, (Order("nine views", "centre crop"),), fraction=0.1,
+    ),
+    Claim(
+        "alexnet-weight-decay", "5",
+        "A small amount of weight decay is important for the model to learn: it reduces its "
+        "training error.",
+        "alexnet", (Arm("decay of .0005"), Arm("none", {"optimizer.weight_decay": 0.0})),
+        TRAINING_ERROR, (Order("decay of .0005", "none"),),
+        here=SMALL_ALEXNET, fraction=SMALL_FRACTION, note=SMALL_NOTE,
     ),
     Claim(
         "alexnet-dropout", "4.2",

@@ -31,7 +31,7 @@ def _failed(run: Finished) -> Value:
 
 CHECKS = Step(
     "gradient_checks", module="pytest",
-    flags=("-n", "0", "-q", "tests/vision_models/test_gradients.py"),
+    flags=("-n", "0", "tests/vision_models/test_gradients.py"),
 )  # fmt: skip
 FAILED = Measure("layers whose gradient is wrong", "", _failed, (CHECKS,))
 
