@@ -69,10 +69,11 @@ def make_mesh(
             f"the mesh needs {data * tower} devices (mesh.data={data} x mesh.tower={tower}), but "
             f"there {'is' if count == 1 else 'are'} {count}; lower mesh.data or mesh.tower"
         )
-    if jax.process_count() > 1 and data * tower < count:
+    processes = len({device.process_index for device in devices})
+    if processes > 1 and data * tower < count:
         raise DeviceError(
             f"mesh.data={data} x mesh.tower={tower} leaves out some of the {count} devices of "
-            f"{jax.process_count()} processes; several processes use all of theirs"
+            f"{processes} processes; several processes use all of theirs"
         )
     grid = np.array(devices[: data * tower]).reshape(data, tower)
     return Mesh(grid, ("data", "tower"), axis_types=(AxisType.Auto,) * 2)
