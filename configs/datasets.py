@@ -58,5 +58,5 @@ def size(config: Any) -> tuple[int, int]:
         held = data.validation_examples
     trained = known.train - held
     if data.folds:
-        trained = known.train - known.train // data.folds
+        trained = known.train - -(-known.train // data.folds)  # without the largest fold
     return classes, min(chosen or trained, trained)

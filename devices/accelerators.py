@@ -305,7 +305,8 @@ def prepare_environment(target: Target) -> None:
     """
     with contextlib.suppress(RuntimeError):  # there are devices already, as in tests
         jax.config.update("jax_platforms", "cpu")
-        if target.accelerator.platform == "cpu":
+        forced = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+        if target.accelerator.platform == "cpu" and not forced:
             jax.config.update("jax_num_cpu_devices", target.chips)
     platform = target.accelerator.platform
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,7 +9,7 @@ is part of that kernel.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -290,9 +290,11 @@ class Program:
             return None
         cycles = instruction.attribute(r'"estimated_cycles":"(\d+)"')
         bytes_, flops = self._bytes(instruction), self._flops(instruction)
-        if hand_written:  # what its author says
+        if hand_written:  # what its author says; else all of its arrays, wherever they lie
             flops = float(instruction.attribute(r'"flops":"?(\d+)') or flops)
-            bytes_ = max(bytes_, int(instruction.attribute(r'"bytes_accessed":"?(\d+)') or 0))
+            arrays = [instruction.type, *self._types(instruction.operands)]
+            said = instruction.attribute(r'"bytes_accessed":"?(\d+)')
+            bytes_ = int(said or sum(size(type_, everywhere=True) for type_ in arrays))
         return Operation(
             instruction.name,
             target or opcode,
@@ -331,8 +333,9 @@ class Program:
         if root is not None and root.opcode == "dynamic-update-slice":  # writes into its operand
             total = self._size_of(root.operands[1])
         for number, operand in enumerate(instruction.operands):
-            users = [i for i in fused if parameters.get(number, "") in i.operands]
-            if users and all(i.opcode in _SLICES for i in users):
+            name = parameters.get(number, "")
+            users = [i for i in fused if name in i.operands]
+            if users and all(i.opcode in _SLICES and i.operands[0] == name for i in users):
                 total += sum(size(i.type) for i in users)
             elif users == [root] and root is not None and (
                 root.opcode == "dynamic-update-slice"
@@ -344,7 +347,10 @@ class Program:
         return total
 
     def _size_of(self, name: str) -> int:
-        return size(self.by_name[name].type) if name in self.by_name else 0
+        return sum(map(size, self._types([name])))
+
+    def _types(self, names: Iterable[str]) -> list[str]:
+        return [self.by_name[name].type for name in names if name in self.by_name]
 
     def _flops(self, instruction: Instruction) -> float:
         """FLOP of matrix products and of cuDNN's convolutions, two per multiply-add."""
@@ -356,9 +362,7 @@ class Program:
             )
         result = _shapes(instruction.type)
         shapes = [
-            _shapes(self.by_name[name].type)[0]
-            for name in instruction.operands[:2]
-            if name in self.by_name and _shapes(self.by_name[name].type)
+            found[0] for type_ in self._types(instruction.operands[:2]) if (found := _shapes(type_))
         ]
         if len(shapes) < 2 or not result:
             return 0.0
@@ -392,11 +396,11 @@ def collectives(program: str, devices: int) -> list[Collective]:
     return [found.collective for found in operations if found.collective is not None]
 
 
-def size(type_: str) -> int:
-    """Bytes of a type's arrays, without those in the chip's own memory."""
+def size(type_: str, *, everywhere: bool = False) -> int:
+    """Bytes of a type's arrays, without those in the chip's own memory unless `everywhere`."""
     total = 0
     for dtype, shape, layout in _ARRAY.findall(type_):
-        if dtype in _BYTES and not re.search(r"S\([1-9]", layout):
+        if dtype in _BYTES and (everywhere or not re.search(r"S\([1-9]", layout)):
             total += _BYTES[dtype] * _count(shape)
     return total
 

@@ -40,7 +40,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         + f", {found['compute_dtype']}, compiled for {found['accelerator']}: {found['devices']} x "
         f"{found['device']}{hosts}, mesh.data={mesh['data']} x mesh.tower={mesh['tower']}",
         f"memory      {_size(memory['total'])} a device"
-        + (f" of {_size(memory['available'])}: it fits" if memory["available"] else ""),
+        + (f" of {_size(memory['available'])}: it fits" if memory["available"] else "")
+        + " (JAX takes three quarters of a card)" * (found["platform"] == "cuda"),
         "            "
         + ", ".join(
             f"{name} {_size(memory[name])}"

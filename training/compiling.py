@@ -21,11 +21,14 @@ from devices.programs import Program
 from evaluation.preprocessing import Normalization
 from training import compiled_text, estimates, writers
 from training.errors import TrainingError
-from training.recipe import Recipe
+from training.recipe import Recipe, check_group
 from training.step import Batch, State, abstract_state, make_train_step
 from training.task import Task, training_flops
 
-_USED = re.compile(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) (\w+)")
+# Both forms in which the TPU's compiler says what it needs, and of how much.
+_USED = re.compile(
+    r"(?:Used |temporaries \()([\d.]+)([KMG]?)\)? (?:of|exceeds available \w+) \(?([\d.]+)([KMG]?)"
+)
 # The largest batch size that a config takes.
 MOST = 131072
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
@@ -84,41 +87,50 @@ def compiled(task: Task, recipe: Recipe) -> jax.stages.Compiled:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = _USED.search(str(error))
-        if used is None:
-            raise _does_not_fit(task, recipe, 0, 0) from error
-        needed, available = (int(float(used[n]) * _UNITS[used[n + 1]]) for n in (1, 3))  # in bytes
-        raise _does_not_fit(task, recipe, needed, available) from error
+        sizes = (0, 0)
+        if used is not None:
+            needed, available = (float(used[n]) * _UNITS[used[n + 1]] for n in (1, 3))
+            sizes = int(needed), int(available)
+        raise _does_not_fit(task, recipe, *sizes) from error
 
 
 def _does_not_fit(task: Task, recipe: Recipe, needed: int, available: int) -> DoesNotFitError:
     """The error, with what would help of batch, accumulation and mesh."""
-    over = (
-        f": {_gib(needed)} of {_gib(available)}, {_gib(needed - available)} too much"
-        if needed
-        else ""
-    )
-    data, tower = task.mesh.shape["data"], task.mesh.shape["tower"]
-    held = recipe.batch_size // (data * recipe.micro_batches)
+    over, ways = "", []
+    if needed:
+        over = f": {_gib(needed)} of {_gib(available)}, {_gib(needed - available)} too much"
     state = _state_bytes(task, recipe)["state"]
-    ways = []
-    if available and state >= available:
-        more = ", or mesh.tower=2" if task.network.towers > tower else ""
-        ways.append(
-            f"parameters and optimiser alone take {_gib(state)}: a device with more memory{more}"
-        )
+    share = (available - state) / max(needed - state, 1) if needed else 0.5
+    if share <= 0:
+        over += f" (parameters and optimiser alone take {_gib(state)})"
     else:
-        if held > 1:
-            ways.append(f"a smaller --config.batch_size than {recipe.batch_size}")
-            factor = next(n for n in range(2, held + 1) if held % n == 0)
-            ways.append(f"--config.gradient_accumulation={recipe.micro_batches * factor}")
+        data, parts = task.mesh.shape["data"], recipe.micro_batches
+        smaller = int(recipe.batch_size * share) // (data * parts) * data * parts
+        if smaller:
+            ways.append(f"--config.batch_size={smaller} or so")
+        held = recipe.batch_size // data
+        for more in range(parts + 1, held + 1):
+            if held % more == 0 and more * share >= parts and _accepts(recipe, task, more):
+                ways.append(f"--config.gradient_accumulation={more}")
+                break
         ways.append("more devices along mesh.data")
-        if task.network.towers > tower:
-            ways.append("mesh.tower=2")
+    if task.network.towers > task.mesh.shape["tower"]:
+        ways.append("mesh.tower=2")
     return DoesNotFitError(
-        f"the training step does not fit a device's memory{over}.\nWhat helps: {', '.join(ways)}",
+        f"the training step does not fit a device's memory{over}.\nWhat helps: "
+        + (", ".join(ways) or "a device with more memory"),
         needed,
         available,
     )
+
+
+def _accepts(recipe: Recipe, task: Task, parts: int) -> bool:
+    """Whether BatchNorm's groups allow so many parts of a batch."""
+    try:
+        check_group(recipe.statistics_group, recipe.batch_size, task.mesh, parts)
+    except TrainingError:
+        return False
+    return True
 
 
 def _state_bytes(task: Task, recipe: Recipe) -> dict[str, int]:
@@ -190,6 +202,7 @@ def report(
         "network": task.name,
         "accelerator": target.text,
         "device": accelerator.name,
+        "platform": accelerator.platform,
         "devices": mesh.size,
         "chips": target.chips,
         "hosts": target.hosts,
@@ -233,9 +246,7 @@ def find_batch(
     target: Target,
     first: int,
 ) -> int:
-    """The largest batch that fits, to three in a hundred, by doubling and bisection.
-
-    Prints each try.
+    """The largest batch that fits, to three in a hundred; prints each try.
 
     Args:
       recipe_at: the recipe of a batch size.
@@ -264,13 +275,30 @@ def find_batch(
         writers.say(f"batch {size}: fits, {_gib(total['total'])}{of}")
         return True
 
-    low, high, most = 0, max(first // multiple, 1), MOST // multiple
-    while high <= most and fits(high):
-        low, high = high, 2 * high
+    return multiple * largest(fits, max(first // multiple, 1), MOST // multiple)
+
+
+def largest(fits: Callable[[int], bool], first: int, most: int) -> int:
+    """The largest number that fits, to three in a hundred: doubled while it fits, then bisected.
+
+    Args:
+      fits: whether a number does; all below one that does are taken to fit as well.
+      first: tried first.
+      most: none above it is tried.
+
+    Returns:
+      0 if 1 does not fit.
+    """
+    low, high = 0, min(first, most)
+    while fits(high):
+        low = high
+        if high == most:
+            return low
+        high = min(2 * high, most)
     while high - low > max(1, low // 32):
         middle = (low + high) // 2
-        low, high = (middle, high) if middle <= most and fits(middle) else (low, middle)
-    return low * multiple
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def tell(
