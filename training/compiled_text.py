@@ -39,22 +39,22 @@ def lines(found: dict[str, Any]) -> list[str]:
         + (f" in {parts} parts" if parts > 1 else "")
         + f", {found['compute_dtype']}, compiled for {found['accelerator']}: {found['devices']} x "
         f"{found['device']}{hosts}, mesh.data={mesh['data']} x mesh.tower={mesh['tower']}",
-        f"memory      {_size(memory['total'])} a device"
-        + (f" of {_size(memory['available'])}: it fits" if memory["available"] else "")
+        f"memory      {shown(memory['total'])} a device"
+        + (f" of {shown(memory['available'])}: it fits" if memory["available"] else "")
         + " (JAX takes three quarters of a card)" * (found["platform"] == "cuda"),
         "            "
         + ", ".join(
-            f"{name} {_size(memory[name])}"
+            f"{name} {shown(memory[name])}"
             for name in ("parameters", "optimizer", "average", "batch", "temporaries")
             if memory[name]
         ),
     ]
     if found["collectives"]:
         sent = sum(entry["sent"] for entry in found["collectives"])
-        said.append(f"exchanges   each device sends {_size(sent)} a step")
+        said.append(f"exchanges   each device sends {shown(sent)} a step")
         said += [
             f"            {entry['times']:>5,} {entry['operation']:<18} of "
-            f"{_size(entry['bytes'])} in all, among {entry['among']}"
+            f"{shown(entry['bytes'])} in all, among {entry['among']}"
             + (f" ({entry['groups']} groups)" if entry["groups"] > 1 else "")
             for entry in found["collectives"]
         ]
@@ -130,7 +130,8 @@ def _operation(entry: dict[str, Any], computing: float) -> str:
     )
 
 
-def _size(size: float) -> str:
+def shown(size: float) -> str:
+    """Bytes as text, in the unit that fits."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if size >= unit:
             return f"{size / unit:,.2f} {name}"

@@ -19,7 +19,8 @@ from devices import mesh as meshes
 from devices.accelerators import Target
 from devices.programs import Program
 from evaluation.preprocessing import Normalization
-from training import compiled_text, estimates, writers
+from training import estimates, writers
+from training.compiled_text import lines, run_of, shown
 from training.errors import TrainingError
 from training.recipe import Recipe, check_group
 from training.step import Batch, State, abstract_state, make_train_step
@@ -98,11 +99,11 @@ def _does_not_fit(task: Task, recipe: Recipe, needed: int, available: int) -> Do
     """The error, with what would help of batch, accumulation and mesh."""
     over, ways = "", []
     if needed:
-        over = f": {_gib(needed)} of {_gib(available)}, {_gib(needed - available)} too much"
+        over = f": {shown(needed)} of {shown(available)}, {shown(needed - available)} too much"
     state = _state_bytes(task, recipe)["state"]
     share = (available - state) / max(needed - state, 1) if needed else 0.5
     if share <= 0:
-        over += f" (parameters and optimiser alone take {_gib(state)})"
+        over += f" (parameters and optimiser alone take {shown(state)})"
     else:
         data, parts = task.mesh.shape["data"], recipe.micro_batches
         smaller = int(recipe.batch_size * share) // (data * parts) * data * parts
@@ -268,11 +269,11 @@ def find_batch(
         except DoesNotFitError as error:
             if count == 1:
                 raise
-            needed = f" ({_gib(error.needed)})" if error.needed else ""
+            needed = f" ({shown(error.needed)})" if error.needed else ""
             writers.say(f"batch {size}: does not fit{needed}")
             return False
-        of = f" of {_gib(total['available'])}" if total["available"] else ""
-        writers.say(f"batch {size}: fits, {_gib(total['total'])}{of}")
+        of = f" of {shown(total['available'])}" if total["available"] else ""
+        writers.say(f"batch {size}: fits, {shown(total['total'])}{of}")
         return True
 
     return multiple * largest(fits, max(first // multiple, 1), MOST // multiple)
@@ -314,7 +315,7 @@ def tell(
 
     Args:
       program, task, target, recipe: as for `report`.
-      steps, price: as for `compiled_text.run_of`.
+      steps, price: as for `run_of`.
       **paths: `json` and `hlo`, files for the report and for the optimised program.
 
     Raises:
@@ -322,8 +323,8 @@ def tell(
       TrainingError: a file cannot be written.
     """
     found = report(program, task, recipe, target)
-    found["run"] = compiled_text.run_of(found, steps, price)
-    writers.say("\n".join(compiled_text.lines(found)))
+    found["run"] = run_of(found, steps, price)
+    writers.say("\n".join(lines(found)))
     if paths.get("json"):
         _write(Path(str(paths["json"])), json.dumps(found, indent=1) + "\n")
     if paths.get("hlo"):
@@ -343,7 +344,3 @@ def _write(path: Path, text: str) -> None:
             temporary.write_text(text)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"
