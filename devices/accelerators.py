@@ -291,7 +291,7 @@ def check_installed(target: Target) -> None:
         with contextlib.suppress(ModuleNotFoundError):  # of the package around it
             found = importlib.util.find_spec(module)
         if found is None:
-            extra = {"tpu": "tpu", "cuda": "compile_cuda"}[target.accelerator.platform]
+            extra = {"tpu": "tpu", "cuda": "compile-cuda"}[target.accelerator.platform]
             raise DeviceError(
                 f"--accelerator={target.text}: {target.accelerator.name} needs its compiler, which "
                 f"is not installed ({module}): pip install -e '.[{extra}]'"

@@ -52,7 +52,8 @@ def make_mesh(
     Raises:
       DeviceError: there are too few devices, or the towers cannot be split over them.
     """
-    devices = jax.devices() if devices is None else devices
+    # Host by host, so that each has rows beside each other; a slice may number chips across hosts.
+    devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
     count = len(devices)
     if tower is None:
         fits = count % 2 == 0 if data is None else 2 * data <= count

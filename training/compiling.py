@@ -80,7 +80,10 @@ def compiled(task: Task, recipe: Recipe) -> jax.stages.Compiled:
 
     Raises:
       DoesNotFitError: the compiler finds no way to fit it into a device's memory.
+      DeviceError: a host's devices are no equal share of the mesh.
     """
+    for host in sorted({device.process_index for device in task.mesh.devices.flat}):
+        meshes.process_share(task.mesh, host)
     step: Any = make_train_step(task.network, recipe, task.mesh)
     try:
         return step.lower(*abstract_inputs(task, recipe)).compile()
@@ -227,7 +230,9 @@ def report(
     found["hand_written"] = estimates.listed([o for o in kernels if o.hand_written], target, top)
     if accelerator.flops:
         found["estimate"] = {
-            "by": "the compiler's estimate; nothing was run",
+            "by": "cycles that the compiler estimates; nothing was run"
+            if accelerator.platform == "tpu"
+            else "bytes and FLOP of the compiled kernels, a lower bound; nothing was run",
             "step_seconds": times.step,
             "computing_seconds": times.computing,
             "exchange_seconds": times.exchanging,

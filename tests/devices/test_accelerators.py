@@ -71,7 +71,7 @@ def test_what_cannot_be_is_said(text, message):
 
 
 @pytest.mark.parametrize(
-    "text, module, extra", [("v5e:1", "libtpu", "tpu"), ("h100:1", "jax_plugins", "compile_cuda")]
+    "text, module, extra", [("v5e:1", "libtpu", "tpu"), ("h100:1", "jax_plugins", "compile-cuda")]
 )
 def test_a_missing_compiler_is_named_with_its_extra(text, module, extra):
     if importlib.util.find_spec(module) is not None:

@@ -1,6 +1,6 @@
 """The training step compiled for TPUs and GPUs, by their compilers, which need no device.
 
-Without the extras `tpu` and `compile_cuda` everything here is skipped; `.ci/run` has an environment
+Without the extras `tpu` and `compile-cuda` everything here is skipped; `.ci/run` has an environment
 with both.
 """
 
