@@ -54,8 +54,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         said.append(f"exchanges   each device sends {shown(sent)} a step")
         said += [
             f"            {entry['times']:>5,} {entry['operation']:<18} of "
-            f"{shown(entry['bytes'])} in all, among {entry['among']}"
-            + (f" ({entry['groups']} groups)" if entry["groups"] > 1 else "")
+            f"{shown(entry['bytes'])} in all, among {entry['among']} along {entry['along']}"
             for entry in found["collectives"]
         ]
     if "estimate" in found:

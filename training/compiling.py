@@ -215,7 +215,7 @@ def report(
         "gradient_accumulation": recipe.micro_batches,
         "compute_dtype": recipe.dtype,
         "bytes_per_device": memory | {"available": accelerator.usable},
-        "collectives": estimates.collectives(operations, target),
+        "collectives": estimates.collectives(operations, target, mesh.shape["tower"]),
         "loops_counted_once": read.loops_of_unknown_length,
     }
     flops = training_flops(task) * recipe.batch_size / mesh.size

@@ -109,32 +109,40 @@ def bound(kernels: Sequence[Operation], times: Times, at_peak: float, target: Ta
     return "matrix units" if by_products > times.computing / 2 else "memory"
 
 
-def collectives(operations: Sequence[Operation], target: Target) -> list[dict[str, Any]]:
-    """The exchanges of a step, alike ones together, the largest first."""
-    together: dict[tuple[str, int, int], dict[str, Any]] = {}
+def collectives(
+    operations: Sequence[Operation], target: Target, tower: int
+) -> list[dict[str, Any]]:
+    """The exchanges of a step, alike ones together, the largest first.
+
+    Args:
+      operations: of the whole program.
+      target: what it was compiled for.
+      tower: size of the mesh's axis `tower`, along which devices are numbered first.
+    """
+    together: dict[tuple[str, str], dict[str, Any]] = {}
     for operation in operations:
         exchange = operation.collective
         if exchange is None:
             continue
-        among = max(map(len, exchange.groups))
-        key = exchange.operation, among, len(exchange.groups)
+        along = _axis(exchange.groups, tower)
         entry = together.setdefault(
-            key,
-            {
-                "operation": exchange.operation,
-                "among": among,
-                "groups": len(exchange.groups),
-                "times": 0,
-                "bytes": 0,
-                "sent": 0.0,
-                "seconds": 0.0,
-            },
+            (exchange.operation, along),
+            {"operation": exchange.operation, "along": along, "among": 0, "times": 0}
+            | {"bytes": 0, "sent": 0.0, "seconds": 0.0},
         )
+        entry["among"] = max(entry["among"], *map(len, exchange.groups))
         entry["times"] += exchange.times
         entry["bytes"] += exchange.bytes * exchange.times
         entry["sent"] += exchange.sent * exchange.times
         entry["seconds"] += seconds_of(operation, target) * exchange.times
     return sorted(together.values(), key=lambda entry: -entry["sent"])
+
+
+def _axis(groups: frozenset[frozenset[int]], tower: int) -> str:
+    """The axis of the mesh that groups of devices lie along: `data`, `tower`, or both."""
+    places = [[divmod(device, tower) for device in group] for group in groups]
+    moves = [any(len({place[axis] for place in g}) > 1 for g in places) for axis in (0, 1)]
+    return " x ".join(name for name, moved in zip(("data", "tower"), moves, strict=True) if moved)
 
 
 def layers(kernels: Sequence[Operation], target: Target) -> list[dict[str, Any]]:

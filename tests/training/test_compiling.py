@@ -257,6 +257,25 @@ def test_what_has_no_estimate_takes_its_flop_or_bytes():
     assert link == pytest.approx([1 / 450 + 1e-5, 1 / 50 + 1e-5])
 
 
+def test_exchanges_lie_along_an_axis_of_the_mesh():
+    """Of 2 x 2 devices, towers numbered first; alike ones are added up."""
+    target, pairs = target_of("v5e:4"), [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 1), (2, 3))]
+    found = [
+        dataclasses.replace(
+            exchange(target, 10, times=3),
+            collective=Collective(
+                "all-reduce", (5,), 10, frozenset(map(frozenset, groups)), False, times=3
+            ),
+        )
+        for groups in [*pairs, ((0, 1, 2, 3),)]
+    ]
+    towers, whole, rows = estimates.collectives(found, target, 2)
+    assert (towers["along"], towers["among"], towers["times"]) == ("tower", 2, 6)
+    assert towers["bytes"] == 60 and towers["sent"] == 60
+    assert (whole["along"], whole["among"], whole["sent"]) == ("data x tower", 4, 45)
+    assert (rows["along"], rows["among"], rows["times"]) == ("data", 2, 3)
+
+
 @pytest.mark.parametrize(
     "path, layer",
     [
