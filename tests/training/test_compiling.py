@@ -143,7 +143,7 @@ def test_what_does_not_fit_says_what_helps():
     with pytest.raises(compiling.DoesNotFitError) as error:
         compiling.report(program, task, recipe, small(memory))
     said = str(error.value).splitlines()
-    assert len(said) == 2 and "MiB too much" in said[0] and error.value.exit_code == 2
+    assert len(said) == 2 and "KiB too much" in said[0] and error.value.exit_code == 2
     assert said[1].startswith(
         "What helps: --config.batch_size=24 or so, --config.gradient_accumula"
     )
