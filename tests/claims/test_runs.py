@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import files
 from claims import execute, jobs, registry, results, running, settings, tuning
-from claims.claim import EVALUATE, TRAIN, Arm, Claim, Order, Step
+from claims.claim import EVALUATE, TRAIN, Arm, Claim, Order, Step, Value
 from claims.errors import ClaimError
 from claims.jobs import Place
-from claims.measures import TEST_ERROR, epochs_to, printed
+from claims.measures import ENSEMBLE_ERROR, ONE_OF_ENSEMBLE, TEST_ERROR, epochs_to, printed
+from evaluation import Scores
+from evaluation.score_files import write_scores
 from tests.conftest import ROOT
 from tests.runs import lines
 
@@ -208,6 +211,32 @@ def test_other_files_are_in_the_way(place):
     (one.directory(place) / "letter.txt").write_text("Dear")
     with pytest.raises(ClaimError, match="in the way"):
         execute.run([one], place, print)
+
+
+def test_an_ensemble_is_the_average_of_its_members(place):
+    """A process of evaluation.ensemble reads what the members' evaluations kept."""
+    arms = (Arm("one", measure=ONE_OF_ENSEMBLE), Arm("two", members=2))
+    claim = Claim("x-y", "1", "Said.", "alexnet:digits", arms, ENSEMBLE_ERROR, (), fraction=0.1)
+    joint = jobs.job_of(claim, arms[1], 1)
+    assert [member.overrides["seed"] for member in joint.members] == [2, 3]
+    assert jobs.job_of(claim, arms[0], 2).name == joint.members[0].name  # nothing twice
+    label = np.arange(10, dtype=np.int32) % 2
+    wrong = (np.arange(10) < 4, np.arange(10) >= 8)  # of each member
+    for member, bad, sure in zip(joint.members, wrong, (0.6, 0.9), strict=True):
+        plant(place, member, 0.0)
+        mark = {"done": ["train", "scores"], "diverged": False, "seconds": 1.0}
+        (member.directory(place) / execute.MARK).write_text(json.dumps(mark))
+        right = np.where(bad, 1 - sure, sure)
+        given = np.stack([np.where(label == n, right, 1 - right) for n in (0, 1)], axis=1)
+        path = member.directory(place) / "scores" / "test-center_crop.npz"
+        path.parent.mkdir()
+        scores = Scores(np.arange(10, dtype=np.int32), np.log(given).astype(np.float32), label)
+        write_scores(path, scores, str, 1, "", split="test", protocol="center_crop",
+                     class_names=["a", "b"])  # fmt: skip
+    assert execute.run(jobs.every([joint]), place, print)
+    # The surer member wins where the two disagree: only its two mistakes are left.
+    run = execute.finished(joint, place)
+    assert ENSEMBLE_ERROR.read(run) == Value(20)
 
 
 def test_absent_data_are_named(tmp_path):
