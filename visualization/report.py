@@ -214,7 +214,7 @@ def _environment(run: Run) -> list[str]:
     ]
     return [
         page.table("as the run began", ["", ""], rows, long=(1,)),
-        page.gap(f"{' and '.join(absent)}: not recorded by this run.") if absent else "",
+        page.gap(f"{' and '.join(absent)}, which this run did not record.") if absent else "",
         f'<h3>Command</h3>\n<pre tabindex="0">{escape(" ".join(map(str, command)))}</pre>'
         if command
         else "",
