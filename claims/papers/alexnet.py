@@ -295,8 +295,8 @@ _REGULARISED = (
         "networks that dropout samples.",
         "alexnet", (Arm("halved outputs"), Arm("mean over sampled networks")),
         TEST_ERROR, (Same("halved outputs", "mean over sampled networks", within=0.5),),
-        here=None, checked="the factor of evaluation against the mean over sampled masks of one "
-        "layer (tests/vision_models/test_layers.py)",
+        here=None, checked="one layer's outputs in training and in evaluation "
+        "(tests/vision_models/test_layers.py)",
         waits="an evaluation that samples dropout's masks",
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from claims.measures import (
     Finished,
     epochs_to,
     first_gradient_share,
+    linear_error,
 )
 from claims.papers._rows import DIGITS, THOUSAND
 
@@ -191,6 +192,19 @@ _TRANSFER = (
               "last layer"),
     _transfer("different-much", "Different data, and many of them: fine-tune all layers.",
               "cifar10", False, "all layers", "last layer"),
+    Claim(
+        "lectures-transfer-earlier", "Transfer learning, the table of four cases",
+        "Different data, and little of them: a linear classifier on earlier features does better "
+        "than one on top.",
+        "lenet5:caffe",
+        (Arm("on pool1", measure=linear_error("pool1", "digits", 10)),
+         Arm("on pool2", measure=linear_error("pool2", "digits", 10)),
+         Arm("on ip1, the top", measure=linear_error("ip1", "digits", 10))),
+        linear_error("ip1", "digits", 10), (Order("on pool2", "on ip1, the top"),),
+        common={"data.name": "cifar10", "data.resize": 28}, here=THOUSAND,
+        note="Caffe's LeNet, 1,000 steps on CIFAR-10 at 28 pixels; ten of each digit of "
+        "scikit-learn, tested on up to 50 others.",
+    ),
     Claim(
         "lectures-transfer-faster", "Transfer learning",
         "Training that starts from a trained network is faster than from random weights.",

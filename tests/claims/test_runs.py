@@ -153,7 +153,7 @@ def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
     high = result["arms"]["high rate"]
     assert high["chosen"] == {"optimizer.learning_rate": 0.02}
     assert high["values"] == {"0": 20, "1": 21, "2": 22} and high["mean"] == 21
-    assert high["spread"] == 1 and result["seconds"] == 360
+    assert high["spread"] == 1 and result["seconds"] == 420
     assert high["curves"]["0"] == {"train": [[0.5, 90], [1.0, 40]]}
     assert result["length"] == "1 epochs, 0.1 of the whole length"
     assert result["versions"] == {"jax": "1"}
@@ -165,6 +165,19 @@ def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
     assert results.out_of_date(CLAIM, result) == ""
     other = dataclasses.replace(CLAIM, fraction=0.2)
     assert "another version of this claim" in results.out_of_date(other, result)
+
+
+def test_a_result_of_more_runs_is_kept(place, tmp_path):
+    """As on a fresh clone, which has results but no runs."""
+    planted(place)
+    assert running.run(CLAIM, place, lambda line: None, where=tmp_path)
+    written = (tmp_path / "test-order.json").read_text()
+    said, stop = [], threading.Event()
+    stop.set()
+    elsewhere = Place(tmp_path / "elsewhere", None)
+    assert not running.run(CLAIM, elsewhere, said.append, stop=stop, where=tmp_path)
+    assert said[-1].endswith("kept, for it is of 7 runs and this one of 0")
+    assert (tmp_path / "test-order.json").read_text() == written
 
 
 def test_tuning_takes_what_reached_its_level_first(place):
