@@ -305,6 +305,7 @@ FIELDS: dict[str, Kind] = {
 # Prefix of a network's name -> options that accept other values there.
 _OF_NETWORKS: dict[str, dict[str, Kind]] = {
     "vgg": {"model.hidden": several(whole(1, UNITS_OF_A_LAYER), 0, 2)},
+    "nin_cifar10": {"model.pools": several(POOL, 2)},
     "conv": {  # convnet, conv_relu_pool_fc
         "model.kernels": whole(1, UNITS_OF_A_LAYER),
         "model.hidden": whole(1, UNITS_OF_A_LAYER),

@@ -29,6 +29,7 @@ _DEFAULTS = {"all_convolutional": "c", "cifar10": "resnet20", "resnet": "50", "v
 _KRIZHEVSKY, _CAFFE = "Krizhevsky et al. 2012", "Caffe's model"
 _HE, _IDENTITY = "He et al. 2015", "He et al. 2016"
 _VGG, _ZEILER = "Simonyan and Zisserman 2015", "Zeiler and Fergus 2014"
+_LIN = "Lin et al. 2014"
 _SPRINGENBERG, _TORCHVISION = "Springenberg et al. 2015", "torchvision's weights"
 
 
@@ -68,6 +69,9 @@ PUBLISHED = {
     ("googlenet", "bn"): _imagenet(30.2, 10.5, "center_crop", _TORCHVISION),
     ("lenet5", ""): _mnist(0.95, "LeCun et al. 1998"),
     ("lenet5", "caffe"): _mnist(0.9, "Caffe's example"),
+    ("nin", ""): _cifar10(8.81, _LIN),
+    ("nin", "plain"): _cifar10(10.41, _LIN),
+    ("nin", "imagenet"): _imagenet(40.64, None, "center_crop", "the authors' Caffe model"),
     ("resnet", "34"): _imagenet(24.5, None, "ten_view", _HE),
     ("resnet", "50"): _imagenet(22.9, 6.7, "ten_view", _HE),
     ("resnet", "101"): _imagenet(21.8, 6.1, "ten_view", _HE),

@@ -20,6 +20,7 @@ from vision_models import (
     convnet,
     googlenet,
     lenet,
+    nin,
     resnet,
     vgg,
     zfnet,
@@ -91,6 +92,8 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "cifar10_13pct": (cifar10.conv_local, {}),
     "cifar10_11pct": (cifar10.conv_local, {"norm": True, "local3": 64}),
     **{f"all_cnn_{base}": (all_convolutional.all_convolutional, {"base": base}) for base in "abc"},
+    "nin_cifar10": (nin.nin_cifar10, {}),
+    "nin_imagenet": (nin.nin_imagenet, {}),
     "convnet": (convnet.convnet, {}),
     # The smallest of the pattern: [CONV-RELU-POOL-FC], 12 kernels.
     "conv_relu_pool_fc": (

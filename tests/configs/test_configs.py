@@ -201,6 +201,20 @@ ALL_CNN = {
     "optimizer.drop_epochs": (200, 250, 300),
     "total_epochs": 350.0,
 }
+# Lin et al. 2014, section 4.1, and the authors' NIN/cifar-10_def.
+NIN = {
+    "batch_size": 128,
+    "data.name": "cifar10",
+    "data.crop": 32,
+    "model.name": "nin_cifar10",
+    "model.pools": ("max", "max"),
+    "model.dropout": 0.5,
+    "model.init_std": 0.05,
+    "optimizer.learning_rate": 0.01,
+    "optimizer.momentum": 0.9,
+    "optimizer.plateau_drops": 2,
+    "optimizer.groups.biases.multiplier": 2.0,
+}
 # LeCun et al. 1998, section II.B and III: 28x28 in 32x32, background -.1 and ink 1.175.
 LENET = {
     "data.name": "mnist",
@@ -315,6 +329,24 @@ RECIPES = {
         | {"evaluation.protocol": "nine_crop"},
     },
     "all_convolutional": {base: ALL_CNN | {"model.name": f"all_cnn_{base}"} for base in "abc"},
+    "nin": {
+        "": NIN | {"data.pad": 4, "data.augment.flip": True},
+        "plain": NIN | {"data.pad": 0, "data.augment.flip": False, "data.augment.crop": "center"},
+        # nin_imagenet's solver.prototxt and train_val.prototxt
+        "imagenet": {
+            "batch_size": 64,
+            "data.name": "imagenet2012",
+            "data.crop": 224,
+            "model.name": "nin_imagenet",
+            "model.init_std": 0.05,
+            "model.init_std_conv1": 0.01,
+            "optimizer.learning_rate": 0.01,
+            "optimizer.drop_steps": (200_000, 400_000),
+            "optimizer.weight_decay": 0.0005,
+            "optimizer.groups.biases.multiplier": 2.0,
+            "total_steps": 450_000,
+        },
+    },
     "lenet5": {
         "": LENET,
         "linear": LENET | {"model.name": "lenet5_linear", "model.head": "linear"},

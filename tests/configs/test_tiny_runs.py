@@ -55,6 +55,7 @@ TINY = {
     "vgg": {"data.resize": 36, "data.crop": 32, "model.hidden": (16, 16)},
     "googlenet": {"data.resize": 84, "data.crop": 80},
     "resnet": {"data.resize": 36, "data.crop": 32},
+    "nin": {"data.resize": 36, "data.crop": 32},
     "convnet": {"model.kernels": 4, "model.hidden": 8},
 }
 # Nearly every field is in one of these; the others take longer and are marked slow.

@@ -192,6 +192,20 @@ COUNTS = {
         + 8**2 * 331_776
         + 6**2 * (331_776 + 36_864 + 1_920),
     ),
+    # caffe: nin_cifar10 and nin_imagenet multiplied out (cv: 966,986)
+    "nin_cifar10": (
+        966_986,
+        32**2 * (75 * 192 + 192 * 160 + 160 * 96)
+        + 16**2 * (25 * 96 * 192 + 2 * 192 * 192)
+        + 8**2 * (9 * 192 * 192 + 192 * 192 + 192 * 10),
+    ),
+    "nin_imagenet": (
+        7_595_176,
+        54**2 * (363 * 96 + 2 * 96 * 96)
+        + 27**2 * (25 * 96 * 256 + 2 * 256 * 256)
+        + 13**2 * (9 * 256 * 384 + 2 * 384 * 384)
+        + 6**2 * (9 * 384 * 1024 + 1024 * 1024 + 1024 * 1000),
+    ),
     # The lectures' patterns multiplied out
     "convnet": (
         896 + 9_248 + 18_496 + 36_928 + 73_856 + 147_584 + 2048 * 256 + 256 + 2_570,
@@ -295,6 +309,8 @@ SIDES = {
     "cifar10_18pct": {"pool1": 16, "pool2": 8, "pool3": 4},
     "cifar10_11pct": {"pool1": 12, "pool2": 6, "local4": 6},
     "all_cnn_c": {"conv3": 16, "conv6": 8, "conv7": 6},
+    "nin_cifar10": {"pool1": 16, "pool2": 8},
+    "nin_imagenet": {"conv1": 54, "pool1": 27, "pool2": 13, "pool3": 6},
 }
 
 
@@ -471,6 +487,8 @@ def test_options_travel_as_json():
         ("convnet", {"hidden": 0}, "hidden1: units 0, at least 1"),
         ("alexnet", {"kernels": (0, 0, 0, 0, 0)}, "conv1: maps 0, at least 1"),
         ("googlenet", {"image_size": 64}, r"aux1: .* nothing is left at pool \(auxiliary=False"),
+        ("nin_cifar10", {"pools": ("max",)}, r"pools=\('max',\): the kinds of pool1 and pool2"),
+        ("nin_imagenet", {"image_size": 8}, "8 pixels are too small: nothing is left at conv1"),
         ("googlenet", {"droput": 1}, "'googlenet' has no option droput"),
     ],
 )
