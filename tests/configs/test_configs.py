@@ -32,6 +32,7 @@ ALEXNET = {
     "model.lrn_constants.alpha": 1e-4,
     "model.lrn_constants.beta": 0.75,
     "model.lrn_constants.average": False,
+    "model.exchanges": "pool2,pool5,fc6,fc7",
     "model.norm1_before_neuron": False,
     "model.spatial_norm2": False,
     "model.pool_window": 3,
@@ -108,6 +109,20 @@ GOOGLENET = {
     "optimizer.average": "exponential",
     "optimizer.average_decay": 0.9999,
     "total_epochs": 60.0,
+}
+# Szegedy et al. 2016, section 8; what it does not say from TF-Slim.
+INCEPTION = {
+    "batch_size": 32,
+    "data.crop": 299,
+    "data.augment.crop": "area",
+    "model.dropout": 0.2,
+    "model.init": "he",
+    "optimizer.learning_rate": 0.045,
+    "optimizer.momentum": 0.9,
+    "optimizer.drop_factor": 0.94,
+    "optimizer.weight_decay": 0.00004,
+    "optimizer.average": "exponential",
+    "evaluation.protocol": "center_crop",
 }
 # He et al. 2015, section 3.4.
 RESNET = {
@@ -215,6 +230,19 @@ NIN = {
     "optimizer.plateau_drops": 2,
     "optimizer.groups.biases.multiplier": 2.0,
 }
+# Sermanet et al. 2014, section 3.1 and Tables 1 and 3.
+OVERFEAT = {
+    "batch_size": 128,
+    "data.resize": 256,
+    "model.dropout": 0.5,
+    "model.init_std": 0.01,
+    "optimizer.learning_rate": 0.05,
+    "optimizer.momentum": 0.6,
+    "optimizer.weight_decay": 0.00001,
+    "optimizer.drop_factor": 0.5,
+    "optimizer.drop_epochs": (30, 50, 60, 70, 80),
+    "evaluation.protocol": "overfeat",
+}
 # LeCun et al. 1998, section II.B and III: 28x28 in 32x32, background -.1 and ink 1.175.
 LENET = {
     "data.name": "mnist",
@@ -278,7 +306,16 @@ RECIPES = {
     },
     "zfnet": {
         "": ZFNET | {"model.name": "zfnet"},
+        "spp": ZFNET | {"model.name": "zfnet_spp", "model.pyramid": (6, 3, 2, 1)},
         "wide": ZFNET | {"model.name": "zfnet_wide", "model.kernels": (96, 256, 512, 1024, 512)},
+    },
+    "overfeat": {
+        "fast": OVERFEAT
+        | {"data.crop": 231, "model.kernels": (96, 256, 512, 1024, 1024)}
+        | {"model.name": "overfeat_fast", "model.hidden": (3072, 4096)},
+        "accurate": OVERFEAT
+        | {"data.crop": 221, "model.kernels": (96, 256, 512, 512, 1024, 1024)}
+        | {"model.name": "overfeat_accurate", "model.hidden": (4096, 4096)},
     },
     "vgg": {
         "": VGG | {"model.name": "vgg_d"},
@@ -293,6 +330,13 @@ RECIPES = {
     "googlenet": {
         "": GOOGLENET | {"model.name": "googlenet"},
         "bn": GOOGLENET | {"model.name": "googlenet_bn", "model.dropout": 0.2},
+    },
+    "inception": {
+        "v3": INCEPTION
+        | {"model.name": "inception_v3", "model.auxiliary": True, "loss.auxiliary_weight": 0.4}
+        | {"model.count_padding": False, "total_epochs": 100.0}
+        | {"optimizer.drop_epochs": tuple(range(2, 100, 2))},
+        "v4": INCEPTION | {"model.name": "inception_v4", "total_epochs": 160.0},
     },
     "resnet": {
         "": RESNET | {"model.name": "resnet50"},
