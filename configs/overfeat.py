@@ -9,7 +9,7 @@ Variants, and the paper's errors on the ILSVRC-2012 validation set (Table 2), wi
 windows at every offset (evaluation.protocol=overfeat):
   :fast      145,920,872 parameters; 38.12% top-1 and 16.27% top-5 error at six scales (the
              default).
-  :accurate  144,578,280 parameters; 35.74 / 14.18 at four scales, which are
+  :accurate  144,656,488 parameters; 35.74 / 14.18 at four scales, which are
              --config.evaluation.scales="(245,281,389,461)".
 
 Differences from the paper: it trains on five random crops of an image, and their mirror images,

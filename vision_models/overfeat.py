@@ -68,7 +68,7 @@ def overfeat_accurate(
     init_std: float = 0.01,
     rngs: nnx.Rngs,
 ) -> Network:
-    """The accurate network of Table 3: 144,578,280 parameters.
+    """The accurate network of Table 3: 144,656,488 parameters.
 
         conv1 7x7/2 | pool 3/3 | conv2 7x7 | pool 2/2 | conv3 to conv6 3x3 | pool 3/3 | fc7 to fc9
 

@@ -53,10 +53,10 @@ TINY = {
         "model.hidden": (16, 16),
     },
     "overfeat": {
-        "data.resize": 145,  # the last pool leaves one place of 139 pixels and more
-        "data.crop": 139,
+        "data.resize": 84,
+        "data.crop": 80,
         "model.hidden": (8, 8),
-        "evaluation.scales": (145, 160),
+        "evaluation.scales": (84, 96),
     },
     "vgg": {"data.resize": 36, "data.crop": 32, "model.hidden": (16, 16)},
     "googlenet": {"data.resize": 84, "data.crop": 80},
