@@ -49,16 +49,20 @@ def local_contrast_normalization(x: Array, inside: Array | None = None, size: in
     """
     wide = widened(x)
     present = jnp.ones_like(wide[..., :1]) if inside is None else inside.astype(wide.dtype)
-    places = jnp.arange(size) - size // 2
-    weights = jnp.exp(-0.5 * jnp.square(places / (size / 4))).astype(wide.dtype)
+    reach = size // 2
+    weights = np.exp(-0.5 * np.square((np.arange(size) - reach) / (size / 4)))
 
     def blurred(maps: Array) -> Array:
         """The weighted sum of each window: [B, H, W, 1] -> the same."""
-        for shape in ((size, 1, 1, 1), (1, size, 1, 1)):
-            maps = lax.conv_general_dilated(
-                maps, weights.reshape(shape), (1, 1), "SAME",
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )  # fmt: skip
+        for axis in (1, 2):
+            length = maps.shape[axis]
+            around = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            padded = jnp.pad(maps, around)
+            parts = [
+                float(weight) * lax.slice_in_dim(padded, i, i + length, axis=axis)
+                for i, weight in enumerate(weights)
+            ]
+            maps = sum(parts[1:], parts[0])
         return maps
 
     whole = jnp.maximum(blurred(present), np.finfo(np.float32).tiny)

@@ -84,6 +84,17 @@ def test_neurons_and_connections_are_the_papers():
     assert connections("overfeat_accurate")[1] == pytest.approx(5369e6, rel=0.003)
 
 
+def test_normalisations_do_not_count():
+    small = {"image_size": 67, "kernels": (8, 12, 16, 16, 12), "hidden": (24, 20)}
+    made = [
+        nnx.eval_shape(
+            lambda lcn=lcn: vision_models.create("alexnet", rngs=nnx.Rngs(0), lcn=lcn, **small)
+        )
+        for lcn in (False, True)
+    ]
+    assert len({vision_models.multiply_adds(model) for model in made}) == 1
+
+
 def test_what_a_layer_would_hold_without_weight_sharing():
     """The lectures' 105,705,600 against 34,944; a fully connected layer shares nothing."""
     rows = {row.name: row for row in layer_table(abstract("alexnet"))}
