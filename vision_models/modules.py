@@ -16,7 +16,16 @@ from jax import Array, lax
 
 from vision_models import layers, pooling
 from vision_models.convolution import convolve
-from vision_models.forward import NO_PADDING, Activations, Pass, each, first_tower, gather
+from vision_models.forward import (
+    NO_PADDING,
+    Activations,
+    Pass,
+    Window,
+    each,
+    first_tower,
+    gather,
+    sides,
+)
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
 
@@ -32,7 +41,7 @@ class Conv(nnx.Module):
         self,
         in_channels: int,
         out_channels: int,
-        window: int,
+        window: Window,
         *,
         stride: int = 1,
         padding: Padding = NO_PADDING,
@@ -43,8 +52,9 @@ class Conv(nnx.Module):
     ):
         """`bias` is the initial value of the bias; None for a convolution without one."""
         self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
-        fans = window * window * in_channels, window * window * out_channels
-        shape = (window, window, in_channels, out_channels)
+        height, width = sides(window)
+        fans = height * width * in_channels, height * width * out_channels
+        shape = (height, width, in_channels, out_channels)
         self.kernel = nnx.Param(init(rngs.params(), shape, *fans))
         if bias is not None:
             self.bias = nnx.Param(_constant(bias, out_channels))
@@ -260,7 +270,7 @@ class Dropout:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Max, average or L2 pooling; see `pooling.pool`."""
+    """Max, average, sum or L2 pooling; see `pooling.pool`."""
 
     kind: str
     window: int

@@ -20,7 +20,7 @@ from jax import Array, lax
 
 from vision_models.layers import widened
 
-POOLS = ("max", "average", "l2")
+POOLS = ("max", "average", "padded_average", "sum", "l2")
 Padding = tuple[tuple[int, int], tuple[int, int]]  # pixels ((top, bottom), (left, right))
 
 
@@ -66,7 +66,8 @@ def pool(
 
     Args:
       x: [batch, height, width, channels].
-      kind: `max`, `average`, or `l2`, the root of the sum of squares.
+      kind: `max`; `average`; `padded_average`, over the whole window, where padding counts as
+        zeros (PyTorch's); `sum`; or `l2`, the root of the sum of squares.
       window, stride: in pixels, the same in both directions.
       padding: ((top, bottom), (left, right)).
       ceil: see `pooled_size`.
@@ -96,6 +97,9 @@ def pool(
     if kind == "l2":
         squares = _over_windows(wide * wide, "sum", window, stride, pads)
         return jnp.sqrt(squares + np.array(1e-12, wide.dtype)).astype(x.dtype)
+    if kind != "average":
+        sums = _over_windows(wide, "sum", window, stride, pads)
+        return (sums if kind == "sum" else sums / window**2).astype(x.dtype)
     covered = [
         _covered(size, window, stride, before, after)
         for size, (before, after) in zip(x.shape[1:3], pads, strict=True)

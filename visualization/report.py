@@ -177,7 +177,9 @@ def _layers(run: Run) -> list[str]:
     if len(main) < len(rows):
         said += f"; auxiliary classifiers: {sum(r.parameters for r in rows if r.auxiliary):,} more"
     caption = "window is size/stride; sees is the receptive field in pixels"
-    made = page.table(caption, COLUMNS, [cells(row) for row in rows], numbers=range(4, 8))
+    made = page.table(
+        caption, COLUMNS, [cells(row) for row in rows], numbers=range(4, len(COLUMNS))
+    )
     few = len(rows) <= _LAYERS
     return [page.text(f"{said}.", "soft"), made if few else page.details("The layers", made)]
 
