@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +74,36 @@ def test_lrn_keeps_bfloat16_but_sums_in_float32():
         np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64), 5, 2.0, 1e-4, 0.75, False
     )
     np.testing.assert_allclose(np.asarray(half, np.float64), exact, rtol=2**-8)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1.75 * 2**-8)])
+@pytest.mark.parametrize("size, alpha", [(5, 1e-4), (4, 1e-2)], ids=["paper", "even and strong"])
+def test_banded_lrn_of_tpus_equals_sums_in_float64(size, alpha, dtype, tolerance):
+    """Output and gradient; in bfloat16 to the rounding of results and, to the power, squares."""
+    rng = np.random.default_rng(0)
+    x, gradient = (jnp.asarray(rng.normal(0, 60, (2, 3, 3, 48)), dtype) for _ in range(2))
+    banded = functools.partial(layers.banded_window_sum, x.dtype)
+    constants = size, 2.0, alpha, 0.75
+    out = layers.response_normalized(banded, *constants, x)
+    back = layers.response_gradient(banded, *constants, x, gradient)
+    assert out.dtype == back.dtype == dtype
+    exact, by_input = (np.asarray(values, np.float64) for values in (x, gradient))
+    sums = np.zeros_like(exact)
+    for c, j in itertools.product(range(48), range(48)):
+        if -(size // 2) <= j - c <= size - 1 - size // 2:
+            sums[..., c] += exact[..., j] ** 2
+    scale = 2 + alpha * sums
+    np.testing.assert_allclose(
+        np.asarray(out, np.float64), exact * scale**-0.75, rtol=tolerance, atol=1e-6
+    )
+    inner = np.zeros_like(exact)
+    for c, j in itertools.product(range(48), range(48)):
+        if -(size // 2) <= c - j <= size - 1 - size // 2:
+            inner[..., c] += (by_input * exact * scale**-1.75)[..., j]
+    expected = by_input * scale**-0.75 - 1.5 * alpha * exact * inner
+    np.testing.assert_allclose(
+        np.asarray(back, np.float64), expected, rtol=tolerance, atol=tolerance * np.ptp(expected)
+    )
 
 
 def test_spatial_normalization_equals_a_loop():
