@@ -16,13 +16,27 @@ import numpy as np
 from jax import Array, lax
 
 
+@jax.custom_vjp
 def _relu(x: Array) -> Array:
-    """max(0, x), with gradient 0 at 0.
+    """max(0, x), with gradient 0 at 0; only reverse-mode differentiation works.
 
     Written as a selection: XLA on CPUs computes a maximum, and its operand, again for each use,
-    even where the result is in memory already, for a convolution or transposed.
+    even where the result is in memory already, for a convolution or transposed. The gradient
+    reads the result, which the next layer keeps as well, so that nobody keeps `x`.
     """
     return jnp.where(x <= 0, 0, x)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    out = _relu(x)
+    return out, out
+
+
+def _relu_backward(out: Array, gradient: Array) -> tuple[Array]:
+    return (jnp.where(out <= 0, 0, gradient),)
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
 
 
 NEURONS: dict[str, Callable[[Array], Array]] = {
