@@ -140,12 +140,33 @@ def batch_normalization(
     return _batch_normalization(x, scale, bias, epsilon, over_devices)[0]
 
 
+def moments_in_two_passes(over_devices: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
+    """Mean and variance [groups, C] of [groups, n, H, W, C]."""
+    size = math.prod(x.shape[1:4])
+    mean = over_devices(channel_sums(x) / size)
+    return mean, over_devices(channel_sums(jnp.square(x - _on_maps(mean))) / size)
+
+
+def moments_in_one_pass(over_devices: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
+    """`moments_in_two_passes` for TPUs, which take both sums while a convolution writes `x`.
+
+    The variance is the mean square less the square of the mean: its relative error is that of
+    a sum times 1 + mean^2 / variance.
+    """
+    size = math.prod(x.shape[1:4])
+    mean = over_devices(channel_sums(x) / size)
+    square = over_devices(channel_sums(jnp.square(x)) / size)
+    return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+
 def _batch_normalization(
     x: Array, scale: Array, bias: Array, epsilon: float, over_devices: Callable[[Array], Array]
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    size = math.prod(x.shape[1:4])
-    mean = over_devices(channel_sums(x) / size)
-    variance = over_devices(channel_sums(jnp.square(x - _on_maps(mean))) / size)
+    mean, variance = lax.platform_dependent(
+        x,
+        tpu=partial(moments_in_one_pass, over_devices),
+        default=partial(moments_in_two_passes, over_devices),
+    )
     inverse = lax.rsqrt(variance + epsilon)
     factor = scale * inverse
     out = x * _on_maps(factor) + _on_maps(bias - mean * factor)

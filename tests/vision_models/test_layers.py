@@ -106,6 +106,16 @@ def test_banded_lrn_of_tpus_equals_sums_in_float64(size, alpha, dtype, tolerance
     )
 
 
+def test_moments_in_one_pass_equal_those_in_two():
+    """Also where the mean is thirty times the deviation."""
+    rng = np.random.default_rng(0)
+    maps = rng.normal([0, 1, -30], 1, (2, 8, 5, 5, 3)).astype(np.float32)
+    mean, variance = layers.moments_in_one_pass(lambda values: values, jnp.asarray(maps))
+    exact = maps.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((1, 2, 3)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(variance, exact.var((1, 2, 3)), rtol=1e-3)
+
+
 def test_spatial_normalization_equals_a_loop():
     x = np.random.default_rng(0).normal(0, 20, (2, 6, 7, 3)).astype(np.float32)
     by_hand = np.empty(x.shape)
