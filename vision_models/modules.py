@@ -87,10 +87,9 @@ class Dense(nnx.Module):
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, h, w, c] or [B, features] -> [B, units]; as a convolution [B, H', W', units]."""
         dtype = jnp.promote_types(x.dtype, jnp.float32) if self.head else x.dtype
-        kernel = self.kernel[...].astype(x.dtype)
         sliding = self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
-        out = apply_dense(x, kernel, self.in_shape, sliding, dtype)
+        out = apply_dense(x, self.kernel[...], self.in_shape, sliding, dtype)
         return run.neuron(self.neuron)(out + self.bias[...].astype(dtype))
 
 
@@ -101,13 +100,13 @@ def apply_dense(
     if convolutional:
         return lax.conv_general_dilated(
             x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x,
-            kernel.reshape(*in_shape, -1),
+            kernel.astype(x.dtype).reshape(*in_shape, -1),
             (1, 1),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             preferred_element_type=dtype,
         )
-    return jnp.matmul(x.reshape(len(x), -1), kernel, preferred_element_type=dtype)
+    return layers.product(x.reshape(len(x), -1), kernel, dtype)
 
 
 class LocallyConnected(nnx.Module):

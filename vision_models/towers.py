@@ -120,8 +120,7 @@ class TowerDense(nnx.Module):
         outputs = []
         for tower in range(self.kernel.shape[0]):
             maps = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(maps.dtype)
-            out = apply_dense(maps, kernel, self.in_shape, sliding, maps.dtype)
+            out = apply_dense(maps, self.kernel[tower], self.in_shape, sliding, maps.dtype)
             outputs.append(neuron(out + self.bias[tower].astype(maps.dtype)))
         return outputs
 
@@ -161,9 +160,8 @@ class TowerHead(nnx.Module):
         scores = []
         for tower in range(held):
             maps = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(maps.dtype)
             wide = jnp.promote_types(maps.dtype, jnp.float32)
-            scores.append(apply_dense(maps, kernel, self.in_shape, sliding, wide))
+            scores.append(apply_dense(maps, self.kernel[tower], self.in_shape, sliding, wide))
         total = sum(scores[1:], scores[0])
         if held < self.towers:
             total = lax.psum(total, TOWER_AXIS)
