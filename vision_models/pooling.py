@@ -2,10 +2,11 @@
 
 Arrays are channels-last, [batch, height, width, channels].
 
-XLA has one operation for windows and one for the gradient of their maximum. Both are fast on GPUs
-and TPUs and slow on CPUs (docs/speed.md). On CPUs a pool is therefore written as operations on
-strided slices, one slice for each place in the window, which XLA fuses into a single pass over
-memory. The windows inside the map are one block; those that the borders clip alike are others.
+XLA has one operation for windows and one for the gradient of their maximum. They are fast on TPUs;
+on CPUs they are slow (docs/speed.md), and on GPUs they widen maps to float32, with indices of four
+bytes. Elsewhere than on TPUs a pool is therefore written as operations on strided slices, one slice
+for each place in the window, which XLA fuses into a single pass over memory. The windows inside the
+map are one block; those that the borders clip alike are others.
 """
 
 import functools
@@ -145,8 +146,8 @@ def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) 
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
     return lax.platform_dependent(
         x,
-        cpu=lambda x: _on_cpu(x, window, stride, pads, functools.partial(_combined, kind)),
-        default=lambda x: _reduced(x, kind, window, stride, pads),
+        tpu=lambda x: _reduced(x, kind, window, stride, pads),
+        default=lambda x: _on_slices(x, window, stride, pads, functools.partial(_combined, kind)),
     )
 
 
@@ -159,18 +160,18 @@ def _over_windows_forward(
 def _over_windows_backward(
     kind: str, window: int, stride: int, pads: Padding, x: Array, gradient: Array
 ) -> tuple[Array]:
-    def on_cpu(x: Array, gradient: Array) -> Array:
+    def on_slices(x: Array, gradient: Array) -> Array:
         first = None
         if kind == "max":
             dtype = np.min_scalar_type(window * window)  # holds every place, and one for none
             combine = functools.partial(_first_maximum, dtype=dtype)
-            first = _on_cpu(x, window, stride, pads, combine)
+            first = _on_slices(x, window, stride, pads, combine)
         return _spread(gradient, first, x.shape[1:3], window, stride, pads)
 
-    def elsewhere(x: Array, gradient: Array) -> Array:
+    def reduced(x: Array, gradient: Array) -> Array:
         return jax.vjp(lambda x: _reduced(x, kind, window, stride, pads), x)[1](gradient)[0]
 
-    return (lax.platform_dependent(x, gradient, cpu=on_cpu, default=elsewhere),)
+    return (lax.platform_dependent(x, gradient, tpu=reduced, default=on_slices),)
 
 
 _over_windows.defvjp(_over_windows_forward, _over_windows_backward)
@@ -189,7 +190,7 @@ def _reduced(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Ar
     )
 
 
-def _on_cpu(
+def _on_slices(
     x: Array, window: int, stride: int, pads: Padding, combine: Callable[[dict[int, Array]], Array]
 ) -> Array:
     """Applies `combine` to the pixels of every window: [B, H, W, C] -> [B, H', W', C].
