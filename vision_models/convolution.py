@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from vision_models import pairs
 from vision_models.layers import channel_sums
 from vision_models.pooling import Padding
 
@@ -40,6 +41,8 @@ def convolve(
       [batch, height', width', out].
     """
     kernel = kernel.astype(x.dtype)
+    if bias is not None and stride == 1 and pairs.fit(x.shape, kernel.shape, padding):
+        return _of_large_maps(x, kernel, bias.astype(x.dtype), padding)
     if stride == 1:
         out = _stride_one(x, kernel, padding)
     else:
@@ -57,6 +60,36 @@ add_bias.defvjp(
     lambda x, bias: (x + bias, None),
     lambda _, gradient: (gradient, channel_sums(gradient[None])[0]),
 )
+
+
+# Large maps of few channels: TPUs take columns in pairs, and the bias with them.
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _of_large_maps(x: Array, kernel: Array, bias: Array, padding: Padding) -> Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        bias,
+        tpu=pairs.convolve,
+        default=lambda x, kernel, bias: add_bias(_stride_one(x, kernel, padding), bias),
+    )
+
+
+def _of_large_maps_forward(
+    x: Array, kernel: Array, bias: Array, padding: Padding
+) -> tuple[Array, tuple[Array, Array]]:
+    return _of_large_maps(x, kernel, bias, padding), (x, kernel)
+
+
+def _of_large_maps_backward(
+    padding: Padding, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array, Array]:
+    def elsewhere(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array, Array]:
+        return *_backward(padding, (x, kernel), gradient), channel_sums(gradient[None])[0]
+
+    return lax.platform_dependent(*kept, gradient, tpu=pairs.gradients, default=elsewhere)
+
+
+_of_large_maps.defvjp(_of_large_maps_forward, _of_large_maps_backward)
 
 
 def _convolved(x: Array, kernel: Array, padding: Padding, strides: tuple[int, int]) -> Array:

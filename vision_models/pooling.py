@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vision_models import pairs
 from vision_models.layers import widened
 
 POOLS = ("max", "average", "l2")
@@ -144,11 +145,18 @@ _REDUCTIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
+    paired = _in_pairs(x, kind, window, stride, pads)
     return lax.platform_dependent(
         x,
-        tpu=lambda x: _reduced(x, kind, window, stride, pads),
+        tpu=pairs.pool if paired else lambda x: _reduced(x, kind, window, stride, pads),
         default=lambda x: _on_slices(x, window, stride, pads, functools.partial(_combined, kind)),
     )
+
+
+def _in_pairs(x: Array, kind: str, window: int, stride: int, pads: Padding) -> bool:
+    """Whether TPUs take this pool on pairs of columns."""
+    plain = kind == "max" and window == stride == 2 and not np.any(pads)
+    return plain and x.shape[1] % 2 == 0 and pairs.fit_map(x.shape)
 
 
 def _over_windows_forward(
@@ -171,7 +179,8 @@ def _over_windows_backward(
     def reduced(x: Array, gradient: Array) -> Array:
         return jax.vjp(lambda x: _reduced(x, kind, window, stride, pads), x)[1](gradient)[0]
 
-    return (lax.platform_dependent(x, gradient, tpu=reduced, default=on_slices),)
+    on_tpu = pairs.pool_gradient if _in_pairs(x, kind, window, stride, pads) else reduced
+    return (lax.platform_dependent(x, gradient, tpu=on_tpu, default=on_slices),)
 
 
 _over_windows.defvjp(_over_windows_forward, _over_windows_backward)
