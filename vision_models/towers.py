@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from vision_models.convolution import convolve
-from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, gather
+from vision_models.convolution import convolve, convolve_by_each
+from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, each, gather
 from vision_models.layers import Initializer
 from vision_models.modules import apply_dense
 from vision_models.pooling import Padding
@@ -73,19 +73,16 @@ class TowerConv(nnx.Module):
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """One output for each tower held here, from the tower's own or the shared input."""
         x = run.slide(x, self.window, self.stride, self.padding)
-        neuron = run.neuron(self.neuron)
-        return [
-            neuron(
-                convolve(
-                    _of_tower(x, tower),
-                    self.kernel[tower],
-                    self.bias[tower],
-                    stride=self.stride,
-                    padding=self.padding,
-                )
-            )
-            for tower in range(self.kernel.shape[0])
-        ]
+        held = range(self.kernel.shape[0])
+        kernels, biases = [self.kernel[i] for i in held], [self.bias[i] for i in held]
+        if isinstance(x, list):
+            outputs = [
+                convolve(*of_tower, stride=self.stride, padding=self.padding)
+                for of_tower in zip(x, kernels, biases, strict=True)
+            ]
+        else:
+            outputs = convolve_by_each(x, kernels, biases, stride=self.stride, padding=self.padding)
+        return each(run.neuron(self.neuron), outputs)
 
 
 class TowerDense(nnx.Module):
