@@ -16,13 +16,27 @@ import numpy as np
 from jax import Array, lax
 
 
+@jax.custom_vjp
 def _relu(x: Array) -> Array:
-    """max(0, x), with gradient 0 at 0.
+    """max(0, x), with gradient 0 at 0; only reverse-mode differentiation works.
 
     Written as a selection: XLA on CPUs computes a maximum, and its operand, again for each use,
-    even where the result is in memory already, for a convolution or transposed.
+    even where the result is in memory already, for a convolution or transposed. The gradient
+    reads the result, which the next layer keeps as well, so that nobody keeps `x`.
     """
     return jnp.where(x <= 0, 0, x)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    out = _relu(x)
+    return out, out
+
+
+def _relu_backward(out: Array, gradient: Array) -> tuple[Array]:
+    return (jnp.where(out <= 0, 0, gradient),)
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
 
 
 NEURONS: dict[str, Callable[[Array], Array]] = {
@@ -104,54 +118,120 @@ def channel_sums(x: Array) -> Array:
     return lax.platform_dependent(x, cpu=rows_first, default=lambda x: x.sum((1, 2, 3)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def batch_normalization(
-    x: Array, scale: Array, bias: Array, epsilon: float, over_devices: Callable[[Array], Array]
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    epsilon: float,
+    over_devices: Callable[[Array], Array],
+    relu: bool,
 ) -> tuple[Array, Array, Array]:
     """Batch normalisation of each group of images: Ioffe and Szegedy 2015, algorithm 1.
 
     The backward pass is written by hand: it reads the maps twice, where JAX's own reads them
-    four times. Only reverse-mode differentiation works.
+    four times. Only reverse-mode differentiation works. Computed in float32 or wider.
 
     Args:
-      x: [groups, n, H, W, C], float32 or float64.
+      x: [groups, n, H, W, C].
       scale, bias: gamma and beta, [C].
+      near: numbers near the means, such as the running means, [C]; see `moments_in_one_pass`.
       epsilon: added to the variance.
       over_devices: takes the mean of [groups, C] over the devices that share a group.
+      relu: apply a ReLU to the result. Its gradient then needs no pass over the maps.
 
     Returns:
-      The normalised maps, of the shape of `x`; mean and variance, [groups, C], through which
-      no gradient flows.
+      The normalised maps, of the shape and dtype of `x`; mean and variance, [groups, C], through
+      which no gradient flows.
     """
-    return _batch_normalization(x, scale, bias, epsilon, over_devices)[0]
+    return _batch_normalization(x, scale, bias, near, epsilon, over_devices, relu)[0]
+
+
+def moments_in_two_passes(
+    over_devices: Callable[[Array], Array], x: Array, near: Array
+) -> tuple[Array, Array]:
+    """Mean and variance [groups, C] of [groups, n, H, W, C]; `near` is not needed."""
+    size = math.prod(x.shape[1:4])
+    mean = over_devices(channel_sums(x) / size)
+    return mean, over_devices(channel_sums(jnp.square(x - _on_maps(mean))) / size)
+
+
+def moments_in_one_pass(
+    over_devices: Callable[[Array], Array], x: Array, near: Array
+) -> tuple[Array, Array]:
+    """`moments_in_two_passes`, from sums of differences from `near` and of their squares.
+
+    The variance has the relative error of a sum times 1 + (mean - near)^2 / variance.
+    """
+    size = math.prod(x.shape[1:4])
+    apart = x - near
+    first, second = (over_devices(channel_sums(y) / size) for y in (apart, jnp.square(apart)))
+    return first + near, jnp.maximum(second - jnp.square(first), 0)
 
 
 def _batch_normalization(
-    x: Array, scale: Array, bias: Array, epsilon: float, over_devices: Callable[[Array], Array]
-) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    size = math.prod(x.shape[1:4])
-    mean = over_devices(channel_sums(x) / size)
-    variance = over_devices(channel_sums(jnp.square(x - _on_maps(mean))) / size)
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    epsilon: float,
+    over_devices: Callable[[Array], Array],
+    relu: bool,
+) -> tuple[tuple[Array, Array, Array], tuple[Array | None, ...]]:
+    wide = widened(x)
+    mean, variance = lax.platform_dependent(
+        wide,
+        near,
+        cpu=partial(moments_in_two_passes, over_devices),
+        default=partial(moments_in_one_pass, over_devices),
+    )
     inverse = lax.rsqrt(variance + epsilon)
     factor = scale * inverse
-    out = x * _on_maps(factor) + _on_maps(bias - mean * factor)
-    return (out, mean, variance), (x, scale, mean, inverse)
+    out = wide * _on_maps(factor) + _on_maps(bias - mean * factor)
+    out = (jnp.where(out <= 0, 0, out) if relu else out).astype(x.dtype)
+    return (out, mean, variance), (x, out if relu else None, scale, bias, mean, inverse)
 
 
 def _batch_normalization_backward(
     epsilon: float,
     over_devices: Callable[[Array], Array],
+    relu: bool,
     kept: tuple[Array, ...],
     gradients: tuple[Array, Array, Array],
-) -> tuple[Array, Array, Array]:
-    x, scale, mean, inverse = kept
-    gradient = gradients[0]
+) -> tuple[Array | None, ...]:
+    x, out, scale, bias, mean, inverse = kept
     size = math.prod(x.shape[1:4])
-    normalized = (x - _on_maps(mean)) * _on_maps(inverse)
-    along = channel_sums(gradient * normalized)
-    total = channel_sums(gradient)
-    apart = normalized * _on_maps(over_devices(along / size)) + _on_maps(over_devices(total / size))
-    return (gradient - apart) * _on_maps(scale * inverse), along.sum(0), total.sum(0)
+    inputs = (x, gradients[0]) if out is None else (x, gradients[0], out)
+
+    def backward(relu_passes: Callable[..., Array], again: Callable[[Any], Any], *inputs: Array):
+        def read(x: Array, gradient: Array, *out: Array) -> tuple[Array, Array]:
+            """The normalised maps, and their gradient."""
+            normalized = (widened(x) - _on_maps(mean)) * _on_maps(inverse)
+            gradient = widened(gradient)
+            if relu:
+                gradient = jnp.where(relu_passes(normalized, *out), gradient, 0)
+            return normalized, gradient
+
+        inputs = again(inputs)
+        normalized, gradient = read(*inputs)
+        along, total = channel_sums(gradient * normalized), channel_sums(gradient)
+        means = over_devices(along / size), over_devices(total / size)
+        *inputs, along_mean, mean_gradient = again((*inputs, *means))
+        normalized, gradient = read(*inputs)
+        apart = normalized * _on_maps(along_mean) + _on_maps(mean_gradient)
+        by_input = (gradient - apart) * _on_maps(scale * inverse)
+        return by_input.astype(x.dtype), along.sum(0), total.sum(0)
+
+    # GPUs and TPUs are bound by memory: they compute the ReLU's derivative from what is read
+    # anyway, and again in the second pass. Without the barriers XLA would keep it.
+    again = lax.optimization_barrier if relu else lambda values: values
+    found = lax.platform_dependent(
+        *inputs,
+        cpu=partial(backward, lambda _, out: out > 0, lambda values: values),
+        default=partial(backward, lambda normalized, _: normalized * scale > -bias, again),
+    )
+    return (*found, None)
 
 
 batch_normalization.defvjp(_batch_normalization, _batch_normalization_backward)

@@ -32,10 +32,16 @@ class Sequential(nnx.Module):
 
     def run(self, x: Activations, run: Pass, path: str = "") -> Activations:
         """Applies the layers; their names are recorded under `path`."""
-        for name in self.names:
-            whole = f"{path}/{name}" if path else name
+        names = list(self.names)
+        while names:
+            name = names.pop(0)
+            layer, whole = getattr(self, name), f"{path}/{name}" if path else name
             with jax.named_scope(name):
-                x = getattr(self, name)(x, run, whole)
+                if names and modules.takes_relu(layer, getattr(self, names[0]), run):
+                    x = layer(x, run, whole, relu=True)
+                    names.pop(0)
+                else:
+                    x = layer(x, run, whole)
             run.note(whole, x)
         return x
 
