@@ -190,7 +190,46 @@ def _batch_normalization(
     factor = scale * inverse
     out = wide * _on_maps(factor) + _on_maps(bias - mean * factor)
     out = (jnp.where(out <= 0, 0, out) if relu else out).astype(x.dtype)
-    return (out, mean, variance), (x, out if relu else None, scale, bias, mean, inverse)
+    return (out, mean, variance), (x, out, scale, bias, mean, inverse)
+
+
+def normalization_gradients(
+    on_cpu: bool,
+    over_devices: Callable[[Array], Array],
+    relu: bool,
+    gradient: Array,
+    kept: tuple[Array, ...],
+) -> tuple[Array, Array, Array]:
+    """The gradients by `x`, scale and bias, in two passes over the maps.
+
+    GPUs and TPUs are bound by memory: there they compute a ReLU's derivative from what a pass
+    reads anyway, once for each pass. Without the barriers XLA would compute it once and keep it.
+    CPUs read it from the output.
+    """
+    x, out, scale, bias, mean, inverse = kept
+    size = math.prod(x.shape[1:4])
+
+    def again(*values: Array) -> tuple[Array, ...]:
+        return lax.optimization_barrier(values) if relu and not on_cpu else values
+
+    def read(x: Array, gradient: Array) -> tuple[Array, Array]:
+        """The normalised maps, and their gradient."""
+        normalized = (widened(x) - _on_maps(mean)) * _on_maps(inverse)
+        gradient = widened(gradient)
+        if relu:
+            passes = out > 0 if on_cpu else normalized * scale > -bias
+            gradient = jnp.where(passes, gradient, 0)
+        return normalized, gradient
+
+    x, gradient = again(x, gradient)
+    normalized, of_maps = read(x, gradient)
+    along, total = channel_sums(of_maps * normalized), channel_sums(of_maps)
+    means = over_devices(along / size), over_devices(total / size)
+    x, gradient, along_mean, mean_gradient = again(x, gradient, *means)
+    normalized, of_maps = read(x, gradient)
+    apart = normalized * _on_maps(along_mean) + _on_maps(mean_gradient)
+    by_input = (of_maps - apart) * _on_maps(scale * inverse)
+    return by_input.astype(x.dtype), along.sum(0), total.sum(0)
 
 
 def _batch_normalization_backward(
@@ -200,36 +239,11 @@ def _batch_normalization_backward(
     kept: tuple[Array, ...],
     gradients: tuple[Array, Array, Array],
 ) -> tuple[Array | None, ...]:
-    x, out, scale, bias, mean, inverse = kept
-    size = math.prod(x.shape[1:4])
-    inputs = (x, gradients[0]) if out is None else (x, gradients[0], out)
-
-    def backward(relu_passes: Callable[..., Array], again: Callable[[Any], Any], *inputs: Array):
-        def read(x: Array, gradient: Array, *out: Array) -> tuple[Array, Array]:
-            """The normalised maps, and their gradient."""
-            normalized = (widened(x) - _on_maps(mean)) * _on_maps(inverse)
-            gradient = widened(gradient)
-            if relu:
-                gradient = jnp.where(relu_passes(normalized, *out), gradient, 0)
-            return normalized, gradient
-
-        inputs = again(inputs)
-        normalized, gradient = read(*inputs)
-        along, total = channel_sums(gradient * normalized), channel_sums(gradient)
-        means = over_devices(along / size), over_devices(total / size)
-        *inputs, along_mean, mean_gradient = again((*inputs, *means))
-        normalized, gradient = read(*inputs)
-        apart = normalized * _on_maps(along_mean) + _on_maps(mean_gradient)
-        by_input = (gradient - apart) * _on_maps(scale * inverse)
-        return by_input.astype(x.dtype), along.sum(0), total.sum(0)
-
-    # GPUs and TPUs are bound by memory: they compute the ReLU's derivative from what is read
-    # anyway, and again in the second pass. Without the barriers XLA would keep it.
-    again = lax.optimization_barrier if relu else lambda values: values
     found = lax.platform_dependent(
-        *inputs,
-        cpu=partial(backward, lambda _, out: out > 0, lambda values: values),
-        default=partial(backward, lambda normalized, _: normalized * scale > -bias, again),
+        gradients[0],
+        kept,
+        cpu=partial(normalization_gradients, True, over_devices, relu),
+        default=partial(normalization_gradients, False, over_devices, relu),
     )
     return (*found, None)
 

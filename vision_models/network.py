@@ -1,8 +1,6 @@
 """Networks as named layers in order, and a builder that tracks the size of their maps.
 
 net = Builder(image_size=32, rngs=rngs)
-net.conv("conv1", 12, 5, padding=2)
-net.pool("pool1", 2, 2)
 net.head("fc", num_classes)
 model = net.network()
 """
@@ -34,23 +32,20 @@ class Sequential(nnx.Module):
         """Applies the layers; their names are recorded under `path`."""
         names = list(self.names)
         while names:
-            name = names.pop(0)
-            layer, whole = getattr(self, name), f"{path}/{name}" if path else name
+            layer, name = getattr(self, names[0]), names.pop(0)
+            whole = f"{path}/{name}" if path else name
+            taken = names and modules.takes_relu(layer, getattr(self, names[0]), run)
             with jax.named_scope(name):
-                if names and modules.takes_relu(layer, getattr(self, names[0]), run):
-                    x = layer(x, run, whole, relu=True)
-                    names.pop(0)
-                else:
-                    x = layer(x, run, whole)
+                x = layer(x, run, whole, relu=True) if taken else layer(x, run, whole)
             run.note(whole, x)
+            names = names[1:] if taken else names
         return x
 
 
 class Branches(Sequential):
-    """Sequences of layers that all read the same input; their outputs are joined.
+    """Sequences of layers that all read the same input, and whose outputs are joined.
 
-    `join` is `concatenate` (along the maps, as in an Inception module) or `add` (as in a
-    residual block).
+    `join`: `concatenate` (along the maps, as in Inception modules) or `add` (residual blocks).
     """
 
     def __init__(self, by_name: Mapping[str, Sequential], join: str):
