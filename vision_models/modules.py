@@ -175,25 +175,27 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(_constant(0.0, channels))
         self.variance = nnx.BatchStat(_constant(1.0, channels))
 
-    def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, C] -> the same shape and dtype."""
-        wide = layers.widened(x)
+    def __call__(self, x: Array, run: Pass, path: str, *, relu: bool = False) -> Array:
+        """[B, H, W, C] -> the same shape and dtype; then a ReLU, if asked for."""
         if not run.training or f"{path}/scale" in run.statistics.frozen:
-            return self._normalized(wide, self.mean[...], self.variance[...]).astype(x.dtype)
+            wide = layers.widened(x)
+            out = self._normalized(wide, self.mean[...], self.variance[...]).astype(x.dtype)
+            return layers.neuron("relu")(out) if relu else out
         taken = run.statistics
         devices = 1 if taken.axis is None else lax.axis_size(taken.axis)
         group = taken.group or len(x) * devices
         across = max(group // len(x), 1)  # devices that share a group
-        groups = wide.reshape(-1, min(group, len(x)), *x.shape[1:])
         out, mean, variance = layers.batch_normalization(
-            groups,
+            x.reshape(-1, min(group, len(x)), *x.shape[1:]),
             self.scale[...],
             self.bias[...],
+            self.mean[...],
             self.epsilon,
             lambda values: _over_neighbours(values, across, taken.axis),
+            relu,
         )
         self._remember(mean, variance, group * x.shape[1] * x.shape[2], taken.pooled)
-        return out.reshape(x.shape).astype(x.dtype)
+        return out.reshape(x.shape)
 
     def _normalized(self, x: Array, mean: Array, variance: Array) -> Array:
         factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
@@ -234,6 +236,15 @@ class Neuron:
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Elementwise."""
         return each(run.neuron(self.name), x)
+
+
+def takes_relu(layer: Any, after: Any, run: Pass) -> bool:
+    """Whether, in training, a BatchNorm computes the ReLU after it in its own passes over maps.
+
+    Not where activations are recorded: those between the two would be missing.
+    """
+    both = isinstance(layer, BatchNorm) and after == Neuron("relu")
+    return both and run.training and run.record is None and run.neuron is layers.neuron
 
 
 @dataclasses.dataclass(frozen=True)
