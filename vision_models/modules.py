@@ -19,6 +19,7 @@ from vision_models.convolution import convolve
 from vision_models.forward import NO_PADDING, Activations, Pass, each, first_tower, gather
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
+from vision_models.products import product
 
 
 def _constant(value: float, *shape: int) -> Array:
@@ -106,7 +107,7 @@ def apply_dense(
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             preferred_element_type=dtype,
         )
-    return layers.product(x.reshape(len(x), -1), kernel, dtype)
+    return product(x.reshape(len(x), -1), kernel, dtype)
 
 
 class LocallyConnected(nnx.Module):

@@ -106,18 +106,6 @@ def test_banded_lrn_of_tpus_equals_sums_in_float64(size, alpha, dtype, tolerance
     )
 
 
-def test_product_of_a_wide_kernel_equals_that_of_a_cast_one():
-    """To the rounding of the kernel, which CPUs do not round."""
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(4, 64)), jnp.bfloat16)
-    kernel = jnp.asarray(rng.normal(size=(64, 8)), jnp.float32)
-    cast = layers.product_of_cast(x, kernel, jnp.float32)
-    wide = layers.product_of_wide(x, kernel, jnp.float32)
-    terms = np.abs(np.asarray(x, np.float32)) @ np.abs(kernel)
-    assert cast.dtype == wide.dtype == jnp.float32
-    assert (np.abs(wide - cast) <= 2**-8 * terms).all()
-
-
 def test_spatial_normalization_equals_a_loop():
     x = np.random.default_rng(0).normal(0, 20, (2, 6, 7, 3)).astype(np.float32)
     by_hand = np.empty(x.shape)
