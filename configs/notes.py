@@ -106,7 +106,12 @@ NOTES = (
     Note(
         ("data.sampling", "loss.class_weights"),
         "only in training",
-        lambda c, mode: mode != "train",
+        lambda c, mode: mode not in ("train", "compile"),
+    ),
+    Note(
+        ("data.dir", "data.cache_dir", "data.prepared_dir", "data.threads", "data.sampling"),
+        "no data are opened to compile",
+        lambda c, mode: mode == "compile",
     ),
     Note(
         ("data.prepare.*",),

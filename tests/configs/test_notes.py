@@ -121,6 +121,8 @@ OF_MODES = [
     ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
+    ("only in training", ALEXNET, "loss.class_weights=balanced", "evaluate", "compile"),
+    ("no data are opened", ALEXNET, "data.dir=/x", "compile", "train"),
     (
         "only with --mode=train",
         ALEXNET,
