@@ -58,3 +58,50 @@ def _product_backward(
 
 
 product.defvjp(_product_forward, _product_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product_by_each(x: Array, kernels: Array, dtype: Any) -> list[Array]:
+    """`product` of the same features [B, in] by each of [n, in, out].
+
+    On TPUs the gradient by all kernels is one operation, of which the update is then a part.
+    """
+    return [product(x, kernel, dtype) for kernel in _each(kernels)]
+
+
+def _each(kernels: Array) -> list[Array]:
+    return [kernels[number] for number in range(len(kernels))]
+
+
+def _by_each_forward(
+    x: Array, kernels: Array, dtype: Any
+) -> tuple[list[Array], tuple[Array, Array]]:
+    return product_by_each(x, kernels, dtype), (x, kernels)
+
+
+def _by_each_backward(
+    dtype: Any, kept: tuple[Array, Array], gradients: list[Array]
+) -> tuple[Array, Array]:
+    def apart(x: Array, kernels: Array, gradients: list[Array]) -> tuple[Array, Array]:
+        def products(x: Array, kernels: Array) -> list[Array]:
+            return [product_of_cast(x, kernel, dtype) for kernel in _each(kernels)]
+
+        return jax.vjp(products, x, kernels)[1](gradients)
+
+    return lax.platform_dependent(*kept, gradients, tpu=gradients_together, default=apart)
+
+
+def gradients_together(x: Array, kernels: Array, gradients: list[Array]) -> tuple[Array, Array]:
+    """Gradients of `product_by_each` on TPUs, from those by each of its results."""
+    narrow = [gradient.astype(x.dtype) for gradient in gradients]
+    by_input = [
+        product_of_wide(gradient, kernel.T, x.dtype)
+        for gradient, kernel in zip(narrow, _each(kernels), strict=True)
+    ]
+    of_kernels = jnp.einsum(
+        "nbi,nbo->nio", jnp.broadcast_to(x, (len(kernels), *x.shape)), jnp.stack(narrow)
+    )
+    return sum(by_input[1:], by_input[0]), of_kernels.astype(kernels.dtype)
+
+
+product_by_each.defvjp(_by_each_forward, _by_each_backward)

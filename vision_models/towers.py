@@ -25,6 +25,7 @@ from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, eac
 from vision_models.layers import Initializer
 from vision_models.modules import apply_dense
 from vision_models.pooling import Padding
+from vision_models.products import product_by_each
 
 # Name of the metadata entry of parameters that have a leading axis over towers.
 PER_TOWER = "per_tower"
@@ -114,12 +115,17 @@ class TowerDense(nnx.Module):
         """[B, h, w, c] or [B, features] -> one [B, units] for each tower held here."""
         neuron, sliding = run.neuron(self.neuron), self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
-        outputs = []
-        for tower in range(self.kernel.shape[0]):
-            maps = _of_tower(x, tower)
-            out = apply_dense(maps, self.kernel[tower], self.in_shape, sliding, maps.dtype)
-            outputs.append(neuron(out + self.bias[tower].astype(maps.dtype)))
-        return outputs
+        held = range(self.kernel.shape[0])
+        if isinstance(x, list) or sliding:
+            maps = [_of_tower(x, tower) for tower in held]
+            outputs = [
+                apply_dense(of, self.kernel[tower], self.in_shape, sliding, of.dtype)
+                for tower, of in zip(held, maps, strict=True)
+            ]
+        else:
+            outputs = product_by_each(x.reshape(len(x), -1), self.kernel[...], x.dtype)
+        biases = (self.bias[tower].astype(outputs[tower].dtype) for tower in held)
+        return [neuron(out + bias) for out, bias in zip(outputs, biases, strict=True)]
 
 
 class TowerHead(nnx.Module):
