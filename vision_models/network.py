@@ -1,8 +1,6 @@
 """Networks as named layers in order, and a builder that tracks the size of their maps.
 
 net = Builder(image_size=32, rngs=rngs)
-net.conv("conv1", 12, 5, padding=2)
-net.pool("pool1", 2, 2)
 net.head("fc", num_classes)
 model = net.network()
 """
@@ -32,19 +30,22 @@ class Sequential(nnx.Module):
 
     def run(self, x: Activations, run: Pass, path: str = "") -> Activations:
         """Applies the layers; their names are recorded under `path`."""
-        for name in self.names:
+        names = list(self.names)
+        while names:
+            layer, name = getattr(self, names[0]), names.pop(0)
             whole = f"{path}/{name}" if path else name
+            taken = names and modules.takes_relu(layer, getattr(self, names[0]), run)
             with jax.named_scope(name):
-                x = getattr(self, name)(x, run, whole)
+                x = layer(x, run, whole, relu=True) if taken else layer(x, run, whole)
             run.note(whole, x)
+            names = names[1:] if taken else names
         return x
 
 
 class Branches(Sequential):
-    """Sequences of layers that all read the same input; their outputs are joined.
+    """Sequences of layers that all read the same input, and whose outputs are joined.
 
-    `join` is `concatenate` (along the maps, as in an Inception module) or `add` (as in a
-    residual block).
+    `join`: `concatenate` (along the maps, as in Inception modules) or `add` (residual blocks).
     """
 
     def __init__(self, by_name: Mapping[str, Sequential], join: str):

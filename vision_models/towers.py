@@ -20,13 +20,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from vision_models.convolution import convolve
+from vision_models.convolution import convolve, convolve_by_each
 from vision_models.forward import (
     NO_PADDING,
     TOWER_AXIS,
     Activations,
     Pass,
     Window,
+    each,
     first_tower,
     gather,
     sides,
@@ -34,6 +35,7 @@ from vision_models.forward import (
 from vision_models.layers import Initializer
 from vision_models.modules import apply_dense
 from vision_models.pooling import Padding
+from vision_models.products import product_by_each
 
 # Name of the metadata entry of parameters that have a leading axis over towers.
 PER_TOWER = "per_tower"
@@ -83,19 +85,16 @@ class TowerConv(nnx.Module):
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """One output for each tower held here, from the tower's own or the shared input."""
         x = run.slide(x, self.window, self.stride, self.padding)
-        neuron = run.neuron(self.neuron)
-        return [
-            neuron(
-                convolve(
-                    _of_tower(x, tower),
-                    self.kernel[tower],
-                    self.bias[tower],
-                    stride=self.stride,
-                    padding=self.padding,
-                )
-            )
-            for tower in range(self.kernel.shape[0])
-        ]
+        held = range(self.kernel.shape[0])
+        kernels, biases = [self.kernel[i] for i in held], [self.bias[i] for i in held]
+        if isinstance(x, list):
+            outputs = [
+                convolve(*of_tower, stride=self.stride, padding=self.padding)
+                for of_tower in zip(x, kernels, biases, strict=True)
+            ]
+        else:
+            outputs = convolve_by_each(x, kernels, biases, stride=self.stride, padding=self.padding)
+        return each(run.neuron(self.neuron), outputs)
 
 
 class TowerDense(nnx.Module):
@@ -127,13 +126,17 @@ class TowerDense(nnx.Module):
         """[B, h, w, c] or [B, features] -> one [B, units] for each tower held here."""
         neuron, sliding = run.neuron(self.neuron), self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
-        outputs = []
-        for tower in range(self.kernel.shape[0]):
-            maps = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(maps.dtype)
-            out = apply_dense(maps, kernel, self.in_shape, sliding, maps.dtype)
-            outputs.append(neuron(out + self.bias[tower].astype(maps.dtype)))
-        return outputs
+        held = range(self.kernel.shape[0])
+        if isinstance(x, list) or sliding:
+            maps = [_of_tower(x, tower) for tower in held]
+            outputs = [
+                apply_dense(of, self.kernel[tower], self.in_shape, sliding, of.dtype)
+                for tower, of in zip(held, maps, strict=True)
+            ]
+        else:
+            outputs = product_by_each(x.reshape(len(x), -1), self.kernel[...], x.dtype)
+        biases = (self.bias[tower].astype(outputs[tower].dtype) for tower in held)
+        return [neuron(out + bias) for out, bias in zip(outputs, biases, strict=True)]
 
 
 class TowerHead(nnx.Module):
@@ -176,9 +179,8 @@ class TowerHead(nnx.Module):
         scores = []
         for tower in range(held):
             maps = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(maps.dtype)
             wide = jnp.promote_types(maps.dtype, jnp.float32)
-            own = apply_dense(maps, kernel, self.in_shape, sliding, wide)
+            own = apply_dense(maps, self.kernel[tower], self.in_shape, sliding, wide)
             if self.apart:
                 share, first = own.shape[-1], first_tower(held, self.towers) + tower
                 none = jnp.zeros((*own.shape[:-1], share * self.towers), wide)
