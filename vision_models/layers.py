@@ -21,9 +21,19 @@ def _relu(x: Array) -> Array:
     """max(0, x), with gradient 0 at 0; only reverse-mode differentiation works.
 
     Written as a selection: XLA on CPUs computes a maximum, and its operand, again for each use,
-    even where the result is in memory already, for a convolution or transposed. The gradient
-    reads the result, which the next layer keeps as well, so that nobody keeps `x`.
+    even where the result is in memory already, for a convolution or transposed. On GPUs it is a
+    maximum, which XLA leaves to the convolution before it. The gradient reads the result, which
+    the next layer keeps as well, so that nobody keeps `x`.
     """
+    return lax.platform_dependent(x, cuda=rectified, rocm=rectified, default=_selected)
+
+
+def rectified(x: Array) -> Array:
+    """max(0, x) as XLA looks for it behind a convolution on GPUs."""
+    return lax.max(x, np.zeros((), x.dtype))
+
+
+def _selected(x: Array) -> Array:
     return jnp.where(x <= 0, 0, x)
 
 

@@ -221,6 +221,18 @@ def test_adaptive_pool_equals_a_loop(side, size):
     np.testing.assert_allclose(ours, by_hand.transpose(2, 0, 1, 3), rtol=1e-5, atol=1e-6)
 
 
+def test_relu_of_gpus_equals_that_of_cpus():
+    """Up to the sign of zero; NaNs stay. The slope at 0 is 0."""
+    x = jnp.array([-np.inf, -2, -0.0, 0, 1e-30, 3, np.inf, np.nan], jnp.float32)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        own = layers.rectified(x.astype(dtype))
+        assert own.dtype == dtype
+        cpus = layers.neuron("relu")(x.astype(dtype))
+        np.testing.assert_array_equal(*(np.asarray(out, np.float32) for out in (own, cpus)))
+    slope = jax.grad(lambda x: layers.neuron("relu")(x).sum())(x)
+    np.testing.assert_array_equal(slope, [0, 0, 0, 0, 1, 1, 1, 1])
+
+
 def test_neurons():
     x = np.linspace(-3, 3, 31).astype(np.float32)
     expected = {
