@@ -113,10 +113,11 @@ def _times(found: dict[str, Any]) -> list[str]:
         cost = ""
         if "cost" in run:
             cost = f"; ${run['cost']:,.2f} at ${run['price_per_chip_hour']:g} a chip and hour"
-        said.append(
+        said += [
             f"whole run   {run['steps']:,} steps: {run['hours']:,.2f} hours, "
-            f"{run['chip_hours']:,.1f} chip-hours{cost}; without evaluation and waiting for images"
-        )
+            f"{run['chip_hours']:,.1f} chip-hours{cost}",
+            "            without evaluation and waiting for images",
+        ]
     return said
 
 

@@ -4,8 +4,8 @@
   says nothing about, among them hand-written kernels, count with the larger of FLOP over peak and
   bytes over bandwidth.
 - GPU: for each kernel the larger of bytes over bandwidth and FLOP over peak, a lower bound.
-- Exchanges: bytes over the link, and a latency each; what runs between the begin and the end of
-  one hides it.
+- Exchanges: bytes over a link, and a latency each; among all chips of a TPU slice over a link along
+  each of its axes. What runs between the begin and the end of one hides it.
 """
 
 import dataclasses
@@ -45,8 +45,10 @@ def seconds_of(operation: Operation, target: Target) -> float:
         return 0.0
     if operation.collective is not None:
         exchange = operation.collective
-        link = accelerator.link
-        hosts = {host_of(target, d) for d in next(iter(exchange.groups))}
+        link, group = accelerator.link, max(exchange.groups, key=len)
+        if len(group) == target.chips * accelerator.devices_per_chip:
+            link *= max(sum(size > 1 for size in target.shape), 1)
+        hosts = {host_of(target, device) for device in group}
         if accelerator.network and len(hosts) > 1:
             link = accelerator.network
         return accelerator.latency + exchange.sent / link

@@ -12,7 +12,7 @@ from claims.measures import (
     first_gradient_share,
     linear_error,
 )
-from claims.papers._rows import DIGITS, THOUSAND
+from claims.papers._rows import DIGITS, SMALL_ALEXNET, SMALL_FRACTION, SMALL_NOTE, THOUSAND
 
 TITLE = "Stanford CS231n: Convolutional Neural Networks for Visual Recognition, lectures"
 YEAR = 2016
@@ -148,9 +148,14 @@ _PRACTICE = (
     Claim(
         "lectures-exchanges", "AlexNet's section 3.2",
         "Each exchange between the towers lowers the error and costs bytes.",
-        "alexnet", (Arm("all exchanges"),), TEST_ERROR, (), here=None,
-        checked="alexnet-connected, of all exchanges or none; alexnet-bytes",
-        waits="an option that chooses the exchanges",
+        "alexnet",
+        (Arm("all exchanges"),
+         Arm("those of fc6 and fc7", {"model.exchanges": "fc6,fc7"}),
+         Arm("that of fc7", {"model.exchanges": "fc7"})),
+        TEST_ERROR, (Order("all exchanges", "those of fc6 and fc7"),
+                     Order("those of fc6 and fc7", "that of fc7")),
+        here=SMALL_ALEXNET, fraction=SMALL_FRACTION,
+        note=f"{SMALL_NOTE} The bytes are in the network's table (--mode=summary).",
     ),
 )  # fmt: skip
 

@@ -255,6 +255,13 @@ def test_what_has_no_estimate_takes_its_flop_or_bytes():
         estimates.seconds_of(dataclasses.replace(bare, collective=one), h100) for one in (near, far)
     ]
     assert link == pytest.approx([1 / 450 + 1e-5, 1 / 50 + 1e-5])
+    # Among all chips of a slice along both of its axes, in a part of it along one.
+    slice_, everyone = target_of("v5e:4x4"), frozenset({frozenset(range(16))})
+    alike = exchange(slice_, 10**9)
+    whole = dataclasses.replace(alike.collective, groups=everyone)
+    assert estimates.seconds_of(alike, slice_) == pytest.approx(1 / 50 + 5e-6)
+    whole = dataclasses.replace(alike, collective=whole)
+    assert estimates.seconds_of(whole, slice_) == pytest.approx(1 / 100 + 5e-6)
 
 
 def test_exchanges_lie_along_an_axis_of_the_mesh():
