@@ -286,24 +286,19 @@ def _power_of_scale(scale: Array, beta: float) -> Array:
     return scale**-beta
 
 
-def banded_window_sum(dtype: Any, times: int, x: Array, before: int, after: int) -> Array:
+def banded_window_sum(dtype: Any, x: Array, before: int, after: int) -> Array:
     """`channel_window_sum` as a product with a banded matrix of zeros and ones, for TPUs.
 
     Shifts along channels are slow there, small products fast. The matrix unit reads `x` rounded
     to `dtype`, and adds in the dtype of `x`. Squares rounded to bfloat16 move a normalised value
     by at most `beta` times the rounding of the value itself.
-
-    The matrix is multiplied by `times`, a power of two, and its product divided by it, which
-    changes no value: XLA keeps no result of the forward pass for a backward pass that takes
-    another number, but computes it again, which costs less than reading it.
     """
     places = np.arange(x.shape[-1])
     offset = places[:, None] - places
-    band = times * jnp.asarray((offset >= -before) & (offset <= after), dtype)
-    sums = jnp.matmul(
+    band = jnp.asarray((offset >= -before) & (offset <= after), dtype)
+    return jnp.matmul(
         x.astype(dtype), band, precision=lax.Precision.HIGHEST, preferred_element_type=x.dtype
     )
-    return sums / times
 
 
 # (x, before, after) -> sums over channels c-before .. c+after.
@@ -343,7 +338,7 @@ def response_gradient(
 
 def _by_platform(function: Callable[..., Array], *constants: float, of: tuple[Array, ...]) -> Array:
     """`function(window_sum, *constants, *of)` with the window sum that is fast there."""
-    banded = partial(banded_window_sum, of[0].dtype, len(of))
+    banded = partial(banded_window_sum, of[0].dtype)
     return lax.platform_dependent(
         *of,
         tpu=partial(function, banded, *constants),
