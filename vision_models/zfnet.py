@@ -39,7 +39,7 @@ def zfnet(
       neuron: nonlinearity of all hidden layers.
       pool: max, average or l2.
       lrn: False leaves out the normalisations.
-      lrn_constants: arguments of `layers.local_response_normalization`.
+      lrn_constants: arguments of `response.local_response_normalization`.
       dropout: probability of dropping in fc6 and fc7 (inverted).
       init, init_std: as for `alexnet`; the paper's is a Gaussian of standard deviation 0.01
         with biases 0 (section 3.1).
