@@ -94,6 +94,24 @@ def test_gradients_of_pools_equal_those_of_xlas_windows(
     np.testing.assert_allclose(back, expected_back, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["max", "sum"])
+@pytest.mark.parametrize(
+    "window, stride, pads", [(3, 2, ((1, 1), (0, 2))), (3, 1, ((1, 1), (1, 1))), (2, 3, NO_PADDING)]
+)
+def test_padded_pools_of_gpus_equal_those_by_blocks(window, stride, pads, kind, dtype):
+    """Value and gradient; few different values, and below 0, where padding is larger."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(-5, -1, (2, 9, 11, 3)), dtype)
+    constants = kind, window, stride, pads
+    out, back = jax.vjp(lambda x: pooling._over_windows(x, *constants), x)
+    gradient = jnp.asarray(rng.integers(-9, 9, out.shape), dtype)
+    np.testing.assert_array_equal(pooling.over_padded_windows(*constants, x), out)
+    found = pooling.padded_windows_gradient(*constants, x, gradient)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, back(gradient)[0])
+
+
 @pytest.mark.parametrize("kind", ["average", "l2"])
 def test_pools_of_bfloat16_sum_in_float32(kind):
     x = jnp.ones((1, 20, 20, 1), jnp.bfloat16)  # 400 ones; sums of bfloat16 stay at 256
