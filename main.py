@@ -10,7 +10,8 @@
 Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summary, a table of the
 network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the dataset at
 the config's size in --config.data.prepared_dir; describe_data, what --config.data.dir holds and
-lacks, with or without --config; predict, five guesses for each of --images by the --run's network.
+lacks, with or without --config; predict, five guesses for each of --images by the --run's network;
+compile, whether and how fast the training step would run on --accelerator, without having one.
 
 Any field of a config is overridden by --config.field=value, such as --config.total_epochs=30.
 
@@ -20,7 +21,7 @@ to be run again; 130 Ctrl-C before there was anything to save.
 """
 
 import process
-from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR, fail
+from process import DONE, FAILED, KILLED, STOPPED, USAGE_ERROR, fail, interrupted
 
 if __name__ == "__main__":  # before the imports that take time
     process.guard_streams()
@@ -39,7 +40,7 @@ from configs.common import ConfigError, any_config, expand_paths, expanded
 
 # JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
-MODES = ("train", "evaluate", "summary", "export", "prepare_data", "describe_data", "predict")
+MODES = (*modes.SEVERAL, "summary", "prepare_data", "describe_data", "predict", "compile")
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
     "run": "With predict, evaluate: a workdir, a file of weights, or a name such as lenet5-mnist.",
@@ -47,9 +48,12 @@ TEXTS = {
     "network": "With --mode=predict: the network of a weights file that does not say it.",
     "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
     "out": "Where predictions.jsonl goes (by default here), or the sheet of samples (pictures/).",
+    "accelerator": "With --mode=compile: KIND:CHIPS_OR_TOPOLOGY, such as v5e:2x2, h100:8.",
+    "json": "With --mode=compile: a file for all that was found.",
+    "hlo": "With --mode=compile: a file for the optimised program.",
     "coordinator_address": "host:port of process 0.",
 }
-PATHS = ("workdir", "run", "out")
+PATHS = ("workdir", "run", "out", "json", "hlo")
 WITHOUT_CONFIG = {
     "predict": None,
     "describe_data": lambda run: any_config(),
@@ -65,6 +69,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_bool("picture", False, "With --mode=predict: also figures.", flag_values=values)
     flags.DEFINE_bool("verify", False, "With describe_data: read all.", flag_values=values)
+    flags.DEFINE_bool("find_batch", False, "With compile: the largest.", flag_values=values)
+    flags.DEFINE_float("price", None, "Dollars of a chip and hour.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "Processes in all.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Number of this process.", flag_values=values)
@@ -122,12 +128,6 @@ def resolve(arguments: command_line.CommandLine) -> None:
         command_line.set_model(arguments.config, fields)
 
 
-def interrupted() -> int:
-    """Prints that nothing more was saved."""
-    print("interrupted; what was saved before is kept", file=sys.stderr)
-    return KILLED
-
-
 def check_flags(values: flags.FlagValues, arguments: command_line.CommandLine | None) -> None:
     """Raises ConfigError for flags that the mode, or a launch of one process, would not read."""
     mode, given = values.mode, [name for name in LAUNCH if values[name].value is not None]
@@ -138,6 +138,9 @@ def check_flags(values: flags.FlagValues, arguments: command_line.CommandLine | 
         )
     if values.distributed and mode not in modes.SEVERAL:
         raise ConfigError(f"--mode={mode} is for one process, without --distributed")
+    for name in ("accelerator", "json", "hlo", "price", "find_batch"):
+        if values[name].present and mode != "compile":
+            raise ConfigError(f"--mode={mode} takes no --{name}; it is for --mode=compile")
     if values.run and mode not in ("predict", "evaluate"):
         raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
     if values.run and mode == "evaluate" and arguments is not None and arguments.source:

@@ -5,7 +5,7 @@ waits only for what it needs.
 """
 
 import contextlib
-import itertools
+import copy
 import json
 import signal
 import sys
@@ -32,6 +32,8 @@ def run(arguments: CommandLine | None, flags: Any) -> int:
         return describe_data(flags, arguments)
     if flags.mode in SEVERAL:
         return in_workdir(arguments, flags)
+    if flags.mode == "compile":
+        return compile_step(flags, arguments.config)
     return {"summary": summary, "prepare_data": prepare_data}[flags.mode](arguments.config)
 
 
@@ -110,6 +112,41 @@ def summary(config: Any) -> int:
     import training
 
     print(training.summary(*training.model_options(config.model)))
+    return DONE
+
+
+def compile_step(flags: Any, config: Any) -> int:
+    """Compiles the training step for `accelerator`, prints what it tells; touches no data."""
+    from configs import datasets
+    from devices import accelerators
+
+    if flags.price is not None and not 0 < flags.price < 1e6:
+        raise ConfigError(f"--price={flags.price}: dollars of a chip and hour, such as 1.2")
+    classes, examples = datasets.size(config)
+    target = accelerators.target_of(flags.accelerator)
+    devices = accelerators.devices_of(target)
+    import training
+    from training import compiling
+
+    task = training.task_from_config(config, classes, devices)
+
+    def recipe_at(batch: int) -> tuple[Any, int | None]:
+        """Recipe and number of steps at a batch size, on which rate and durations depend."""
+        changed = copy.deepcopy(config)
+        changed.batch_size = batch
+
+        def steps(duration: str) -> Any:
+            return to_steps(changed, duration, batch_size=batch, examples_per_epoch=examples)
+
+        recipe = training.recipe_from_config(changed, task, steps, lambda: [1] * classes)
+        return recipe, steps("total")
+
+    batch = config.batch_size
+    if flags.find_batch:
+        batch = compiling.find_batch(lambda size: recipe_at(size)[0], task, target, batch)
+    found = compiling.compiled(task, recipe_at(batch)[0])
+    paths = {"json": flags.json, "hlo": flags.hlo}
+    compiling.tell(found, task, target, *recipe_at(batch), flags.price, **paths)
     return DONE
 
 
@@ -305,6 +342,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     import input_pipeline
     import training
     from devices.xla import keep_compiled
+    from visualization import guesses as drawn
     from visualization import opening
 
     config = None if arguments is None else arguments.config
@@ -333,10 +371,11 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             file=sys.stderr,
         )
     read = 0
-    draw = _figures(Path(flags.out or "."), named=named) if flags.picture else None
+    draw = drawn.drawer(Path(flags.out or "."), named=named) if flags.picture else None
     with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
         for begin in range(0, len(photographs), at_once):
-            pixels = _pixels(photographs[begin : begin + at_once], protocol)
+            forms = [look.images for look in protocol.looks]
+            pixels = input_pipeline.readable(photographs[begin : begin + at_once], forms)
             if not pixels:
                 continue
             for photograph, scores in zip(pixels, scores_of(list(pixels.values())), strict=True):
@@ -352,48 +391,6 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     if draw is not None and (picture := draw(None, [])):
         print(picture)
     return DONE
-
-
-def _figures(directory: Path, *, named: bool) -> Any:
-    """A function of an image and its guesses that draws eight at a time.
-
-    It returns the path of a picture that it has written, else None; without an image it draws
-    those that are left. Unless the classes are `named`, their numbers are drawn as `class 17`.
-    """
-    from visualization import guesses, pictures
-
-    held: list[tuple[Any, list[dict[str, Any]]]] = []
-    numbers = itertools.count(1)
-
-    def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
-        if image is not None:
-            if not named:
-                found = [guess | {"class": f"class {guess['class']}"} for guess in found]
-            held.append((image, found))
-        if not held or (image is not None and len(held) < guesses.SHOWN):
-            return None
-        figure = guesses.figure([image for image, _ in held], [found for _, found in held])
-        held.clear()
-        return pictures.save_figure(figure, directory / f"predictions-{next(numbers)}.png")
-
-    return add
-
-
-def _pixels(photographs: list[Path], protocol: Any) -> dict[Path, list[Any]]:
-    """Reads photographs as each look needs them; prints and leaves out unreadable ones."""
-    import input_pipeline
-
-    pixels = {}
-    for photograph in photographs:
-        try:
-            content = input_pipeline.read_photograph(photograph)
-            pixels[photograph] = [
-                input_pipeline.pixels_of(content, look.images, input_pipeline.shown(photograph))
-                for look in protocol.looks
-            ]
-        except input_pipeline.DataError as error:
-            print(f"left out: {error}", file=sys.stderr)
-    return pixels
 
 
 def _guess_lines(image: str, guesses: list[dict[str, Any]]) -> str:

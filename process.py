@@ -92,6 +92,12 @@ def fail(error: Exception, code: int = USAGE_ERROR) -> int:
     return code
 
 
+def interrupted() -> int:
+    """Prints that nothing more was saved."""
+    print("interrupted; what was saved before is kept", file=sys.stderr)
+    return KILLED
+
+
 def failing_in_words(
     run: Callable[[], int], understood: Callable[[Exception], Exception | None]
 ) -> int:

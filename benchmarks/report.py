@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
-LESS_IS_BETTER = ("s", "ms", "error", "bytes", "MiB")
+LESS_IS_BETTER = ("s", "ms", "error", "bytes", "MiB", "GB", "Mcycles")
 
 
 def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, **more: Any) -> Row:

@@ -12,7 +12,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from benchmarks import collectives, machines, report, workload
+from benchmarks import machines, report, workload
 
 NETWORK = "alexnet"
 # (data, tower) of the mesh.
@@ -65,6 +65,7 @@ def compiled(data: int, tower: int, batch: int) -> Program:
 
     from devices import mesh as meshes
     from devices.collectives import split
+    from devices.programs import collectives
     from training.optimizer import Momentum, Rate
     from training.recipe import Recipe
     from training.step import abstract_state, make_train_step
@@ -88,7 +89,7 @@ def compiled(data: int, tower: int, batch: int) -> Program:
     step: Any = make_train_step(network, recipe, mesh)
     program = step.lower(state, images, normalization).compile()
     sizes = program.memory_analysis()
-    exchanges = collectives.collectives(program.as_text(), data * tower)
+    exchanges = collectives(program.as_text(), data * tower)
     return Program(
         sent=sum(exchange.sent for exchange in exchanges),
         exchanges=sum(max(exchange.elements) > 1 for exchange in exchanges),

@@ -52,7 +52,8 @@ def make_mesh(
     Raises:
       DeviceError: there are too few devices, or the towers cannot be split over them.
     """
-    devices = jax.devices() if devices is None else devices
+    # Host by host, so that each has rows beside each other; a slice may number chips across hosts.
+    devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
     count = len(devices)
     if tower is None:
         fits = count % 2 == 0 if data is None else 2 * data <= count
@@ -69,10 +70,11 @@ def make_mesh(
             f"the mesh needs {data * tower} devices (mesh.data={data} x mesh.tower={tower}), but "
             f"there {'is' if count == 1 else 'are'} {count}; lower mesh.data or mesh.tower"
         )
-    if jax.process_count() > 1 and data * tower < count:
+    processes = len({device.process_index for device in devices})
+    if processes > 1 and data * tower < count:
         raise DeviceError(
             f"mesh.data={data} x mesh.tower={tower} leaves out some of the {count} devices of "
-            f"{jax.process_count()} processes; several processes use all of theirs"
+            f"{processes} processes; several processes use all of theirs"
         )
     grid = np.array(devices[: data * tower]).reshape(data, tower)
     return Mesh(grid, ("data", "tower"), axis_types=(AxisType.Auto,) * 2)

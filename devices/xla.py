@@ -7,18 +7,27 @@ import platform
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
+
+
+def platform_of(mesh: Mesh) -> str:
+    """The platform that a program on a mesh is compiled for: `cpu`, `gpu` or `tpu`."""
+    return str(mesh.devices.flat[0].platform)
 
 
 @functools.cache
-def compiler_options() -> dict[str, str]:
+def compiler_options(platform: str | None = None) -> dict[str, str]:
     """Options for `jax.jit(..., compiler_options=...)` of programs with convolutions.
 
     On CPUs XLA of 2026 gives float32 convolutions to YNNPACK by default, which is slower at most
     of them than Eigen (docs/speed.md); matrix products stay with YNNPACK. There are no options
     on other platforms, and where XLA does not know this one.
+
+    Args:
+      platform: that the program is compiled for; None for this process's.
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-    if jax.default_backend() != "cpu":
+    if (platform or jax.default_backend()) != "cpu":
         return {}
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
@@ -27,12 +36,16 @@ def compiler_options() -> dict[str, str]:
     return options
 
 
-def options_to_run_once() -> dict[str, int]:
+def options_to_run_once(platform: str | None = None) -> dict[str, int]:
     """Options for `jax.jit` of a program that runs once, such as the draw of all parameters.
 
     On CPUs the program compiles faster, and gives the same numbers.
+
+    Args:
+      platform: as for `compiler_options`.
     """
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    return {"xla_backend_optimization_level": 1} if on_cpu else {}
 
 
 # Parameters of mallopt, from malloc.h of the GNU C library.

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from devices import collectives
-from devices.xla import compiler_options
+from devices.xla import compiler_options, platform_of
 from evaluation.errors import EvaluationError
 from evaluation.preprocessing import Preprocessing, crop_input, view_input, whole_input
 from evaluation.protocols.protocol import Crops, Dense, Look, Protocol
@@ -101,7 +101,7 @@ class _Compiler:
             in_specs=tuple(self.specs[name] for name in where),
             out_specs=self.specs[out],
         )
-        return jax.jit(sharded, compiler_options=compiler_options())
+        return jax.jit(sharded, compiler_options=compiler_options(platform_of(self.mesh)))
 
     def value(self, logits: Array) -> Array:
         """What is averaged over views: logits, or their log-probabilities."""

@@ -28,7 +28,13 @@ from input_pipeline.describe import described, open_any
 from input_pipeline.errors import DataError
 from input_pipeline.from_config import cache_dir_of
 from input_pipeline.names import shown
-from input_pipeline.photographs import Images, find_photographs, pixels_of, read_photograph
+from input_pipeline.photographs import (
+    Images,
+    find_photographs,
+    pixels_of,
+    read_photograph,
+    readable,
+)
 from input_pipeline.report import reporter
 from input_pipeline.samples import verify, write_sheet
 
@@ -48,6 +54,7 @@ __all__ = [
     "pixels_of",
     "prepare_data",
     "read_photograph",
+    "readable",
     "reporter",
     "shown",
     "verify",

@@ -1,6 +1,7 @@
 """Single images: finds those that paths name, and decodes each as evaluation does."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -117,3 +118,15 @@ def decoded(content: bytes | np.ndarray, images: Images) -> np.ndarray:
     whole = np.zeros((*augment.rescaled(*size, images.side), 3), np.uint8)
     augment.take_whole(content, images.side, whole, exact=False)
     return whole
+
+
+def readable(paths: Sequence[Path], forms: Sequence[Images]) -> dict[Path, list[np.ndarray]]:
+    """Reads photographs in several forms each; prints and leaves out unreadable ones."""
+    pixels = {}
+    for path in paths:
+        try:
+            content = read_photograph(path)
+            pixels[path] = [pixels_of(content, images, shown(path)) for images in forms]
+        except DataError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return pixels

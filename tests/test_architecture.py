@@ -32,6 +32,17 @@ MAY_IMPORT = {
         "trained_networks",
         "files",
     },
+    "claims": {
+        "process",
+        "configs",
+        "visualization",
+        "training",
+        "evaluation",
+        "vision_models",
+        "devices",
+        "input_pipeline",
+        "files",
+    },
     "modes": {
         "process",
         "configs",
@@ -102,6 +113,7 @@ def test_every_room_is_known():
         ("evaluation", ("tensorflow", "ml_collections", "orbax")),
         ("training", ("tensorflow", "ml_collections")),
         ("input_pipeline", ("ml_collections", "flax", "orbax")),
+        ("claims", ("jax", "tensorflow", "flax", "matplotlib")),
     ],
 )
 def test_importing_a_room_does_without(room, without):

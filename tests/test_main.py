@@ -178,7 +178,8 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ([*digits, "--mode=evaluate"], "no checkpoint to evaluate; train first"),
         (
             [*digits, "--mode=tarin"],
-            "should be one of <train|evaluate|summary|export|prepare_data|describe_data|predict>",
+            "should be one of <train|evaluate|export|summary|prepare_data|describe_data|predict|"
+            "compile>",
         ),
     ]:
         code, _, err = call(*arguments)

@@ -90,12 +90,12 @@ def test_figures_of_eight(call, run, photographs, tmp_path, protocol):
 
 def test_numbers_are_drawn_as_classes(tmp_path):
     """Where classes have no names, 7 is drawn as `class 7`; elsewhere 7 is a name."""
-    import modes
+    from visualization import guesses
 
     image = np.zeros((8, 8, 3), np.uint8)
 
     def drawn(name, named):
-        draw = modes._figures(tmp_path, named=named)
+        draw = guesses.drawer(tmp_path, named=named)
         assert draw(image, [{"class": name, "words": name, "probability": 0.5}]) is None
         return draw(None, []).read_bytes()
 

@@ -8,26 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-# Dense bfloat16 FLOP/s by a part of the accelerator's name, as its maker publishes them.
-# The first match counts.
-_PEAKS = {
-    "v6": 918e12,
-    "v5 lite": 197e12,
-    "v5e": 197e12,
-    "v5": 459e12,  # v5p
-    "v4": 275e12,
-    "v3": 123e12 / 2,  # a device is one of the chip's two cores
-    "v2": 45e12 / 2,
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "L4": 121e12,
-    "T4": 65e12,  # float16
-    "V100": 125e12,  # float16
-}
+from devices.accelerators import PEAKS
 
 
 def peak_flops(mesh: Mesh) -> float:
@@ -38,7 +19,7 @@ def peak_flops(mesh: Mesh) -> float:
     are taken to be one processor.
     """
     device = mesh.local_devices[0]
-    for name, peak in _PEAKS.items():
+    for name, peak in PEAKS.items():
         if device.platform != "cpu" and name in device.device_kind:
             return peak * mesh.size
     count = mesh.size if device.platform != "cpu" else mesh.size // len(mesh.local_devices)
@@ -110,7 +91,8 @@ class Clock:
         """`images_per_second`, `data_wait` and `mfu` (fractions of 1) since the last reading.
 
         `mfu` is the model FLOP utilisation: the FLOP/s of training over the peak. A
-        multiply-add counts as two FLOP, and the backward pass as two forward passes.
+        multiply-add counts as two FLOP, and the backward pass as two forward passes. A peak that
+        was measured while others computed is corrected by what training reaches.
         """
         if self._start is None or not self._steps:
             return {"images_per_second": 0.0, "data_wait": 0.0, "mfu": 0.0}
@@ -118,6 +100,7 @@ class Clock:
         elapsed = max(now - self._start, 1e-9)
         self.seconds_per_step = elapsed / self._steps
         speed = self._batch_size / self.seconds_per_step
+        self._peak = max(self._peak, speed * self._flops)
         values = {
             "images_per_second": speed,
             "data_wait": min(self._waited / elapsed, 1.0),

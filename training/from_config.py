@@ -39,12 +39,13 @@ def preprocessing_from_config(config: Any) -> Preprocessing:
     return Preprocessing(data.resize, data.crop, data.pad, aligned_mean=data.mean == "image")
 
 
-def task_from_config(config: Any, num_classes: int) -> Task:
+def task_from_config(config: Any, num_classes: int, devices: list[Any] | None = None) -> Task:
     """The network and the mesh of a config; allocates nothing.
 
     Args:
       config: `model`, `mesh`, `data` and `compute_dtype` are read.
       num_classes: the dataset's.
+      devices: see `make_task`.
 
     Raises:
       TrainingError: the network does not take the options, or has too few classes.
@@ -64,6 +65,7 @@ def task_from_config(config: Any, num_classes: int) -> Task:
         data=config.mesh.data,
         tower=config.mesh.tower,
         dtype=config.compute_dtype,
+        devices=devices,
     )
 
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from devices import collectives
 from devices.mesh import abstract_arrays, param_specs, shardings
-from devices.xla import compiler_options, options_to_run_once
+from devices.xla import compiler_options, options_to_run_once, platform_of
 from evaluation import metrics
 from evaluation.preprocessing import Normalization, training_input
 from training import optimizer as optimizers
@@ -104,7 +104,7 @@ def init_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
     init = jax.jit(
         init_function(network, recipe),
         out_shardings=placement,
-        compiler_options=options_to_run_once(),
+        compiler_options=options_to_run_once(platform_of(mesh)),
     )
     return init(jax.random.fold_in(jax.random.key(recipe.seed), 0))
 
@@ -169,7 +169,7 @@ def make_train_step(
         def micro_batch_gradients(
             params: Any, statistics: Any, batch: Batch, keys: Array
         ) -> tuple[Any, Any, dict[str, Array]]:
-            images = training_input(
+            images = jax.named_scope("input")(training_input)(
                 batch, normalization, aligned=recipe.aligned_mean, dtype=recipe.dtype
             )
 
@@ -269,15 +269,15 @@ def make_train_step(
                 for name, rate in zip(names, rate_of, strict=True)
             ],
         )
-        updates, optimizer_state = optimizer.update(
+        updates, optimizer_state = jax.named_scope("update")(optimizer.update)(
             grads, state["optimizer"], state["params"], rates=rate_tree
         )
-        params = optax.apply_updates(state["params"], updates)
+        params = jax.named_scope("update")(optax.apply_updates)(state["params"], updates)
         if recipe.max_filter_rms:
             limited = ["" if name in recipe.frozen else name for name in names]
             params = optimizers.limit_filters(params, limited, recipe.max_filter_rms)
         # A gradient that is not finite gives parameters that are not.
-        finite = jnp.isfinite(sums["loss"]) & sharded_all_finite(params)
+        finite = jnp.isfinite(sums["loss"]) & jax.named_scope("check")(sharded_all_finite)(params)
         in_row = jnp.where(finite, 0, state["skipped_in_row"] + 1)
         before, after = (
             dict(state),
@@ -316,7 +316,7 @@ def make_train_step(
         step,
         donate_argnums=0,
         out_shardings=(placement, NamedSharding(mesh, replicated)),
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(platform_of(mesh)),
     )
 
 
@@ -376,5 +376,5 @@ def make_pooling_step(
             in_specs=(specs, replicated, collectives.split(mesh, "data"), replicated, replicated),
             out_specs=replicated,
         ),
-        compiler_options=compiler_options(),
+        compiler_options=compiler_options(platform_of(mesh)),
     )

@@ -51,6 +51,7 @@ def make_task(
     data: int | None = None,
     tower: int | None = None,
     dtype: str = "float32",
+    devices: list[jax.Device] | None = None,
 ) -> Task:
     """Builds network and mesh; allocates nothing.
 
@@ -59,6 +60,7 @@ def make_task(
       preprocessing: of the images.
       data, tower: numbers of devices along the mesh's axes; None: see `devices.mesh.make_mesh`.
       dtype: of the computation.
+      devices: of the mesh; by default all devices of all processes.
 
     Raises:
       TrainingError: the network does not take the options.
@@ -68,7 +70,7 @@ def make_task(
         network = functional(lambda rngs: vision_models.create(name, rngs=rngs, **options))
     except ValueError as error:
         raise wrong_options(error) from error
-    mesh = meshes.make_mesh(network.towers, data=data, tower=tower)
+    mesh = meshes.make_mesh(network.towers, data=data, tower=tower, devices=devices)
     specs = meshes.param_specs(network.per_tower, mesh)
     return Task(name, options, network, preprocessing, dtype, mesh, specs)
 

@@ -77,7 +77,7 @@ def neuron(name: str) -> Callable[[Array], Array]:
 
 # (key, shape, fan-in, fan-out) -> float32 array of that shape.
 Initializer = Callable[[Array, Sequence[int], int, int], Array]
-INITIALIZERS = ("gaussian", "xavier", "he")
+INITIALIZERS = ("gaussian", "xavier", "he", "lecun")
 
 
 def initializer(name: str, std: float = 0.01) -> Initializer:
@@ -86,7 +86,9 @@ def initializer(name: str, std: float = 0.01) -> Initializer:
     Args:
       name: `gaussian`, with standard deviation `std`; `xavier`, uniform in
         +-sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010, equation 16); `he`, Gaussian
-        with variance 2 / fan-in (He et al., "Delving Deep into Rectifiers", 2015, equation 10).
+        with variance 2 / fan-in (He et al., "Delving Deep into Rectifiers", 2015, equation 10);
+        `lecun`, Gaussian with variance 1 / fan-in (LeCun et al., "Efficient BackProp", 1998,
+        equation 16).
       std: standard deviation of `gaussian`, at least 0.
 
     Raises:
@@ -101,7 +103,8 @@ def initializer(name: str, std: float = 0.01) -> Initializer:
         if name == "xavier":
             bound = math.sqrt(6 / (fan_in + fan_out))
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-        deviation = std if name == "gaussian" else math.sqrt(2 / fan_in)
+        variances = {"gaussian": std**2, "he": 2 / fan_in, "lecun": 1 / fan_in}
+        deviation = std if name == "gaussian" else math.sqrt(variances[name])
         return deviation * jax.random.normal(key, shape, jnp.float32)
 
     return draw

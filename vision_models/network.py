@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 
 from vision_models import layers, modules, pooling, towers
-from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass
+from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass, Window, sides
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
 
@@ -200,7 +200,7 @@ class Builder:
         self,
         name: str,
         channels: int,
-        window: int,
+        window: Window,
         *,
         stride: int = 1,
         padding: int | Padding = 0,
@@ -209,9 +209,9 @@ class Builder:
         bias: float | None = None,
         use_bias: bool = True,
     ) -> None:
-        """A convolution of square kernels; `channels` counts the maps of all towers."""
+        """A convolution; `channels` counts the maps of all towers."""
         pads = _pads(padding)
-        _check_positive(name, maps=channels, window=window, stride=stride)
+        _check_positive(name, maps=channels, window=min(sides(window)), stride=stride)
         common: dict[str, Any] = {
             "stride": stride,
             "padding": pads,
@@ -267,7 +267,7 @@ class Builder:
         padding: int = 0,
         ceil: bool = False,
     ) -> None:
-        """A pooling layer; `kind` is max, average or l2."""
+        """A pooling layer; `kind` is one of `pooling.POOLS`."""
         if kind not in pooling.POOLS:
             raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(pooling.POOLS)}")
         _check_positive(name, window=window, stride=stride)
@@ -316,26 +316,23 @@ class Builder:
         self.flat = True
         self._made(units)
 
-    def head(self, name: str, num_classes: int, *, init: Initializer | None = None) -> None:
-        """The classifier: scores in float32, no neuron, bias 0."""
+    def head(
+        self, name: str, num_classes: int, *, init: Initializer | None = None, apart: bool = False
+    ) -> None:
+        """The classifier: scores in float32, no neuron, bias 0; `apart` as in `TowerHead`."""
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: at least 1")
-        init = init or self.init
+        common: dict[str, Any] = {"init": init or self.init, "rngs": self.rngs}
+        shape = self._in_shape()
         if self.towers > 1:
-            self.add(
-                name,
-                towers.TowerHead(
-                    self._in_shape(), num_classes, towers=self.towers, init=init, rngs=self.rngs
-                ),
-            )
+            if apart:
+                self._check_divides(name, num_classes)
+            split: dict[str, Any] = {"towers": self.towers, "apart": apart}
+            self.add(name, towers.TowerHead(shape, num_classes, **split, **common))
         else:
             self.add(
-                name,
-                modules.Dense(
-                    self._in_shape(), num_classes,
-                    neuron="identity", head=True, init=init, rngs=self.rngs,
-                ),
-            )  # fmt: skip
+                name, modules.Dense(shape, num_classes, neuron="identity", head=True, **common)
+            )
         self.ends_in(name, num_classes)
 
     def ends_in(self, name: str, num_classes: int) -> None:
@@ -417,11 +414,11 @@ class Builder:
         )
 
     def _slide(
-        self, name: str, window: int, stride: int, pads: Padding, ceil: bool = False
+        self, name: str, window: Window, stride: int, pads: Padding, ceil: bool = False
     ) -> None:
-        vertical, horizontal = pads
-        self.height = pooling.pooled_size(self.height, window, stride, *vertical, ceil=ceil)
-        self.width = pooling.pooled_size(self.width, window, stride, *horizontal, ceil=ceil)
+        (tall, wide), (vertical, horizontal) = sides(window), pads
+        self.height = pooling.pooled_size(self.height, tall, stride, *vertical, ceil=ceil)
+        self.width = pooling.pooled_size(self.width, wide, stride, *horizontal, ceil=ceil)
         if self.height < 1 or self.width < 1:
             raise ValueError(
                 f"image_size={self.image_size}, window {window}: images of "

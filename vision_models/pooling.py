@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vision_models import pairs
 from vision_models.layers import widened
 
-POOLS = ("max", "average", "l2")
+POOLS = ("max", "average", "padded_average", "sum", "l2")
 Padding = tuple[tuple[int, int], tuple[int, int]]  # pixels ((top, bottom), (left, right))
 
 
@@ -68,7 +69,8 @@ def pool(
 
     Args:
       x: [batch, height, width, channels].
-      kind: `max`, `average`, or `l2`, the root of the sum of squares.
+      kind: `max`; `average`; `padded_average`, over the whole window, where padding counts as
+        zeros (PyTorch's); `sum`; or `l2`, the root of the sum of squares.
       window, stride: in pixels, the same in both directions.
       padding: ((top, bottom), (left, right)).
       ceil: see `pooled_size`.
@@ -98,6 +100,9 @@ def pool(
     if kind == "l2":
         squares = _over_windows(wide * wide, "sum", window, stride, pads)
         return jnp.sqrt(squares + np.array(1e-12, wide.dtype)).astype(x.dtype)
+    if kind != "average":
+        sums = _over_windows(wide, "sum", window, stride, pads)
+        return (sums if kind == "sum" else sums / window**2).astype(x.dtype)
     covered = [
         _covered(size, window, stride, before, after)
         for size, (before, after) in zip(x.shape[1:3], pads, strict=True)
@@ -146,13 +151,20 @@ _REDUCTIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
 def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
     on_gpu = functools.partial(over_padded_windows, kind, window, stride, pads)
+    paired = _in_pairs(x, kind, window, stride, pads)
     return lax.platform_dependent(
         x,
-        tpu=lambda x: _reduced(x, kind, window, stride, pads),
+        tpu=pairs.pool if paired else lambda x: _reduced(x, kind, window, stride, pads),
         cuda=on_gpu,
         rocm=on_gpu,
         default=lambda x: _on_slices(x, window, stride, pads, functools.partial(_combined, kind)),
     )
+
+
+def _in_pairs(x: Array, kind: str, window: int, stride: int, pads: Padding) -> bool:
+    """Whether TPUs take this pool on pairs of columns."""
+    plain = kind == "max" and window == stride == 2 and not np.any(pads)
+    return plain and x.shape[1] % 2 == 0 and pairs.fit_map(x.shape)
 
 
 def _over_windows_forward(
@@ -173,8 +185,9 @@ def _over_windows_backward(
         return jax.vjp(lambda x: _reduced(x, kind, window, stride, pads), x)[1](gradient)[0]
 
     on_gpu = functools.partial(padded_windows_gradient, kind, window, stride, pads)
+    on_tpu = pairs.pool_gradient if _in_pairs(x, kind, window, stride, pads) else reduced
     by_input = lax.platform_dependent(
-        x, gradient, tpu=reduced, cuda=on_gpu, rocm=on_gpu, default=on_slices
+        x, gradient, tpu=on_tpu, cuda=on_gpu, rocm=on_gpu, default=on_slices
     )
     return (by_input,)
 

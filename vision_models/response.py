@@ -32,19 +32,24 @@ def _power_of_scale(scale: Array, beta: float) -> Array:
     return scale**-beta
 
 
-def banded_window_sum(dtype: Any, x: Array, before: int, after: int) -> Array:
+def banded_window_sum(dtype: Any, times: int, x: Array, before: int, after: int) -> Array:
     """`channel_window_sum` as a product with a banded matrix of zeros and ones, for TPUs.
 
     Shifts along channels are slow there, small products fast. The matrix unit reads `x` rounded
     to `dtype`, and adds in the dtype of `x`. Squares rounded to bfloat16 move a normalised value
     by at most `beta` times the rounding of the value itself.
+
+    The matrix is multiplied by `times`, a power of two, and its product divided by it, which
+    changes no value: XLA keeps no result of the forward pass for a backward pass that takes
+    another number, but computes it again, which costs less than reading it.
     """
     places = np.arange(x.shape[-1])
     offset = places[:, None] - places
-    band = jnp.asarray((offset >= -before) & (offset <= after), dtype)
-    return jnp.matmul(
+    band = times * jnp.asarray((offset >= -before) & (offset <= after), dtype)
+    sums = jnp.matmul(
         x.astype(dtype), band, precision=lax.Precision.HIGHEST, preferred_element_type=x.dtype
     )
+    return sums / times
 
 
 # (x, before, after) -> sums over channels c-before .. c+after.
@@ -115,7 +120,7 @@ def response_gradient_in_one_pass(
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _lrn(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
-    banded = partial(banded_window_sum, x.dtype)
+    banded = partial(banded_window_sum, x.dtype, 1)
     return lax.platform_dependent(
         x,
         tpu=partial(response_normalized, banded, size, k, alpha, beta),
@@ -130,7 +135,7 @@ def _lrn_forward(x: Array, size: int, k: float, alpha: float, beta: float) -> tu
 def _lrn_backward(
     size: int, k: float, alpha: float, beta: float, x: Array, gradient: Array
 ) -> tuple[Array]:
-    banded = partial(banded_window_sum, x.dtype)
+    banded = partial(banded_window_sum, x.dtype, 2)
     in_one_pass = partial(response_gradient_in_one_pass, size, k, alpha, beta)
     by_input = lax.platform_dependent(
         x,

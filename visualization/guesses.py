@@ -6,7 +6,8 @@ wrong.
 """
 
 import argparse
-from collections.abc import Generator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ def short(class_name: str) -> str:
     """The class's first words, cut to the length that fits."""
     (first,) = first_words([class_name])
     return first if len(first) <= _LETTERS else first[: _LETTERS - 1] + "…"
+
+
+def drawer(directory: Path, *, named: bool) -> Callable[..., Path | None]:
+    """A function of an image and its guesses that draws eight at a time.
+
+    It returns the path of a picture that it has written, else None; without an image it draws
+    those that are left. Unless the classes are `named`, their numbers are drawn as `class 17`.
+    """
+    held: list[tuple[Any, list[dict[str, Any]]]] = []
+    numbers = itertools.count(1)
+
+    def add(image: Any | None, found: list[dict[str, Any]]) -> Path | None:
+        if image is not None:
+            if not named:
+                found = [guess | {"class": f"class {guess['class']}"} for guess in found]
+            held.append((image, found))
+        if not held or (image is not None and len(held) < SHOWN):
+            return None
+        drawn = figure([image for image, _ in held], [found for _, found in held])
+        held.clear()
+        return pictures.save_figure(drawn, directory / f"predictions-{next(numbers)}.png")
+
+    return add
 
 
 def figure(

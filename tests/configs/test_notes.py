@@ -55,6 +55,8 @@ CASES = [
         ["data.augment.colour_noise=paper"],
     ),
     ("one tower", ALEXNET + ":one_gpu", "model.connected=False", ["model.towers=2"]),
+    ("only that of fc7", ALEXNET, "model.exchanges=fc6", [], ["model.connected=False"]),
+    ("takes its place", ALEXNET, "model.lrn_constants.k=1", [], ["model.lcn=True"]),
     ("model.lrn=True", ALEXNET, "model.lrn_constants.k=1", [], ["model.lrn=False"]),
     (
         "a normalisation", ALEXNET, "model.pool_before_norm=True", ["model.spatial_norm2=True"],
@@ -121,6 +123,8 @@ OF_MODES = [
     ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
+    ("only in training", ALEXNET, "loss.class_weights=balanced", "evaluate", "compile"),
+    ("no data are opened", ALEXNET, "data.dir=/x", "compile", "train"),
     (
         "only with --mode=train",
         ALEXNET,

@@ -42,3 +42,20 @@ def test_default_meshes(towers, devices, asked, expected):
 def test_impossible_meshes_are_named(towers, asked, message):
     with pytest.raises(DeviceError, match=message):
         meshes.make_mesh(towers, **asked)
+
+
+def test_each_hosts_rows_lie_together_however_devices_are_numbered():
+    """As on a slice of 4 x 2 chips with hosts of 2 x 2."""
+
+    class Chip:
+        """A device of a slice, numbered row by row."""
+
+        def __init__(self, number):
+            self.id, self.process_index, self.platform = number, number % 4 // 2, "tpu"
+
+        def __repr__(self):
+            return f"{self.id}"
+
+    mesh = meshes.make_mesh(1, devices=[Chip(number) for number in range(8)])
+    assert [chip.id for chip in mesh.devices.flat] == [0, 1, 4, 5, 2, 3, 6, 7]
+    assert [meshes.process_share(mesh, host) for host in (0, 1)] == [(0, 2), (1, 2)]

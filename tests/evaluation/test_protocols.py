@@ -222,7 +222,7 @@ REFERENCES = {
 def quickly(monkeypatch):
     """Compiles several times as fast; convolutions and products are not that compiler's."""
     options = {"xla_backend_optimization_level": 0}
-    monkeypatch.setattr(steps, "compiler_options", lambda: options)
+    monkeypatch.setattr(steps, "compiler_options", lambda platform: options)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 import vision_models
-from benchmarks.collectives import collectives
 from devices import mesh as meshes
+from devices.programs import collectives
 from training import TrainingError
 from training.optimizer import Momentum, Rate
 from training.recipe import Recipe, check_batch_size

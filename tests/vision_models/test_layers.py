@@ -41,6 +41,8 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
     reduce = {
         "max": lambda v: v.max((0, 1)),
         "average": lambda v: v.mean((0, 1)),
+        "padded_average": lambda v: v.sum((0, 1)) / window**2,
+        "sum": lambda v: v.sum((0, 1)),
         "l2": lambda v: np.sqrt((v**2).sum((0, 1))),
     }[kind]
     by_hand = np.array(
@@ -112,12 +114,12 @@ def test_padded_pools_of_gpus_equal_those_by_blocks(window, stride, pads, kind, 
     np.testing.assert_array_equal(found, back(gradient)[0])
 
 
-@pytest.mark.parametrize("kind", ["average", "l2"])
+@pytest.mark.parametrize("kind", ["average", "padded_average", "sum", "l2"])
 def test_pools_of_bfloat16_sum_in_float32(kind):
     x = jnp.ones((1, 20, 20, 1), jnp.bfloat16)  # 400 ones; sums of bfloat16 stay at 256
     out = pooling.pool(x, kind, window=20, stride=1)
     assert out.dtype == jnp.bfloat16
-    assert float(out[0, 0, 0, 0]) == {"average": 1, "l2": 20}[kind]
+    assert float(out[0, 0, 0, 0]) == {"l2": 20, "sum": 400}.get(kind, 1)
 
 
 def test_pools_that_cannot_be_are_named():
@@ -169,7 +171,13 @@ def test_neurons():
 
 
 @pytest.mark.parametrize(
-    "name, deviation", [("gaussian", 0.03), ("he", (2 / 50) ** 0.5), ("xavier", (2 / 250) ** 0.5)]
+    "name, deviation",
+    [
+        ("gaussian", 0.03),
+        ("he", (2 / 50) ** 0.5),
+        ("lecun", (1 / 50) ** 0.5),
+        ("xavier", (2 / 250) ** 0.5),
+    ],
 )
 def test_initialisers(name, deviation):
     draw = layers.initializer(name, 0.03)

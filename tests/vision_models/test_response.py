@@ -72,7 +72,7 @@ def test_banded_lrn_of_tpus_equals_sums_in_float64(size, alpha, dtype, tolerance
     """Output and gradient; in bfloat16 to the rounding of results and, to the power, squares."""
     rng = np.random.default_rng(0)
     x, gradient = (jnp.asarray(rng.normal(0, 60, (2, 3, 3, 48)), dtype) for _ in range(2))
-    banded = functools.partial(response.banded_window_sum, x.dtype)
+    banded = functools.partial(response.banded_window_sum, x.dtype, 2)
     constants = size, 2.0, alpha, 0.75
     out = response.response_normalized(banded, *constants, x)
     back = response.response_gradient(banded, *constants, x, gradient)

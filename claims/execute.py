@@ -1,0 +1,282 @@
+"""Runs jobs as processes: continued where they stopped, several at a time, none twice."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import files
+from claims import settings
+from claims.claim import Step
+from claims.errors import ClaimError, ClaimRunError
+from claims.jobs import PYTHON, Job, Place
+from claims.measures import Finished
+from process import DONE, STOPPED
+
+# In a run's directory: the processes that have ended, and their seconds.
+MARK = "claims.json"
+_LOCK_WAIT = 60.0  # seconds; a process that was stopped may still be saving
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What has been done of a job.
+
+    Attributes:
+      done: names of the processes that have ended.
+      diverged: whether training ended with a loss or parameters that are not finite.
+      seconds: that all its processes took.
+    """
+
+    done: tuple[str, ...] = ()
+    diverged: bool = False
+    seconds: float = 0.0
+
+
+def progress(job: Job, place: Place) -> Progress:
+    """Reads what has been done of a job."""
+    try:
+        found = json.loads((job.directory(place) / MARK).read_text())
+        return Progress(tuple(found["done"]), found["diverged"], found["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return Progress()
+
+
+def pending(job: Job, place: Place) -> list[Step]:
+    """The processes of a job that have not ended yet."""
+    now = progress(job, place)
+    return [] if now.diverged else [step for step in job.steps if step.name not in now.done]
+
+
+def finished(job: Job, place: Place) -> Finished | None:
+    """The run of a job; None as long as one of its processes is pending or its config changed."""
+    if pending(job, place) or changed_fields(job, place):
+        return None
+    return Finished(job.directory(place), progress(job, place).diverged)
+
+
+def unfinished(jobs: Sequence[Job], place: Place) -> list[Job]:
+    """Those of several jobs that are not finished."""
+    return [job for job in jobs if finished(job, place) is None]
+
+
+def changed_fields(job: Job, place: Place) -> list[str]:
+    """Fields in which the config has changed since the run in the job's directory began."""
+    try:
+        saved = json.loads((job.directory(place) / "config.json").read_text())["config"]
+    except (OSError, ValueError, LookupError):
+        return []
+    fields = settings.resolved(job.source, job.overrides) if job.trains else {}
+    return settings.changed(fields, saved)
+
+
+def prepare(job: Job, place: Place, say: Callable[[str], None]) -> None:
+    """Sees that the directory of a job holds its own run, or none.
+
+    A run of a config that has changed since is moved aside.
+
+    Raises:
+      ClaimError: other files are in the way.
+    """
+    directory = job.directory(place)
+    if not directory.exists():
+        return
+    if changed := changed_fields(job, place):
+        number = 1
+        while (aside := directory.with_name(f"{directory.name}.changed{number}")).exists():
+            number += 1
+        directory.rename(aside)
+        say(
+            f"{job.name}: the config has changed since ({', '.join(changed[:4])}); it is run anew, "
+            f"the old run is {aside.name}"
+        )
+        return
+    known = {MARK, "config.json", "checkpoints", ".lock", "metrics.jsonl"}
+    inside = {path.name for path in directory.iterdir()}
+    if inside and not inside & known and not any(name.startswith("claims-") for name in inside):
+        raise ClaimError(
+            f"{directory}: in the way, and no run of this claim; move it, or choose another --runs"
+        )
+
+
+def slots(parallel: int | None) -> list[dict[str, str]]:
+    """Environment variables of each place for a process: a GPU each, else one for the machine.
+
+    Args:
+      parallel: number of processes at a time; None for as many as there are GPUs.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        gpus = [text for text in named.split(",") if text.strip()]
+    else:
+        gpus = [str(number) for number in range(_gpus())]
+    if parallel is None:
+        parallel = max(len(gpus), 1)
+    return [{"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} if gpus else {} for n in range(parallel)]
+
+
+def _gpus() -> int:
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+@dataclasses.dataclass
+class _Running:
+    job: Job
+    step: Step
+    process: "subprocess.Popen[bytes]"
+    output: IO[bytes]
+    begun: float
+
+
+def run(
+    jobs: Sequence[Job],
+    place: Place,
+    say: Callable[[str], None],
+    *,
+    until: float | None = None,
+    stop: threading.Event | None = None,
+    parallel: int | None = None,
+) -> bool:
+    """Runs what is pending of jobs.
+
+    Args:
+      jobs: with those that they build on before them (`jobs.every`).
+      place: of runs and data.
+      say: gets a line for each beginning and end.
+      until: moment of `time.monotonic` at which everything is stopped, to be continued.
+      stop: set where a signal asks for the same.
+      parallel: processes at a time; None for one, or one a GPU.
+
+    Returns:
+      Whether all jobs are finished.
+
+    Raises:
+      ClaimError, ClaimRunError: a process failed; the others are stopped first.
+    """
+    if not (settings.ROOT / "main.py").exists():
+        raise ClaimError(f"no main.py in {settings.ROOT}: claims are run in a checkout of the code")
+    for job in jobs:
+        prepare(job, place, say)
+    free, running = slots(parallel), list[tuple[dict[str, str], _Running]]()
+    waiting = [job for job in jobs if pending(job, place)]
+    started = {job.name for job in waiting}
+    stopping = False
+
+    def over() -> bool:
+        late = until is not None and time.monotonic() >= until
+        return late or (stop is not None and stop.is_set())
+
+    try:
+        while waiting or running:
+            stopping = stopping or over()
+            if stopping and running:
+                _stop([item for _, item in running])
+            for slot, item in list(running):
+                if item.process.poll() is None:
+                    continue
+                running.remove((slot, item))
+                free.append(slot)
+                _ended(item, place, say)
+                if not pending(item.job, place):
+                    started.discard(item.job.name)
+                elif not stopping:
+                    waiting.insert(0, item.job)
+            if stopping and not running:
+                return not any(pending(job, place) for job in jobs)
+            while free and not stopping:
+                ready = [j for j in waiting if not any(b.name in started for b in j.before)]
+                if not ready:
+                    break
+                waiting.remove(ready[0])
+                running.append((slot := free.pop(0), _begin(ready[0], place, slot, say)))
+            time.sleep(0.05)
+    finally:
+        _stop([item for _, item in running])
+        for _, item in running:
+            item.process.wait()
+            item.output.close()
+    return True
+
+
+def _begin(job: Job, place: Place, slot: Mapping[str, str], say: Callable[[str], None]) -> _Running:
+    step, directory = pending(job, place)[0], job.directory(place)
+    directory.mkdir(parents=True, exist_ok=True)
+    waited = time.monotonic()
+    while files.is_locked(directory / ".lock"):
+        if time.monotonic() - waited > _LOCK_WAIT:
+            raise ClaimError(f"{directory}: another process is training there; end it, or wait")
+        time.sleep(0.5)
+    say(f"{job.name}: {step.name}")
+    output = (directory / f"claims-{step.name}.txt").open("wb")
+    child = subprocess.Popen(
+        [PYTHON, *job.command(step, place)],
+        cwd=settings.ROOT,
+        env=os.environ | slot,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which stops its children
+        preexec_fn=_end_with_parent,
+    )
+    return _Running(job, step, child, output, time.monotonic())
+
+
+def _end_with_parent() -> None:
+    """Asks Linux to send SIGTERM to this process when its parent ends, however it does."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _stop(items: Sequence[_Running]) -> None:
+    for item in items:
+        if item.process.poll() is None:
+            item.process.terminate()
+    for item in items:
+        item.process.wait()
+
+
+def _ended(item: _Running, place: Place, say: Callable[[str], None]) -> None:
+    """Marks a process as done, or says why it failed."""
+    item.output.close()
+    directory, code = item.job.directory(place), item.process.returncode
+    before = progress(item.job, place)
+    seconds = before.seconds + time.monotonic() - item.begun
+    if code == DONE:
+        _mark(directory, Progress((*before.done, item.step.name), False, seconds))
+        return
+    if code in (STOPPED, -signal.SIGTERM):
+        _mark(directory, dataclasses.replace(before, seconds=seconds))
+        say(f"{item.job.name}: stopped in {item.step.name}; the same command goes on")
+        return
+    if item.step.mode == "train" and (directory / "nonfinite.json").exists():
+        _mark(directory, Progress((*before.done, item.step.name), True, seconds))
+        say(f"{item.job.name}: diverged")
+        return
+    text = Finished(directory).output(item.step).strip().splitlines()
+    errors = [line for line in text if line.startswith("error: ")] or text[-1:]
+    said = " ".join(errors).removeprefix("error: ") or f"ended with {code}"
+    error = ClaimError if code == ClaimError.exit_code else ClaimRunError
+    raise error(f"{item.job.name}: {item.step.name} failed: {said}")
+
+
+def _mark(directory: Path, now: Progress) -> None:
+    content: dict[str, Any] = {
+        "done": list(now.done),
+        "diverged": now.diverged,
+        "seconds": round(now.seconds, 1),
+    }
+    with files.replacing(directory / MARK) as temporary:
+        temporary.write_text(json.dumps(content) + "\n")

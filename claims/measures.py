@@ -1,0 +1,235 @@
+"""What is read from a finished run: errors, gaps, the time to a level, and what tools print."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from claims.claim import EVALUATE, SUMMARY, TRAIN, Measure, Step, Value
+
+Line = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run's directory, of which all processes have ended.
+
+    Attributes:
+      directory: the run's.
+      diverged: whether its training ended with a loss or parameters that are not finite.
+    """
+
+    directory: Path
+    diverged: bool = False
+
+    def lines(self, split: str) -> list[Line]:
+        """The lines of metrics.jsonl on `train` or `validation`, ascending by step."""
+        return [line for line in read_lines(self.directory / "metrics.jsonl")
+                if line.get("split") == split]  # fmt: skip
+
+    def evaluation(self, protocol: str = "") -> Line:
+        """The last evaluation, of a protocol or of any.
+
+        Raises:
+          LookupError: there is none.
+        """
+        found = [
+            line
+            for line in read_lines(self.directory / "evaluations.jsonl")
+            if protocol in ("", line["protocol"])
+        ]
+        if not found:
+            raise LookupError(f"no evaluation by {protocol or 'any protocol'}")
+        return found[-1]
+
+    def output(self, step: Step) -> str:
+        """What a process printed."""
+        path = self.directory / f"claims-{step.name}.txt"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The JSON objects of a file, one a line; a line that is cut short is left out."""
+    found = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            continue
+    return found
+
+
+def last(lines: Sequence[Line], field: str) -> float:
+    """A field's value in the last line that has a number there.
+
+    Raises:
+      LookupError: no line has one.
+    """
+    for line in reversed(lines):
+        if isinstance(line.get(field), int | float):
+            return float(line[field])
+    raise LookupError(f"no line has {field}")
+
+
+def first_below(lines: Sequence[Line], field: str, level: float) -> Value:
+    """The epoch at which a field first falls to `level`, by straight lines between the log's.
+
+    Args:
+      lines: ascending by epoch; each is the mean since the line before it.
+      field: such as `top1_error`.
+      level: in the field's unit.
+
+    Returns:
+      The epoch; where the level was not reached, the last epoch as a lower bound.
+
+    Raises:
+      LookupError: no line has the field.
+    """
+    points = [
+        (float(line["epoch"]), float(line[field]))
+        for line in lines
+        if isinstance(line.get(field), int | float)
+    ]
+    if not points:
+        raise LookupError(f"no line has {field}")
+    before: tuple[float, float] | None = None
+    for epoch, value in points:
+        if value <= level:
+            if before is None or before[1] == value:
+                return Value(epoch)
+            share = (before[1] - level) / (before[1] - value)
+            return Value(before[0] + share * (epoch - before[0]))
+        before = epoch, value
+    return Value(points[-1][0], at_least=True)
+
+
+def _percent(number: float) -> Value:
+    return Value(100 * number)
+
+
+def test_error(protocol: str = "", *, top5: bool = False) -> Measure:
+    """The error on the reported split, by the config's own protocol or another, in percent."""
+    field = "top5_error" if top5 else "top1_error"
+    name = f"{'top-5 ' * top5}test error{f', {protocol}' * bool(protocol)}"
+    flags = (f"--config.evaluation.protocol={protocol}",) if protocol else ()
+    step = Step(f"evaluate-{protocol}", "evaluate", flags=flags) if protocol else EVALUATE
+    return Measure(name, "%", lambda run: _percent(run.evaluation(protocol)[field]), (TRAIN, step))
+
+
+TEST_ERROR = test_error()
+VALIDATION_ERROR = Measure(
+    "validation error", "%", lambda run: _percent(last(run.lines("validation"), "top1_error"))
+)
+TRAINING_ERROR = Measure(
+    "training error", "%", lambda run: _percent(last(run.lines("train"), "top1_error"))
+)
+TRAINING_LOSS = Measure("training loss", "", lambda run: Value(last(run.lines("train"), "loss")))
+GAP = Measure(
+    "validation error less training error", "%",
+    lambda run: _percent(
+        last(run.lines("validation"), "top1_error") - last(run.lines("train"), "top1_error")
+    ),
+)  # fmt: skip
+LOSS_GAP = Measure(
+    "validation loss less training loss", "",
+    lambda run: Value(last(run.lines("validation"), "loss") - last(run.lines("train"), "loss")),
+)  # fmt: skip
+
+
+def epochs_to(error: float) -> Measure:
+    """Epochs to a training error, a fraction of 1: the mean over the updates of a line."""
+    return Measure(
+        f"epochs to {error:.0%} training error", "epochs",
+        lambda run: first_below(run.lines("train"), "top1_error", error),
+    )  # fmt: skip
+
+
+def epochs_to_loss(loss: float) -> Measure:
+    """Epochs to a training loss."""
+    return Measure(
+        f"epochs to a training loss of {loss:g}", "epochs",
+        lambda run: first_below(run.lines("train"), "loss", loss),
+    )  # fmt: skip
+
+
+def printed(
+    step: Step, pattern: str, name: str, unit: str = "", *, trained: bool = True
+) -> Measure:
+    """The mean of the numbers that a tool prints.
+
+    Args:
+      step: runs the tool.
+      pattern: of a line; its first group is the number.
+      name, unit: of the measure.
+      trained: whether the tool needs a trained run.
+    """
+
+    def read(run: Finished) -> Value:
+        found = re.findall(pattern, run.output(step), re.MULTILINE)
+        if not found:
+            raise LookupError(f"{step.name} printed no {name}")
+        numbers = [float(text.replace(",", "")) for text in found]
+        return Value(math.fsum(numbers) / len(numbers))
+
+    return Measure(name, unit, read, (TRAIN, step) if trained else (step,))
+
+
+PARAMETERS = printed(SUMMARY, r"^parameters +([\d,]+)", "parameters", trained=False)
+MULTIPLY_ADDS = printed(SUMMARY, r"^multiply-adds +([\d,]+)", "multiply-adds", trained=False)
+_LOOK = ("{run}", "--data_dir={data_dir}", "--out={run}/pictures")
+RESPONSES = Step("responses", module="visualization.responses", flags=_LOOK)
+RESPONSE_DEVIATION = printed(
+    RESPONSES, r"^\S+ \S+ ([\d.e+-]+)$", "mean deviation of the layers' responses"
+)
+GRADIENTS = Step("gradients", module="visualization.gradients", flags=_LOOK)
+_KEPT = Step("scores", "evaluate", flags=("--config.evaluation.save_scores=True",))
+
+
+def first_gradient_share() -> Measure:
+    """Logarithm of the first layer's gradient norm over the last's, at the last checkpoint."""
+
+    def read(run: Finished) -> Value:
+        found = re.findall(r"^(.*) \S+ ([\d.e+-]+)$", run.output(GRADIENTS), re.MULTILINE)
+        if not found:
+            raise LookupError("no gradient norms were printed")
+        norms = [float(norm) for when, norm in found if when == found[-1][0]]
+        return Value(math.log10(max(norms[0], 1e-30) / max(norms[-1], 1e-30)))
+
+    name = "decades from the last layer's gradient norm to the first's"
+    return Measure(name, "", read, (TRAIN, GRADIENTS))
+
+
+ENSEMBLE = Step("ensemble", module="evaluation.ensemble", flags=("{members}", "--error=top1"))
+
+
+def _ensemble_error(run: Finished) -> Value:
+    found = json.loads(run.output(ENSEMBLE).strip().splitlines()[-1])
+    return _percent(found["mean"]["top1_error"])
+
+
+# Of the average of an arm's members; each of these is evaluated with its scores kept.
+ENSEMBLE_ERROR = Measure("test error", "%", _ensemble_error, (TRAIN, _KEPT))
+ONE_OF_ENSEMBLE = Measure("test error", "%", TEST_ERROR.read, (TRAIN, _KEPT))
+
+
+def linear_error(layer: str, data: str, per_class: int) -> Measure:
+    """Error of a logistic regression on a layer's features, of a dataset that needs no directory.
+
+    Args:
+      layer: of the trained network.
+      data: name of the dataset.
+      per_class: examples of each class that it is trained on, in three random choices.
+    """
+    flags = ("{run}", f"--layers={layer}", f"--data_name={data}", f"--per_class={per_class}")
+    out = ("--split=all", "--out={run}/linear", "--features={run}/features")
+    step = Step(f"linear-{layer}-{data}-{per_class}", module="visualization.linear",
+                flags=(*flags, *out))  # fmt: skip
+
+    def read(run: Finished) -> Value:
+        found = json.loads(run.output(step).strip().splitlines()[-1])["layers"]
+        return _percent(1 - found[layer]["logistic"]["accuracy"])
+
+    return Measure(f"error of a linear classifier on {layer}", "%", read, (TRAIN, step))

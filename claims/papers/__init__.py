@@ -1,0 +1,1 @@
+"""A file a paper: TITLE, YEAR and CLAIMS, in the paper's order."""

@@ -1,0 +1,229 @@
+"""Best practices of Stanford's CS231n, and its table of transfer, as claims."""
+
+import types
+
+from claims.claim import Arm, Claim, Fields, Measure, Near, Order, Same, Step, Value
+from claims.measures import (
+    TEST_ERROR,
+    TRAINING_ERROR,
+    VALIDATION_ERROR,
+    Finished,
+    epochs_to,
+    first_gradient_share,
+    linear_error,
+)
+from claims.papers._rows import DIGITS, SMALL_ALEXNET, SMALL_FRACTION, SMALL_NOTE, THOUSAND
+
+TITLE = "Stanford CS231n: Convolutional Neural Networks for Visual Recognition, lectures"
+YEAR = 2016
+
+# Three of 30 epochs: six minutes on two CPU cores.
+_SHORT = 0.1
+RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+def _failed(run: Finished) -> Value:
+    """Number of failed tests; pytest ended without an error, or there would be no run."""
+    output = run.output(CHECKS)
+    if " passed" not in output:
+        raise LookupError("no test has passed")
+    return Value(0.0)
+
+
+CHECKS = Step(
+    "gradient_checks", module="pytest",
+    flags=("-n", "0", "tests/vision_models/test_gradients.py"),
+)  # fmt: skip
+FAILED = Measure("layers whose gradient is wrong", "", _failed, (CHECKS,))
+
+
+def _depth(layers: int, **options: object) -> Fields:
+    """A plain network of the lectures: 3 stages of `layers` convolutions of 16, 32, 64 maps."""
+    named = {f"model.{name}": value for name, value in options.items()}
+    return types.MappingProxyType(
+        {"model.convolutions": layers, "model.kernels": 16, "model.hidden_layers": 0, **named}
+    )
+
+
+_PRACTICE = (
+    Claim(
+        "lectures-gradient-checks", "Neural networks 3, gradient checks",
+        "Analytic gradients agree with differences, layer by layer.",
+        "convnet", (Arm("every layer", paper=0),), FAILED, (Near("every layer", within=0),),
+    ),
+    Claim(
+        "lectures-centred", "Neural networks 2, data preprocessing",
+        "Data with their mean subtracted train better than raw data.",
+        "convnet", (Arm("centred"), Arm("raw", {"data.mean": "none"})),
+        TRAINING_ERROR, (Order("centred", "raw"),), fraction=_SHORT,
+    ),
+    Claim(
+        "lectures-initialisers", "Neural networks 2, weight initialization",
+        "He's deviation, sqrt(2 / n), is the one for ReLUs; Glorot's is too small for deep "
+        "networks of them, and a fixed .01 smaller still.",
+        "convnet",
+        tuple(Arm(name, _depth(6, init=init)) for name, init in
+              (("He", "he"), ("Glorot", "xavier"), (".01", "gaussian"))),
+        TRAINING_ERROR, (Order("He", ".01"), Order("He", "Glorot")), fraction=_SHORT,
+        note="19 layers, no BatchNorm.",
+    ),
+    Claim(
+        "lectures-gradient-norms", "Neural networks 2, weight initialization",
+        "With too small an initial deviation the gradient vanishes on its way to the first layers.",
+        "convnet",
+        (Arm("gaussian, .01", _depth(6, init="gaussian")), Arm("He", _depth(6, init="he"))),
+        first_gradient_share(), (Order("gaussian, .01", "He"),), fraction=_SHORT / 10,
+        note="19 layers, no BatchNorm, after a thirtieth of the claim lectures-initialisers' run.",
+    ),
+    *(Claim(
+        f"lectures-escape-{words}", "Krizhevsky's and He's depths; the lectures on initialization",
+        f"ReLU networks of {depth} layers without BatchNorm learn by He's initialisation; tanh "
+        "networks of that depth are slower.",
+        "convnet",
+        (Arm("ReLU", _depth(n)), Arm("tanh", _depth(n, neuron="tanh", init="xavier")),
+         Arm("no neuron", _depth(n, neuron="identity"))),
+        TRAINING_ERROR, (Order("ReLU", "tanh"), Order("ReLU", "no neuron")), fraction=_SHORT,
+    ) for words, depth, n in (("few", 7, 2), ("ten", 13, 4))),
+    Claim(
+        "lectures-batch-norm", "Neural networks 2, batch normalization",
+        "Deep plain networks train with BatchNorm where they do not without it.",
+        "cifar10:plain20", (Arm("BatchNorm"), Arm("none", {"model.batch_norm": False})),
+        TRAINING_ERROR, (Order("BatchNorm", "none"),), here=None,
+        checked="lectures-initialisers, of networks without BatchNorm",
+        waits="model.batch_norm of the plain networks",
+    ),
+    Claim(
+        "lectures-rates", "Neural networks 3, learning rate",
+        "A good rate lies between one that is too low, with which the loss falls slowly, and one "
+        "that is too high, with which it does not fall or diverges.",
+        "convnet",
+        (Arm("good", {"optimizer.learning_rate": 0.01}),
+         Arm("too low", {"optimizer.learning_rate": 0.0001}),
+         Arm("too high", {"optimizer.learning_rate": 1.0})),
+        TRAINING_ERROR, (Order("good", "too low"), Order("good", "too high")), fraction=_SHORT,
+    ),
+    Claim(
+        "lectures-cross-validation", "Classification, validation sets",
+        "The rate that cross-validation chooses is the one that a single validation split chooses, "
+        "or a neighbour.",
+        "alexnet:digits",
+        (Arm("one split", {"data.validation_examples": 288}),
+         *(Arm(f"fold {n}", {"data.folds": 5, "data.fold": n}) for n in range(5))),
+        VALIDATION_ERROR,
+        tuple(Same("one split", f"fold {n}", within=3.0) for n in range(5)), fraction=0.5,
+        note="Of the errors at one rate; python -m claims sweep --folds=5 makes the table.",
+    ),
+    Claim(
+        "lectures-depth", "Architectures",
+        "More layers at about equal cost are better: six convolutions against three wider ones.",
+        "convnet",
+        (Arm("N = 2, 32 maps"), Arm("N = 1, 45 maps",
+                                    {"model.convolutions": 1, "model.kernels": 45})),
+        VALIDATION_ERROR, (Order("N = 2, 32 maps", "N = 1, 45 maps"),), fraction=_SHORT,
+        note="39 and 36 million multiply-adds.",
+    ),
+    Claim(
+        "lectures-parameters", "Architectures",
+        "More parameters are better: 64 maps in the first stage against 32 and 16.",
+        "convnet",
+        (Arm("64 maps", {"model.kernels": 64}), Arm("32 maps"),
+         Arm("16 maps", {"model.kernels": 16})),
+        VALIDATION_ERROR, (Order("64 maps", "32 maps"), Order("32 maps", "16 maps")),
+        fraction=_SHORT / 2,
+    ),
+    Claim(
+        "lectures-no-fc", "Architectures",
+        "Hidden fully connected layers, with most of the parameters, can be left out.",
+        "convnet", (Arm("hidden layer"), Arm("none", {"model.hidden_layers": 0})),
+        TEST_ERROR, (Same("hidden layer", "none", within=3.0),), fraction=_SHORT,
+    ),
+    Claim(
+        "lectures-sharing", "Architectures, parameter sharing",
+        "Convolutions have a thousandth of the parameters of locally connected layers (conv1 of "
+        "AlexNet: 34,944 against 105,705,600), and less error.",
+        "cifar10:13pct", (Arm("locally connected"),), TEST_ERROR, (), here=None,
+        checked="the parameters of locally connected layers (tests/vision_models/test_models.py)",
+        waits="an option of the 13% network that makes local3 and local4 convolutions",
+    ),
+    Claim(
+        "lectures-exchanges", "AlexNet's section 3.2",
+        "Each exchange between the towers lowers the error and costs bytes.",
+        "alexnet",
+        (Arm("all exchanges"),
+         Arm("those of fc6 and fc7", {"model.exchanges": "fc6,fc7"}),
+         Arm("that of fc7", {"model.exchanges": "fc7"})),
+        TEST_ERROR, (Order("all exchanges", "those of fc6 and fc7"),
+                     Order("those of fc6 and fc7", "that of fc7")),
+        here=SMALL_ALEXNET, fraction=SMALL_FRACTION,
+        note=f"{SMALL_NOTE} The bytes are in the network's table (--mode=summary).",
+    ),
+)  # fmt: skip
+
+# Caffe's LeNet of MNIST, on the digits of scikit-learn (similar) and, from CIFAR-10, on MNIST
+# (different), with few or many examples.
+_NEW = {**DIGITS, "init_head": "new"}
+_SOURCE = Arm("source", here=THOUSAND)
+
+
+def _transfer(name: str, statement: str, source: str, few: bool, better: str, worse: str) -> Claim:
+    """A cell of the table: what is trained of a network that was trained on something else."""
+    size = {"data.train_examples": 100} if few else {}
+    data = {} if source == "mnist" else {"data.name": "cifar10", "data.resize": 28}
+    arms = {
+        "all layers": Arm("all layers", {**_NEW, **size}, starts_from="source"),
+        "last layer": Arm("last layer", {**_NEW, **size, "optimizer.train_last": 1},
+                          starts_from="source"),
+        "last two layers": Arm("last two layers", {**_NEW, **size, "optimizer.train_last": 2},
+                               starts_from="source"),
+        "from scratch": Arm("from scratch", {**DIGITS, **size}),
+    }  # fmt: skip
+    origin = Arm("source", data, here=_SOURCE.here)
+    return Claim(
+        f"lectures-transfer-{name}", "Transfer learning, the table of four cases", statement,
+        "lenet5:caffe", (origin, *arms.values()), VALIDATION_ERROR, (Order(better, worse),),
+        note="Caffe's LeNet, 1,000 steps on "
+        f"{'MNIST' if source == 'mnist' else 'CIFAR-10 at 28 pixels'}, then 300 on the digits of "
+        f"scikit-learn{', 100 of them' if few else ''}.",
+    )  # fmt: skip
+
+
+_TRANSFER = (
+    _transfer("similar-little", "Similar data, and little of them: train a linear classifier on "
+              "top.", "mnist", True, "last layer", "from scratch"),
+    _transfer("similar-much", "Similar data, and many of them: fine-tune more layers.", "mnist",
+              False, "all layers", "last layer"),
+    _transfer("different-little", "Different data, and little of them: the top layers are too "
+              "specific; earlier features help more.", "cifar10", True, "last two layers",
+              "last layer"),
+    _transfer("different-much", "Different data, and many of them: fine-tune all layers.",
+              "cifar10", False, "all layers", "last layer"),
+    Claim(
+        "lectures-transfer-earlier", "Transfer learning, the table of four cases",
+        "Different data, and little of them: a linear classifier on earlier features does better "
+        "than one on top.",
+        "lenet5:caffe",
+        (Arm("on pool1", measure=linear_error("pool1", "digits", 10)),
+         Arm("on pool2", measure=linear_error("pool2", "digits", 10)),
+         Arm("on ip1, the top", measure=linear_error("ip1", "digits", 10))),
+        linear_error("ip1", "digits", 10), (Order("on pool2", "on ip1, the top"),),
+        common={"data.name": "cifar10", "data.resize": 28}, here=THOUSAND,
+        note="Caffe's LeNet, 1,000 steps on CIFAR-10 at 28 pixels; ten of each digit of "
+        "scikit-learn, tested on up to 50 others.",
+    ),
+    Claim(
+        "lectures-transfer-faster", "Transfer learning",
+        "Training that starts from a trained network is faster than from random weights.",
+        "lenet5:caffe",
+        (_SOURCE, Arm("trained", _NEW, starts_from="source"), Arm("random", DIGITS)),
+        epochs_to(0.1), (Order("trained", "random", ratio=True),),
+        common={"log_every_steps": 5},
+    ),
+    Claim(
+        "lectures-halves", "Transfer learning",
+        "Pretraining on half of CIFAR-10's classes helps with the other half.",
+        "cifar10:resnet20", (Arm("pretrained"),), TEST_ERROR, (), here=None,
+        checked="lectures-transfer-similar-little", waits="a dataset of some classes of another",
+    ),
+)  # fmt: skip
+
+CLAIMS = (*_PRACTICE, *_TRANSFER)

@@ -1,0 +1,290 @@
+"""Runs of claims: done once, stopped and continued, moved aside; their results."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import files
+from claims import execute, jobs, registry, results, running, settings, tuning
+from claims.claim import EVALUATE, TRAIN, Arm, Claim, Order, Step
+from claims.errors import ClaimError
+from claims.jobs import Place
+from claims.measures import TEST_ERROR, epochs_to, printed
+from tests.conftest import ROOT
+from tests.runs import lines
+
+# Processes that end at once, that wait for a signal, and that fail.
+NAME = Step("name", module="platform", flags=())
+FOREVER = Step("forever", module="http.server", flags=("--bind=127.0.0.1", "0"))
+FAILING = Step("failing", module="json.tool", flags=("/nowhere/at.all",))
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "runs", None)
+
+
+def job(*steps, source="alexnet:digits", overrides=None):
+    return jobs.make(source, overrides or {}, steps)
+
+
+def test_a_process_is_run_once(place):
+    said, one = [], job(NAME)
+    assert execute.run([one], place, said.append)
+    assert said == [f"{one.name}: name"]
+    assert execute.finished(one, place).output(NAME).startswith("Linux")
+    assert execute.run([one], place, said.append) and len(said) == 1
+    more = dataclasses.replace(one, steps=(NAME, Step("again", module="platform")))
+    assert execute.run([more], place, said.append)
+    assert said[1:] == [f"{one.name}: again"]
+
+
+@pytest.mark.quick
+def test_what_is_stopped_is_pending(place):
+    said, one = [], job(FOREVER)
+    assert not execute.run([one], place, said.append, until=time.monotonic() + 1)
+    assert execute.unfinished([one], place) == [one]
+    assert said[-1].endswith("the same command goes on")
+    stop = threading.Event()
+    stop.set()
+    assert not execute.run([one], place, said.append, stop=stop)
+
+
+def test_a_failure_is_said_and_ends_the_others(place):
+    with pytest.raises(ClaimError, match=r"failing failed: .*at\.all"):
+        execute.run([job(FOREVER), job(FAILING)], place, lambda line: None, parallel=2)
+    assert execute.progress(job(FAILING), place).done == ()
+
+
+def test_jobs_wait_for_those_that_they_build_on(place):
+    members = [job(NAME, overrides={"seed": n}) for n in range(2)]
+    joint = jobs.make("alexnet:digits", {}, (Step("join", module="platform"),), members=members)
+    said = []
+    assert execute.run(jobs.every([joint]), place, said.append, parallel=3)
+    assert said[-1] == f"{joint.name}: join" and len(said) == 3
+
+
+def test_each_gpu_takes_a_process(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert execute.slots(None) == [{"CUDA_VISIBLE_DEVICES": n} for n in "47"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert execute.slots(None) == [{}] and execute.slots(2) == [{}, {}]
+
+
+def test_names_are_of_settings():
+    one = jobs.make("cifar10:plain20", {"seed": 1, "total_steps": 5}, (TRAIN,))
+    same = jobs.make("cifar10:plain20", {"total_steps": 5, "seed": 1}, (TRAIN, EVALUATE))
+    other = jobs.make("cifar10:plain20", {"seed": 2, "total_steps": 5}, (TRAIN,))
+    assert one.name == same.name != other.name
+    (merged,) = jobs.every([one, same])
+    assert merged.steps == (TRAIN, EVALUATE)
+
+
+def test_a_shorter_length_keeps_the_fractions():
+    short = settings.shortened("cifar10:resnet110", {"seed": 3}, 1 / 100)
+    assert short == {
+        "seed": 3, "total_steps": 640, "optimizer.drop_steps": (320, 480),
+        "optimizer.warmup_steps": 4,
+    }  # fmt: skip
+    assert settings.shortened("cifar10:figure1", {}, 0.1) == {"total_epochs": 4.0}
+    # Every length and moment that the exact config has, groups' too.
+    exact = settings.resolved("alexnet:original", settings.shortened("alexnet:original", {}, 0.1))
+    assert exact["total_epochs"] == 9.1
+    assert exact["optimizer.groups.conv1.drop_epochs"] == [2.5, 5.1, 6.7]
+    assert exact["optimizer.groups.conv1.freeze_epochs"] == 7.2
+    assert exact["data.augment.colour_noise_until_epochs"] == 6.7
+    assert exact["optimizer.groups.biases.drop_epochs"] == []
+
+
+CLAIM = Claim(
+    "test-order", "1", "Said.", "alexnet:digits",
+    (Arm("high rate", tune={"optimizer.learning_rate": (0.01, 0.02)}),
+     Arm("low rate", {"optimizer.learning_rate": 0.001})),
+    TEST_ERROR, (Order("high rate", "low rate"),), fraction=0.1, tuned_by=epochs_to(0.5),
+)  # fmt: skip
+
+
+def plant(place, job, error, reached=0.6):
+    """A finished run: what main.py and the mark leave, with errors that are told."""
+    directory = job.directory(place)
+    directory.mkdir(parents=True)
+    fields = settings.resolved(job.source, job.overrides)
+    (directory / "config.json").write_text(
+        json.dumps({"config": fields, "versions": {"jax": "1"}, "git_commit": "c" * 40})
+    )
+    points = [(0.5, 0.9), (1.0, reached)]
+    train = [
+        {"split": "train", "epoch": epoch, "step": n, "top1_error": e, "loss": 1.0}
+        for n, (epoch, e) in enumerate(points)
+    ]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in train))
+    evaluation = {"protocol": "center_crop", "top1_error": error, "top5_error": 0.0}
+    (directory / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
+    mark = {"done": ["train", "evaluate"], "diverged": math.isinf(error), "seconds": 60.0}
+    (directory / execute.MARK).write_text(json.dumps(mark))
+
+
+def planted(place):
+    (_, first), (_, second) = jobs.tunings(CLAIM, CLAIM.arms[0])
+    plant(place, first, 0.3, reached=0.6)
+    plant(place, second, 0.2, reached=0.4)
+    for seed in (1, 2):
+        chosen = {"optimizer.learning_rate": 0.02}
+        plant(place, jobs.job_of(CLAIM, CLAIM.arms[0], seed, chosen), 0.2 + seed / 100)
+    for seed in range(3):
+        plant(place, jobs.job_of(CLAIM, CLAIM.arms[1], seed), 0.5 + seed / 100)
+
+
+def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
+    planted(place)
+    said = []
+    assert running.run(CLAIM, place, said.append, where=tmp_path)
+    assert said == [f"{CLAIM.id}: confirmed (high rate < low rate: 30)",
+                    str(tmp_path / "test-order.json")]  # fmt: skip
+    result = json.loads((tmp_path / "test-order.json").read_text())
+    high = result["arms"]["high rate"]
+    assert high["chosen"] == {"optimizer.learning_rate": 0.02}
+    assert high["values"] == {"0": 20, "1": 21, "2": 22} and high["mean"] == 21
+    assert high["spread"] == 1 and result["seconds"] == 420
+    assert high["curves"]["0"] == {"train": [[0.5, 90], [1.0, 40]]}
+    assert result["length"] == "1 epochs, 0.1 of the whole length"
+    assert result["versions"] == {"jax": "1"}
+    assert "--config.total_epochs=1.0" in high["commands"][0]
+    assert "total_epochs" not in high["full_commands"][0]
+    written = (tmp_path / "test-order.json").stat().st_mtime_ns
+    assert running.run(CLAIM, place, said.append, where=tmp_path)
+    assert (tmp_path / "test-order.json").stat().st_mtime_ns == written
+    assert results.out_of_date(CLAIM, result) == ""
+    other = dataclasses.replace(CLAIM, fraction=0.2)
+    assert "another version of this claim" in results.out_of_date(other, result)
+
+
+def test_a_result_of_more_runs_is_kept(place, tmp_path):
+    """As on a fresh clone, which has results but no runs."""
+    planted(place)
+    assert running.run(CLAIM, place, lambda line: None, where=tmp_path)
+    written = (tmp_path / "test-order.json").read_text()
+    said, stop = [], threading.Event()
+    stop.set()
+    elsewhere = Place(tmp_path / "elsewhere", None)
+    assert not running.run(CLAIM, elsewhere, said.append, stop=stop, where=tmp_path)
+    assert said[-1].endswith("kept, for it is of 7 runs and this one of 0")
+    assert (tmp_path / "test-order.json").read_text() == written
+
+
+def test_tuning_takes_what_reached_its_level_first(place):
+    planted(place)
+    assert tuning.chosen(CLAIM, place) == {"high rate": {"optimizer.learning_rate": 0.02}}
+
+
+def test_a_changed_config_is_run_anew(place):
+    one = jobs.job_of(CLAIM, CLAIM.arms[1], 0)
+    plant(place, one, 0.5)
+    path = one.directory(place) / "config.json"
+    saved = json.loads(path.read_text())
+    saved["config"]["optimizer.weight_decay"] = 0.5
+    saved["config"]["data.dir"] = "/elsewhere"
+    path.write_text(json.dumps(saved))
+    assert execute.finished(one, place) is None
+    said = []
+    execute.prepare(one, place, said.append)
+    assert "(optimizer.weight_decay); it is run anew" in said[0]
+    aside = one.directory(place).with_name(f"{one.name}.changed1")
+    assert (aside / "config.json").exists() and not one.directory(place).exists()
+    assert execute.pending(one, place) == list(one.steps)
+
+
+def test_other_files_are_in_the_way(place):
+    one = job(NAME)
+    one.directory(place).mkdir(parents=True)
+    (one.directory(place) / "letter.txt").write_text("Dear")
+    with pytest.raises(ClaimError, match="in the way"):
+        execute.run([one], place, print)
+
+
+def test_absent_data_are_named(tmp_path):
+    claim = registry.find("alexnet-relu")
+    with pytest.raises(ClaimError, match="cifar10: name the directory"):
+        running.check(claim, Place(tmp_path, None), full=False)
+    with pytest.raises(ClaimError, match=f"cifar10: nothing in {tmp_path}"):
+        running.check(claim, Place(tmp_path, tmp_path), full=False)
+
+
+def test_a_damaged_result_is_said(tmp_path):
+    results.path_of(CLAIM, full=False, results=tmp_path).write_text("{")
+    with pytest.raises(ClaimError, match="damaged"):
+        results.read(CLAIM, results=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["run", "alexnet-reluu"], "did you mean alexnet-relu"),
+        (["run", "alexnet-relu", "--budget=0.1"], "a run needs a minute"),
+        (["run", "alexnet-relu", "--budget=nan"], "a run needs a minute"),
+        (["run", "alexnet-error"], "needs imagenet2012"),
+        (["run", "lectures-sharing"], "waits for an option"),
+        (["run"], "name claims"),
+        (["run", "alexnet-relu", "--seeds=0"], "at least 1"),
+        (["list", "--paper=x"], "no such paper"),
+        (["list", "--papers=alexnet"], "--papers=alexnet"),
+        (["sing"], "invalid choice"),
+    ],
+)
+def test_bad_input_is_a_line_and_exit_code_2(arguments, said, monkeypatch, capsys):
+    from claims.__main__ import main
+
+    monkeypatch.setenv("VISION_MODELS_DATA", "/nowhere")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") <= 2
+
+
+TINY = {
+    "model.kernels": (8, 16, 16, 16, 16),
+    "model.hidden": (32, 32),
+    "batch_size": 16,
+    "total_steps": 400,
+    "optimizer.drop_steps": (),
+    "log_every_steps": 5,
+    "evaluate_every_steps": 50,
+    "checkpoint_every_steps": 10,
+}
+LAST = printed(EVALUATE, r'"top1_error": ([\d.]+)', "error")
+
+
+@pytest.mark.slow
+def test_a_killed_claim_goes_on(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from claims import execute, jobs;"
+        "from claims.claim import EVALUATE, TRAIN; from tests.claims.test_runs import TINY;"
+        "one = jobs.make('alexnet:digits', TINY, (TRAIN, EVALUATE));"
+        "execute.run([one], jobs.Place(Path(sys.argv[1]), None), print)"
+    )
+    place = Place(tmp_path / "runs", None)
+    one = jobs.make("alexnet:digits", TINY, (TRAIN, EVALUATE))
+    directory = one.directory(place)
+    begun = subprocess.Popen([sys.executable, "-c", script, str(place.runs)], cwd=ROOT)
+    for _ in range(1200):
+        if (directory / "metrics.jsonl").exists() and len(lines(directory)) > 5:
+            break
+        time.sleep(0.1)
+    os.kill(begun.pid, signal.SIGKILL)
+    begun.wait()
+    before = lines(directory)
+    assert len(before) > 5 and before[-1]["step"] < 400
+    while files.is_locked(directory / ".lock"):  # main.py saves, for its parent has ended
+        time.sleep(0.1)
+    assert execute.run([one], place, print)
+    assert "continuing" in execute.finished(one, place).output(TRAIN)
+    steps = [line["step"] for line in lines(directory) if line["split"] == "train"]
+    assert steps == sorted(set(steps)) and steps[-1] == 400
+    assert 0 <= LAST.read(execute.finished(one, place)).number <= 1

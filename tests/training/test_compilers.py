@@ -1,0 +1,167 @@
+"""The training step compiled for TPUs and GPUs, by their compilers, which need no device.
+
+Without the extras `tpu` and `compile-cuda` everything here is skipped; `.ci/run` has an environment
+with both.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from devices import DeviceError
+from devices.accelerators import check_installed, devices_of, target_of
+from devices.programs import Program
+from tests.configs.test_configs import ALL
+from tests.training.test_compiling import SMALL, SPLIT
+
+pytestmark = pytest.mark.compilers
+KINDS = ["v5e", "h100"]
+
+
+@pytest.fixture
+def compile_for(call, tmp_path):
+    """Compiles a config for an accelerator: (its report, what was printed)."""
+
+    def run(accelerator, *arguments):
+        needs(accelerator)
+        report = tmp_path / "report.json"
+        code, out, err = call(
+            "--mode=compile",
+            f"--accelerator={accelerator}",
+            "--config.compute_dtype=bfloat16",
+            f"--json={report}",
+            *arguments,
+        )
+        assert code == 0, err
+        return json.loads(report.read_text()), out
+
+    return run
+
+
+def needs(accelerator):
+    try:
+        check_installed(target_of(accelerator))
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_device_and_several(compile_for, kind):
+    """Gradients of all parameters are summed over four devices, and nothing over one."""
+    alone, said = compile_for(f"{kind}:1", *SMALL)
+    assert alone["collectives"] == [] and alone["devices"] == 1
+    assert "it fits" in said and "nothing was run" in said and "whole run" in said
+    four, _ = compile_for(f"{kind}:4", *SMALL, "--price=2")
+    assert four["mesh"] == {"data": 4, "tower": 1}
+    parameters = four["bytes_per_device"]["parameters"]
+    (total,) = four["collectives"]
+    assert total["operation"] == "all-reduce" and total["among"] == 4
+    assert parameters <= total["bytes"] < parameters + 64  # and the metrics
+    assert total["sent"] == pytest.approx(1.5 * total["bytes"])
+    for found in (alone, four):
+        estimate = found["estimate"]
+        assert estimate["images_per_second"] * estimate["step_seconds"] == pytest.approx(16)
+        assert sum(layer["seconds"] for layer in found["layers"]) == pytest.approx(
+            estimate["computing_seconds"]
+        )
+        assert {"conv1_1", "update"} <= {layer["layer"] for layer in found["layers"]}
+        if kind == "v5e":
+            assert found["estimated_cycles"] > 10_000
+        else:
+            assert found["bytes_moved"] > 3 * parameters and found["kernels"] > 10
+    assert four["run"]["cost"] == pytest.approx(four["run"]["hours"] * 4 * 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_batch_count_each_time(compile_for, kind):
+    """Two parts of 16 take twice what 16 take, but for the update."""
+    whole, _ = compile_for(f"{kind}:1", *SMALL)
+    parts, _ = compile_for(
+        f"{kind}:1", *SMALL, "--config.batch_size=32", "--config.gradient_accumulation=2"
+    )
+    assert not parts["loops_counted_once"]
+
+    twice = [entry for entry in parts["operations"] if entry["times"] == 2]
+    if kind == "h100":
+        assert any("cudnn" in entry["opcode"] for entry in twice)
+        assert parts["kernels"] > 1.3 * whole["kernels"]
+    else:
+        assert any(entry["layer"] == "conv1_1 backward" for entry in twice)
+        assert parts["estimated_cycles"] > 1.3 * whole["estimated_cycles"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_towers_exchange_what_they_do_elsewhere(compile_for, kind):
+    """Pool2, pool5 and fc6 go to the other tower, in bfloat16; on the chips as on CPUs."""
+    found, _ = compile_for(f"{kind}:2", *SPLIT)
+    assert found["mesh"] == {"data": 1, "tower": 2}
+    gathers = [e for e in found["collectives"] if e["operation"] == "all-gather"]
+    assert sum(e["times"] for e in gathers) == 3
+
+
+def test_a_program_that_does_not_fit_a_tpu(call):
+    needs("v5e:1")
+    code, _, err = call(
+        "--mode=compile",
+        "--accelerator=v5e:1",
+        *SMALL,
+        "--config.data.resize=256",
+        "--config.data.crop=224",
+        "--config.batch_size=131072",
+    )
+    assert code == 2 and "does not fit a device's memory: " in err
+    assert "of 15.75 GiB" in err and "too much" in err and len(err.splitlines()) == 2
+
+
+def test_a_kernel_by_hand_counts_what_its_author_says():
+    needs("v5e:1")
+    pl = pytest.importorskip("jax.experimental.pallas")
+    sharding = NamedSharding(Mesh(np.array(devices_of("v5e:1")), ("x",)), PartitionSpec())
+
+    def double(x, out):
+        out[...] = 2 * x[...]
+
+    def compiled(cost):
+        work = jax.jit(
+            pl.pallas_call(
+                double,
+                out_shape=jax.ShapeDtypeStruct((256, 128), jnp.float32),
+                cost_estimate=cost,
+            )
+        )
+        like = jax.ShapeDtypeStruct((256, 128), jnp.float32, sharding=sharding)
+        text = work.lower(like).compile().as_text()
+        (kernel,) = [o for o in Program(text, 1).run() if o.hand_written]
+        return kernel
+
+    assert compiled(None).bytes == 2 * 256 * 128 * 4
+    said = compiled(pl.CostEstimate(flops=7_000, transcendentals=0, bytes_accessed=123))
+    assert said.flops == 7_000 and said.bytes == 123
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accelerator", ["v5e:2x2", "h100:2"])
+@pytest.mark.parametrize("name, variant", ALL)
+def test_every_config_compiles(compile_for, name, variant, accelerator):
+    found, _ = compile_for(accelerator, f"--config=configs/{name}.py:{variant}".rstrip(":"))
+    assert found["bytes_per_device"]["total"] < found["bytes_per_device"]["available"]
+    assert found["collectives"] and not found["loops_counted_once"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accelerator, data", [("v5e:1x2", 1), ("v5e:2x2", 2), ("h100:2", 1)])
+def test_the_two_towers_compile(compile_for, accelerator, data):
+    found, _ = compile_for(accelerator, "--config=configs/alexnet.py")
+    assert found["mesh"] == {"data": data, "tower": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexnet.py:one_gpu", "resnet.py:50"])
+def test_several_hosts_compile(compile_for, name):
+    found, _ = compile_for("v5e:4x4", f"--config=configs/{name}")
+    assert found["hosts"] == 4 and found["devices"] == 16
+    assert max(entry["among"] for entry in found["collectives"]) == 16
