@@ -119,7 +119,7 @@ def ours(case: Case) -> sides.Made:
     import jax.numpy as jnp
 
     from devices.xla import compiler_options, keep_memory
-    from vision_models import layers, pooling
+    from vision_models import layers, pooling, response
     from vision_models.alexnet import PAPER_LRN
     from vision_models.convolution import convolve
 
@@ -129,13 +129,12 @@ def ours(case: Case) -> sides.Made:
 
     def forward(x: Any, *parameters: Any) -> Any:
         if layer.kind == "lrn":
-            return layers.local_response_normalization(x, **PAPER_LRN)
+            return response.local_response_normalization(x, **PAPER_LRN)
         if layer.kind == "pool":
             return pooling.pool(x, "max", window=layer.window, stride=layer.stride, padding=pads)
         if layer.kind == "norm":
-            wide = layers.widened(x)[None]
-            out = layers.batch_normalization(wide, *parameters, 1e-5, lambda mean: mean)[0]
-            return out[0].astype(x.dtype)
+            constants = jnp.zeros(x.shape[-1]), 1e-5, lambda mean: mean, False
+            return layers.batch_normalization(x[None], *parameters, *constants)[0][0]
         groups = (jnp.split(array, layer.groups, -1) for array in (x, parameters[0]))
         towers = zip(*groups, strict=True)
         return jnp.concatenate([convolve(part, own, padding=pads) for part, own in towers], -1)

@@ -94,7 +94,7 @@ def alexnet(
         The exchange before a removed layer stays: the next layer reads both towers.
       neuron: nonlinearity of all hidden layers, by name.
       lrn: False leaves out both normalisation layers.
-      lrn_constants: arguments of `layers.local_response_normalization`.
+      lrn_constants: arguments of `response.local_response_normalization`.
       lrn_across_towers: the window sees the maps of both towers, as in Caffe.
       pool_before_norm: layers 1 and 2 are conv, neuron, pool, LRN, as in CaffeNet.
       norm1_before_neuron: layer 1 is conv, LRN, pool, neuron, as in the code, instead of

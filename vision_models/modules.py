@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from vision_models import layers, pooling
+from vision_models import layers, pooling, response
 from vision_models.convolution import convolve
 from vision_models.forward import (
     NO_PADDING,
@@ -357,7 +357,7 @@ class AdaptiveAveragePool:
 
 @dataclasses.dataclass(frozen=True)
 class LocalResponseNorm:
-    """Normalisation across maps; see `layers.local_response_normalization`.
+    """Normalisation across maps; see `response.local_response_normalization`.
 
     The default constants are those of Krizhevsky et al. 2012, section 3.3. The window sees the
     maps of one tower only. With `across` set to the number of towers it sees those of all, as in
@@ -380,7 +380,7 @@ class LocalResponseNorm:
         """Keeps the shape."""
 
         def normalize(maps: Array) -> Array:
-            return layers.local_response_normalization(
+            return response.local_response_normalization(
                 maps, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta,
                 average=self.average,
             )  # fmt: skip
@@ -398,7 +398,7 @@ class LocalResponseNorm:
 
 @dataclasses.dataclass(frozen=True)
 class SpatialResponseNorm:
-    """Normalisation inside each map; see `layers.spatial_response_normalization`.
+    """Normalisation inside each map; see `response.spatial_response_normalization`.
 
     The default constants are those of `cnorm2` in layers-145.cfg of AlexNet's code.
     """
@@ -413,7 +413,7 @@ class SpatialResponseNorm:
         constants = dataclasses.asdict(self)
 
         def normalize(maps: Array) -> Array:
-            return layers.spatial_response_normalization(maps, **constants)
+            return response.spatial_response_normalization(maps, **constants)
 
         return each(run.normalization(normalize), run.cut(x))
 

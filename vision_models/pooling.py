@@ -5,8 +5,9 @@ Arrays are channels-last, [batch, height, width, channels].
 XLA has one operation for windows and one for the gradient of their maximum. They are fast on TPUs;
 on CPUs they are slow (docs/speed.md), and on GPUs they widen maps to float32, with indices of four
 bytes. Elsewhere than on TPUs a pool is therefore written as operations on strided slices, one slice
-for each place in the window, which XLA fuses into a single pass over memory. The windows inside the
-map are one block; those that the borders clip alike are others.
+for each place in the window, which XLA fuses into a single pass over memory. On CPUs the
+windows inside the map are one block; those that the borders clip alike are others. On GPUs every
+block would be a kernel of its own, and the map is padded instead.
 """
 
 import functools
@@ -149,10 +150,13 @@ _REDUCTIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
+    on_gpu = functools.partial(over_padded_windows, kind, window, stride, pads)
     paired = _in_pairs(x, kind, window, stride, pads)
     return lax.platform_dependent(
         x,
         tpu=pairs.pool if paired else lambda x: _reduced(x, kind, window, stride, pads),
+        cuda=on_gpu,
+        rocm=on_gpu,
         default=lambda x: _on_slices(x, window, stride, pads, functools.partial(_combined, kind)),
     )
 
@@ -173,18 +177,19 @@ def _over_windows_backward(
     kind: str, window: int, stride: int, pads: Padding, x: Array, gradient: Array
 ) -> tuple[Array]:
     def on_slices(x: Array, gradient: Array) -> Array:
-        first = None
-        if kind == "max":
-            dtype = np.min_scalar_type(window * window)  # holds every place, and one for none
-            combine = functools.partial(_first_maximum, dtype=dtype)
-            first = _on_slices(x, window, stride, pads, combine)
+        combine = functools.partial(_first_maximum, dtype=_dtype_of_places(window))
+        first = _on_slices(x, window, stride, pads, combine) if kind == "max" else None
         return _spread(gradient, first, x.shape[1:3], window, stride, pads)
 
     def reduced(x: Array, gradient: Array) -> Array:
         return jax.vjp(lambda x: _reduced(x, kind, window, stride, pads), x)[1](gradient)[0]
 
+    on_gpu = functools.partial(padded_windows_gradient, kind, window, stride, pads)
     on_tpu = pairs.pool_gradient if _in_pairs(x, kind, window, stride, pads) else reduced
-    return (lax.platform_dependent(x, gradient, tpu=on_tpu, default=on_slices),)
+    by_input = lax.platform_dependent(
+        x, gradient, tpu=on_tpu, cuda=on_gpu, rocm=on_gpu, default=on_slices
+    )
+    return (by_input,)
 
 
 _over_windows.defvjp(_over_windows_forward, _over_windows_backward)
@@ -227,6 +232,36 @@ def _on_slices(
             row.append(combine(places))
         rows.append(jnp.concatenate(row, 2))
     return jnp.concatenate(rows, 1)
+
+
+def over_padded_windows(kind: str, window: int, stride: int, pads: Padding, x: Array) -> Array:
+    """`_over_windows` on GPUs."""
+    padded = _padded(x, kind, pads)
+    return _on_slices(padded, window, stride, _NONE, functools.partial(_combined, kind))
+
+
+def padded_windows_gradient(
+    kind: str, window: int, stride: int, pads: Padding, x: Array, gradient: Array
+) -> Array:
+    """The gradient of `over_padded_windows` by `x`."""
+    first = None
+    if kind == "max":
+        combine = functools.partial(_first_maximum, dtype=_dtype_of_places(window))
+        first = _on_slices(_padded(x, kind, pads), window, stride, _NONE, combine)
+    return _spread(gradient, first, x.shape[1:3], window, stride, pads)
+
+
+_NONE: Padding = ((0, 0), (0, 0))
+
+
+def _padded(x: Array, kind: str, pads: Padding) -> Array:
+    outside = np.array(_REDUCTIONS[kind][0], x.dtype)
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=outside)
+
+
+def _dtype_of_places(window: int) -> np.dtype:
+    """The smallest integers that number every place in a window, and one for none."""
+    return np.min_scalar_type(window * window)
 
 
 def _blocks(

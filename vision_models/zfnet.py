@@ -43,7 +43,7 @@ def zfnet(
       neuron: nonlinearity of all hidden layers.
       pool: one of `pooling.POOLS`.
       lrn: False leaves out the normalisations.
-      lrn_constants: arguments of `layers.local_response_normalization`.
+      lrn_constants: arguments of `response.local_response_normalization`.
       lcn: Jarrett's local contrast normalisation in place of the response normalisation.
       pyramid: windows a side of each level of a pyramid that takes the place of pool5, so that
         the network takes images of any size: (6, 3, 2, 1) in SPP-net (He et al. 2014, section

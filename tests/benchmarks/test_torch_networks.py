@@ -8,7 +8,7 @@ from flax import nnx
 import vision_models
 from benchmarks.layers import TORCH_LRN
 from benchmarks.workload import BATCHES, Case
-from vision_models import layers
+from vision_models import response
 from vision_models.alexnet import PAPER_LRN
 from vision_models.analysis import count_parameters, multiply_adds
 
@@ -41,7 +41,7 @@ def test_the_networks_are_the_same_size(name):
 
 def test_response_normalisation_is_that_of_alexnet():
     maps = np.random.default_rng(0).normal(0, 300, (2, 6, 5, 24)).astype(np.float32)
-    ours = layers.local_response_normalization(jnp.asarray(maps), **PAPER_LRN)
+    ours = response.local_response_normalization(jnp.asarray(maps), **PAPER_LRN)
     channels_first = torch.from_numpy(maps.transpose(0, 3, 1, 2))
     theirs = torch.nn.functional.local_response_norm(channels_first, **TORCH_LRN)
     np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 3, 1), rtol=1e-5)

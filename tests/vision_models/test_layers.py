@@ -1,6 +1,3 @@
-import functools
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,109 +8,12 @@ from hypothesis import strategies as st
 from jax import lax
 
 from vision_models import layers, pooling
-from vision_models.alexnet import PAPER_LRN
 from vision_models.convolution import convolve
 from vision_models.forward import Pass
 from vision_models.functional import variables
 from vision_models.lenet import C3_TABLE, RBFHead, SparseConv, Subsample, digit_codes
 from vision_models.modules import NO_PADDING, BatchNorm, LocalResponseNorm
 from vision_models.network import Block, Builder
-
-
-def lrn_by_hand(x, size, k, alpha, beta, average):
-    """The paper's formula, one value at a time, in double precision."""
-    x = np.asarray(x, np.float64)
-    channels = x.shape[-1]
-    out = np.empty_like(x)
-    for place in np.ndindex(x.shape[:-1]):
-        for i in range(channels):
-            low, high = max(0, i - size // 2), min(channels - 1, i + (size - 1) // 2)
-            total = sum(x[place][j] ** 2 for j in range(low, high + 1))
-            scale = k + (alpha / size if average else alpha) * total
-            out[(*place, i)] = x[(*place, i)] / scale**beta
-    return out
-
-
-@pytest.mark.parametrize("average", [False, True], ids=["paper", "code"])
-@pytest.mark.parametrize("size, k, beta", [(5, 2.0, 0.75), (3, 1.0, 0.5), (4, 2.0, 0.75)])
-def test_lrn_equals_a_loop(average, size, k, beta):
-    x = np.random.default_rng(0).normal(0, 60, (2, 3, 3, 7)).astype(np.float32)
-    ours = layers.local_response_normalization(
-        x, size=size, k=k, alpha=1e-4, beta=beta, average=average
-    )
-    by_hand = lrn_by_hand(x, size, k, 1e-4, beta, average)
-    np.testing.assert_allclose(ours, by_hand, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [3, 4, 5])
-def test_lrn_gradient_equals_finite_differences(size):
-    rng = np.random.default_rng(1)
-    x = rng.normal(0, 1, (1, 2, 2, 6))
-    direction = rng.normal(0, 1, x.shape)
-    weights = rng.normal(0, 1, x.shape)
-    constants = {"size": size, "k": 2.0, "alpha": 0.5, "beta": 0.75, "average": False}
-
-    def total(value):
-        return (lrn_by_hand(value, **constants) * weights).sum()
-
-    step = 1e-5
-    numeric = (total(x + step * direction) - total(x - step * direction)) / (2 * step)
-    gradient = jax.grad(
-        lambda v: jnp.sum(layers.local_response_normalization(v, **constants) * weights)
-    )(jnp.asarray(x, jnp.float32))
-    assert float((np.asarray(gradient, np.float64) * direction).sum()) == pytest.approx(
-        numeric, rel=1e-4
-    )
-
-
-def test_lrn_keeps_bfloat16_but_sums_in_float32():
-    x = np.random.default_rng(0).normal(0, 60, (4, 48)).astype(np.float32)
-    half = layers.local_response_normalization(jnp.asarray(x, jnp.bfloat16), **PAPER_LRN)
-    assert half.dtype == jnp.bfloat16
-    exact = lrn_by_hand(
-        np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64), 5, 2.0, 1e-4, 0.75, False
-    )
-    np.testing.assert_allclose(np.asarray(half, np.float64), exact, rtol=2**-8)
-
-
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1.75 * 2**-8)])
-@pytest.mark.parametrize("size, alpha", [(5, 1e-4), (4, 1e-2)], ids=["paper", "even and strong"])
-def test_banded_lrn_of_tpus_equals_sums_in_float64(size, alpha, dtype, tolerance):
-    """Output and gradient; in bfloat16 to the rounding of results and, to the power, squares."""
-    rng = np.random.default_rng(0)
-    x, gradient = (jnp.asarray(rng.normal(0, 60, (2, 3, 3, 48)), dtype) for _ in range(2))
-    banded = functools.partial(layers.banded_window_sum, x.dtype)
-    constants = size, 2.0, alpha, 0.75
-    out = layers.response_normalized(banded, *constants, x)
-    back = layers.response_gradient(banded, *constants, x, gradient)
-    assert out.dtype == back.dtype == dtype
-    exact, by_input = (np.asarray(values, np.float64) for values in (x, gradient))
-    sums = np.zeros_like(exact)
-    for c, j in itertools.product(range(48), range(48)):
-        if -(size // 2) <= j - c <= size - 1 - size // 2:
-            sums[..., c] += exact[..., j] ** 2
-    scale = 2 + alpha * sums
-    np.testing.assert_allclose(
-        np.asarray(out, np.float64), exact * scale**-0.75, rtol=tolerance, atol=1e-6
-    )
-    inner = np.zeros_like(exact)
-    for c, j in itertools.product(range(48), range(48)):
-        if -(size // 2) <= c - j <= size - 1 - size // 2:
-            inner[..., c] += (by_input * exact * scale**-1.75)[..., j]
-    expected = by_input * scale**-0.75 - 1.5 * alpha * exact * inner
-    np.testing.assert_allclose(
-        np.asarray(back, np.float64), expected, rtol=tolerance, atol=tolerance * np.ptp(expected)
-    )
-
-
-def test_spatial_normalization_equals_a_loop():
-    x = np.random.default_rng(0).normal(0, 20, (2, 6, 7, 3)).astype(np.float32)
-    by_hand = np.empty(x.shape)
-    for b, i, j, c in np.ndindex(x.shape):
-        part = x[b, max(0, i - 2) : i + 3, max(0, j - 2) : j + 3, c].astype(np.float64)
-        by_hand[b, i, j, c] = x[b, i, j, c] / (1 + 1e-3 / 25 * (part**2).sum()) ** 0.75
-    ours = layers.spatial_response_normalization(x, size=5, k=1.0, alpha=1e-3, beta=0.75)
-    np.testing.assert_allclose(ours, by_hand, rtol=1e-5)
 
 
 @settings(deadline=None, max_examples=60)
@@ -194,6 +94,24 @@ def test_gradients_of_pools_equal_those_of_xlas_windows(
     (out, back), (expected, expected_back) = compiled(ours, gradient), compiled(xlas, gradient)
     np.testing.assert_allclose(out, expected, rtol=1e-6)
     np.testing.assert_allclose(back, expected_back, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["max", "sum"])
+@pytest.mark.parametrize(
+    "window, stride, pads", [(3, 2, ((1, 1), (0, 2))), (3, 1, ((1, 1), (1, 1))), (2, 3, NO_PADDING)]
+)
+def test_padded_pools_of_gpus_equal_those_by_blocks(window, stride, pads, kind, dtype):
+    """Value and gradient; few different values, and below 0, where padding is larger."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(-5, -1, (2, 9, 11, 3)), dtype)
+    constants = kind, window, stride, pads
+    out, back = jax.vjp(lambda x: pooling._over_windows(x, *constants), x)
+    gradient = jnp.asarray(rng.integers(-9, 9, out.shape), dtype)
+    np.testing.assert_array_equal(pooling.over_padded_windows(*constants, x), out)
+    found = pooling.padded_windows_gradient(*constants, x, gradient)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, back(gradient)[0])
 
 
 @pytest.mark.parametrize("kind", ["average", "padded_average", "sum", "l2"])
