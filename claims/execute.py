@@ -164,6 +164,8 @@ def run(
     Raises:
       ClaimError, ClaimRunError: a process failed; the others are stopped first.
     """
+    if not (settings.ROOT / "main.py").exists():
+        raise ClaimError(f"no main.py in {settings.ROOT}: claims are run in a checkout of the code")
     for job in jobs:
         prepare(job, place, say)
     free, running = slots(parallel), list[tuple[dict[str, str], _Running]]()

@@ -213,6 +213,23 @@ def _ensemble_error(run: Finished) -> Value:
 # Of the average of an arm's members; each of these is evaluated with its scores kept.
 ENSEMBLE_ERROR = Measure("test error", "%", _ensemble_error, (TRAIN, _KEPT))
 ONE_OF_ENSEMBLE = Measure("test error", "%", TEST_ERROR.read, (TRAIN, _KEPT))
-LINEAR = Step(
-    "linear", module="visualization.linear", flags=(*_LOOK, "--features={run}/features")
-)  # fmt: skip
+
+
+def linear_error(layer: str, data: str, per_class: int) -> Measure:
+    """Error of a logistic regression on a layer's features, of a dataset that needs no directory.
+
+    Args:
+      layer: of the trained network.
+      data: name of the dataset.
+      per_class: examples of each class that it is trained on, in three random choices.
+    """
+    flags = ("{run}", f"--layers={layer}", f"--data_name={data}", f"--per_class={per_class}")
+    out = ("--split=all", "--out={run}/linear", "--features={run}/features")
+    step = Step(f"linear-{layer}-{data}-{per_class}", module="visualization.linear",
+                flags=(*flags, *out))  # fmt: skip
+
+    def read(run: Finished) -> Value:
+        found = json.loads(run.output(step).strip().splitlines()[-1])["layers"]
+        return _percent(1 - found[layer]["logistic"]["accuracy"])
+
+    return Measure(f"error of a linear classifier on {layer}", "%", read, (TRAIN, step))

@@ -67,7 +67,7 @@ def read(claim: Claim, *, full: bool = False, results: Path = RESULTS) -> dict[s
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["claim"] != claim.id or not {"verdict", "arms", "digest"} <= found.keys():
+        if found["claim"] != claim.id or not {"verdict", "arms", "digest", "runs"} <= found.keys():
             raise ValueError("not the result of this claim")
     except (ValueError, LookupError, TypeError) as error:
         raise ClaimError(
@@ -168,7 +168,9 @@ def make(
     ]
     verdict = outcome.overall(outcomes) if outcomes else UNDECIDED
     every = [run for runs in gathered.runs.values() for run in runs.values()]
-    planned = jobs.every([j for by_seed in gathered.jobs.values() for j in by_seed.values()])
+    tried = [j for arm in claim.arms if arm.tune for _, j in jobs.tunings(claim, arm, full=full)]
+    planned = [j for by_seed in gathered.jobs.values() for j in by_seed.values()]
+    planned = jobs.every([*tried, *planned])
     return {
         "claim": claim.id,
         "verdict": verdict,

@@ -81,10 +81,26 @@ def run(
         ]
         complete = through(jobs.every(planned))
     result = results.make(claim, place, seeds, chosen, full=full)
-    path = results.write(claim, result, where)
     say(f"{claim.id}: {result['verdict']}{_reasons(result)}")
-    say(str(path))
+    more = _runs_of_another(claim, result, where)
+    if more:
+        path = results.path_of(claim, full=full, results=where)
+        say(f"{path}: kept, for it is of {more} runs and this one of {result['runs']['finished']}")
+    else:
+        say(str(results.write(claim, result, where)))
     return complete
+
+
+def _runs_of_another(claim: Claim, result: dict[str, Any], where: Path) -> int:
+    """Number of finished runs of the result that is there, if it has more; else 0."""
+    try:
+        there = results.read(claim, full=result["full"], results=where)
+    except ClaimError:  # damaged: it is replaced
+        return 0
+    if there is None or results.out_of_date(claim, there):
+        return 0
+    finished = int(there["runs"]["finished"])
+    return finished if finished > result["runs"]["finished"] else 0
 
 
 def _reasons(result: dict[str, Any]) -> str:

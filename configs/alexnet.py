@@ -71,6 +71,7 @@ def _paper() -> ConfigDict:
     model.name = "alexnet"
     model.towers = 2
     model.connected = True  # False: no exchange between towers before fc8
+    model.exchanges = "pool2,pool5,fc6,fc7"  # layers whose maps all towers read
     model.kernels = (96, 256, 384, 384, 256)
     model.hidden = (4096, 4096)
     model.without = ""  # layers left out, of conv3,conv4,conv5,fc6,fc7
@@ -78,6 +79,7 @@ def _paper() -> ConfigDict:
     model.lrn = True
     model.lrn_constants = common.alexnet_lrn()  # section 3.3
     model.lrn_across_towers = False
+    model.lcn = False  # True: local contrast normalisation in its place
     model.pool_before_norm = False
     model.norm1_before_neuron = False
     model.spatial_norm2 = False

@@ -122,7 +122,7 @@ NAME = Kind(str, "a text of 1 to 200 characters", lambda value: 0 < len(value) <
 NEURON = choice(
     "identity", "relu", "tanh", "scaled_tanh", "abs_tanh", "sigmoid", "leaky_relu", "elu"
 )
-POOL = choice("max", "average", "l2")
+POOL = choice("max", "average", "padded_average", "sum", "l2")
 DEVIATION = number(0, FACTOR)
 DROPOUT = number(0, 1, below=True)
 
@@ -205,7 +205,7 @@ FIELDS: dict[str, Kind] = {
     "model.num_classes": optional(whole(1, CLASSES)),
     "model.image_size": whole(1, PIXELS),
     "model.neuron": NEURON,
-    "model.init": choice("gaussian", "xavier", "he"),
+    "model.init": choice("gaussian", "xavier", "he", "lecun"),
     "model.init_std": DEVIATION,
     "model.init_std_conv1": DEVIATION,
     "model.init_std_conv3to5": DEVIATION,
@@ -222,10 +222,12 @@ FIELDS: dict[str, Kind] = {
     "model.pool_before_norm": SWITCH,
     "model.kernels": several(whole(1, UNITS_OF_A_LAYER), 5),
     "model.hidden": several(whole(1, UNITS_OF_A_LAYER), 2),
+    "model.pyramid": several(whole(1, 64)),
     "model.conv6": whole(0, UNITS_OF_A_LAYER),
     "model.local3": whole(1, UNITS_OF_A_LAYER),
     "model.towers": whole(1, 64),
     "model.connected": SWITCH,
+    "model.exchanges": listing("pool2", "pool5", "fc6", "fc7"),
     "model.without": listing("conv3", "conv4", "conv5", "fc6", "fc7"),
     "model.lrn": SWITCH,
     "model.lrn_across_towers": SWITCH,
@@ -234,11 +236,13 @@ FIELDS: dict[str, Kind] = {
     "model.lrn_constants.alpha": number(0, FACTOR),
     "model.lrn_constants.beta": number(0, 10),
     "model.lrn_constants.average": SWITCH,
+    "model.lcn": SWITCH,
     "model.norm": SWITCH,
     "model.norm1_before_neuron": SWITCH,
     "model.spatial_norm2": SWITCH,
     "model.batch_norm": SWITCH,
     "model.auxiliary": SWITCH,
+    "model.count_padding": SWITCH,
     "model.head": choice("rbf", "linear"),
     "model.shortcut": choice("projection", "pad", "none"),
     "model.stride_in": choice("1x1", "3x3"),
@@ -305,10 +309,12 @@ FIELDS: dict[str, Kind] = {
 # Prefix of a network's name -> options that accept other values there.
 _OF_NETWORKS: dict[str, dict[str, Kind]] = {
     "vgg": {"model.hidden": several(whole(1, UNITS_OF_A_LAYER), 0, 2)},
+    "overfeat": {"model.kernels": several(whole(1, UNITS_OF_A_LAYER), 5, 6)},
+    "nin_cifar10": {"model.pools": several(POOL, 2)},
     "conv": {  # convnet, conv_relu_pool_fc
         "model.kernels": whole(1, UNITS_OF_A_LAYER),
         "model.hidden": whole(1, UNITS_OF_A_LAYER),
-        "model.pool": choice("max", "average", "l2", ""),
+        "model.pool": choice("max", "average", "padded_average", "sum", "l2", ""),
     },
 }
 

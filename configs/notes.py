@@ -53,8 +53,8 @@ def _decays(optimizer: Fields) -> bool:
 
 def has_batch_norm(model: Fields) -> bool:
     """Whether a network has BatchNorm."""
-    residual = re.match(r"(preact_)?resnet|plain", model["name"]) is not None
-    return residual or model.get("batch_norm", False) or model["name"].endswith("_bn")
+    always = re.match(r"(preact_)?resnet|plain|inception", model["name"]) is not None
+    return always or model.get("batch_norm", False) or model["name"].endswith("_bn")
 
 
 def has_bottlenecks(model: Fields) -> bool:
@@ -139,9 +139,19 @@ NOTES = (
         lambda c, mode: c["data"]["augment"]["colour_noise"] == "none",
     ),
     Note(
-        ("model.connected", "model.lrn_across_towers"),
+        ("model.connected", "model.exchanges", "model.lrn_across_towers"),
         "only with more than one tower",
         lambda c, mode: c["model"].get("towers", 1) == 1,
+    ),
+    Note(
+        ("model.exchanges",),
+        "model.connected=False leaves only that of fc7",
+        lambda c, mode: not c["model"].get("connected", True),
+    ),
+    Note(
+        ("model.lrn", "model.lrn_constants.*", "model.lrn_across_towers"),
+        "model.lcn takes its place",
+        lambda c, mode: c["model"].get("lcn", False),
     ),
     Note(
         ("model.lrn_constants.*", "model.lrn_across_towers"),
@@ -150,8 +160,10 @@ NOTES = (
     ),
     Note(
         ("model.pool_before_norm",),
-        "only with a normalisation (model.lrn, model.spatial_norm2)",
-        lambda c, mode: not (c["model"].get("lrn", True) or c["model"].get("spatial_norm2")),
+        "only with a normalisation (model.lrn, model.lcn, model.spatial_norm2)",
+        lambda c, mode: (
+            not any(c["model"].get(norm, norm == "lrn") for norm in ("lrn", "lcn", "spatial_norm2"))
+        ),
     ),
     Note(
         ("model.init_std*",),

@@ -24,11 +24,19 @@ class Published(NamedTuple):
 
 
 # The variant that a config is of where its name has none.
-_DEFAULTS = {"all_convolutional": "c", "cifar10": "resnet20", "resnet": "50", "vgg": "d"}
+_DEFAULTS = {
+    "all_convolutional": "c",
+    "cifar10": "resnet20",
+    "inception": "v3",
+    "overfeat": "fast",
+    "resnet": "50",
+    "vgg": "d",
+}
 
 _KRIZHEVSKY, _CAFFE = "Krizhevsky et al. 2012", "Caffe's model"
 _HE, _IDENTITY = "He et al. 2015", "He et al. 2016"
 _VGG, _ZEILER = "Simonyan and Zisserman 2015", "Zeiler and Fergus 2014"
+_LIN, _SERMANET = "Lin et al. 2014", "Sermanet et al. 2014"
 _SPRINGENBERG, _TORCHVISION = "Springenberg et al. 2015", "torchvision's weights"
 
 
@@ -66,8 +74,15 @@ PUBLISHED = {
     ("cifar10", "11pct"): _cifar10(11, "cuda-convnet2", "nine_crop"),
     ("googlenet", ""): _imagenet(None, 7.89, "crops_144", "Szegedy et al. 2015"),
     ("googlenet", "bn"): _imagenet(30.2, 10.5, "center_crop", _TORCHVISION),
+    ("inception", "v3"): _imagenet(21.2, 5.6, "center_crop", "Szegedy et al. 2016"),
+    ("inception", "v4"): _imagenet(20.0, 5.0, "center_crop", "Szegedy et al. 2017"),
     ("lenet5", ""): _mnist(0.95, "LeCun et al. 1998"),
     ("lenet5", "caffe"): _mnist(0.9, "Caffe's example"),
+    ("nin", ""): _cifar10(8.81, _LIN),
+    ("nin", "plain"): _cifar10(10.41, _LIN),
+    ("nin", "imagenet"): _imagenet(40.64, None, "center_crop", "the authors' Caffe model"),
+    ("overfeat", "fast"): _imagenet(38.12, 16.27, "overfeat", _SERMANET),
+    ("overfeat", "accurate"): _imagenet(35.74, 14.18, "overfeat", _SERMANET),
     ("resnet", "34"): _imagenet(24.5, None, "ten_view", _HE),
     ("resnet", "50"): _imagenet(22.9, 6.7, "ten_view", _HE),
     ("resnet", "101"): _imagenet(21.8, 6.1, "ten_view", _HE),
@@ -82,6 +97,7 @@ PUBLISHED = {
     ("vgg", "e"): _imagenet(27.3, 9.0, "dense", _VGG),
     ("zfnet", ""): _imagenet(38.4, 16.5, "ten_view", _ZEILER),
     ("zfnet", "wide"): _imagenet(37.5, 16.0, "ten_view", _ZEILER),
+    ("zfnet", "spp"): _imagenet(34.98, 14.14, "ten_view", "He et al. 2014"),
 }
 
 

@@ -91,7 +91,8 @@ class Clock:
         """`images_per_second`, `data_wait` and `mfu` (fractions of 1) since the last reading.
 
         `mfu` is the model FLOP utilisation: the FLOP/s of training over the peak. A
-        multiply-add counts as two FLOP, and the backward pass as two forward passes.
+        multiply-add counts as two FLOP, and the backward pass as two forward passes. A peak that
+        was measured while others computed is corrected by what training reaches.
         """
         if self._start is None or not self._steps:
             return {"images_per_second": 0.0, "data_wait": 0.0, "mfu": 0.0}
@@ -99,6 +100,7 @@ class Clock:
         elapsed = max(now - self._start, 1e-9)
         self.seconds_per_step = elapsed / self._steps
         speed = self._batch_size / self.seconds_per_step
+        self._peak = max(self._peak, speed * self._flops)
         values = {
             "images_per_second": speed,
             "data_wait": min(self._waited / elapsed, 1.0),

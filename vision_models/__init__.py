@@ -19,7 +19,10 @@ from vision_models import (
     cifar10,
     convnet,
     googlenet,
+    inception,
     lenet,
+    nin,
+    overfeat,
     resnet,
     vgg,
     zfnet,
@@ -57,6 +60,10 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "zfnet": (zfnet.zfnet, {}),
     # The lectures' larger variant, 14.8% top-5 error in the 2013 competition.
     "zfnet_wide": (zfnet.zfnet, {"kernels": (96, 256, 512, 1024, 512)}),
+    # Pyramid pooling of He et al. 2014 over ZFNet's body.
+    "zfnet_spp": (zfnet.zfnet, {"pyramid": (6, 3, 2, 1)}),
+    "overfeat_fast": (overfeat.overfeat_fast, {}),
+    "overfeat_accurate": (overfeat.overfeat_accurate, {}),
     "vgg_a": (vgg.vgg, {"configuration": "a"}),
     "vgg_a_lrn": (vgg.vgg, {"configuration": "a", "lrn": True}),
     "vgg_b": (vgg.vgg, {"configuration": "b"}),
@@ -70,6 +77,8 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     **{f"vgg_{c}_bn": (vgg.vgg, {"configuration": c, "batch_norm": True}) for c in vgg.NORMALIZED},
     "googlenet": (googlenet.googlenet, {}),
     "googlenet_bn": (googlenet.googlenet, {"batch_norm": True}),
+    "inception_v3": (inception.inception_v3, {}),
+    "inception_v4": (inception.inception_v4, {}),
     **{f"resnet{n}": (resnet.resnet, {"depth": n}) for n in resnet.DEPTHS if n != 200},
     **{
         f"preact_resnet{n}": (resnet.resnet, {"depth": n, "preactivation": True})
@@ -91,6 +100,8 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "cifar10_13pct": (cifar10.conv_local, {}),
     "cifar10_11pct": (cifar10.conv_local, {"norm": True, "local3": 64}),
     **{f"all_cnn_{base}": (all_convolutional.all_convolutional, {"base": base}) for base in "abc"},
+    "nin_cifar10": (nin.nin_cifar10, {}),
+    "nin_imagenet": (nin.nin_imagenet, {}),
     "convnet": (convnet.convnet, {}),
     # The smallest of the pattern: [CONV-RELU-POOL-FC], 12 kernels.
     "conv_relu_pool_fc": (

@@ -12,10 +12,13 @@ from typing import Any
 from flax import nnx
 
 from vision_models import layers, modules
+from vision_models.contrast import LocalContrastNorm
 from vision_models.network import Builder, Network
 
 # Layers that the ablations of the paper (sections 5.1 and 7) leave out.
 REMOVABLE = ("conv3", "conv4", "conv5", "fc6", "fc7")
+# Layers whose maps all towers may read, as Figure 2 draws it.
+EXCHANGES = ("pool2", "pool5", "fc6", "fc7")
 
 # Section 3.3: size, k, alpha, beta, and whether alpha is divided by the size, as in the code.
 PAPER_LRN: Mapping[str, Any] = {
@@ -42,11 +45,13 @@ def alexnet(
     hidden: Sequence[int] = (4096, 4096),
     conv6: int = 0,
     connected: bool = True,
+    exchanges: str = ",".join(EXCHANGES),
     without: str = "",
     neuron: str = "relu",
     lrn: bool = True,
     lrn_constants: Mapping[str, Any] = PAPER_LRN,
     lrn_across_towers: bool = False,
+    lcn: bool = False,
     pool_before_norm: bool = False,
     norm1_before_neuron: bool = False,
     spatial_norm2: bool = False,
@@ -81,7 +86,10 @@ def alexnet(
       conv6: maps of a sixth convolution over the last pooling layer, which reads both
         towers; 0 for none (the "1 CNN*" of the paper's Table 2: 256).
       connected: False leaves out all exchanges except the sum of the scores (network 150
-        of the code).
+        of the code); `exchanges="fc7"` says the same.
+      exchanges: layers whose maps all towers read, comma-separated, of pool2, pool5 (with
+        `conv6` also the maps of conv6), fc6 and fc7. What follows another layer reads its
+        own tower's maps. Without fc7 each tower scores its share of the classes.
       without: layers to leave out, comma-separated, of conv3, conv4, conv5, fc6, fc7.
         The exchange before a removed layer stays: the next layer reads both towers.
       neuron: nonlinearity of all hidden layers, by name.
@@ -93,11 +101,13 @@ def alexnet(
         the paper's conv, neuron, LRN, pool.
       spatial_norm2: adds a normalisation inside each map after the second LRN (`cnorm2` of
         the code).
-      pool: max, average or l2.
+      lcn: Jarrett's local contrast normalisation in place of the response normalisation, with
+        which section 3.3 compares it.
+      pool: one of `pooling.POOLS`.
       pool_window: 3 overlaps, 2 does not (the stride is 2).
       dropout: probability of dropping in fc6 and fc7; 0 turns it off.
       inverted_dropout: rescale in training instead of in evaluation.
-      init: gaussian as in the paper, xavier or he.
+      init: gaussian as in the paper, xavier, he or lecun.
       init_std: standard deviation of the Gaussian of all kernels but those of conv3 to
         conv6 (section 5: 0.01).
       init_std_conv3to5: standard deviation for conv3 to conv6 (code: 0.03).
@@ -109,12 +119,10 @@ def alexnet(
       ValueError: sizes that the towers do not divide, an image too small for the pools,
         an unknown neuron or a layer that cannot be left out.
     """
-    removed = {name.strip() for name in without.split(",") if name.strip()}
-    if removed - set(REMOVABLE):
-        raise ValueError(
-            f"cannot leave out {', '.join(sorted(removed - set(REMOVABLE)))}; "
-            f"choose from {', '.join(REMOVABLE)}"
-        )
+    removed = _named(without, REMOVABLE, "cannot leave out")
+    exchanged = _named(exchanges, EXCHANGES, "towers cannot exchange")
+    if not connected:
+        exchanged = {"fc7"}
     check_sizes(kernels, hidden)
     if towers < 1:
         raise ValueError(f"towers={towers}: at least 1")
@@ -131,7 +139,9 @@ def alexnet(
 
     def norm_and_pool(number: int) -> None:
         def norm() -> None:
-            if lrn:
+            if lcn:
+                net.add(f"norm{number}", LocalContrastNorm())
+            elif lrn:
                 across = towers if lrn_across_towers else 1
                 response = modules.LocalResponseNorm(**lrn_constants, across=across)
                 net.add(f"norm{number}", response)
@@ -144,9 +154,9 @@ def alexnet(
         if pool_before_norm:
             norm()
 
-    def exchange(name: str) -> None:
-        if connected:
-            net.exchange(name)
+    def exchange(below: str) -> None:
+        if ("pool5" if below == "conv6" else below) in exchanged:
+            net.exchange(f"exchange_{below}")
 
     # conv1 and conv2, each tower by itself. To make 55 outputs of 224 pixels takes three
     # more pixels: the code reads zeros past the bottom and the right edge.
@@ -163,25 +173,34 @@ def alexnet(
     # conv3 reads both towers; conv4 and conv5 read their own.
     layer_names = [name for name in ("conv3", "conv4", "conv5") if name not in removed]
     if layer_names:
-        exchange("exchange_pool2")
+        exchange("pool2")
     for name in layer_names:
         made = kernels[int(name[-1]) - 1]
         net.conv(name, made, 3, padding=1, init=middle, bias=0.0 if name == "conv3" else init_bias)
     net.pool("pool5", pool_window, 2, kind=pool)
     if conv6:
-        exchange("exchange_pool5")
+        exchange("pool5")
         net.conv("conv6", conv6, 3, padding=1, init=middle)
 
     # fc6 and fc7 read both towers; fc8 sums the scores of both.
     below = "conv6" if conv6 else "pool5"
     for name, units in zip(("fc6", "fc7"), hidden, strict=True):
         if name not in removed:
-            exchange(f"exchange_{below}")
+            exchange(below)
             net.dense(name, units)
             net.dropout(f"drop{name[-1]}", dropout, inverted=inverted_dropout)
             below = name
-    net.head("fc8", num_classes)
+    net.head("fc8", num_classes, apart="fc7" not in exchanged)
     return net.network()
+
+
+def _named(names: str, known: Sequence[str], wrong: str) -> set[str]:
+    """The names in a comma-separated list, each of which must be known."""
+    found = {name.strip() for name in names.split(",") if name.strip()}
+    if found - set(known):
+        unknown = ", ".join(sorted(found - set(known)))
+        raise ValueError(f"{wrong} {unknown}; choose from {', '.join(known)}")
+    return found
 
 
 def alexnet_owt(

@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from vision_models.forward import Window, sides
+from vision_models.modules import BatchNorm
 from vision_models.network import Auxiliary, Branches, Network, Sequential
+from vision_models.towers import Exchange, TowerHead
 
 
 def count_parameters(model: Any) -> int:
@@ -64,10 +67,14 @@ class Layer:
       name: path in the network, such as `inception_3a/branch2/3x3`.
       kind: class of the layer, such as `Conv`.
       output: (height, width, maps) or (features,) for one image.
-      window, stride, padding: in pixels, padding as (top, bottom, left, right); None for
-        layers that slide no window.
+      window, stride, padding: in pixels, a window that is no square as (height, width), padding
+        as (top, bottom, left, right); None for layers that slide no window.
       parameters: number of trainable values.
       multiply_adds: for one image.
+      neurons: number of outputs, for one image, of a layer with kernels.
+      connections: of these neurons: their weights, each where it acts, and their biases. Without
+        weight sharing the layer would have as many parameters.
+      exchanged_bytes: sent from tower to tower, for one image, in float32.
       receptive_field: side, in pixels of the image, of the square that one output sees.
       activation_bytes: size of the output for one image, in float32.
       auxiliary: whether the layer belongs to an auxiliary classifier.
@@ -76,11 +83,14 @@ class Layer:
     name: str
     kind: str
     output: tuple[int, ...]
-    window: int | None
+    window: Window | None
     stride: int | None
     padding: tuple[int, int, int, int] | None
     parameters: int
     multiply_adds: int
+    neurons: int
+    connections: int
+    exchanged_bytes: int
     receptive_field: int
     activation_bytes: int
     auxiliary: bool
@@ -95,9 +105,10 @@ def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
     """
     shapes, products = _trace(model, image_size, training=True)
     rows = []
-    for name, layer, field, auxiliary in _layers(model, "", (1, 1), False)[0]:
+    for name, layer, field, auxiliary in _layers(model, "", PIXEL, False)[0]:
         sliding = hasattr(layer, "window")
         output = shapes[name]
+        neurons, connections = _connections(layer, output, products[name])
         rows.append(
             Layer(
                 name=name,
@@ -108,7 +119,10 @@ def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
                 padding=sum(map(tuple, layer.padding), ()) if sliding else None,
                 parameters=count_parameters(layer) if isinstance(layer, nnx.Module) else 0,
                 multiply_adds=products[name],
-                receptive_field=field,
+                neurons=neurons,
+                connections=connections,
+                exchanged_bytes=4 * _exchanged(layer, output),
+                receptive_field=max(field),
                 activation_bytes=4 * math.prod(output),
                 auxiliary=auxiliary,
             )
@@ -116,12 +130,33 @@ def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
     return rows
 
 
-Field = tuple[int, int]  # pixels that one output sees, pixels between neighbouring outputs
+def _connections(layer: Any, output: tuple[int, ...], products: int) -> tuple[int, int]:
+    """The neurons of a layer and their connections; (0, 0) for one without kernels."""
+    if not isinstance(layer, nnx.Module) or isinstance(layer, BatchNorm):
+        return 0, 0
+    neurons = math.prod(output)
+    if hasattr(layer, "reads"):
+        return neurons, neurons * layer.reads
+    return neurons, products + neurons * hasattr(layer, "bias")
+
+
+def _exchanged(layer: Any, output: tuple[int, ...]) -> int:
+    """Numbers that towers send each other, for one image, if each is on a device of its own."""
+    if isinstance(layer, Exchange) or (isinstance(layer, TowerHead) and layer.apart):
+        return math.prod(output) * (layer.towers - 1)  # each sends its share to all others
+    if isinstance(layer, TowerHead):
+        return math.prod(output) * layer.towers * (layer.towers - 1)  # each sends all scores
+    return 0
+
+
+# Rows and columns that one output sees, and pixels between neighbouring outputs.
+Field = tuple[int, int, int]
+PIXEL: Field = (1, 1, 1)
 
 
 def _layers(
     sequence: Sequential, path: str, field: Field, auxiliary: bool
-) -> tuple[list[tuple[str, Any, int, bool]], Field]:
+) -> tuple[list[tuple[str, Any, tuple[int, int], bool]], Field]:
     """(path, layer, receptive field, auxiliary) of all layers below, and the field after them."""
     found = []
     ends = []
@@ -133,20 +168,24 @@ def _layers(
             if not isinstance(layer, Auxiliary):
                 ends.append(end)
         else:
-            size, jump = field
-            end = size + (_reach(layer) - 1) * jump, jump * getattr(layer, "stride", 1)
-            found.append((whole, layer, end[0], auxiliary))
+            (rows, columns, jump), (tall, wide) = field, _reach(layer)
+            end = (
+                rows + (tall - 1) * jump,
+                columns + (wide - 1) * jump,
+                jump * getattr(layer, "stride", 1),
+            )
+            found.append((whole, layer, end[:2], auxiliary))
             ends.append(end)
         if ends and not isinstance(sequence, Branches):
             field = ends[-1]
     return found, max(ends, default=field) if isinstance(sequence, Branches) else field
 
 
-def _reach(layer: Any) -> int:
-    """Side, in pixels of a layer's input, of the square that one of its outputs sees."""
+def _reach(layer: Any) -> tuple[int, int]:
+    """Rows and columns of a layer's input that one of its outputs sees."""
     if hasattr(layer, "in_shape"):
-        return layer.in_shape[0]
-    return getattr(layer, "window", 1)
+        return layer.in_shape[:2]
+    return sides(getattr(layer, "window", 1))
 
 
 def _trace(
@@ -175,7 +214,7 @@ def _trace(
         while scope and scope not in shapes:  # JAX functions add scopes inside a layer's
             scope = scope.rpartition("/")[0]
         products[scope] += _multiply_adds_of(equation)
-    for name, layer, _, _ in _layers(model, "", (1, 1), False)[0]:
+    for name, layer, _, _ in _layers(model, "", PIXEL, False)[0]:
         if hasattr(layer, "density"):  # a sparse kernel, whose zeros are not to count
             products[name] = int(products[name] * layer.density)
     return shapes, products
@@ -208,7 +247,10 @@ def _multiply_adds_of(equation: Any) -> int:
     return 0
 
 
-COLUMNS = ("layer", "kind", "output", "window", "parameters", "multiply-adds", "sees", "bytes")
+COLUMNS = (
+    *("layer", "kind", "output", "window", "parameters", "neurons", "connections"),
+    *("multiply-adds", "sees", "bytes"),
+)
 
 
 def format_table(model: Network) -> str:
@@ -225,9 +267,15 @@ def format_table(model: Network) -> str:
     main = [row for row in rows if not row.auxiliary]
     totals = [
         f"parameters        {sum(row.parameters for row in main):,}",
+        f"neurons           {sum(row.neurons for row in main):,}",
+        f"connections       {sum(row.connections for row in main):,}",
         f"multiply-adds     {sum(row.multiply_adds for row in main):,}",
         f"activation bytes  {sum(row.activation_bytes for row in main):,}",
     ]
+    sent = {row.name: row.exchanged_bytes for row in main if row.exchanged_bytes}
+    if sent:
+        each = ", ".join(f"{name} {count:,}" for name, count in sent.items())
+        totals.append(f"bytes exchanged   {sum(sent.values()):,} by all towers ({each})")
     if len(main) < len(rows):
         side = [row for row in rows if row.auxiliary]
         totals.append(
@@ -239,6 +287,10 @@ def format_table(model: Network) -> str:
         f"for one image of {size} x {size} pixels; window is size/stride and padding (top, bottom, "
         "left, right); sees is the receptive field in pixels; bytes are of float32 activations"
     )
+    totals.append(
+        "connections are the neurons' weights and biases: the parameters that a layer would hold "
+        "without weight sharing"
+    )
     return "\n".join([aligned(lines[0]), *map(aligned, lines[1:]), "", *totals])
 
 
@@ -246,15 +298,18 @@ def cells(row: Layer) -> tuple[str, ...]:
     """A row as text, a cell for each of `COLUMNS`."""
     window = ""
     if row.window is not None and row.padding is not None:
-        sides = row.padding
-        pads = str(sides[0]) if len(set(sides)) == 1 else ",".join(map(str, sides))
-        window = f"{row.window}x{row.window}/{row.stride}" + (f" pad {pads}" if any(sides) else "")
+        around = row.padding
+        pads = str(around[0]) if len(set(around)) == 1 else ",".join(map(str, around))
+        shape = "x".join(map(str, sides(row.window)))
+        window = f"{shape}/{row.stride}" + (f" pad {pads}" if any(around) else "")
     return (
         row.name,
         row.kind,
         " x ".join(map(str, row.output)),
         window,
         f"{row.parameters:,}",
+        f"{row.neurons:,}",
+        f"{row.connections:,}",
         f"{row.multiply_adds:,}",
         str(row.receptive_field),
         f"{row.activation_bytes:,}",

@@ -5,12 +5,14 @@ out]. XLA's own operation does the work. On CPUs it copies the windows side by s
 matrix product, which is slow with few maps: each copy then yields few numbers.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from vision_models import pairs
 from vision_models.layers import channel_sums
 from vision_models.pooling import Padding
 
@@ -40,6 +42,8 @@ def convolve(
       [batch, height', width', out].
     """
     kernel = kernel.astype(x.dtype)
+    if bias is not None and stride == 1 and pairs.fit(x.shape, kernel.shape, padding):
+        return _of_large_maps(x, kernel, bias.astype(x.dtype), padding)
     if stride == 1:
         out = _stride_one(x, kernel, padding)
     else:
@@ -57,6 +61,95 @@ add_bias.defvjp(
     lambda x, bias: (x + bias, None),
     lambda _, gradient: (gradient, channel_sums(gradient[None])[0]),
 )
+
+
+def convolve_by_each(
+    x: Array,
+    kernels: Sequence[Array],
+    biases: Sequence[Array],
+    *,
+    stride: int = 1,
+    padding: Padding = ((0, 0), (0, 0)),
+) -> list[Array]:
+    """`convolve` of the same maps by several kernels of one shape: [B, H', W', out] for each.
+
+    On TPUs the gradients of all are one convolution, which fills more of the 128 maps that are
+    computed at a time.
+    """
+    if len(kernels) == 1:
+        return [convolve(x, kernels[0], biases[0], stride=stride, padding=padding)]
+    maps = _by_each(x, [kernel.astype(x.dtype) for kernel in kernels], padding, stride)
+    return [add_bias(*pair) for pair in zip(maps, [b.astype(x.dtype) for b in biases], strict=True)]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _by_each(x: Array, kernels: list[Array], padding: Padding, stride: int) -> list[Array]:
+    return [convolve(x, kernel, stride=stride, padding=padding) for kernel in kernels]
+
+
+def _by_each_forward(
+    x: Array, kernels: list[Array], padding: Padding, stride: int
+) -> tuple[list[Array], tuple[Array, list[Array]]]:
+    return _by_each(x, kernels, padding, stride), (x, kernels)
+
+
+def _by_each_backward(
+    padding: Padding, stride: int, kept: tuple[Array, list[Array]], gradients: list[Array]
+) -> tuple[Array, list[Array]]:
+    def apart(x: Array, kernels: list[Array], gradients: list[Array]) -> tuple[Array, list[Array]]:
+        each = [
+            jax.vjp(partial(convolve, stride=stride, padding=padding), x, kernel)[1](gradient)
+            for kernel, gradient in zip(kernels, gradients, strict=True)
+        ]
+        return sum((by for by, _ in each[1:]), each[0][0]), [of_kernel for _, of_kernel in each]
+
+    together = partial(gradients_together, padding, stride)
+    return lax.platform_dependent(*kept, gradients, tpu=together, default=apart)
+
+
+def gradients_together(
+    padding: Padding, stride: int, x: Array, kernels: list[Array], gradients: list[Array]
+) -> tuple[Array, list[Array]]:
+    """Gradients by the maps and by every kernel, from those by the results of each kernel."""
+    by_input, of_kernels = jax.vjp(
+        lambda x, kernel: _convolved(x, kernel, padding, (stride, stride)),
+        x,
+        jnp.concatenate(kernels, -1),
+    )[1](jnp.concatenate(gradients, -1))
+    return by_input, jnp.split(of_kernels, len(kernels), -1)
+
+
+_by_each.defvjp(_by_each_forward, _by_each_backward)
+
+
+# Large maps of few channels: TPUs take columns in pairs, and the bias with them.
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _of_large_maps(x: Array, kernel: Array, bias: Array, padding: Padding) -> Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        bias,
+        tpu=pairs.convolve,
+        default=lambda x, kernel, bias: add_bias(_stride_one(x, kernel, padding), bias),
+    )
+
+
+def _of_large_maps_forward(
+    x: Array, kernel: Array, bias: Array, padding: Padding
+) -> tuple[Array, tuple[Array, Array]]:
+    return _of_large_maps(x, kernel, bias, padding), (x, kernel)
+
+
+def _of_large_maps_backward(
+    padding: Padding, kept: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array, Array]:
+    def elsewhere(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array, Array]:
+        return *_backward(padding, (x, kernel), gradient), channel_sums(gradient[None])[0]
+
+    return lax.platform_dependent(*kept, gradient, tpu=pairs.gradients, default=elsewhere)
+
+
+_of_large_maps.defvjp(_of_large_maps_forward, _of_large_maps_backward)
 
 
 def _convolved(x: Array, kernel: Array, padding: Padding, strides: tuple[int, int]) -> Array:

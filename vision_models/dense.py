@@ -16,6 +16,7 @@ from vision_models import layers
 from vision_models.forward import Activations, Pass, each
 from vision_models.modules import AdaptiveAveragePool, GlobalAveragePool, LocallyConnected, Pool
 from vision_models.network import Auxiliary, Network, Sequential
+from vision_models.pyramid import PyramidPool
 
 # Layers that accept only one map size, and the reason.
 TIED = {
@@ -102,12 +103,12 @@ def check_offsets(network: Network) -> int:
       Its index in `network.names`.
 
     Raises:
-      ValueError: see `check_dense`; or there is no pool, or there is global average pooling.
+      ValueError: see `check_dense`; or there is no pool, or there is pooling of the whole image.
     """
     check_dense(network)
     parts = [getattr(network, name) for name in network.names]
     pools = [number for number, part in enumerate(parts) if isinstance(part, Pool)]
-    if not pools or any(isinstance(part, GlobalAveragePool) for part in parts):
+    if not pools or any(isinstance(part, GlobalAveragePool | PyramidPool) for part in parts):
         raise ValueError("no last pool before fully connected layers, whose windows could move")
     return pools[-1]
 

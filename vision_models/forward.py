@@ -52,6 +52,7 @@ class BatchStatistics:
 
 WHOLE_BATCH = BatchStatistics()
 NO_PADDING: Padding = ((0, 0), (0, 0))
+Window = int | tuple[int, int]  # side of a square window, or height and width
 
 
 @dataclasses.dataclass
@@ -101,7 +102,7 @@ class Pass:
     def slide(
         self,
         x: Kind,
-        window: int,
+        window: Window,
         stride: int = 1,
         padding: Padding = NO_PADDING,
         *,
@@ -129,7 +130,7 @@ class Pass:
         sizes = []
         for axis, largest in enumerate((height, width)):
             moved = [
-                pooled_size(size, window, stride, *padding[axis], ceil=ceil)
+                pooled_size(size, sides(window)[axis], stride, *padding[axis], ceil=ceil)
                 for size in range(largest + 1)
             ]
             if moved[largest] < 1:
@@ -150,6 +151,11 @@ class Pass:
         rows = jnp.arange(maps.shape[1]) < self.valid[:, :1]
         columns = jnp.arange(maps.shape[2]) < self.valid[:, 1:]
         return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def sides(window: Window) -> tuple[int, int]:
+    """Height and width of a window."""
+    return (window, window) if isinstance(window, int) else window
 
 
 def each(function: Callable[[Array], Array], x: Kind) -> Kind:

@@ -4,7 +4,9 @@ from flax import nnx
 
 from vision_models import layers, modules
 from vision_models.alexnet import PAPER_LRN
+from vision_models.forward import Window
 from vision_models.network import Builder, Network
+from vision_models.pooling import Padding
 
 # Table 1: maps of 1x1; 3x3 reduce, 3x3; 5x5 reduce, 5x5; pool projection.
 INCEPTION = {
@@ -21,6 +23,21 @@ INCEPTION = {
 # Modules that a pool follows, and those whose output an auxiliary classifier reads.
 POOLED = {"inception_3b": "pool3", "inception_4e": "pool4"}
 AUXILIARY = {"inception_4a": "aux1", "inception_4d": "aux2"}
+
+
+def normalized_conv(
+    net: Builder,
+    name: str,
+    maps: int,
+    window: Window,
+    *,
+    stride: int = 1,
+    padding: int | Padding = 0,
+) -> None:
+    """A convolution without bias, batch normalisation (epsilon 0.001), and the neuron."""
+    net.conv(name, maps, window, stride=stride, padding=padding, use_bias=False, neuron="identity")
+    net.batch_norm(f"{name}_norm", epsilon=1e-3)
+    net.add(f"{name}_neuron", modules.Neuron(net.neuron))
 
 
 def googlenet(
@@ -70,14 +87,8 @@ def googlenet(
     def conv(
         net: Builder, name: str, maps: int, window: int, *, stride: int = 1, padding: int = 0
     ) -> None:
-        if not batch_norm:
-            net.conv(name, maps, window, stride=stride, padding=padding)
-            return
-        net.conv(
-            name, maps, window, stride=stride, padding=padding, use_bias=False, neuron="identity"
-        )
-        net.batch_norm(f"{name}_norm", epsilon=1e-3)
-        net.add(f"{name}_neuron", modules.Neuron(neuron))
+        make = normalized_conv if batch_norm else Builder.conv
+        make(net, name, maps, window, stride=stride, padding=padding)
 
     def norm(name: str) -> None:
         if lrn and not batch_norm:

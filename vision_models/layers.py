@@ -8,19 +8,45 @@ says otherwise.
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 
+@jax.custom_vjp
 def _relu(x: Array) -> Array:
-    """max(0, x), with gradient 0 at 0.
+    """max(0, x), with gradient 0 at 0; only reverse-mode differentiation works.
 
     Written as a selection: XLA on CPUs computes a maximum, and its operand, again for each use,
-    even where the result is in memory already, for a convolution or transposed.
+    even where the result is in memory already, for a convolution or transposed. On GPUs it is a
+    maximum, which XLA leaves to the convolution before it. The gradient reads the result, which
+    the next layer keeps as well, so that nobody keeps `x`.
     """
+    return lax.platform_dependent(x, cuda=rectified, rocm=rectified, default=_selected)
+
+
+def rectified(x: Array) -> Array:
+    """max(0, x) as XLA looks for it behind a convolution on GPUs."""
+    return lax.max(x, np.zeros((), x.dtype))
+
+
+def _selected(x: Array) -> Array:
     return jnp.where(x <= 0, 0, x)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    out = _relu(x)
+    return out, out
+
+
+def _relu_backward(out: Array, gradient: Array) -> tuple[Array]:
+    return (jnp.where(out <= 0, 0, gradient),)
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
 
 
 NEURONS: dict[str, Callable[[Array], Array]] = {
@@ -52,7 +78,7 @@ def neuron(name: str) -> Callable[[Array], Array]:
 
 # (key, shape, fan-in, fan-out) -> float32 array of that shape.
 Initializer = Callable[[Array, Sequence[int], int, int], Array]
-INITIALIZERS = ("gaussian", "xavier", "he")
+INITIALIZERS = ("gaussian", "xavier", "he", "lecun")
 
 
 def initializer(name: str, std: float = 0.01) -> Initializer:
@@ -61,7 +87,9 @@ def initializer(name: str, std: float = 0.01) -> Initializer:
     Args:
       name: `gaussian`, with standard deviation `std`; `xavier`, uniform in
         +-sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010, equation 16); `he`, Gaussian
-        with variance 2 / fan-in (He et al., "Delving Deep into Rectifiers", 2015, equation 10).
+        with variance 2 / fan-in (He et al., "Delving Deep into Rectifiers", 2015, equation 10);
+        `lecun`, Gaussian with variance 1 / fan-in (LeCun et al., "Efficient BackProp", 1998,
+        equation 16).
       std: standard deviation of `gaussian`, at least 0.
 
     Raises:
@@ -76,7 +104,8 @@ def initializer(name: str, std: float = 0.01) -> Initializer:
         if name == "xavier":
             bound = math.sqrt(6 / (fan_in + fan_out))
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-        deviation = std if name == "gaussian" else math.sqrt(2 / fan_in)
+        variances = {"gaussian": std**2, "he": 2 / fan_in, "lecun": 1 / fan_in}
+        deviation = std if name == "gaussian" else math.sqrt(variances[name])
         return deviation * jax.random.normal(key, shape, jnp.float32)
 
     return draw
@@ -102,54 +131,134 @@ def channel_sums(x: Array) -> Array:
     return lax.platform_dependent(x, cpu=rows_first, default=lambda x: x.sum((1, 2, 3)))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def batch_normalization(
-    x: Array, scale: Array, bias: Array, epsilon: float, over_devices: Callable[[Array], Array]
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    epsilon: float,
+    over_devices: Callable[[Array], Array],
+    relu: bool,
 ) -> tuple[Array, Array, Array]:
     """Batch normalisation of each group of images: Ioffe and Szegedy 2015, algorithm 1.
 
     The backward pass is written by hand: it reads the maps twice, where JAX's own reads them
-    four times. Only reverse-mode differentiation works.
+    four times. Only reverse-mode differentiation works. Computed in float32 or wider.
 
     Args:
-      x: [groups, n, H, W, C], float32 or float64.
+      x: [groups, n, H, W, C].
       scale, bias: gamma and beta, [C].
+      near: numbers near the means, such as the running means, [C]; see `moments_in_one_pass`.
       epsilon: added to the variance.
       over_devices: takes the mean of [groups, C] over the devices that share a group.
+      relu: apply a ReLU to the result. Its gradient then needs no pass over the maps.
 
     Returns:
-      The normalised maps, of the shape of `x`; mean and variance, [groups, C], through which
-      no gradient flows.
+      The normalised maps, of the shape and dtype of `x`; mean and variance, [groups, C], through
+      which no gradient flows.
     """
-    return _batch_normalization(x, scale, bias, epsilon, over_devices)[0]
+    return _batch_normalization(x, scale, bias, near, epsilon, over_devices, relu)[0]
+
+
+def moments_in_two_passes(
+    over_devices: Callable[[Array], Array], x: Array, near: Array
+) -> tuple[Array, Array]:
+    """Mean and variance [groups, C] of [groups, n, H, W, C]; `near` is not needed."""
+    size = math.prod(x.shape[1:4])
+    mean = over_devices(channel_sums(x) / size)
+    return mean, over_devices(channel_sums(jnp.square(x - _on_maps(mean))) / size)
+
+
+def moments_in_one_pass(
+    over_devices: Callable[[Array], Array], x: Array, near: Array
+) -> tuple[Array, Array]:
+    """`moments_in_two_passes`, from sums of differences from `near` and of their squares.
+
+    The variance has the relative error of a sum times 1 + (mean - near)^2 / variance.
+    """
+    size = math.prod(x.shape[1:4])
+    apart = x - near
+    first, second = (over_devices(channel_sums(y) / size) for y in (apart, jnp.square(apart)))
+    return first + near, jnp.maximum(second - jnp.square(first), 0)
 
 
 def _batch_normalization(
-    x: Array, scale: Array, bias: Array, epsilon: float, over_devices: Callable[[Array], Array]
-) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    size = math.prod(x.shape[1:4])
-    mean = over_devices(channel_sums(x) / size)
-    variance = over_devices(channel_sums(jnp.square(x - _on_maps(mean))) / size)
+    x: Array,
+    scale: Array,
+    bias: Array,
+    near: Array,
+    epsilon: float,
+    over_devices: Callable[[Array], Array],
+    relu: bool,
+) -> tuple[tuple[Array, Array, Array], tuple[Array | None, ...]]:
+    wide = widened(x)
+    mean, variance = lax.platform_dependent(
+        wide,
+        near,
+        cpu=partial(moments_in_two_passes, over_devices),
+        default=partial(moments_in_one_pass, over_devices),
+    )
     inverse = lax.rsqrt(variance + epsilon)
     factor = scale * inverse
-    out = x * _on_maps(factor) + _on_maps(bias - mean * factor)
-    return (out, mean, variance), (x, scale, mean, inverse)
+    out = wide * _on_maps(factor) + _on_maps(bias - mean * factor)
+    out = (jnp.where(out <= 0, 0, out) if relu else out).astype(x.dtype)
+    return (out, mean, variance), (x, out, scale, bias, mean, inverse)
+
+
+def normalization_gradients(
+    on_cpu: bool,
+    over_devices: Callable[[Array], Array],
+    relu: bool,
+    gradient: Array,
+    kept: tuple[Array, ...],
+) -> tuple[Array, Array, Array]:
+    """The gradients by `x`, scale and bias, in two passes over the maps.
+
+    GPUs and TPUs are bound by memory: there they compute a ReLU's derivative from what a pass
+    reads anyway, once for each pass. Without the barriers XLA would compute it once and keep it.
+    CPUs read it from the output.
+    """
+    x, out, scale, bias, mean, inverse = kept
+    size = math.prod(x.shape[1:4])
+
+    def again(*values: Array) -> tuple[Array, ...]:
+        return lax.optimization_barrier(values) if relu and not on_cpu else values
+
+    def read(x: Array, gradient: Array) -> tuple[Array, Array]:
+        """The normalised maps, and their gradient."""
+        normalized = (widened(x) - _on_maps(mean)) * _on_maps(inverse)
+        gradient = widened(gradient)
+        if relu:
+            passes = out > 0 if on_cpu else normalized * scale > -bias
+            gradient = jnp.where(passes, gradient, 0)
+        return normalized, gradient
+
+    x, gradient = again(x, gradient)
+    normalized, of_maps = read(x, gradient)
+    along, total = channel_sums(of_maps * normalized), channel_sums(of_maps)
+    means = over_devices(along / size), over_devices(total / size)
+    x, gradient, along_mean, mean_gradient = again(x, gradient, *means)
+    normalized, of_maps = read(x, gradient)
+    apart = normalized * _on_maps(along_mean) + _on_maps(mean_gradient)
+    by_input = (of_maps - apart) * _on_maps(scale * inverse)
+    return by_input.astype(x.dtype), along.sum(0), total.sum(0)
 
 
 def _batch_normalization_backward(
     epsilon: float,
     over_devices: Callable[[Array], Array],
+    relu: bool,
     kept: tuple[Array, ...],
     gradients: tuple[Array, Array, Array],
-) -> tuple[Array, Array, Array]:
-    x, scale, mean, inverse = kept
-    gradient = gradients[0]
-    size = math.prod(x.shape[1:4])
-    normalized = (x - _on_maps(mean)) * _on_maps(inverse)
-    along = channel_sums(gradient * normalized)
-    total = channel_sums(gradient)
-    apart = normalized * _on_maps(over_devices(along / size)) + _on_maps(over_devices(total / size))
-    return (gradient - apart) * _on_maps(scale * inverse), along.sum(0), total.sum(0)
+) -> tuple[Array | None, ...]:
+    found = lax.platform_dependent(
+        gradients[0],
+        kept,
+        cpu=partial(normalization_gradients, True, over_devices, relu),
+        default=partial(normalization_gradients, False, over_devices, relu),
+    )
+    return (*found, None)
 
 
 batch_normalization.defvjp(_batch_normalization, _batch_normalization_backward)
@@ -160,7 +269,7 @@ def _on_maps(values: Array) -> Array:
     return values[:, None, None, None]
 
 
-def _channel_window_sum(x: Array, before: int, after: int) -> Array:
+def channel_window_sum(x: Array, before: int, after: int) -> Array:
     """Sum over channels c-before .. c+after, clipped at both ends."""
     channels = x.shape[-1]
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])
@@ -177,11 +286,69 @@ def _power_of_scale(scale: Array, beta: float) -> Array:
     return scale**-beta
 
 
+def banded_window_sum(dtype: Any, x: Array, before: int, after: int) -> Array:
+    """`channel_window_sum` as a product with a banded matrix of zeros and ones, for TPUs.
+
+    Shifts along channels are slow there, small products fast. The matrix unit reads `x` rounded
+    to `dtype`, and adds in the dtype of `x`. Squares rounded to bfloat16 move a normalised value
+    by at most `beta` times the rounding of the value itself.
+    """
+    places = np.arange(x.shape[-1])
+    offset = places[:, None] - places
+    band = jnp.asarray((offset >= -before) & (offset <= after), dtype)
+    return jnp.matmul(
+        x.astype(dtype), band, precision=lax.Precision.HIGHEST, preferred_element_type=x.dtype
+    )
+
+
+# (x, before, after) -> sums over channels c-before .. c+after.
+_WindowSum = Callable[[Array, int, int], Array]
+
+
+def response_normalized(
+    window_sum: _WindowSum, size: int, k: float, alpha: float, beta: float, x: Array
+) -> Array:
+    """Computes x / (k + alpha * sum x^2)^beta, in float32 or wider, in the dtype of `x`."""
+    wide, before = widened(x), size // 2
+    scale = k + alpha * window_sum(wide * wide, before, size - 1 - before)
+    return (wide * _power_of_scale(scale, beta)).astype(x.dtype)
+
+
+def response_gradient(
+    window_sum: _WindowSum,
+    size: int,
+    k: float,
+    alpha: float,
+    beta: float,
+    x: Array,
+    gradient: Array,
+) -> Array:
+    """The gradient by `x`, of its dtype."""
+    # The scale is recomputed, for a few additions: keeping it would take as much memory
+    # as the activations themselves.
+    wide, gradient = widened(x), widened(gradient)
+    before = size // 2
+    after = size - 1 - before
+    scale = k + alpha * window_sum(wide * wide, before, after)
+    power = _power_of_scale(scale, beta)
+    # Channel i feeds the windows of the channels i-after .. i+before.
+    inner = window_sum(gradient * wide * power / scale, after, before)
+    return (gradient * power - (2.0 * alpha * beta) * wide * inner).astype(x.dtype)
+
+
+def _by_platform(function: Callable[..., Array], *constants: float, of: tuple[Array, ...]) -> Array:
+    """`function(window_sum, *constants, *of)` with the window sum that is fast there."""
+    banded = partial(banded_window_sum, of[0].dtype)
+    return lax.platform_dependent(
+        *of,
+        tpu=partial(function, banded, *constants),
+        default=partial(function, channel_window_sum, *constants),
+    )
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _lrn(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
-    before = size // 2
-    scale = k + alpha * _channel_window_sum(x * x, before, size - 1 - before)
-    return x * _power_of_scale(scale, beta)
+    return _by_platform(response_normalized, size, k, alpha, beta, of=(x,))
 
 
 def _lrn_forward(x: Array, size: int, k: float, alpha: float, beta: float) -> tuple[Array, Array]:
@@ -191,15 +358,7 @@ def _lrn_forward(x: Array, size: int, k: float, alpha: float, beta: float) -> tu
 def _lrn_backward(
     size: int, k: float, alpha: float, beta: float, x: Array, gradient: Array
 ) -> tuple[Array]:
-    # The scale is recomputed, for a few additions: keeping it would take as much memory
-    # as the activations themselves.
-    before = size // 2
-    after = size - 1 - before
-    scale = k + alpha * _channel_window_sum(x * x, before, after)
-    power = _power_of_scale(scale, beta)
-    # Channel i feeds the windows of the channels i-after .. i+before.
-    inner = _channel_window_sum(gradient * x * power / scale, after, before)
-    return (gradient * power - (2.0 * alpha * beta) * x * inner,)
+    return (_by_platform(response_gradient, size, k, alpha, beta, of=(x, gradient)),)
 
 
 _lrn.defvjp(_lrn_forward, _lrn_backward)
@@ -226,7 +385,7 @@ def local_response_normalization(
       Array of the shape and dtype of `x`.
     """
     alpha = alpha / size if average else alpha
-    return _lrn(widened(x), size, k, alpha, beta).astype(x.dtype)
+    return _lrn(x, size, k, alpha, beta)
 
 
 def spatial_response_normalization(

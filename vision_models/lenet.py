@@ -93,7 +93,7 @@ class Subsample(nnx.Module):
     def __init__(self, channels: int, *, neuron: str, rngs: nnx.Rngs):
         """The factors start uniform in +-2.4 / 4: the fan-in is four pixels."""
         self.window, self.stride, self.padding = 2, 2, modules.NO_PADDING
-        self.neuron = neuron
+        self.neuron, self.reads = neuron, 5  # four pixels and the bias
         self.scale = nnx.Param(
             jax.random.uniform(rngs.params(), (channels,), jnp.float32, -0.6, 0.6)
         )
@@ -114,6 +114,8 @@ class RBFHead(nnx.Module):
     fixed. Equation 9 is the cross-entropy over these scores plus
     `evaluation.metrics.rubbish_loss`.
     """
+
+    reads = 84  # units, by each output
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[..., 84] -> [..., 10], float32."""

@@ -16,9 +16,19 @@ from jax import Array, lax
 
 from vision_models import layers, pooling
 from vision_models.convolution import convolve
-from vision_models.forward import NO_PADDING, Activations, Pass, each, first_tower, gather
+from vision_models.forward import (
+    NO_PADDING,
+    Activations,
+    Pass,
+    Window,
+    each,
+    first_tower,
+    gather,
+    sides,
+)
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
+from vision_models.products import product
 
 
 def _constant(value: float, *shape: int) -> Array:
@@ -32,7 +42,7 @@ class Conv(nnx.Module):
         self,
         in_channels: int,
         out_channels: int,
-        window: int,
+        window: Window,
         *,
         stride: int = 1,
         padding: Padding = NO_PADDING,
@@ -43,8 +53,9 @@ class Conv(nnx.Module):
     ):
         """`bias` is the initial value of the bias; None for a convolution without one."""
         self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
-        fans = window * window * in_channels, window * window * out_channels
-        shape = (window, window, in_channels, out_channels)
+        height, width = sides(window)
+        fans = height * width * in_channels, height * width * out_channels
+        shape = (height, width, in_channels, out_channels)
         self.kernel = nnx.Param(init(rngs.params(), shape, *fans))
         if bias is not None:
             self.bias = nnx.Param(_constant(bias, out_channels))
@@ -87,10 +98,9 @@ class Dense(nnx.Module):
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, h, w, c] or [B, features] -> [B, units]; as a convolution [B, H', W', units]."""
         dtype = jnp.promote_types(x.dtype, jnp.float32) if self.head else x.dtype
-        kernel = self.kernel[...].astype(x.dtype)
         sliding = self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
-        out = apply_dense(x, kernel, self.in_shape, sliding, dtype)
+        out = apply_dense(x, self.kernel[...], self.in_shape, sliding, dtype)
         return run.neuron(self.neuron)(out + self.bias[...].astype(dtype))
 
 
@@ -101,13 +111,13 @@ def apply_dense(
     if convolutional:
         return lax.conv_general_dilated(
             x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x,
-            kernel.reshape(*in_shape, -1),
+            kernel.astype(x.dtype).reshape(*in_shape, -1),
             (1, 1),
             "VALID",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             preferred_element_type=dtype,
         )
-    return jnp.matmul(x.reshape(len(x), -1), kernel, preferred_element_type=dtype)
+    return product(x.reshape(len(x), -1), kernel, dtype)
 
 
 class LocallyConnected(nnx.Module):
@@ -176,25 +186,27 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(_constant(0.0, channels))
         self.variance = nnx.BatchStat(_constant(1.0, channels))
 
-    def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, C] -> the same shape and dtype."""
-        wide = layers.widened(x)
+    def __call__(self, x: Array, run: Pass, path: str, *, relu: bool = False) -> Array:
+        """[B, H, W, C] -> the same shape and dtype; then a ReLU, if asked for."""
         if not run.training or f"{path}/scale" in run.statistics.frozen:
-            return self._normalized(wide, self.mean[...], self.variance[...]).astype(x.dtype)
+            wide = layers.widened(x)
+            out = self._normalized(wide, self.mean[...], self.variance[...]).astype(x.dtype)
+            return layers.neuron("relu")(out) if relu else out
         taken = run.statistics
         devices = 1 if taken.axis is None else lax.axis_size(taken.axis)
         group = taken.group or len(x) * devices
         across = max(group // len(x), 1)  # devices that share a group
-        groups = wide.reshape(-1, min(group, len(x)), *x.shape[1:])
         out, mean, variance = layers.batch_normalization(
-            groups,
+            x.reshape(-1, min(group, len(x)), *x.shape[1:]),
             self.scale[...],
             self.bias[...],
+            self.mean[...],
             self.epsilon,
             lambda values: _over_neighbours(values, across, taken.axis),
+            relu,
         )
         self._remember(mean, variance, group * x.shape[1] * x.shape[2], taken.pooled)
-        return out.reshape(x.shape).astype(x.dtype)
+        return out.reshape(x.shape)
 
     def _normalized(self, x: Array, mean: Array, variance: Array) -> Array:
         factor = self.scale[...] * lax.rsqrt(variance + self.epsilon)
@@ -237,6 +249,15 @@ class Neuron:
         return each(run.neuron(self.name), x)
 
 
+def takes_relu(layer: Any, after: Any, run: Pass) -> bool:
+    """Whether, in training, a BatchNorm computes the ReLU after it in its own passes over maps.
+
+    Not where activations are recorded: those between the two would be missing.
+    """
+    both = isinstance(layer, BatchNorm) and after == Neuron("relu")
+    return both and run.training and run.record is None and run.neuron is layers.neuron
+
+
 @dataclasses.dataclass(frozen=True)
 class Dropout:
     """Drops units in training; see `layers.dropout`. Every tower has its own masks."""
@@ -260,7 +281,7 @@ class Dropout:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Max, average or L2 pooling; see `pooling.pool`."""
+    """Max, average, sum or L2 pooling; see `pooling.pool`."""
 
     kind: str
     window: int

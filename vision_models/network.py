@@ -1,8 +1,6 @@
 """Networks as named layers in order, and a builder that tracks the size of their maps.
 
 net = Builder(image_size=32, rngs=rngs)
-net.conv("conv1", 12, 5, padding=2)
-net.pool("pool1", 2, 2)
 net.head("fc", num_classes)
 model = net.network()
 """
@@ -16,7 +14,7 @@ from flax import nnx
 from jax import Array
 
 from vision_models import layers, modules, pooling, towers
-from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass
+from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass, Window, sides
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
 
@@ -32,19 +30,22 @@ class Sequential(nnx.Module):
 
     def run(self, x: Activations, run: Pass, path: str = "") -> Activations:
         """Applies the layers; their names are recorded under `path`."""
-        for name in self.names:
+        names = list(self.names)
+        while names:
+            layer, name = getattr(self, names[0]), names.pop(0)
             whole = f"{path}/{name}" if path else name
+            taken = names and modules.takes_relu(layer, getattr(self, names[0]), run)
             with jax.named_scope(name):
-                x = getattr(self, name)(x, run, whole)
+                x = layer(x, run, whole, relu=True) if taken else layer(x, run, whole)
             run.note(whole, x)
+            names = names[1:] if taken else names
         return x
 
 
 class Branches(Sequential):
-    """Sequences of layers that all read the same input; their outputs are joined.
+    """Sequences of layers that all read the same input, and whose outputs are joined.
 
-    `join` is `concatenate` (along the maps, as in an Inception module) or `add` (as in a
-    residual block).
+    `join`: `concatenate` (along the maps, as in Inception modules) or `add` (residual blocks).
     """
 
     def __init__(self, by_name: Mapping[str, Sequential], join: str):
@@ -199,7 +200,7 @@ class Builder:
         self,
         name: str,
         channels: int,
-        window: int,
+        window: Window,
         *,
         stride: int = 1,
         padding: int | Padding = 0,
@@ -208,9 +209,9 @@ class Builder:
         bias: float | None = None,
         use_bias: bool = True,
     ) -> None:
-        """A convolution of square kernels; `channels` counts the maps of all towers."""
+        """A convolution; `channels` counts the maps of all towers."""
         pads = _pads(padding)
-        _check_positive(name, maps=channels, window=window, stride=stride)
+        _check_positive(name, maps=channels, window=min(sides(window)), stride=stride)
         common: dict[str, Any] = {
             "stride": stride,
             "padding": pads,
@@ -266,7 +267,7 @@ class Builder:
         padding: int = 0,
         ceil: bool = False,
     ) -> None:
-        """A pooling layer; `kind` is max, average or l2."""
+        """A pooling layer; `kind` is one of `pooling.POOLS`."""
         if kind not in pooling.POOLS:
             raise ValueError(f"unknown pool {kind!r}; choose one of {', '.join(pooling.POOLS)}")
         _check_positive(name, window=window, stride=stride)
@@ -315,26 +316,23 @@ class Builder:
         self.flat = True
         self._made(units)
 
-    def head(self, name: str, num_classes: int, *, init: Initializer | None = None) -> None:
-        """The classifier: scores in float32, no neuron, bias 0."""
+    def head(
+        self, name: str, num_classes: int, *, init: Initializer | None = None, apart: bool = False
+    ) -> None:
+        """The classifier: scores in float32, no neuron, bias 0; `apart` as in `TowerHead`."""
         if num_classes < 1:
             raise ValueError(f"num_classes={num_classes}: at least 1")
-        init = init or self.init
+        common: dict[str, Any] = {"init": init or self.init, "rngs": self.rngs}
+        shape = self._in_shape()
         if self.towers > 1:
-            self.add(
-                name,
-                towers.TowerHead(
-                    self._in_shape(), num_classes, towers=self.towers, init=init, rngs=self.rngs
-                ),
-            )
+            if apart:
+                self._check_divides(name, num_classes)
+            split: dict[str, Any] = {"towers": self.towers, "apart": apart}
+            self.add(name, towers.TowerHead(shape, num_classes, **split, **common))
         else:
             self.add(
-                name,
-                modules.Dense(
-                    self._in_shape(), num_classes,
-                    neuron="identity", head=True, init=init, rngs=self.rngs,
-                ),
-            )  # fmt: skip
+                name, modules.Dense(shape, num_classes, neuron="identity", head=True, **common)
+            )
         self.ends_in(name, num_classes)
 
     def ends_in(self, name: str, num_classes: int) -> None:
@@ -416,11 +414,11 @@ class Builder:
         )
 
     def _slide(
-        self, name: str, window: int, stride: int, pads: Padding, ceil: bool = False
+        self, name: str, window: Window, stride: int, pads: Padding, ceil: bool = False
     ) -> None:
-        vertical, horizontal = pads
-        self.height = pooling.pooled_size(self.height, window, stride, *vertical, ceil=ceil)
-        self.width = pooling.pooled_size(self.width, window, stride, *horizontal, ceil=ceil)
+        (tall, wide), (vertical, horizontal) = sides(window), pads
+        self.height = pooling.pooled_size(self.height, tall, stride, *vertical, ceil=ceil)
+        self.width = pooling.pooled_size(self.width, wide, stride, *horizontal, ceil=ceil)
         if self.height < 1 or self.width < 1:
             raise ValueError(
                 f"image_size={self.image_size}, window {window}: images of "

@@ -2,10 +2,11 @@
 
 Arrays are channels-last, [batch, height, width, channels].
 
-XLA has one operation for windows and one for the gradient of their maximum. Both are fast on GPUs
-and TPUs and slow on CPUs (docs/speed.md). On CPUs a pool is therefore written as operations on
-strided slices, one slice for each place in the window, which XLA fuses into a single pass over
-memory. The windows inside the map are one block; those that the borders clip alike are others.
+XLA has one operation for windows and one for the gradient of their maximum. They are fast on TPUs;
+on CPUs they are slow (docs/speed.md), and on GPUs they widen maps to float32, with indices of four
+bytes. Elsewhere than on TPUs a pool is therefore written as operations on strided slices, one slice
+for each place in the window, which XLA fuses into a single pass over memory. The windows inside the
+map are one block; those that the borders clip alike are others.
 """
 
 import functools
@@ -18,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vision_models import pairs
 from vision_models.layers import widened
 
-POOLS = ("max", "average", "l2")
+POOLS = ("max", "average", "padded_average", "sum", "l2")
 Padding = tuple[tuple[int, int], tuple[int, int]]  # pixels ((top, bottom), (left, right))
 
 
@@ -66,7 +68,8 @@ def pool(
 
     Args:
       x: [batch, height, width, channels].
-      kind: `max`, `average`, or `l2`, the root of the sum of squares.
+      kind: `max`; `average`; `padded_average`, over the whole window, where padding counts as
+        zeros (PyTorch's); `sum`; or `l2`, the root of the sum of squares.
       window, stride: in pixels, the same in both directions.
       padding: ((top, bottom), (left, right)).
       ceil: see `pooled_size`.
@@ -96,6 +99,9 @@ def pool(
     if kind == "l2":
         squares = _over_windows(wide * wide, "sum", window, stride, pads)
         return jnp.sqrt(squares + np.array(1e-12, wide.dtype)).astype(x.dtype)
+    if kind != "average":
+        sums = _over_windows(wide, "sum", window, stride, pads)
+        return (sums if kind == "sum" else sums / window**2).astype(x.dtype)
     covered = [
         _covered(size, window, stride, before, after)
         for size, (before, after) in zip(x.shape[1:3], pads, strict=True)
@@ -143,11 +149,18 @@ _REDUCTIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _over_windows(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Array:
     """`max` or `sum` over windows, [B, H, W, C] -> [B, H', W', C]; `pads` fit the windows."""
+    paired = _in_pairs(x, kind, window, stride, pads)
     return lax.platform_dependent(
         x,
-        cpu=lambda x: _on_cpu(x, window, stride, pads, functools.partial(_combined, kind)),
-        default=lambda x: _reduced(x, kind, window, stride, pads),
+        tpu=pairs.pool if paired else lambda x: _reduced(x, kind, window, stride, pads),
+        default=lambda x: _on_slices(x, window, stride, pads, functools.partial(_combined, kind)),
     )
+
+
+def _in_pairs(x: Array, kind: str, window: int, stride: int, pads: Padding) -> bool:
+    """Whether TPUs take this pool on pairs of columns."""
+    plain = kind == "max" and window == stride == 2 and not np.any(pads)
+    return plain and x.shape[1] % 2 == 0 and pairs.fit_map(x.shape)
 
 
 def _over_windows_forward(
@@ -159,18 +172,19 @@ def _over_windows_forward(
 def _over_windows_backward(
     kind: str, window: int, stride: int, pads: Padding, x: Array, gradient: Array
 ) -> tuple[Array]:
-    def on_cpu(x: Array, gradient: Array) -> Array:
+    def on_slices(x: Array, gradient: Array) -> Array:
         first = None
         if kind == "max":
             dtype = np.min_scalar_type(window * window)  # holds every place, and one for none
             combine = functools.partial(_first_maximum, dtype=dtype)
-            first = _on_cpu(x, window, stride, pads, combine)
+            first = _on_slices(x, window, stride, pads, combine)
         return _spread(gradient, first, x.shape[1:3], window, stride, pads)
 
-    def elsewhere(x: Array, gradient: Array) -> Array:
+    def reduced(x: Array, gradient: Array) -> Array:
         return jax.vjp(lambda x: _reduced(x, kind, window, stride, pads), x)[1](gradient)[0]
 
-    return (lax.platform_dependent(x, gradient, cpu=on_cpu, default=elsewhere),)
+    on_tpu = pairs.pool_gradient if _in_pairs(x, kind, window, stride, pads) else reduced
+    return (lax.platform_dependent(x, gradient, tpu=on_tpu, default=on_slices),)
 
 
 _over_windows.defvjp(_over_windows_forward, _over_windows_backward)
@@ -189,7 +203,7 @@ def _reduced(x: Array, kind: str, window: int, stride: int, pads: Padding) -> Ar
     )
 
 
-def _on_cpu(
+def _on_slices(
     x: Array, window: int, stride: int, pads: Padding, combine: Callable[[dict[int, Array]], Array]
 ) -> Array:
     """Applies `combine` to the pixels of every window: [B, H, W, C] -> [B, H', W', C].

@@ -20,11 +20,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from vision_models.convolution import convolve
-from vision_models.forward import NO_PADDING, TOWER_AXIS, Activations, Pass, gather
+from vision_models.convolution import convolve, convolve_by_each
+from vision_models.forward import (
+    NO_PADDING,
+    TOWER_AXIS,
+    Activations,
+    Pass,
+    Window,
+    each,
+    first_tower,
+    gather,
+    sides,
+)
 from vision_models.layers import Initializer
 from vision_models.modules import apply_dense
 from vision_models.pooling import Padding
+from vision_models.products import product_by_each
 
 # Name of the metadata entry of parameters that have a leading axis over towers.
 PER_TOWER = "per_tower"
@@ -51,7 +62,7 @@ class TowerConv(nnx.Module):
         self,
         in_channels: int,
         out_channels: int,
-        window: int,
+        window: Window,
         *,
         towers: int,
         stride: int = 1,
@@ -63,8 +74,9 @@ class TowerConv(nnx.Module):
     ):
         """`in_channels` and `out_channels` count the input and output maps of one tower."""
         self.window, self.stride, self.padding, self.neuron = window, stride, padding, neuron
-        shape = (towers, window, window, in_channels, out_channels)
-        fans = window * window * in_channels, window * window * out_channels
+        height, width = sides(window)
+        shape = (towers, height, width, in_channels, out_channels)
+        fans = height * width * in_channels, height * width * out_channels
         self.kernel = nnx.Param(init(rngs.params(), shape, *fans), **{PER_TOWER: True})
         self.bias = nnx.Param(
             jnp.full((towers, out_channels), bias, jnp.float32), **{PER_TOWER: True}
@@ -73,19 +85,16 @@ class TowerConv(nnx.Module):
     def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
         """One output for each tower held here, from the tower's own or the shared input."""
         x = run.slide(x, self.window, self.stride, self.padding)
-        neuron = run.neuron(self.neuron)
-        return [
-            neuron(
-                convolve(
-                    _of_tower(x, tower),
-                    self.kernel[tower],
-                    self.bias[tower],
-                    stride=self.stride,
-                    padding=self.padding,
-                )
-            )
-            for tower in range(self.kernel.shape[0])
-        ]
+        held = range(self.kernel.shape[0])
+        kernels, biases = [self.kernel[i] for i in held], [self.bias[i] for i in held]
+        if isinstance(x, list):
+            outputs = [
+                convolve(*of_tower, stride=self.stride, padding=self.padding)
+                for of_tower in zip(x, kernels, biases, strict=True)
+            ]
+        else:
+            outputs = convolve_by_each(x, kernels, biases, stride=self.stride, padding=self.padding)
+        return each(run.neuron(self.neuron), outputs)
 
 
 class TowerDense(nnx.Module):
@@ -117,13 +126,17 @@ class TowerDense(nnx.Module):
         """[B, h, w, c] or [B, features] -> one [B, units] for each tower held here."""
         neuron, sliding = run.neuron(self.neuron), self.convolutional or run.valid is not None
         x = run.slide(x, self.in_shape[0])
-        outputs = []
-        for tower in range(self.kernel.shape[0]):
-            maps = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(maps.dtype)
-            out = apply_dense(maps, kernel, self.in_shape, sliding, maps.dtype)
-            outputs.append(neuron(out + self.bias[tower].astype(maps.dtype)))
-        return outputs
+        held = range(self.kernel.shape[0])
+        if isinstance(x, list) or sliding:
+            maps = [_of_tower(x, tower) for tower in held]
+            outputs = [
+                apply_dense(of, self.kernel[tower], self.in_shape, sliding, of.dtype)
+                for tower, of in zip(held, maps, strict=True)
+            ]
+        else:
+            outputs = product_by_each(x.reshape(len(x), -1), self.kernel[...], x.dtype)
+        biases = (self.bias[tower].astype(outputs[tower].dtype) for tower in held)
+        return [neuron(out + bias) for out, bias in zip(outputs, biases, strict=True)]
 
 
 class TowerHead(nnx.Module):
@@ -133,6 +146,10 @@ class TowerHead(nnx.Module):
     exchange of the network (`lax.psum` over "tower" where towers are on several
     devices). It equals one matrix over the features of all towers, works for any
     number of classes, and lets each device hold its share of the matrix only.
+
+    With `apart` every tower has the scores of its share of the classes, from its own features:
+    kernel [towers, in, classes / towers]. No tower then reads what another has computed; their
+    scores are put side by side.
     """
 
     def __init__(
@@ -141,16 +158,17 @@ class TowerHead(nnx.Module):
         num_classes: int,
         *,
         towers: int,
+        apart: bool = False,
         init: Initializer,
         bias: float = 0.0,
         rngs: nnx.Rngs,
     ):
         """`in_shape` is (h, w, c) or (features,) of one tower."""
         self.in_shape = in_shape if len(in_shape) == 3 else (1, 1, *in_shape)
-        self.towers, self.convolutional = towers, False
+        self.towers, self.apart, self.convolutional = towers, apart, False
         features = math.prod(in_shape)
-        shape = (towers, features, num_classes)
-        fans = features * towers, num_classes
+        shape = (towers, features, num_classes // towers if apart else num_classes)
+        fans = features if apart else features * towers, shape[-1]
         self.kernel = nnx.Param(init(rngs.params(), shape, *fans), **{PER_TOWER: True})
         self.bias = nnx.Param(jnp.full((num_classes,), bias, jnp.float32))
 
@@ -161,9 +179,13 @@ class TowerHead(nnx.Module):
         scores = []
         for tower in range(held):
             maps = _of_tower(x, tower)
-            kernel = self.kernel[tower].astype(maps.dtype)
             wide = jnp.promote_types(maps.dtype, jnp.float32)
-            scores.append(apply_dense(maps, kernel, self.in_shape, sliding, wide))
+            own = apply_dense(maps, self.kernel[tower], self.in_shape, sliding, wide)
+            if self.apart:
+                share, first = own.shape[-1], first_tower(held, self.towers) + tower
+                none = jnp.zeros((*own.shape[:-1], share * self.towers), wide)
+                own = lax.dynamic_update_slice_in_dim(none, own, first * share, own.ndim - 1)
+            scores.append(own)
         total = sum(scores[1:], scores[0])
         if held < self.towers:
             total = lax.psum(total, TOWER_AXIS)

@@ -8,6 +8,7 @@ versions and commits that differ. Only files are read: no checkpoint is opened.
 """
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Generator, Sequence
 from html import escape
@@ -106,9 +107,14 @@ def _errors(runs: dict[str, Record]) -> str:
 
 def differing(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     """Fields in which dicts of fields differ, sorted, with their values; "" where one has none."""
-    fields = sorted(set().union(*runs))
-    rows = [(f, [json_text(run[f]) if f in run else "" for run in runs]) for f in fields]
-    return [(field, values) for field, values in rows if len(set(values)) > 1]
+    rows = []
+    for field in sorted(set().union(*runs)):
+        exact = [json.dumps(run[field]) if field in run else "" for run in runs]
+        if len(set(exact)) > 1:
+            plain = [json_text(run[field]) if field in run else "" for run in runs]
+            # With quotation marks where a text would look like a number, or like no value.
+            rows.append((field, plain if len(set(plain)) == len(set(exact)) else exact))
+    return rows
 
 
 def _differences(caption: str, runs: dict[str, dict[str, Any]]) -> str:
@@ -129,7 +135,9 @@ def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Pa
     without = [name for name, record in runs.items() if not record.metrics]
     for name in without:
         print(f"without curves of {name}: metrics.jsonl has no line yet", flush=True)
-    missing = [page.gap(f"curves of {name}: metrics.jsonl has no line yet.") for name in without]
+    missing = [
+        page.gap(f"curves of {name}, whose metrics.jsonl has no line yet.") for name in without
+    ]
     said = "Strong lines are of the validation split, thin ones of training."
     states = [
         f'<li><p class="state {record.state()[0]}"><b>{escape(name)}</b>: '

@@ -6,6 +6,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from vision_models.analysis import activation_shapes, layer_table
+from vision_models.forward import sides
 from vision_models.network import Auxiliary, Branches, Network, Sequential
 from vision_models.towers import Exchange
 
@@ -46,13 +47,14 @@ _WORDS = {
     "AdaptiveAveragePool": "average pool", "Dense": "fc", "TowerDense": "fc", "TowerHead": "fc",
     "RBFHead": "rbf", "BatchNorm": "batch norm", "LocalResponseNorm": "response norm",
     "SpatialResponseNorm": "contrast norm", "PadChannels": "pad maps", "Dropout": "dropout",
+    "PyramidPool": "pyramid pool", "LocalContrastNorm": "contrast norm",
 }  # fmt: skip
 _CONV, _POOL, _FULL, _NORM, _NONE = "#cfe2f7", "#f7cfcf", "#d8efd0", "#f3e8c8", "#eeeeee"
 _COLOURS = {
     "conv": _CONV, "local": _CONV, "sparse conv": _CONV, "fc": _FULL, "rbf": _FULL,
     "batch norm": _NORM, "response norm": _NORM, "contrast norm": _NORM,
     "subsample": _POOL, "average pool": _POOL, "global average pool": _POOL, "max pool": _POOL,
-    "l2 pool": _POOL,
+    "l2 pool": _POOL, "pyramid pool": _POOL,
 }  # fmt: skip
 
 
@@ -71,8 +73,9 @@ def said(layer: Any, output: tuple[int, ...]) -> tuple[str, str]:
     else:
         word = _WORDS.get(kind, kind)
     window, stride = getattr(layer, "window", 1), getattr(layer, "stride", 1)
-    whole = kind in ("GlobalAveragePool", "PadChannels")
-    parts = [word if whole or not hasattr(layer, "window") else f"{window}{_TIMES}{window} {word}"]
+    whole = kind in ("GlobalAveragePool", "PadChannels", "PyramidPool")
+    shape = _TIMES.join(map(str, sides(window)))
+    parts = [word if whole or not hasattr(layer, "window") else f"{shape} {word}"]
     if kind in ("Conv", "TowerConv", "LocallyConnected", "SparseConv", "Dense", "TowerDense"):
         parts.append(str(output[-1]))
     if kind in ("TowerHead", "RBFHead", "PadChannels"):
@@ -327,7 +330,7 @@ class _Layout:
             parts = self.parts(getattr(layer, name), f"{path}/{name}", size)
             made.append(_chain(parts, size) if parts else None)
         sizes = [branch.size if branch else size for branch in made]
-        return _branches(path, made, layer.join, sizes, self.size(path))
+        return _branches(path.rpartition("/")[2], made, layer.join, sizes, self.size(path))
 
     def layer(self, layer: Any, name: str, path: str, *, sticks: bool) -> Part:
         """One layer; those without windows and weights of their own stick to the one above."""

@@ -176,6 +176,31 @@ def _described(path: Path) -> Generator[Callable[[dict[str, np.ndarray]], None],
         yield lambda arrays: np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def check_room(paths: Mapping[Path, Mapping[str, str]], chosen: np.ndarray) -> None:
+    """Checks that no file would be replaced by one with fewer images of the same.
+
+    Args:
+      paths, chosen: as for `compute`.
+
+    Raises:
+      ConfigError: a file holds images that are not among the chosen; the message names it.
+    """
+    for path, of in paths.items():
+        if not path.exists():
+            continue
+        try:
+            kept = read(path)
+            check(kept, of)
+        except ConfigError:
+            continue  # of something else, or damaged: it is written anew
+        more = len(np.setdiff1d(np.union1d(kept.index, kept.unreadable), chosen))
+        if more:
+            raise ConfigError(
+                f"{path}: holds {len(kept.index):,} images, {more:,} of them not among these "
+                f"{len(chosen):,}; remove it, or write to another directory with --out=DIR"
+            )
+
+
 def read(path: Path) -> Features:
     """Opens the `.npy` file at `path` and the `.npz` file beside it.
 

@@ -44,6 +44,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         chosen = np.sort(drawn[: arguments.limit])
     described = [feature_files.about(opened, split, layer, arguments.pool) for layer in layers]
     paths = {opened.out(feature_files.file_name(of), "features"): of for of in described}
+    feature_files.check_room(paths, chosen)
     feature_files.compute(opened, split, paths, chosen)
     for path, of in paths.items():
         kept = feature_files.read(path)

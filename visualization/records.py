@@ -14,6 +14,7 @@ import trained_networks
 from configs.common import ConfigError, to_steps
 from configs.papers import Published, published
 from training.workdir import (
+    changes_result,
     flat_fields,
     has_checkpoint,
     in_training,
@@ -87,8 +88,16 @@ class Record:
 
     @property
     def published(self) -> Published | None:
-        """The published errors of the run's config on its dataset, if any."""
-        return published(*self.source, self.data)
+        """The published errors of the run's config on its dataset, if any.
+
+        Its `source` says so if the run has another recipe than the config.
+        """
+        found = published(*self.source, self.data)
+        changed = sum(changes_result(f) for f in self.overridden if f != "seed")
+        if found is None or not changed:
+            return found
+        fields = "a field is" if changed == 1 else f"{changed} fields are"
+        return found._replace(source=f"{found.source}; here {fields} overridden")
 
     @property
     def step(self) -> int:

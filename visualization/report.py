@@ -177,7 +177,9 @@ def _layers(run: Run) -> list[str]:
     if len(main) < len(rows):
         said += f"; auxiliary classifiers: {sum(r.parameters for r in rows if r.auxiliary):,} more"
     caption = "window is size/stride; sees is the receptive field in pixels"
-    made = page.table(caption, COLUMNS, [cells(row) for row in rows], numbers=range(4, 8))
+    made = page.table(
+        caption, COLUMNS, [cells(row) for row in rows], numbers=range(4, len(COLUMNS))
+    )
     few = len(rows) <= _LAYERS
     return [page.text(f"{said}.", "soft"), made if few else page.details("The layers", made)]
 
@@ -214,7 +216,7 @@ def _environment(run: Run) -> list[str]:
     ]
     return [
         page.table("as the run began", ["", ""], rows, long=(1,)),
-        page.gap(f"{' and '.join(absent)}: not recorded by this run.") if absent else "",
+        page.gap(f"{' and '.join(absent)}, which this run did not record.") if absent else "",
         f'<h3>Command</h3>\n<pre tabindex="0">{escape(" ".join(map(str, command)))}</pre>'
         if command
         else "",

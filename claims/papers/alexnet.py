@@ -207,6 +207,9 @@ _STRUCTURE = (
     ablation("alexnet-connected", "3.2; layer-params-150.cfg",
              "Without connections between the towers the top-1 error is 1.2 points higher.",
              "towers not connected", {"model.connected": False}, 41.83),
+    ablation("alexnet-lcn", "3.3",
+             "Response normalisation is compared with Jarrett's local contrast normalisation (no "
+             "number in the paper).", "local contrast normalisation", {"model.lcn": True}, None),
     Claim(
         "alexnet-towers", "3.2; cuda-convnet2",
         "One tower of all kernels, each reading all maps, is no worse than two towers.",
@@ -295,8 +298,8 @@ _REGULARISED = (
         "networks that dropout samples.",
         "alexnet", (Arm("halved outputs"), Arm("mean over sampled networks")),
         TEST_ERROR, (Same("halved outputs", "mean over sampled networks", within=0.5),),
-        here=None, checked="the factor of evaluation against the mean over sampled masks of one "
-        "layer (tests/vision_models/test_layers.py)",
+        here=None, checked="one layer's outputs in training and in evaluation "
+        "(tests/vision_models/test_layers.py)",
         waits="an evaluation that samples dropout's masks",
     ),
 )  # fmt: skip

@@ -10,8 +10,9 @@ from claims.measures import (
     Finished,
     epochs_to,
     first_gradient_share,
+    linear_error,
 )
-from claims.papers._rows import DIGITS, THOUSAND
+from claims.papers._rows import DIGITS, SMALL_ALEXNET, SMALL_FRACTION, SMALL_NOTE, THOUSAND
 
 TITLE = "Stanford CS231n: Convolutional Neural Networks for Visual Recognition, lectures"
 YEAR = 2016
@@ -147,9 +148,14 @@ _PRACTICE = (
     Claim(
         "lectures-exchanges", "AlexNet's section 3.2",
         "Each exchange between the towers lowers the error and costs bytes.",
-        "alexnet", (Arm("all exchanges"),), TEST_ERROR, (), here=None,
-        checked="alexnet-connected, of all exchanges or none; alexnet-bytes",
-        waits="an option that chooses the exchanges",
+        "alexnet",
+        (Arm("all exchanges"),
+         Arm("those of fc6 and fc7", {"model.exchanges": "fc6,fc7"}),
+         Arm("that of fc7", {"model.exchanges": "fc7"})),
+        TEST_ERROR, (Order("all exchanges", "those of fc6 and fc7"),
+                     Order("those of fc6 and fc7", "that of fc7")),
+        here=SMALL_ALEXNET, fraction=SMALL_FRACTION,
+        note=f"{SMALL_NOTE} The bytes are in the network's table (--mode=summary).",
     ),
 )  # fmt: skip
 
@@ -191,6 +197,19 @@ _TRANSFER = (
               "last layer"),
     _transfer("different-much", "Different data, and many of them: fine-tune all layers.",
               "cifar10", False, "all layers", "last layer"),
+    Claim(
+        "lectures-transfer-earlier", "Transfer learning, the table of four cases",
+        "Different data, and little of them: a linear classifier on earlier features does better "
+        "than one on top.",
+        "lenet5:caffe",
+        (Arm("on pool1", measure=linear_error("pool1", "digits", 10)),
+         Arm("on pool2", measure=linear_error("pool2", "digits", 10)),
+         Arm("on ip1, the top", measure=linear_error("ip1", "digits", 10))),
+        linear_error("ip1", "digits", 10), (Order("on pool2", "on ip1, the top"),),
+        common={"data.name": "cifar10", "data.resize": 28}, here=THOUSAND,
+        note="Caffe's LeNet, 1,000 steps on CIFAR-10 at 28 pixels; ten of each digit of "
+        "scikit-learn, tested on up to 50 others.",
+    ),
     Claim(
         "lectures-transfer-faster", "Transfer learning",
         "Training that starts from a trained network is faster than from random weights.",

@@ -92,7 +92,7 @@ _DEPTH = (
         TEST_ERROR, (Order("pre-activation", "the paper of 2015"),), fraction=_SHORT,
         note="At 56 layers, the names' networks without warm-up.",
         here=None, waits="a pre-activation network of 20 or 56 layers by name",
-        checked="pre-activation networks' parameters and gradients "
+        checked="pre-activation networks' parameters "
         "(tests/vision_models/test_models.py)",
     ),
     Claim(
@@ -110,7 +110,7 @@ _DEPTH = (
         "cifar10:resnet110",
         (Arm("warm-up"), Arm("none", {"optimizer.warmup_steps": 1})),
         TRAINING_ERROR, (Order("warm-up", "none"),), here=None,
-        checked="the schedule's rates by step (tests/training)",
+        checked="the config's warm-up (tests/configs/test_configs.py)",
     ),
     Claim(
         "resnet-cost", "4.1",

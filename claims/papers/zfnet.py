@@ -23,6 +23,9 @@ def removed(name: str, statement: str, layers: str, paper: float) -> Claim:
 CLAIMS = (
     row("zfnet-error", "Table 2", "zfnet", within=0.4, checked=IMAGENET_CHECKED),
     row("zfnet-wide-error", "Table 2", "zfnet:wide", within=0.4, checked=IMAGENET_CHECKED),
+    row("zfnet-spp-error", "He et al. 2014 (SPP-net), Table 2", "zfnet:spp", within=0.4,
+        checked=f"{IMAGENET_CHECKED}; pyramid pooling by hand "
+        "(tests/vision_models/test_pyramid.py)"),
     removed("layers-3-4", "Without layers 3 and 4 the error is 45.4%, 4.9 points higher.",
             "conv3,conv4", 45.4),
     removed("layers-6-7", "Without layers 6 and 7 the error is 44.8%, 4.3 points higher.",

@@ -44,6 +44,8 @@ def test_claims_are_whole(claim):
     assert claim.here is not None or claim.checked
     assert not (claim.waits and claim.here is not None)
     assert 0 < claim.fraction <= 1
+    for path in re.findall(r"\b(?:tests|docs)/[\w/.]*\w", claim.checked):
+        assert (ROOT / path).exists(), path
 
 
 def test_every_row_of_the_published_tables_has_a_claim():

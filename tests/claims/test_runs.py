@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import files
 from claims import execute, jobs, registry, results, running, settings, tuning
-from claims.claim import EVALUATE, TRAIN, Arm, Claim, Order, Step
+from claims.claim import EVALUATE, TRAIN, Arm, Claim, Order, Step, Value
 from claims.errors import ClaimError
 from claims.jobs import Place
-from claims.measures import TEST_ERROR, epochs_to, printed
+from claims.measures import ENSEMBLE_ERROR, ONE_OF_ENSEMBLE, TEST_ERROR, epochs_to, printed
+from evaluation import Scores
+from evaluation.score_files import write_scores
 from tests.conftest import ROOT
 from tests.runs import lines
 
@@ -153,7 +156,7 @@ def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
     high = result["arms"]["high rate"]
     assert high["chosen"] == {"optimizer.learning_rate": 0.02}
     assert high["values"] == {"0": 20, "1": 21, "2": 22} and high["mean"] == 21
-    assert high["spread"] == 1 and result["seconds"] == 360
+    assert high["spread"] == 1 and result["seconds"] == 420
     assert high["curves"]["0"] == {"train": [[0.5, 90], [1.0, 40]]}
     assert result["length"] == "1 epochs, 0.1 of the whole length"
     assert result["versions"] == {"jax": "1"}
@@ -165,6 +168,19 @@ def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
     assert results.out_of_date(CLAIM, result) == ""
     other = dataclasses.replace(CLAIM, fraction=0.2)
     assert "another version of this claim" in results.out_of_date(other, result)
+
+
+def test_a_result_of_more_runs_is_kept(place, tmp_path):
+    """As on a fresh clone, which has results but no runs."""
+    planted(place)
+    assert running.run(CLAIM, place, lambda line: None, where=tmp_path)
+    written = (tmp_path / "test-order.json").read_text()
+    said, stop = [], threading.Event()
+    stop.set()
+    elsewhere = Place(tmp_path / "elsewhere", None)
+    assert not running.run(CLAIM, elsewhere, said.append, stop=stop, where=tmp_path)
+    assert said[-1].endswith("kept, for it is of 7 runs and this one of 0")
+    assert (tmp_path / "test-order.json").read_text() == written
 
 
 def test_tuning_takes_what_reached_its_level_first(place):
@@ -195,6 +211,32 @@ def test_other_files_are_in_the_way(place):
     (one.directory(place) / "letter.txt").write_text("Dear")
     with pytest.raises(ClaimError, match="in the way"):
         execute.run([one], place, print)
+
+
+def test_an_ensemble_is_the_average_of_its_members(place):
+    """A process of evaluation.ensemble reads what the members' evaluations kept."""
+    arms = (Arm("one", measure=ONE_OF_ENSEMBLE), Arm("two", members=2))
+    claim = Claim("x-y", "1", "Said.", "alexnet:digits", arms, ENSEMBLE_ERROR, (), fraction=0.1)
+    joint = jobs.job_of(claim, arms[1], 1)
+    assert [member.overrides["seed"] for member in joint.members] == [2, 3]
+    assert jobs.job_of(claim, arms[0], 2).name == joint.members[0].name  # nothing twice
+    label = np.arange(10, dtype=np.int32) % 2
+    wrong = (np.arange(10) < 4, np.arange(10) >= 8)  # of each member
+    for member, bad, sure in zip(joint.members, wrong, (0.6, 0.9), strict=True):
+        plant(place, member, 0.0)
+        mark = {"done": ["train", "scores"], "diverged": False, "seconds": 1.0}
+        (member.directory(place) / execute.MARK).write_text(json.dumps(mark))
+        right = np.where(bad, 1 - sure, sure)
+        given = np.stack([np.where(label == n, right, 1 - right) for n in (0, 1)], axis=1)
+        path = member.directory(place) / "scores" / "test-center_crop.npz"
+        path.parent.mkdir()
+        scores = Scores(np.arange(10, dtype=np.int32), np.log(given).astype(np.float32), label)
+        write_scores(path, scores, str, 1, "", split="test", protocol="center_crop",
+                     class_names=["a", "b"])  # fmt: skip
+    assert execute.run(jobs.every([joint]), place, print)
+    # The surer member wins where the two disagree: only its two mistakes are left.
+    run = execute.finished(joint, place)
+    assert ENSEMBLE_ERROR.read(run) == Value(20)
 
 
 def test_absent_data_are_named(tmp_path):

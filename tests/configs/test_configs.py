@@ -32,6 +32,7 @@ ALEXNET = {
     "model.lrn_constants.alpha": 1e-4,
     "model.lrn_constants.beta": 0.75,
     "model.lrn_constants.average": False,
+    "model.exchanges": "pool2,pool5,fc6,fc7",
     "model.norm1_before_neuron": False,
     "model.spatial_norm2": False,
     "model.pool_window": 3,
@@ -108,6 +109,20 @@ GOOGLENET = {
     "optimizer.average": "exponential",
     "optimizer.average_decay": 0.9999,
     "total_epochs": 60.0,
+}
+# Szegedy et al. 2016, section 8; what it does not say from TF-Slim.
+INCEPTION = {
+    "batch_size": 32,
+    "data.crop": 299,
+    "data.augment.crop": "area",
+    "model.dropout": 0.2,
+    "model.init": "he",
+    "optimizer.learning_rate": 0.045,
+    "optimizer.momentum": 0.9,
+    "optimizer.drop_factor": 0.94,
+    "optimizer.weight_decay": 0.00004,
+    "optimizer.average": "exponential",
+    "evaluation.protocol": "center_crop",
 }
 # He et al. 2015, section 3.4.
 RESNET = {
@@ -201,6 +216,33 @@ ALL_CNN = {
     "optimizer.drop_epochs": (200, 250, 300),
     "total_epochs": 350.0,
 }
+# Lin et al. 2014, section 4.1, and the authors' NIN/cifar-10_def.
+NIN = {
+    "batch_size": 128,
+    "data.name": "cifar10",
+    "data.crop": 32,
+    "model.name": "nin_cifar10",
+    "model.pools": ("max", "max"),
+    "model.dropout": 0.5,
+    "model.init_std": 0.05,
+    "optimizer.learning_rate": 0.01,
+    "optimizer.momentum": 0.9,
+    "optimizer.plateau_drops": 2,
+    "optimizer.groups.biases.multiplier": 2.0,
+}
+# Sermanet et al. 2014, section 3.1 and Tables 1 and 3.
+OVERFEAT = {
+    "batch_size": 128,
+    "data.resize": 256,
+    "model.dropout": 0.5,
+    "model.init_std": 0.01,
+    "optimizer.learning_rate": 0.05,
+    "optimizer.momentum": 0.6,
+    "optimizer.weight_decay": 0.00001,
+    "optimizer.drop_factor": 0.5,
+    "optimizer.drop_epochs": (30, 50, 60, 70, 80),
+    "evaluation.protocol": "overfeat",
+}
 # LeCun et al. 1998, section II.B and III: 28x28 in 32x32, background -.1 and ink 1.175.
 LENET = {
     "data.name": "mnist",
@@ -264,7 +306,16 @@ RECIPES = {
     },
     "zfnet": {
         "": ZFNET | {"model.name": "zfnet"},
+        "spp": ZFNET | {"model.name": "zfnet_spp", "model.pyramid": (6, 3, 2, 1)},
         "wide": ZFNET | {"model.name": "zfnet_wide", "model.kernels": (96, 256, 512, 1024, 512)},
+    },
+    "overfeat": {
+        "fast": OVERFEAT
+        | {"data.crop": 231, "model.kernels": (96, 256, 512, 1024, 1024)}
+        | {"model.name": "overfeat_fast", "model.hidden": (3072, 4096)},
+        "accurate": OVERFEAT
+        | {"data.crop": 221, "model.kernels": (96, 256, 512, 512, 1024, 1024)}
+        | {"model.name": "overfeat_accurate", "model.hidden": (4096, 4096)},
     },
     "vgg": {
         "": VGG | {"model.name": "vgg_d"},
@@ -279,6 +330,13 @@ RECIPES = {
     "googlenet": {
         "": GOOGLENET | {"model.name": "googlenet"},
         "bn": GOOGLENET | {"model.name": "googlenet_bn", "model.dropout": 0.2},
+    },
+    "inception": {
+        "v3": INCEPTION
+        | {"model.name": "inception_v3", "model.auxiliary": True, "loss.auxiliary_weight": 0.4}
+        | {"model.count_padding": False, "total_epochs": 100.0}
+        | {"optimizer.drop_epochs": tuple(range(2, 100, 2))},
+        "v4": INCEPTION | {"model.name": "inception_v4", "total_epochs": 160.0},
     },
     "resnet": {
         "": RESNET | {"model.name": "resnet50"},
@@ -315,6 +373,24 @@ RECIPES = {
         | {"evaluation.protocol": "nine_crop"},
     },
     "all_convolutional": {base: ALL_CNN | {"model.name": f"all_cnn_{base}"} for base in "abc"},
+    "nin": {
+        "": NIN | {"data.pad": 4, "data.augment.flip": True},
+        "plain": NIN | {"data.pad": 0, "data.augment.flip": False, "data.augment.crop": "center"},
+        # nin_imagenet's solver.prototxt and train_val.prototxt
+        "imagenet": {
+            "batch_size": 64,
+            "data.name": "imagenet2012",
+            "data.crop": 224,
+            "model.name": "nin_imagenet",
+            "model.init_std": 0.05,
+            "model.init_std_conv1": 0.01,
+            "optimizer.learning_rate": 0.01,
+            "optimizer.drop_steps": (200_000, 400_000),
+            "optimizer.weight_decay": 0.0005,
+            "optimizer.groups.biases.multiplier": 2.0,
+            "total_steps": 450_000,
+        },
+    },
     "lenet5": {
         "": LENET,
         "linear": LENET | {"model.name": "lenet5_linear", "model.head": "linear"},

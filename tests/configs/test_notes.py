@@ -55,6 +55,8 @@ CASES = [
         ["data.augment.colour_noise=paper"],
     ),
     ("one tower", ALEXNET + ":one_gpu", "model.connected=False", ["model.towers=2"]),
+    ("only that of fc7", ALEXNET, "model.exchanges=fc6", [], ["model.connected=False"]),
+    ("takes its place", ALEXNET, "model.lrn_constants.k=1", [], ["model.lcn=True"]),
     ("model.lrn=True", ALEXNET, "model.lrn_constants.k=1", [], ["model.lrn=False"]),
     (
         "a normalisation", ALEXNET, "model.pool_before_norm=True", ["model.spatial_norm2=True"],

@@ -52,9 +52,18 @@ TINY = {
         "model.kernels": (8, 8, 8, 8, 8),
         "model.hidden": (16, 16),
     },
+    "overfeat": {
+        "data.resize": 84,
+        "data.crop": 80,
+        "model.hidden": (8, 8),
+        "evaluation.scales": (84, 96),
+    },
     "vgg": {"data.resize": 36, "data.crop": 32, "model.hidden": (16, 16)},
     "googlenet": {"data.resize": 84, "data.crop": 80},
+    # The auxiliary classifier needs 299 pixels.
+    "inception": {"data.resize": 84, "data.crop": 80, "model.auxiliary": False},
     "resnet": {"data.resize": 36, "data.crop": 32},
+    "nin": {"data.resize": 36, "data.crop": 32},
     "convnet": {"model.kernels": 4, "model.hidden": 8},
 }
 # Nearly every field is in one of these; the others take longer and are marked slow.
@@ -122,6 +131,7 @@ def test_the_quick_runs_have_nearly_every_field():
     assert any(field.startswith("optimizer.groups.") for field in quick)
     assert {field for field in others if not field.startswith("optimizer.groups.")} == {
         *("model.conv6", "model.batch_norm", "model.auxiliary", "model.auxiliary_dropout"),
+        "model.count_padding",
         *("model.stride_in", "model.pool1_padded"),
         *("model.local3", "model.init_std_local", "model.norm", "model.input_dropout"),
     }

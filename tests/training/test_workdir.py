@@ -215,6 +215,10 @@ def test_a_clock_measures_only_training(monkeypatch):
     assert values["images_per_second"] == pytest.approx(20)
     assert values["data_wait"] == pytest.approx(0.2)
     assert values["mfu"] == pytest.approx(20 * 3 / 100)
+    for seconds, share in ((0.1, 1.0), (0.2, 0.5)):  # beyond the peak, then half of that
+        now[0] += seconds
+        clock.tick()
+        assert clock.read()["mfu"] == pytest.approx(share)
 
 
 STRANGE = [

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 import vision_models
-from vision_models.analysis import activation_shapes
+from devices.mesh import make_mesh, param_specs, shardings
+from vision_models.analysis import activation_shapes, layer_table
+from vision_models.functional import functional, variables
 
 SMALL = {
     "image_size": 67,
@@ -19,7 +22,8 @@ SMALL = {
 
 
 def small(**options):
-    return vision_models.create("alexnet", num_classes=7, rngs=nnx.Rngs(0), **SMALL | options)
+    options = {"num_classes": 7, **SMALL, **options}
+    return vision_models.create("alexnet", rngs=nnx.Rngs(0), **options)
 
 
 def abstract(name="alexnet", **options):
@@ -188,6 +192,9 @@ def test_layers_can_be_left_out(options, activations):
         {"neuron": "tanh"},
         {"pool_window": 2},
         {"connected": False},
+        {"exchanges": "fc6,fc7"},
+        {"lcn": True},
+        {"pool": "sum"},
         {"spatial_norm2": True},
         {"norm1_before_neuron": True},
     ],
@@ -198,6 +205,76 @@ def test_ablations_change_the_function_but_not_its_shape(options):
     whole, other = small(), small(**options)
     assert other(x).shape == (3, 7)
     assert not np.allclose(other(x), whole(x), rtol=1e-4)
+
+
+def reached(model):
+    """Layers of which the first half changes with the kernels of conv1 in tower 1."""
+    before = vision_models.activations(model, images())
+    model.conv1.kernel[...] = model.conv1.kernel[...].at[1].multiply(2)
+    after = vision_models.activations(model, images())
+    halves = {name: (before[name], after[name]) for name in ("conv2", "conv3", "fc6", "fc7", "fc8")}
+    return [
+        name
+        for name, (one, other) in halves.items()
+        if np.any(np.not_equal(*(a[..., : a.shape[-1] // 2] for a in (one, other))))
+    ]
+
+
+@pytest.mark.parametrize(
+    "exchanges, mixed",
+    [
+        ("pool2,pool5,fc6,fc7", ["conv3", "fc6", "fc7"]),
+        ("pool5,fc7", ["fc6", "fc7"]),
+        ("fc6", ["fc7"]),
+        (" fc7 ,", []),
+        ("", []),
+    ],
+)
+def test_towers_read_each_other_only_after_an_exchange(exchanges, mixed):
+    model = small(exchanges=exchanges, num_classes=8)
+    # Without fc7 the first half of the classes has the scores of tower 0.
+    scores = ["fc8"] if mixed or "fc7" in exchanges else []
+    assert reached(model) == [*mixed, *scores]
+    sent = [row.name for row in layer_table(model) if row.exchanged_bytes]
+    named = [name.strip() for name in exchanges.split(",") if name.strip()]
+    assert sent == [f"exchange_{name}" for name in named if name != "fc7"] + ["fc8"]
+
+
+@pytest.mark.parametrize("exchanges", ["", pytest.param("pool5", marks=pytest.mark.slow)])
+def test_scores_apart_are_the_same_on_two_devices(exchanges):
+    """Logits and gradients of towers that score half of the classes each."""
+    options = {**SMALL, "num_classes": 8, "exchanges": exchanges}
+    network = functional(lambda rngs: vision_models.create("alexnet", rngs=rngs, **options))
+    params, statistics = variables(small(**options))
+    mesh = make_mesh(2, data=1, tower=2)
+    specs = param_specs(network.per_tower, mesh)
+
+    def logits(params, x):
+        return network.apply(params, statistics, x)
+
+    mapped = jax.shard_map(logits, mesh=mesh, in_specs=(specs, P()), out_specs=P())
+
+    def with_gradients(apply, params):
+        weights = jnp.arange(24.0).reshape(3, 8)
+        total = jax.jit(
+            jax.grad(lambda params: (lambda y: ((y * weights).sum(), y))(apply(params, images())),
+                     has_aux=True),
+            compiler_options={"xla_backend_optimization_level": 0},
+        )  # fmt: skip
+        return total(params)
+
+    found = with_gradients(mapped, jax.device_put(params, shardings(mesh, specs)))
+    for one, other in zip(
+        *map(jax.tree.leaves, (found, with_gradients(logits, params))), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_without_connections_only_scores_are_summed():
+    for option in ({"exchanges": "fc7"}, {"connected": False}):
+        other = small(**option)
+        assert [name for name in other.names if name.startswith("exchange")] == []
+        np.testing.assert_array_equal(other(images()), small(connected=False)(images()))
 
 
 def test_non_overlapping_pools_have_the_same_sizes():
@@ -227,6 +304,8 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
     "options, message",
     [
         ({"without": "conv1"}, "cannot leave out conv1; choose from conv3"),
+        ({"exchanges": "pool1,fc9"}, "towers cannot exchange fc9, pool1; choose from pool2, pool5"),
+        ({"exchanges": ""}, "2 towers do not divide the 7 maps of fc8"),
         ({"towers": 5}, "5 towers do not divide"),
         ({"image_size": 40}, "40 pixels are too small"),
         ({"kernels": (1, 2)}, "kernels takes 5 numbers"),

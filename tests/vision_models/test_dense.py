@@ -124,6 +124,7 @@ def small_network(kind, neuron, ceil):
         net.pool("pool2", 3, 2, kind=kind, padding=1, ceil=ceil)
         net.pad_channels("pad", 8, stride=2)
         net.conv("conv3", 5, 1)
+        net.conv("conv4", 5, (1, 3), padding=((0, 0), (1, 1)))
         net.dense("fc1", 7)
         net.head("fc2", 4)
         return net.network()
@@ -133,7 +134,12 @@ def small_network(kind, neuron, ceil):
 
 @pytest.mark.parametrize(
     "kind, neuron, ceil",
-    [("max", "tanh", True), ("average", "sigmoid", True), ("l2", "tanh", False)],
+    [
+        ("max", "tanh", True),
+        ("average", "sigmoid", True),
+        ("padded_average", "tanh", False),
+        ("l2", "tanh", False),
+    ],
 )
 def test_every_layer_ends_at_the_image(kind, neuron, ceil):
     images = [noise(24, 31) / 50, noise(45, 26, 1) / 50]

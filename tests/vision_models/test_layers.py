@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +76,36 @@ def test_lrn_keeps_bfloat16_but_sums_in_float32():
     np.testing.assert_allclose(np.asarray(half, np.float64), exact, rtol=2**-8)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 1.75 * 2**-8)])
+@pytest.mark.parametrize("size, alpha", [(5, 1e-4), (4, 1e-2)], ids=["paper", "even and strong"])
+def test_banded_lrn_of_tpus_equals_sums_in_float64(size, alpha, dtype, tolerance):
+    """Output and gradient; in bfloat16 to the rounding of results and, to the power, squares."""
+    rng = np.random.default_rng(0)
+    x, gradient = (jnp.asarray(rng.normal(0, 60, (2, 3, 3, 48)), dtype) for _ in range(2))
+    banded = functools.partial(layers.banded_window_sum, x.dtype)
+    constants = size, 2.0, alpha, 0.75
+    out = layers.response_normalized(banded, *constants, x)
+    back = layers.response_gradient(banded, *constants, x, gradient)
+    assert out.dtype == back.dtype == dtype
+    exact, by_input = (np.asarray(values, np.float64) for values in (x, gradient))
+    sums = np.zeros_like(exact)
+    for c, j in itertools.product(range(48), range(48)):
+        if -(size // 2) <= j - c <= size - 1 - size // 2:
+            sums[..., c] += exact[..., j] ** 2
+    scale = 2 + alpha * sums
+    np.testing.assert_allclose(
+        np.asarray(out, np.float64), exact * scale**-0.75, rtol=tolerance, atol=1e-6
+    )
+    inner = np.zeros_like(exact)
+    for c, j in itertools.product(range(48), range(48)):
+        if -(size // 2) <= c - j <= size - 1 - size // 2:
+            inner[..., c] += (by_input * exact * scale**-1.75)[..., j]
+    expected = by_input * scale**-0.75 - 1.5 * alpha * exact * inner
+    np.testing.assert_allclose(
+        np.asarray(back, np.float64), expected, rtol=tolerance, atol=tolerance * np.ptp(expected)
+    )
+
+
 def test_spatial_normalization_equals_a_loop():
     x = np.random.default_rng(0).normal(0, 20, (2, 6, 7, 3)).astype(np.float32)
     by_hand = np.empty(x.shape)
@@ -108,6 +141,8 @@ def test_pools_equal_a_loop(height, width, window, stride, padding, ceil, kind):
     reduce = {
         "max": lambda v: v.max((0, 1)),
         "average": lambda v: v.mean((0, 1)),
+        "padded_average": lambda v: v.sum((0, 1)) / window**2,
+        "sum": lambda v: v.sum((0, 1)),
         "l2": lambda v: np.sqrt((v**2).sum((0, 1))),
     }[kind]
     by_hand = np.array(
@@ -161,12 +196,12 @@ def test_gradients_of_pools_equal_those_of_xlas_windows(
     np.testing.assert_allclose(back, expected_back, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["average", "l2"])
+@pytest.mark.parametrize("kind", ["average", "padded_average", "sum", "l2"])
 def test_pools_of_bfloat16_sum_in_float32(kind):
     x = jnp.ones((1, 20, 20, 1), jnp.bfloat16)  # 400 ones; sums of bfloat16 stay at 256
     out = pooling.pool(x, kind, window=20, stride=1)
     assert out.dtype == jnp.bfloat16
-    assert float(out[0, 0, 0, 0]) == {"average": 1, "l2": 20}[kind]
+    assert float(out[0, 0, 0, 0]) == {"l2": 20, "sum": 400}.get(kind, 1)
 
 
 def test_pools_that_cannot_be_are_named():
@@ -184,6 +219,18 @@ def test_adaptive_pool_equals_a_loop(side, size):
     by_hand = np.array([[x[:, a:b, c:d].mean((1, 2)) for c, d in cuts] for a, b in cuts])
     ours = pooling.adaptive_average_pool(x, size)
     np.testing.assert_allclose(ours, by_hand.transpose(2, 0, 1, 3), rtol=1e-5, atol=1e-6)
+
+
+def test_relu_of_gpus_equals_that_of_cpus():
+    """Up to the sign of zero; NaNs stay. The slope at 0 is 0."""
+    x = jnp.array([-np.inf, -2, -0.0, 0, 1e-30, 3, np.inf, np.nan], jnp.float32)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        own = layers.rectified(x.astype(dtype))
+        assert own.dtype == dtype
+        cpus = layers.neuron("relu")(x.astype(dtype))
+        np.testing.assert_array_equal(*(np.asarray(out, np.float32) for out in (own, cpus)))
+    slope = jax.grad(lambda x: layers.neuron("relu")(x).sum())(x)
+    np.testing.assert_array_equal(slope, [0, 0, 0, 0, 1, 1, 1, 1])
 
 
 def test_neurons():
@@ -206,7 +253,13 @@ def test_neurons():
 
 
 @pytest.mark.parametrize(
-    "name, deviation", [("gaussian", 0.03), ("he", (2 / 50) ** 0.5), ("xavier", (2 / 250) ** 0.5)]
+    "name, deviation",
+    [
+        ("gaussian", 0.03),
+        ("he", (2 / 50) ** 0.5),
+        ("lecun", (1 / 50) ** 0.5),
+        ("xavier", (2 / 250) ** 0.5),
+    ],
 )
 def test_initialisers(name, deviation):
     draw = layers.initializer(name, 0.03)
@@ -280,6 +333,50 @@ def test_subsampling_is_a_sum_a_factor_and_a_bias():
     total = x.reshape(1, 2, 2, 2, 2, 2).sum((2, 4))
     expected = np.tanh(total * np.asarray(part.scale[...]) + [0.3, -0.2])
     np.testing.assert_allclose(part(x, Pass(), ""), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("bfloat16", 2**-7)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_batch_norms_accelerator_form_equals_differentiation(relu, dtype, tolerance):
+    """Moments in one pass, and gradients with the ReLU's derivative computed again."""
+    rng = np.random.default_rng(0)
+    shape = 2, 4, 5, 5, 3
+    x, gradient = (jnp.asarray(rng.normal(2, 3, shape), dtype) for _ in range(2))
+    scale, bias, near = (jnp.asarray(rng.normal(1, 1, 3), jnp.float32) for _ in range(3))
+    mean, variance = layers.moments_in_one_pass(lambda values: values, layers.widened(x), near)
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(mean, wide.mean((1, 2, 3)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(variance, wide.var((1, 2, 3)), rtol=1e-5)
+
+    def reference(x, scale, bias):
+        mean, variance = x.mean((1, 2, 3), keepdims=True), x.var((1, 2, 3), keepdims=True)
+        out = (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+        return jnp.where(out > 0, out, 0) if relu else out
+
+    with jax.enable_x64(True):
+        exact = [jnp.asarray(np.asarray(a, np.float64)) for a in (x, scale, bias)]
+        _, pull = jax.vjp(reference, *exact)
+        expected = pull(jnp.asarray(np.asarray(gradient, np.float64)))
+    kept = x, None, scale, bias, mean, jax.lax.rsqrt(variance + 1e-5)
+    found = layers.normalization_gradients(False, lambda values: values, relu, gradient, kept)
+    assert found[0].dtype == dtype
+    for ours, theirs in zip(found, expected, strict=True):
+        reach = np.abs(theirs).max()
+        np.testing.assert_allclose(
+            np.asarray(ours, np.float64), theirs, rtol=tolerance, atol=tolerance * reach
+        )
+
+
+def test_moments_in_one_pass_with_means_far_from_zero():
+    """A mean of a thousand deviations costs nothing once the running mean is near it."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(1000, 1, (1, 64, 8, 8, 2)).astype(np.float32)
+    variance = x.astype(np.float64).var((1, 2, 3))
+    for near, tolerance in ((999.0, 1e-5), (900.0, 2e-2)):
+        _, found = layers.moments_in_one_pass(
+            lambda values: values, jnp.asarray(x), jnp.full(2, near, jnp.float32)
+        )
+        np.testing.assert_allclose(found[0], variance[0], rtol=tolerance)
 
 
 def test_batch_norm_in_training_and_evaluation():

@@ -65,6 +65,10 @@ def test_features_are_those_of_one_image_at_a_time(look, run, tmp_path):
     assert len(set(about["name"].tolist())) == 77 and about["label"].shape == (77,)
     with np.load(tmp_path / "max" / "validation-conv2-max.npz") as saved:
         few = saved["index"]
+    before = (tmp_path / names[0]).read_bytes()
+    code, _, err = look(*asked, "--limit=9", f"--out={tmp_path}")
+    assert code == 2 and "holds 77 images, 68 of them not among these 9; remove it" in err, err
+    assert (tmp_path / names[0]).read_bytes() == before
     assert len(few) == 9 and few.tolist() != list(range(9))
     expected = one_by_one(run, few)
     maps, flat = expected["conv2"], expected["ip1"]

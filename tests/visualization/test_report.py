@@ -14,6 +14,7 @@ from evaluation import Scores
 from evaluation.score_files import write_scores
 from training import workdir as workdirs
 from visualization import curves, records
+from visualization.compare import differing
 from visualization.curves import Series
 
 _VOID = {"meta", "link", "img"}
@@ -226,6 +227,22 @@ def test_compares_runs(look, run, tmp_path):
         assert row[5:7] == [f"{errors[-1]:.2%}", f"{min(errors):.2%}"]
     assert rows[2][4:9] == ["-"] * 5
     assert page.text.count("<svg") == 4
+
+
+def test_a_text_and_a_number_differ():
+    fields = [{"a": "1", "b": "", "c": 2}, {"a": 1, "c": 2}]
+    assert differing(fields) == [("a", ['"1"', "1"]), ("b", ['""', ""])]
+
+
+def test_a_published_error_says_what_is_overridden(run, tmp_path):
+    """Fields of the recipe count; the seed and how often is logged do not."""
+    workdir = run_of(run, tmp_path)
+    without_data(workdir)
+    command = ["main.py", "--config=configs/lenet5.py", "--config.log_every_steps=3"]
+    change(workdir, command=[*command, "--config.seed=0"])
+    assert "overridden" not in records.read(workdir).published.source
+    change(workdir, command=[*command, "--config.optimizer.momentum=0.9"])
+    assert records.read(workdir).published.source.endswith("; here a field is overridden")
 
 
 @pytest.mark.parametrize(

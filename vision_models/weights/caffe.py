@@ -112,6 +112,8 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
     names = set(source.tensors)
     if {"ip1.weight", "conv1.weight", "conv2.weight"} <= names:
         return "lenet_caffe", COMMON
+    if {"cccp1.weight", "conv4-1024.weight"} <= names:
+        return "nin_imagenet", COMMON
     if {"conv5.weight", "fc6.weight"} <= names:
         order = [name for name, _, _ in source.layers]
         options: dict[str, Any] = {**COMMON, "towers": 2, "inverted_dropout": True}
@@ -147,6 +149,9 @@ def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
         # Stages of many blocks are numbered b1, b2, ... there, others lettered.
         deep = {"3", "4"} if name in ("resnet101", "resnet152") else set()
         return {layer: _resnet(layer, deep) for layer in layers}
+    if name == "nin_imagenet":
+        wide = ("conv4", "cccp7", "cccp8")
+        return {layer: f"{layer}-1024" if layer in wide else layer for layer in layers}
     return {layer: layer for layer in layers}
 
 

@@ -6,12 +6,18 @@ from typing import Any
 
 from vision_models import resnet
 from vision_models.modules import BatchNorm, Conv, Pool
-from vision_models.network import Network
+from vision_models.network import Branches, Network
 from vision_models.weights.convert import layers_with_variables
 from vision_models.weights.types import COMMON, Source, Tensor, vgg_by_convolutions
 
 # A tensor that every network of a family has: it shows where in a file a network lies.
-ANCHORS = ("features.0.weight", "inception3a.branch1.conv.weight", "layer1.0.conv1.weight")
+ANCHORS = (
+    "features.0.weight",
+    "inception3a.branch1.conv.weight",
+    "layer1.0.conv1.weight",
+    "Mixed_5b.branch1x1.conv.weight",
+    "features.0.conv.weight",
+)
 _VARIABLES = {"kernel": "weight", "scale": "weight", "mean": "running_mean"}
 _VARIABLES |= {"bias": "bias", "variance": "running_var"}
 
@@ -30,6 +36,11 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
     if "inception3a.branch1.conv.weight" in tensors:
         sides = any(n.startswith("aux") for n in tensors)
         return "googlenet_bn", {**COMMON, "auxiliary": sides}
+    if "Mixed_5b.branch1x1.conv.weight" in tensors:
+        sides = any(n.startswith("AuxLogits") for n in tensors)
+        return "inception_v3", {"neuron": "relu", "auxiliary": sides, "count_padding": True}
+    if {"features.3.conv.conv.weight", "features.21.branch2_3b.conv.weight"} <= set(tensors):
+        return "inception_v4", {"neuron": "relu"}
     if "layer1.0.conv1.weight" in tensors:
         blocks = {m[0] for n in tensors if (m := re.match(r"layer\d+\.\d+\.", n))}
         counts = tuple(sum(b.startswith(f"layer{s}.") for b in blocks) for s in (1, 2, 3, 4))
@@ -55,6 +66,9 @@ def layer_names(name: str, model: Network, source: Source) -> dict[str, str]:
         return _features(model, "head.fc.weight" in source.tensors)
     if name == "googlenet_bn":
         return {layer: _googlenet(layer) for layer in layers}
+    if name.startswith("inception"):
+        named = _inception_v3 if name == "inception_v3" else _inception_v4
+        return {layer: named(layer, model) for layer in layers}
     head = "linear" if "linear.weight" in source.tensors else "fc"
     return {layer: _resnet(layer, head) for layer in layers}
 
@@ -102,7 +116,8 @@ def preprocessing_of(name: str, source: Source) -> str | None:
     """
     if "layer1.0.conv1.weight" in source.tensors and "layer4.0.conv1.weight" not in source.tensors:
         return "torchvision" if "linear.weight" in source.tensors else None
-    return "unit" if name == "googlenet_bn" else "torchvision"
+    unit = name == "googlenet_bn" or name.startswith("inception")
+    return "unit" if unit else "torchvision"
 
 
 def _features(model: Network, timm: bool) -> dict[str, str]:
@@ -143,6 +158,53 @@ def _googlenet(layer: str) -> str:
     branch, conv = rest
     place = {"1x1": "", "pool_proj": ".1"}.get(conv, ".0" if conv.endswith("_reduce") else ".1")
     return f"{block.replace('_', '')}.{branch}{place}.{kind}"
+
+
+# torchvision's Inception-v3: the convolutions before its modules, and the side classifier.
+_V3 = {
+    "conv1a": "Conv2d_1a_3x3", "conv2a": "Conv2d_2a_3x3", "conv2b": "Conv2d_2b_3x3",
+    "conv3b": "Conv2d_3b_1x1", "conv4a": "Conv2d_4a_3x3",
+    "aux/conv1": "AuxLogits.conv0", "aux/conv2": "AuxLogits.conv1",
+    "aux/classifier": "AuxLogits.fc",
+}  # fmt: skip
+
+
+def _inception_v3(layer: str, model: Network) -> str:
+    if layer.endswith("classifier"):
+        return _V3.get(layer, "fc")
+    layer, kind = layer.removesuffix("_norm"), "bn" if layer.endswith("_norm") else "conv"
+    if layer in _V3:
+        return f"{_V3[layer]}.{kind}"
+    number, count, letter = _place(layer, model)
+    block, branch = layer.split("/")[:2]
+    place = f"_{number + 1}{letter}" if count > 1 else ""
+    return f"{block.capitalize()}.{branch}{place}.{kind}"
+
+
+def _inception_v4(layer: str, model: Network) -> str:
+    """Timm's, which numbers the parts of the network, and in most branches the layers."""
+    if layer == "classifier":
+        return "last_linear"
+    layer, kind = layer.removesuffix("_norm"), "bn" if layer.endswith("_norm") else "conv"
+    parts = [name for name in model.names if isinstance(getattr(model, name), Conv | Branches)]
+    block, *path = layer.split("/")
+    module = f"features.{parts.index(block)}"
+    if not path:
+        return f"{module}.{kind}"
+    number, count, letter = _place(layer, model)
+    names = getattr(getattr(model, block), path[0]).names
+    pooled, split = "pool" in names, "split" in names
+    if count == 1 and not pooled:
+        return f"{module}.{'conv' if block.startswith('stem') else path[0]}.{kind}"
+    return f"{module}.{path[0]}{'_' if split else '.'}{number + pooled}{letter}.{kind}"
+
+
+def _place(layer: str, model: Network) -> tuple[int, int, str]:
+    """The number of a convolution in its branch, how many there are, and the letter of a split."""
+    block, branch, name, *rest = layer.split("/")
+    layers = getattr(getattr(model, block), branch)
+    steps = [n for n in layers.names if n == "split" or isinstance(getattr(layers, n), Conv)]
+    return steps.index(name), len(steps), rest[0] if rest else ""
 
 
 def _resnet(layer: str, head: str) -> str:

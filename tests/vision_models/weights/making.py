@@ -34,13 +34,19 @@ except RuntimeError:
 
 
 def torch_network(name, **options):
-    """A network of torchvision with random weights and statistics, in evaluation."""
+    """A network of torchvision, or of timm, with random weights and statistics, in evaluation."""
     torch.manual_seed(0)
     if name == "googlenet":
         options |= {"init_weights": False, "transform_input": False}
+    if name == "inception_v3":
+        options |= {"init_weights": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = getattr(torchvision_models(), name)(weights=None, **options)
+        if name == "inception_v4":
+            torchvision_models()  # which timm imports
+            model = pytest.importorskip("timm", reason="needs timm").create_model(name, **options)
+        else:
+            model = getattr(torchvision_models(), name)(weights=None, **options)
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):  # so that the image shows in the logits
             torch.nn.init.kaiming_normal_(module.weight)

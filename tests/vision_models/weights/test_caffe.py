@@ -217,6 +217,40 @@ def test_caffes_googlenet(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_authors_network_in_network(tmp_path):
+    """nin_imagenet.caffemodel for 64 pixels: ten layers' names, some of them with -1024."""
+    f, rng, blobs = functional_torch, np.random.default_rng(0), {}
+
+    def conv(x, name, maps, window, **options):
+        shape = (maps, x.shape[1], window, window)
+        kernel = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
+        blobs[name] = kernel, rng.normal(0, 0.1, maps).astype(np.float32)
+        return f.relu(f.conv2d(x, *map(torch.from_numpy, blobs[name]), **options))
+
+    x = 50 * images(2, 64)
+    out = to_torch(x[..., ::-1])
+    numbers = iter(range(1, 9))
+    for block, (maps, window, options) in enumerate(
+        [(96, 11, {"stride": 4}), (256, 5, {"padding": 2}), (384, 3, {"padding": 1})]
+    ):
+        out = conv(out, f"conv{block + 1}", maps, window, **options)
+        for _ in range(2):
+            out = conv(out, f"cccp{next(numbers)}", maps, 1)
+        out = f.max_pool2d(out, 3, 2, ceil_mode=True)
+    out = conv(out, "conv4-1024", 1024, 3, padding=1)
+    out = conv(conv(out, "cccp7-1024", 1024, 1), "cccp8-1024", 1000, 1)
+    expected = out.mean((2, 3)).numpy()
+    layers = [(name, "Convolution", arrays) for name, arrays in blobs.items()]
+    path = caffemodel(tmp_path / "nin.caffemodel", layers, old=True)
+    options = {"image_size": 64}
+    loaded = weights.load(path, "nin_imagenet", options)
+    network = functional(lambda rngs: vision_models.create("nin_imagenet", rngs=rngs, **options))
+    logits = np.asarray(jax.jit(network.apply)(loaded.params, loaded.statistics, x))
+    scale = np.abs(expected).max()
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3 * scale
+    np.testing.assert_allclose(logits / scale, expected / scale, atol=1e-4)
+
+
 def test_caffes_vgg_is_torchvisions_in_other_colours(tmp_path):
     peer = torch_network("vgg11", num_classes=10)
     names = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2"]

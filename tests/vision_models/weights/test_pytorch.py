@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import vision_models
 from tests.vision_models.weights.making import (
@@ -17,11 +18,14 @@ from tests.vision_models.weights.making import (
     to_torch,
     torch,
     torch_network,
+    torchvision_models,
 )
 from vision_models import weights
 from vision_models.forward import WHOLE_BATCH
 from vision_models.functional import functional
-from vision_models.weights import WeightsError
+from vision_models.weights import WeightsError, pytorch
+from vision_models.weights.convert import layers_with_variables
+from vision_models.weights.types import Source
 
 # torchvision's name, ours, our options
 
@@ -31,6 +35,8 @@ NETWORKS = [
     pytest.param("vgg16", "vgg_d", {}, marks=pytest.mark.slow),
     pytest.param("vgg16_bn", "vgg16", {"batch_norm": True}, marks=pytest.mark.slow),
     ("googlenet", "googlenet_bn", {}),
+    pytest.param("inception_v3", "inception_v3", {"count_padding": True}, marks=pytest.mark.slow),
+    pytest.param("inception_v4", "inception_v4", {}, marks=pytest.mark.slow),
     ("resnet18", "resnet18", RESNET),
     ("resnet50", "resnet50", V15),
     pytest.param("resnet152", "resnet152", V15, marks=pytest.mark.slow),
@@ -42,13 +48,34 @@ def test_logits_equal_torchvisions(theirs, ours, options, tmp_path):
     peer = torch_network(theirs)
     loaded = weights.load(saved(peer, tmp_path / "weights.pth"), ours, options)
     network = functional(lambda rngs: vision_models.create(ours, rngs=rngs, **options))
-    x = images()
+    x = images(size=139 if ours.startswith("inception") else 224)
     with torch.no_grad():
         expected = peer(to_torch(x)).numpy()
     logits = np.asarray(jax.jit(network.apply)(loaded.params, loaded.statistics, x))
     assert np.abs(expected[0] - expected[1]).max() > 1e-3 * np.abs(expected).max()
     scale = np.abs(expected).max()
     np.testing.assert_allclose(logits / scale, expected / scale, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, made_by", [("inception_v3", "torchvision"), ("inception_v4", "timm")]
+)
+def test_every_tensor_of_inception_has_its_name(name, made_by):
+    models = torchvision_models()  # which timm imports
+    with torch.device("meta"):
+        if made_by == "timm":
+            peer = pytest.importorskip("timm", reason="needs timm").create_model(name)
+        else:
+            peer = models.inception_v3(weights=None, init_weights=False)
+    model = nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0)))
+    names = pytorch.layer_names(name, model, Source("pytorch", {}, ""))
+    ours = [
+        pytorch.tensor_name(names[path], variable)
+        for path, layer in layers_with_variables(model).items()
+        for variable in layer.shapes
+    ]
+    theirs = [n for n in peer.state_dict() if not n.endswith("num_batches_tracked")]
+    assert sorted(ours) == sorted(theirs)
 
 
 def gradients_in_torch(peer, x, labels, tmp_path):
