@@ -1,6 +1,6 @@
 """Training steps compiled for accelerators that are not there: what XLA's compilers say of them.
 
-    python -m benchmarks.compiled [--quick] [--only=alexnet,resnet50] [--before=FILE]
+    python -m benchmarks.compiled [--quick] [--only=alexnet,resnet50] [--on=h100:1] [--before=FILE]
 
 Each network is compiled for one TPU v5e and one H100, AlexNet also for two and for four of them,
 with its towers apart and with the batch split. The extras `tpu` and `compile-cuda` have the
@@ -78,16 +78,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one device and AlexNet alone")
     parser.add_argument("--only", default="", help="networks, with commas between them")
+    parser.add_argument("--on", default="", help="accelerators, with commas between them")
     parser.add_argument("--before", type=Path, help="the output of an earlier run")
     arguments = parser.parse_args()
     chosen = cases()
     if arguments.quick:
         chosen = [c for c in chosen if c.network == "alexnet" and c.data * c.tower == 1]
-    if arguments.only:
-        names = arguments.only.split(",")
-        if unknown := set(names) - set(BATCHES):
-            parser.error(f"--only={','.join(sorted(unknown))}: choose from {', '.join(BATCHES)}")
-        chosen = [case for case in chosen if case.network in names]
+    for flag, field in (("only", "network"), ("on", "accelerator")):
+        if asked := getattr(arguments, flag):
+            there, names = {getattr(c, field) for c in chosen}, asked.split(",")
+            if unknown := set(names) - there:
+                wrong, known = (",".join(sorted(some)) for some in (unknown, there))
+                parser.error(f"--{flag}={wrong}: choose from {known}")
+            chosen = [case for case in chosen if getattr(case, field) in names]
     before = rows_of(arguments.before) if arguments.before else {}
     rows = []
     for case in chosen:
