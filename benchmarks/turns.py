@@ -124,8 +124,13 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
       subprocess.CalledProcessError: the function raised.
     """
+    module = function.__module__
+    if module == "__main__":  # started by `python -m`
+        spec = sys.modules[module].__spec__
+        assert spec is not None, "benchmarks are started by python -m"
+        module = spec.name
     code = (
-        f"import json, sys; from {function.__module__} import {function.__name__} as f; "
+        f"import json, sys; from {module} import {function.__name__} as f; "
         f"print({_MARK!r} + json.dumps(f(*json.loads(sys.argv[1]))))"
     )
     done = subprocess.run(
