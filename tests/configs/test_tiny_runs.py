@@ -56,7 +56,8 @@ TINY = {
         "data.resize": 84,
         "data.crop": 80,
         "model.hidden": (8, 8),
-        "evaluation.scales": (84, 96),
+        # What is left at the largest offset still has to fill a window of the last pool.
+        "evaluation.scales": (104, 116),
     },
     "vgg": {"data.resize": 36, "data.crop": 32, "model.hidden": (16, 16)},
     "googlenet": {"data.resize": 84, "data.crop": 80},
