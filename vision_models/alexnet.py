@@ -28,11 +28,12 @@ PAPER_LRN: Mapping[str, Any] = {
 }
 
 
-def check_sizes(kernels: Sequence[int], hidden: Sequence[int]) -> None:
-    """Raises ValueError unless `kernels` has five sizes and `hidden` two."""
-    if len(kernels) != 5 or len(hidden) != 2:
+def check_sizes(kernels: Sequence[int], hidden: Sequence[int], convolutions: int = 5) -> None:
+    """Raises ValueError unless `kernels` has a size for each convolution and `hidden` two."""
+    if len(kernels) != convolutions or len(hidden) != 2:
         raise ValueError(
-            f"kernels takes 5 numbers and hidden 2, not {len(kernels)} and {len(hidden)}"
+            f"kernels takes {convolutions} numbers and hidden 2, not {len(kernels)} and "
+            f"{len(hidden)}"
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flax import nnx
 
 from vision_models import layers
+from vision_models.alexnet import check_sizes
 from vision_models.network import Builder, Network
 
 
@@ -43,7 +44,7 @@ def overfeat_fast(
     Raises:
       ValueError: an unknown or impossible option.
     """
-    _check_sizes(kernels, hidden, 5)
+    check_sizes(kernels, hidden, 5)
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     net.conv("conv1", kernels[0], 11, stride=4)
     net.pool("pool1", 2, 2, kind=pool)
@@ -79,7 +80,7 @@ def overfeat_accurate(
     Raises:
       ValueError: an unknown or impossible option.
     """
-    _check_sizes(kernels, hidden, 6)
+    check_sizes(kernels, hidden, 6)
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     net.conv("conv1", kernels[0], 7, stride=2)
     net.pool("pool1", 3, 3, kind=pool)
@@ -100,11 +101,3 @@ def _classified(
         net.dropout(f"drop{number}", dropout)
     net.head(f"fc{first + 2}", num_classes)
     return net.network()
-
-
-def _check_sizes(kernels: Sequence[int], hidden: Sequence[int], convolutions: int) -> None:
-    if len(kernels) != convolutions or len(hidden) != 2:
-        raise ValueError(
-            f"kernels takes {convolutions} numbers and hidden 2, not {len(kernels)} and "
-            f"{len(hidden)}"
-        )

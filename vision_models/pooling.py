@@ -65,7 +65,8 @@ def pool(
     A window larger than the stride overlaps (Krizhevsky et al. 2012, section 3.4).
     Windows are clipped to the image: padding is never the maximum, and an average is over
     the pixels inside only, as in cuda-convnet. Sums are taken in float32 at least. The gradient
-    of a maximum goes to the first pixel, in reading order, that attains it.
+    of a maximum goes to the first pixel, in reading order, that attains it; on TPUs, where a map
+    is taken by pairs of columns (`pairs.fit_map`), to the left one, then to the upper one.
 
     Args:
       x: [batch, height, width, channels].
