@@ -1,9 +1,17 @@
-"""The output of every benchmark: a table to read, then a JSON object per line to keep."""
+"""The output of every benchmark: a table to read, then a JSON object per line to keep.
 
+    python -m benchmarks.report FILE name batch ours peer ratio sent_bytes.towers ...
+
+makes a table in Markdown of the named fields of the JSON lines in FILE, for the pages of results.
+`--only=TEXT` takes the rows whose names contain it.
+"""
+
+import argparse
 import json
 import platform
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
@@ -48,6 +56,30 @@ def show(rows: Sequence[Row]) -> None:
         )
     for r in rows:
         print(json.dumps(r), flush=True)
+
+
+def markdown(rows: Sequence[Row], fields: Sequence[str]) -> str:
+    """A table in Markdown; a dot in a field's name leads into an object, what is not there is -."""
+    lines = [f"| {' | '.join(fields)} |", "|---" * len(fields) + "|"]
+    for r in rows:
+        cells = []
+        for field in fields:
+            value: Any = r
+            for part in field.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            many = isinstance(value, int) or (isinstance(value, float) and value >= 1000)
+            cells.append("-" if value is None else f"{value:,.0f}" if many else str(value))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of an output that was kept."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise SystemExit(f"error: {path}: {error.strerror}") from error
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def positive(kind: type) -> Callable[[str], Any]:
@@ -107,3 +139,18 @@ def _short(value: float | None) -> float | None:
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+def main() -> None:
+    """Prints a table of an output that was kept."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("fields", nargs="+")
+    parser.add_argument("--only", default="", help="part of the names")
+    arguments = parser.parse_args()
+    rows = [row for row in read(arguments.file) if arguments.only in row["name"]]
+    print(markdown(rows, arguments.fields))
+
+
+if __name__ == "__main__":
+    main()

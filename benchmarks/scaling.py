@@ -1,21 +1,26 @@
-"""Predicted training speed of 1 to 256 accelerators, and the hours of a whole run on them.
+"""Training speed of 1 to 256 accelerators, and the hours of a whole run on them, by estimate.
 
-    python -m benchmarks.scaling [--network=resnet50] [--images_per_second=2500] [--batch=256]
-        [--accelerator=v5e] [--per_host=8] [--input_images_per_second=9000]
+    python -m benchmarks.scaling [--network=resnet50] [--accelerator=v5e] [--chips=1,4,16,64,256]
+        [--batch=128] [--input_images_per_second=9000] [--config.mesh.tower=1 ...]
+    python -m benchmarks.scaling --images_per_second=2500 --batch=256 [--per_host=8] ...
     python -m benchmarks.scaling --check [--quick]
 
-The model is data parallelism. Its inputs are the images/s of one accelerator at a batch size
-(`benchmarks.train_step`; measured here if not given) and the images/s of one host's input pipeline
-(`benchmarks.input_pipeline`; unlimited if not given). A ring over the accelerator's link sums the
-gradients; the backward pass hides as much of this as it lasts. The first rows divide the batch of
-this repository's config among the accelerators. The second ones give each accelerator the batch
-that was measured; that needs a learning rate for large batches (Goyal et al. 2017).
+The first form compiles the config's training step for each number of chips (or topology, as
+16x16) by `main.py --mode=compile`, in bfloat16, and needs the extra `tpu` or `compile-cuda`.
+Kernels and collectives are those of the compiled program, BatchNorm's among them; their times are
+the estimates of docs/compiling.md, and nothing is run. The first rows divide the batch of the
+config among the chips. The second ones give `--batch` images to each; that needs a learning rate
+for large batches (Goyal et al. 2017). A chip's program takes half a minute to minutes. Overrides
+of the config are passed on; the rest of the flags are this benchmark's.
 
-Two things are left out. Small batches compute less efficiently. BatchNorm has four exchanges per
-layer if its groups are spread over accelerators; the first rows are therefore too optimistic for
-ResNets, whose groups have 32 images, where an accelerator has fewer than that.
+The second form is for a speed that was measured (`benchmarks.train_step`), and is a formula. A ring
+over the accelerator's link sums the gradients; the backward pass hides as much of this as it lasts.
+It leaves out that small batches compute less efficiently, and exchanges of BatchNorm.
 
-`--check` compares the same formula with the speed of two processes of one core each that train
+In both, one host's input pipeline (`benchmarks.input_pipeline`; unlimited if not given) may be what
+bounds a step.
+
+`--check` compares the formula with the speed of two processes of one core each that train
 together. The prediction is made from two processes that run apart, and from the time of a sum over
 both.
 """
@@ -28,24 +33,28 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machines, report, turns, workload
+from benchmarks import compiled, machines, report, turns, workload
+from devices import DeviceError
+from devices.accelerators import ACCELERATORS, target_of
 
-# (batch, epochs, training images) of the configs' runs.
+# Config, and the batch, epochs and training images of its run.
 RUNS = {
-    "alexnet": (128, 90, 1_281_167),
-    "vgg_d": (256, 74, 1_281_167),
-    "googlenet": (32, 60, 1_281_167),
-    "resnet50": (256, 120, 1_281_167),
-    "cifar10_four_layer": (128, 140, 50_000),
-    "resnet20": (128, 164, 50_000),
+    "alexnet": ("alexnet.py", 128, 90, 1_281_167),
+    "vgg_d": ("vgg.py:d", 256, 74, 1_281_167),
+    "googlenet": ("googlenet.py", 32, 60, 1_281_167),
+    "resnet50": ("resnet.py:50", 256, 120, 1_281_167),
+    "cifar10_four_layer": ("cifar10.py:18pct", 128, 140, 50_000),
+    "resnet20": ("cifar10.py:resnet20", 128, 164, 50_000),
 }
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+KINDS = [kind for kind, accelerator in ACCELERATORS.items() if accelerator.flops]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,37 +90,119 @@ class Plan:
 
 
 def main() -> None:
-    """Predicts, or checks the prediction."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Compiles, predicts, or checks the prediction."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter measurements")
     parser.add_argument("--network", choices=list(RUNS), default="resnet50")
+    parser.add_argument("--accelerator", choices=KINDS, default="v5e")
+    parser.add_argument("--chips", help="numbers or topologies, with commas between them")
     parser.add_argument("--images_per_second", type=report.positive(float), help="of one of them")
-    parser.add_argument("--batch", type=report.positive(int), help="of that measurement")
-    parser.add_argument("--accelerator", choices=list(machines.MACHINES), default="v5e")
+    parser.add_argument("--batch", type=report.positive(int), help="images of each accelerator")
     parser.add_argument("--per_host", type=report.positive(int), default=8, help="accelerators")
     parser.add_argument(
         "--input_images_per_second", type=report.positive(float), default=float("inf")
     )
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.images_per_second and not arguments.batch:
+    arguments, overrides = parser.parse_known_args()
+    by_formula = arguments.images_per_second is not None
+    wrong = [word for word in overrides if not word.startswith("--config.")]
+    if wrong or (overrides and (by_formula or arguments.check)):
+        parser.error(f"unrecognized arguments: {' '.join(wrong or overrides)}")
+    if by_formula and not arguments.batch:
         parser.error("--images_per_second: at which --batch?")
+    if by_formula and arguments.chips:
+        parser.error("--chips is for what is compiled, without --images_per_second")
     if arguments.worker:
         print(json.dumps(worker(**json.loads(arguments.worker))), flush=True)
     elif arguments.check:
         report.show([check(name, arguments.quick) for name in ("cifar10_four_layer", "alexnet")])
+    elif by_formula:
+        report.show(predictions(arguments))
     else:
-        rows = predictions(arguments)
-        report.show(rows)
+        try:
+            report.show(estimates(arguments, overrides))
+        except DeviceError as error:
+            parser.error(str(error))
+
+
+def estimates(arguments: argparse.Namespace, overrides: list[str]) -> list[report.Row]:
+    """A row for each number of chips: the config's batch, then `--batch` images on each device."""
+    name, kind = arguments.network, arguments.accelerator
+    config, _, epochs, images = RUNS[name]
+    each = arguments.batch or compiled.BATCHES[name][ACCELERATORS[kind].platform != "tpu"]
+    chips = (arguments.chips or ("1,16" if arguments.quick else "1,4,16,64,256")).split(",")
+    targets = [target_of(f"{kind}:{size}") for size in chips]
+    rows: list[report.Row] = []
+    for case in ("scaling", "scaling_batch"):
+        of_one = None  # images/s of a device, where the fewest are
+        for target in targets:
+            batch = each * target.chips * target.accelerator.devices_per_chip
+            grown = [f"--config.batch_size={batch}"] if case == "scaling_batch" else []
+            found = compile_step(config, target.text, [*grown, *overrides])
+            if found is None:
+                continue
+            estimate, batch, count = found["estimate"], found["batch_size"], found["devices"]
+            seconds, bound = estimate["step_seconds"], estimate["bound_by"]
+            reading = batch / found["hosts"] / arguments.input_images_per_second
+            if reading > seconds:
+                seconds, bound = reading, "input"
+            reached = batch / seconds
+            of_one = of_one or reached / count
+            counted = {"estimated_cycles", "bytes_moved"} & set(found)
+            rows.append(
+                report.row(
+                    f"{case}_{count}/{name}",
+                    "images/s",
+                    reached,
+                    None,
+                    device=f"{found['chips']} x {found['device']}, compiled only",
+                    batch=batch,
+                    mesh=found["mesh"],
+                    bound=bound,
+                    share_of_linear=round(reached / (count * of_one), 3),
+                    hours=float(f"{epochs * images / reached / 3600:.4g}"),
+                    step_ms=round(1e3 * seconds, 3),
+                    computing_ms=round(1e3 * estimate["computing_seconds"], 3),
+                    waited_for_ms=round(1e3 * estimate["exchange_seconds_waited_for"], 3),
+                    collectives=sum(entry["times"] for entry in found["collectives"]),
+                    sent_bytes=round(sum(entry["sent"] for entry in found["collectives"])),
+                    device_mib=round(found["bytes_per_device"]["total"] / 2**20),
+                    **{key: found[key] for key in counted},
+                )
+            )
+            print(f"{rows[-1]['name']}: {rows[-1]['ours']} images/s", file=sys.stderr)
+    if not rows:
+        raise SystemExit("error: nothing was compiled; why, is said above")
+    return rows
+
+
+def compile_step(config: str, accelerator: str, overrides: list[str]) -> dict[str, Any] | None:
+    """The report of `main.py --mode=compile` in bfloat16; None, having said why, if it refuses."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "report.json"
+        done = subprocess.run(
+            [
+                *(sys.executable, "main.py", "--mode=compile", f"--config=configs/{config}"),
+                *(f"--accelerator={accelerator}", f"--json={path}"),
+                *("--config.compute_dtype=bfloat16", *overrides),
+            ],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode == 0:
+            return json.loads(path.read_text())
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    why = said[-1].removeprefix("error: ") if said else done.stderr[-500:]
+    print(f"left out: {config} on {accelerator}: {why}", file=sys.stderr)
+    return None
 
 
 def predictions(arguments: argparse.Namespace) -> list[report.Row]:
     """A row for each number of accelerators, for the paper's batch and for growing ones."""
-    name, machine = arguments.network, machines.MACHINES[arguments.accelerator]
+    name, machine = arguments.network, ACCELERATORS[arguments.accelerator]
     speed, batch = arguments.images_per_second, arguments.batch
-    if speed is None:
-        speed, batch = turns.run_apart(workload.images_per_second, name, batch)
     plan = Plan(
         images_per_second=speed,
         gradient_bytes=4.0 * turns.run_apart(workload.parameters, name),
@@ -120,7 +211,7 @@ def predictions(arguments: argparse.Namespace) -> list[report.Row]:
         per_host=arguments.per_host,
         input_images_per_second=arguments.input_images_per_second,
     )
-    runs_batch, epochs, images = RUNS[name]
+    _, runs_batch, epochs, images = RUNS[name]
     rows = []
     for case, batch_on in (
         ("scaling", lambda count: runs_batch),

@@ -274,30 +274,3 @@ def peak_bytes(case: Case) -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return turns.resident_bytes()
-
-
-def images_per_second(name: str, batch: int | None) -> tuple[float, int]:
-    """Measures our training step on this machine's first device.
-
-    Args:
-      name: of the network.
-      batch: batch size; None for that in `BATCHES`.
-
-    Returns:
-      (images per second, the batch size).
-    """
-    import jax
-
-    from devices.xla import keep_memory
-
-    keep_memory()
-    on_cpu = jax.default_backend() == "cpu"
-    case = Case(
-        "ours",
-        name,
-        batch or BATCHES[name][not on_cpu],
-        "float32" if on_cpu else "bfloat16",
-        5.0,
-    )
-    measure = measured(case, our_training(case), quick=True)
-    return float(measure()["images_per_second"]), case.batch
