@@ -171,7 +171,7 @@ def estimates(arguments: argparse.Namespace, overrides: list[str]) -> list[repor
                     **{key: found[key] for key in counted},
                 )
             )
-            print(f"{rows[-1]['name']}: {rows[-1]['ours']} images/s", file=sys.stderr)
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     if not rows:
         raise SystemExit("error: nothing was compiled; why, is said above")
     return rows

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import compiled, workload
+from benchmarks import compiled, report, workload
 
 
 @pytest.mark.quick
@@ -43,3 +43,16 @@ def test_a_row_is_beside_the_one_of_an_earlier_run(tmp_path):
     assert compiled.row(case, found, before[case.name])["ratio"] == 2.0
     with pytest.raises(SystemExit, match=r"no\.txt"):
         compiled.rows_of(tmp_path / "no.txt")
+
+
+def test_a_table_of_an_output_that_was_kept(tmp_path):
+    kept = tmp_path / "kept.txt"
+    rows = [
+        {"name": "a/net", "batch": 1024, "ours": 2.5, "ms": {"towers": 3.25}},
+        {"name": "b/net", "batch": 128, "ours": 1234.5, "peer": None},
+    ]
+    kept.write_text("a table\n" + "\n".join(map(json.dumps, rows)) + "\n")
+    assert report.markdown(report.read(kept), ["name", "batch", "ours", "ms.towers"]) == (
+        "| name | batch | ours | ms.towers |\n|---|---|---|---|\n"
+        "| a/net | 1,024 | 2.5 | 3.25 |\n| b/net | 128 | 1,234 | - |"
+    )

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.machines import all_reduce_seconds
 from benchmarks.scaling import COUNTS, Plan, launch
 from tests.conftest import ROOT
+from tests.training.test_compilers import needs
 
 
 def rows_of(*arguments):
@@ -71,6 +72,7 @@ def test_the_calculator_names_what_it_needs():
         (["--images_per_second=100"], "at which --batch?"),
         (["--images_per_second=0", "--batch=1"], "number above 0"),
         (["--per_host=0"], "number above 0"),
+        (["--chips=3"], "can be laid out in several ways"),
     ]:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.scaling", *arguments],
@@ -88,6 +90,24 @@ def test_two_processes_train_one_network_and_sum():
     assert all(found["step"] > 0 for found in apart + pair)
     assert all("sum" not in found for found in apart)
     assert all(found["sum"] > 0 for found in pair)
+
+
+@pytest.mark.slow
+@pytest.mark.compilers
+def test_compiled_steps_of_more_cards_take_less_time():
+    needs("h100:8")
+    rows = rows_of(
+        *("benchmarks.scaling", "--network=cifar10_four_layer", "--accelerator=h100"),
+        *("--chips=1,8", "--batch=1024", "--config.gradient_accumulation=2"),
+    )
+    one, eight = rows["scaling_1/cifar10_four_layer"], rows["scaling_8/cifar10_four_layer"]
+    assert (one["batch"], one["collectives"], one["share_of_linear"]) == (128, 0, 1)
+    assert eight["batch"] == 128 and eight["collectives"] > 0
+    assert eight["sent_bytes"] >= 2 * 7 / 8 * 4 * 89_578  # all gradients, around a ring
+    assert eight["hours"] == pytest.approx(140 * 50_000 / 128 * eight["step_ms"] / 3.6e6, rel=2e-3)
+    grown = rows["scaling_batch_8/cifar10_four_layer"]
+    assert grown["batch"] == 8 * 1024 and grown["ours"] > eight["ours"]
+    assert 0.5 < grown["share_of_linear"] < 1
 
 
 def test_the_calculator_prints_hours_for_every_count():
