@@ -17,6 +17,8 @@ from devices.accelerators import check_installed, devices_of, target_of
 from devices.programs import Program
 from tests.configs.test_configs import ALL
 from tests.training.test_compiling import SMALL, SPLIT
+from tests.vision_models.test_models import abstract
+from vision_models.analysis import layer_table
 
 pytestmark = pytest.mark.compilers
 KINDS = ["v5e", "h100"]
@@ -165,3 +167,46 @@ def test_several_hosts_compile(compile_for, name):
     found, _ = compile_for("v5e:4x4", f"--config=configs/{name}")
     assert found["hosts"] == 4 and found["devices"] == 16
     assert max(entry["among"] for entry in found["collectives"]) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accelerator", ["v5e:2x2", "h100:4"])
+def test_alexnet_on_four_devices_exchanges_what_its_summary_says(compile_for, accelerator):
+    """Gradients go along `data`, and maps along `tower`: forward, and as much backward."""
+    found, _ = compile_for(accelerator, "--config=configs/alexnet.py")
+    assert found["mesh"] == {"data": 2, "tower": 2} and found["batch_size"] == 128
+    assert {entry["along"] for entry in found["collectives"]} == {"data", "tower"}
+    (summed,) = (entry for entry in found["collectives"] if entry["along"] == "data")
+    parameters = found["bytes_per_device"]["parameters"]
+    assert parameters == 4 * (60_965_224 + 1000) // 2
+    assert summed["operation"] == "all-reduce" and summed["among"] == 2
+    assert parameters < summed["bytes"] < parameters + 64  # and the metrics
+
+    sent = {row.name: row.exchanged_bytes for row in layer_table(abstract("alexnet"))}
+    scores = sent.pop("fc8") // 2  # of a tower, for an image
+    maps = sum(sent.values()) // 2 // 2  # in bfloat16
+    assert (scores, maps) == (4 * 1000, 2 * (13 * 13 * 128 + 6 * 6 * 128 + 2048))
+    along = [entry for entry in found["collectives"] if entry["along"] == "tower"]
+    assert sum(e["sent"] for e in along) == pytest.approx(64 * (2 * maps + scores), abs=64)
+    (gathers,) = (entry for entry in along if entry["operation"] == "all-gather")
+    assert gathers["times"] == 3 and gathers["bytes"] == 64 * 2 * maps
+
+
+@pytest.mark.slow
+def test_resnet_on_256_chips_sums_its_gradients_once(compile_for):
+    """An image a chip: gradients over all of them, BatchNorm's moments over groups of 32."""
+    found, _ = compile_for("v5e:16x16", "--config=configs/resnet.py:50")
+    assert (found["devices"], found["hosts"], found["batch_size"]) == (256, 64, 256)
+    assert {entry["along"] for entry in found["collectives"]} == {"data"}
+    by_kind = {entry["operation"]: entry for entry in found["collectives"]}
+    assert set(by_kind) == {"all-reduce", "all-gather"}
+    gradients = found["bytes_per_device"]["optimizer"]  # the velocity; a parameter, a gradient
+    assert gradients == 4 * 25_557_032
+    channels = 26_560  # of all BatchNorms
+    summed, moments = by_kind["all-reduce"], by_kind["all-gather"]
+    assert summed["among"] == 256
+    print(summed, moments)
+    # The running mean and variance of each channel are sums over the devices as well.
+    assert gradients + 4 * 2 * channels <= summed["bytes"] < gradients + 4 * 4 * channels
+    # Two sums of each channel forward, two backward.
+    assert moments["bytes"] >= moments["among"] * 4 * 4 * channels
