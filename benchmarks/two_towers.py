@@ -16,6 +16,7 @@ results.
 
 import argparse
 import dataclasses
+import json
 import subprocess
 import sys
 from typing import Any
@@ -69,6 +70,7 @@ def main() -> None:
         for images in (batch,) if arguments.batch else BATCHES:
             try:
                 rows.append(estimated(kind, images))
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
             except subprocess.CalledProcessError:
                 print(f"left out: {kind} at {images}; why, is said above", file=sys.stderr)
     report.show(rows)
@@ -85,7 +87,6 @@ def estimated(kind: str, batch: int) -> report.Row:
         accelerator = PAIRS[kind][data * tower - 1]
         case = compiled.Case(NETWORK, accelerator, batch, data, tower)
         found[name] = turns.run_apart(compiled.compiled, dataclasses.asdict(case))
-        print(f"{case.name}: {found[name]['estimate']['step_seconds']:.6f} s", file=sys.stderr)
 
     def of(read: Any) -> dict[str, Any]:
         return {name: read(one) for name, one in found.items()}
