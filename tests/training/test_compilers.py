@@ -187,7 +187,10 @@ def test_alexnet_on_four_devices_exchanges_what_its_summary_says(compile_for, ac
     maps = sum(sent.values()) // 2 // 2  # in bfloat16
     assert (scores, maps) == (4 * 1000, 2 * (13 * 13 * 128 + 6 * 6 * 128 + 2048))
     along = [entry for entry in found["collectives"] if entry["along"] == "tower"]
-    assert sum(e["sent"] for e in along) == pytest.approx(64 * (2 * maps + scores), abs=64)
+    # The TPU's compiler sums the gradients of pool2 and pool5 whole: each half is sent once more.
+    whole = 2 * (13 * 13 * 128 + 6 * 6 * 128) if found["platform"] == "tpu" else 0
+    expected = 64 * (2 * maps + whole + scores)
+    assert sum(e["sent"] for e in along) == pytest.approx(expected, abs=64)
     (gathers,) = (entry for entry in along if entry["operation"] == "all-gather")
     assert gathers["times"] == 3 and gathers["bytes"] == 64 * 2 * maps
 
