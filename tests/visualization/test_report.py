@@ -201,6 +201,10 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     np.add.at(expected, (label[label >= 0], scores.argmax(axis=1)[label >= 0]), 1)
     np.testing.assert_array_equal(np.array([row[1:] for row in matrix[1:]], int), expected)
     assert [row[0] for row in matrix[1:5]] == ["crane", "crane", "red, small", "class 3"]
+    for other in ("--split=train", "--data_name=cifar10"):  # of which there are no scores
+        code, printed, _ = look("report", workdir, other)
+        assert code == 0
+        assert any(line.startswith("without confusion: ") for line in printed)
 
 
 @pytest.mark.quick
