@@ -89,7 +89,7 @@ caption { text-align: left; color: var(--soft); padding-bottom: .3rem;
   position: sticky; left: 0; max-width: calc(100vw - 2rem); }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+thead th { color: var(--soft); font-weight: 600; }
 tbody th { position: sticky; left: 0; background: var(--ground); }
 tbody th { font-weight: 400; }
 .number { text-align: right; }
@@ -237,17 +237,17 @@ def table(
     """
     styles = {n: "number" for n in numbers} | {n: "long" for n in long}
     head = "".join(
-        f'<th scope="col"{_class(styles.get(n, ""))}>{escape(name)}</th>'
+        f'<th scope="col"{_class(styles.get(n, ""))}>{_breakable(name)}</th>'
         for n, name in enumerate(columns)
     )
     lines = []
     for first, *others in rows:
         cells = "".join(
-            f"<td{_class(styles.get(n, ''))}>{escape(cell)}</td>"
+            f"<td{_class(styles.get(n, ''))}>{_breakable(cell) if n in long else escape(cell)}</td>"
             for n, cell in enumerate(others, 1)
         )
         lines.append(
-            f'<tr><th scope="row"{_class(styles.get(0, ""))}>{escape(first)}</th>{cells}</tr>'
+            f'<tr><th scope="row"{_class(styles.get(0, ""))}>{_breakable(first)}</th>{cells}</tr>'
         )
     return scrolling(
         caption,
@@ -369,6 +369,11 @@ def count(value: Any) -> str:
 def json_text(value: Any) -> str:
     """A config's value as JSON, a text without its quotation marks."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _breakable(text: str) -> str:
+    """A text whose lines may end after the signs that part the words of fields and paths."""
+    return re.sub(r"(?<=\w[._=/-])(?=[^\W\d])", "<wbr>", escape(text))
 
 
 def _cut(name: str) -> str:

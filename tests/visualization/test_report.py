@@ -17,7 +17,7 @@ from visualization import curves, records
 from visualization.compare import differing
 from visualization.curves import Series
 
-_VOID = {"meta", "link", "img"}
+_VOID = {"meta", "link", "img", "wbr"}
 
 
 class Page(HTMLParser):
