@@ -236,19 +236,19 @@ def table(
       long: columns of long words, which may be broken into several lines.
     """
     styles = {n: "number" for n in numbers} | {n: "long" for n in long}
-    head = "".join(
-        f'<th scope="col"{_class(styles.get(n, ""))}>{_breakable(name)}</th>'
-        for n, name in enumerate(columns)
-    )
-    lines = []
-    for first, *others in rows:
-        cells = "".join(
-            f"<td{_class(styles.get(n, ''))}>{_breakable(cell) if n in long else escape(cell)}</td>"
-            for n, cell in enumerate(others, 1)
-        )
-        lines.append(
-            f'<tr><th scope="row"{_class(styles.get(0, ""))}>{_breakable(first)}</th>{cells}</tr>'
-        )
+
+    def cell(n: int, words: str, tag: str, attributes: str = "") -> str:
+        inside = _breakable(words) if n in long else escape(words)
+        return f"<{tag}{attributes}{_class(styles.get(n, ''))}>{inside}</{tag}>"
+
+    head = "".join(cell(n, name, "th", ' scope="col"') for n, name in enumerate(columns))
+    lines = [
+        "<tr>"
+        + cell(0, first, "th", ' scope="row"')
+        + "".join(cell(n, words, "td") for n, words in enumerate(others, 1))
+        + "</tr>"
+        for first, *others in rows
+    ]
     return scrolling(
         caption,
         "\n".join(

@@ -12,7 +12,7 @@ if these are given), else of `--limit` images drawn at random, of which the cent
 
 import argparse
 import shlex
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -213,6 +213,11 @@ def _config(run: Run) -> list[str]:
     ]
 
 
+def _command(words: Sequence[object]) -> str:
+    """A command as a shell reads it, a line for each flag."""
+    return " \\\n    ".join(shlex.quote(str(word)) for word in words)
+
+
 def _environment(run: Run) -> list[str]:
     """Versions, machine, commit and command."""
     found = dict(run.record.environment)
@@ -228,7 +233,7 @@ def _environment(run: Run) -> list[str]:
     return [
         page.table("as the run began", ["", ""], rows, long=(0, 1)),
         page.gap(f"{' and '.join(absent)}, which this run did not record.") if absent else "",
-        f"<h3>Command</h3>\n<pre>{escape(shlex.join(map(str, command)))}</pre>" if command else "",
+        f"<h3>Command</h3>\n<pre>{escape(_command(command))}</pre>" if command else "",
     ]
 
 
