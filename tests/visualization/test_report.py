@@ -254,6 +254,8 @@ def test_a_published_error_says_what_is_overridden(run, tmp_path):
     [
         ("report", ["setup.cfg"], "setup.cfg: a file; name the directory of a run"),
         ("report", ["docs"], "docs: a directory, but no run"),
+        ("report", ["RUN", "--network=lenet5"], "'--network=lenet5' is not understood"),
+        ("compare", ["RUN", "--split=test"], "'--split=test' is not understood"),
         ("compare", ["RUN"], "name two runs or more"),
         ("compare", ["RUN", "RUN"], "named twice; name each run once"),
         ("compare", ["RUN", "docs"], "docs: a directory, but no run"),
