@@ -1,8 +1,10 @@
 """The errors that were published for the configs: the one table of them that programs read.
 
-The docstrings of the configs say the same in words; a test compares the two.
+The docstrings of the configs say the same in words; a test compares the two. Beside them the years
+of the networks, and the results of the ImageNet challenges.
 """
 
+import importlib
 from typing import NamedTuple
 
 
@@ -99,6 +101,69 @@ PUBLISHED = {
     ("zfnet", "wide"): _imagenet(37.5, 16.0, "ten_view", _ZEILER),
     ("zfnet", "spp"): _imagenet(34.98, 14.14, "ten_view", "He et al. 2014"),
 }
+
+
+# How a network's name begins -> the year in which its paper first came out; the longest counts.
+_YEARS = {
+    "lenet": 1998,
+    "alexnet": 2012,
+    "alexnet_owt": 2014,
+    "cifar10": 2012,
+    "nin": 2013,
+    "overfeat": 2013,
+    "zfnet": 2013,
+    "zfnet_spp": 2014,
+    "vgg": 2014,
+    "googlenet": 2014,
+    "googlenet_bn": 2015,
+    "all_cnn": 2014,
+    "inception_v3": 2015,
+    "resnet": 2015,
+    "plain": 2015,
+    "conv": 2016,
+    "inception_v4": 2016,
+    "preact": 2016,
+}
+
+
+def year(network: str) -> int:
+    """The year in which a network's paper first came out."""
+    return _YEARS[max((start for start in _YEARS if network.startswith(start)), key=len)]
+
+
+class Entry(NamedTuple):
+    """The best entry of an ImageNet challenge, or another that the lectures name.
+
+    Attributes:
+      year: of the challenge.
+      name: of the entry, for people.
+      network: the network here that is nearest to it; "" for features made by hand.
+      top5: error in percent on the test set, without images from elsewhere.
+    """
+
+    year: int
+    name: str
+    network: str
+    top5: float
+
+
+# Most are averages of several networks. Errors as in Russakovsky et al. 2015, Table 7; 2015 of
+# He et al. 2015.
+CHALLENGES = (
+    Entry(2010, "NEC-UIUC", "", 28.2),
+    Entry(2011, "XRCE", "", 25.8),
+    Entry(2012, "AlexNet", "alexnet", 16.4),
+    Entry(2013, "Clarifai", "zfnet", 11.7),
+    Entry(2014, "VGG", "vgg_e", 7.3),
+    Entry(2014, "GoogLeNet", "googlenet", 6.7),
+    Entry(2015, "ResNet", "resnet152", 3.57),
+)
+
+
+def network_of(config: str, variant: str) -> str:
+    """The name of the network that a config trains."""
+    module = importlib.import_module(f"configs.{config}")
+    return str(module.get_config(variant).model.name)
 
 
 def published(config: str, variant: str, data: str) -> Published | None:
