@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from configs.papers import Entry
@@ -59,11 +60,11 @@ def draw(
       directory: where they go; it is there.
     """
     if points:
-        yield errors(points, directory / "networks_error.png")
-    yield depths(entries, directory / "networks_depth.png")
+        yield pictures.save_figure(errors(points), directory / "networks_error.png", dpi=_DPI)
+    yield pictures.save_figure(depths(entries), directory / "networks_depth.png", dpi=_DPI)
 
 
-def errors(points: Sequence[Point], path: Path) -> Path:
+def errors(points: Sequence[Point]) -> Figure:
     """The error against multiply-adds, and below it against parameters."""
     data = Counter(point.data for point in points).most_common(1)[0][0]
     points = [point for point in points if point.data == data]
@@ -96,10 +97,10 @@ def errors(points: Sequence[Point], path: Path) -> Path:
             for point, y in zip(points, values, strict=True)
         ]
         _label(axes, places)
-    return pictures.save_figure(figure, path, dpi=_DPI)
+    return figure
 
 
-def depths(entries: Sequence[tuple[Entry, int | None]], path: Path) -> Path:
+def depths(entries: Sequence[tuple[Entry, int | None]]) -> Figure:
     """The "revolution of depth": errors of challenges' entries, and below them their layers."""
     figure = pictures.figure(_WIDTH, 5.4)
     above, below = figure.subplots(2, 1, height_ratios=[1.3, 1], sharex=True)
@@ -115,7 +116,7 @@ def depths(entries: Sequence[tuple[Entry, int | None]], path: Path) -> Path:
     below.set_ylim(0, 1.15 * max(layers or 0 for _, layers in entries))
     below.set_xticks(places, [f"{entry.name}\n{entry.year}" for entry, _ in entries], fontsize=8)
     below.tick_params(axis="x", length=0)
-    return pictures.save_figure(figure, path, dpi=_DPI)
+    return figure
 
 
 def _mark(point: Point) -> tuple[str, str]:

@@ -205,12 +205,12 @@ def table(found: Sequence[Row]) -> str:
         [
             *aligned,
             "",
-            "neurons, connections, parameters, multiply-adds: millions, of one image, without "
+            "neurons, connections, parameters, multiply-adds: millions, for one image, without "
             "auxiliary classifiers",
-            f"training, test: GB of float32 for {BATCH} images. Training: weights, gradients and "
-            "velocities, activations and their gradients; test: weights, and the activations "
-            "held at once",
-            "top-1, top-5: published errors in %, of one network, by the protocol named",
+            f"training: GB for {BATCH} images in float32: weights, gradients, velocities; "
+            "activations and their gradients",
+            "test: GB for as many: weights, and the activations that are held at once",
+            "top-1, top-5: published errors of one network in %, by the protocol named",
             *(["measured here:", *ours] if ours else ["measured here: none of these"]),
         ]
     )
