@@ -85,12 +85,12 @@ PUBLISHED = {
     ("nin", "imagenet"): _imagenet(40.64, None, "center_crop", "the authors' Caffe model"),
     ("overfeat", "fast"): _imagenet(38.12, 16.27, "overfeat", _SERMANET),
     ("overfeat", "accurate"): _imagenet(35.74, 14.18, "overfeat", _SERMANET),
-    ("resnet", "34"): _imagenet(24.5, None, "ten_view", _HE),
+    ("resnet", "34"): _imagenet(24.5, 7.5, "ten_view", _HE),
     ("resnet", "50"): _imagenet(22.9, 6.7, "ten_view", _HE),
     ("resnet", "101"): _imagenet(21.8, 6.1, "ten_view", _HE),
     ("resnet", "152"): _imagenet(21.4, 5.7, "ten_view", _HE),
     ("resnet", "plain18"): _imagenet(27.9, None, "ten_view", _HE),
-    ("resnet", "plain34"): _imagenet(28.5, None, "ten_view", _HE),
+    ("resnet", "plain34"): _imagenet(28.5, 10.0, "ten_view", _HE),
     ("vgg", "a"): _imagenet(29.6, 10.4, "dense", _VGG),
     ("vgg", "a_lrn"): _imagenet(29.7, 10.5, "dense", _VGG),
     ("vgg", "b"): _imagenet(28.7, 9.9, "dense", _VGG),
@@ -138,25 +138,27 @@ class Entry(NamedTuple):
       year: of the challenge.
       name: of the entry, for people.
       network: the network here that is nearest to it; "" for features made by hand.
+      layers: those with weights; 0 for features made by hand.
       top5: error in percent on the test set, without images from elsewhere.
     """
 
     year: int
     name: str
     network: str
+    layers: int
     top5: float
 
 
-# Most are averages of several networks. Errors as in Russakovsky et al. 2015, Table 7; 2015 of
-# He et al. 2015.
+# Most are averages of several networks. Errors of 2010 and 2011 as in Russakovsky et al. 2015, of
+# 2012 to 2014 as in Simonyan and Zisserman 2015, Table 7, of 2015 as in He et al. 2015, Table 5.
 CHALLENGES = (
-    Entry(2010, "NEC-UIUC", "", 28.2),
-    Entry(2011, "XRCE", "", 25.8),
-    Entry(2012, "AlexNet", "alexnet", 16.4),
-    Entry(2013, "Clarifai", "zfnet", 11.7),
-    Entry(2014, "VGG", "vgg_e", 7.3),
-    Entry(2014, "GoogLeNet", "googlenet", 6.7),
-    Entry(2015, "ResNet", "resnet152", 3.57),
+    Entry(2010, "NEC-UIUC", "", 0, 28.2),
+    Entry(2011, "XRCE", "", 0, 25.8),
+    Entry(2012, "AlexNet", "alexnet", 8, 16.4),
+    Entry(2013, "Clarifai", "zfnet", 8, 11.7),
+    Entry(2014, "VGG", "vgg_e", 19, 7.3),
+    Entry(2014, "GoogLeNet", "googlenet", 22, 6.7),
+    Entry(2015, "ResNet", "resnet152", 152, 3.57),
 )
 
 

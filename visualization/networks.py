@@ -7,6 +7,7 @@ errors are those of `configs.papers`.
 import csv
 import dataclasses
 import difflib
+import functools
 import io
 import json
 import tempfile
@@ -141,6 +142,7 @@ def names(chosen: str | None) -> list[str]:
     return sorted(found, key=papers.year)
 
 
+@functools.cache
 def sizes_of(name: str) -> Totals:
     """The sums over a network's layers, at its usual options; allocates nothing."""
     model = nnx.eval_shape(
@@ -301,7 +303,7 @@ def compare(flags: Any, claimed: Mapping[tuple[str, str], Sequence[Mapping[str, 
         _write(path, text(found))
         print(path, flush=True)
     if directory:
-        for path in network_plots.draw(_points(found), _entries(found), directory):
+        for path in network_plots.draw(_points(found), directory):
             print(path, flush=True)
 
 
@@ -314,16 +316,6 @@ def _points(found: Sequence[Row]) -> list[network_plots.Point]:
         for row in found
         if (paper := row.paper)
     ]  # fmt: skip
-
-
-def _entries(found: Sequence[Row]) -> list[tuple[papers.Entry, int | None]]:
-    """The challenges' entries, each with the number of its network's layers."""
-    known = {row.network: row.sizes.layers for row in found}
-
-    def layers(network: str) -> int | None:
-        return (known.get(network) or sizes_of(network).layers) if network else None
-
-    return [(entry, layers(entry.network)) for entry in papers.CHALLENGES]
 
 
 def _place(flag: str, path: str) -> Path:
