@@ -134,8 +134,8 @@ def names(chosen: str | None) -> list[str]:
             )
         for name in found:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-                near = near or [other for other in known if name in other][:3]
+                near = [other for other in known if other.startswith(name)][:3]
+                near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
                 hint = "did you mean " + ", ".join(near) if near else f"there are {len(known)}: "
                 listed = "?" if near else ", ".join(known)
                 raise ConfigError(f"--networks: no network {name!r}; {hint}{listed}")

@@ -102,6 +102,7 @@ def test_faults_of_flags_and_files(call, tmp_path):
     for arguments, expected, said in [
         (["--networks=alexnte"], 2, "no network 'alexnte'; did you mean alexnet"),
         ([one, "--config=configs/lenet5.py"], 2, "takes no --config; networks are named by"),
+        ([one, "--config.seed=1"], 2, "no --config for --config.seed=1 to override"),
         ([one, "--accelerator=v5e"], 2, "takes no --accelerator; it is for --mode=compile"),
         ([one, f"--csv={tmp_path}"], 1, "is a directory; name a file with --csv"),
         ([one, f"--json={tmp_path / 'file' / 'x.json'}"], 1, "cannot be written"),
