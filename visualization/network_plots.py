@@ -185,9 +185,10 @@ def _arranged(
     for key in (marks[:, 0], -marks[:, 0], marks[:, 1], -marks[:, 1]):
         taken, found, cost = [*fixed, *around], {}, 0.0
         for number in np.argsort(key, kind="stable"):
+            (x, y), (width, height) = marks[number], sizes[number]
             tried = [
                 (_fault(box, number, marks, taken, inside), box)
-                for box in _around(*marks[number], *sizes[number], point)
+                for box in _around(x, y, width, height, point)
             ]
             fault, box = min(tried, key=lambda t: t[0])
             cost += fault
