@@ -54,7 +54,9 @@ def _mnist(top1: float, source: str) -> Published:
     return Published("mnist", top1, None, "center_crop", source)
 
 
-# (config, variant) -> what was published.
+# (config, variant) -> what was published. Of overfeat:fast and zfnet:spp no second source has been
+# found; overfeat:accurate is also in Simonyan and Zisserman's Table 7, inception:v3 in the paper's
+# abstract.
 PUBLISHED = {
     ("alexnet", ""): _imagenet(40.7, 18.2, "ten_view", _KRIZHEVSKY),
     ("alexnet", "original"): _imagenet(40.66, 18.21, "ten_view", "the authors' log"),
