@@ -64,6 +64,7 @@ _LATER_FIELDS = {
     "data.choice_seed": 0,
     "data.sampling": "uniform",
     "loss.class_weights": "none",
+    "optimizer.max_gradient_norm": 0.0,
     "evaluation.validation_protocol": "center_crop",
 }
 # Fields of the evaluations that decide when a plateau lowers the rate.
