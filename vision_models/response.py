@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vision_models import response_kernel
 from vision_models.layers import widened
 
 
@@ -116,9 +117,12 @@ def response_gradient_in_one_pass(
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _lrn(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
     banded = partial(banded_window_sum, x.dtype)
+    in_kernel = response_kernel.fit(x.shape)
     return lax.platform_dependent(
         x,
-        tpu=partial(response_normalized, banded, size, k, alpha, beta),
+        tpu=partial(response_kernel.normalized, size, k, alpha, beta)
+        if in_kernel
+        else partial(response_normalized, banded, size, k, alpha, beta),
         default=partial(response_normalized, channel_window_sum, size, k, alpha, beta),
     )
 
@@ -131,11 +135,14 @@ def _lrn_backward(
     size: int, k: float, alpha: float, beta: float, x: Array, gradient: Array
 ) -> tuple[Array]:
     banded = partial(banded_window_sum, x.dtype)
+    in_kernel = response_kernel.fit(x.shape)
     in_one_pass = partial(response_gradient_in_one_pass, size, k, alpha, beta)
     by_input = lax.platform_dependent(
         x,
         gradient,
-        tpu=partial(response_gradient, banded, size, k, alpha, beta),
+        tpu=partial(response_kernel.gradient, size, k, alpha, beta)
+        if in_kernel
+        else partial(response_gradient, banded, size, k, alpha, beta),
         cuda=in_one_pass,
         rocm=in_one_pass,
         default=partial(response_gradient, channel_window_sum, size, k, alpha, beta),
