@@ -19,6 +19,8 @@ from vision_models.pooling import Padding
 
 # [batch, height, width, channels] -> fewer pixels.
 Pooling = Callable[[Array], Array]
+# (maps, bias): a normalisation of the ReLU of their sum.
+Normalization = Callable[[Array, Array | None], Array]
 
 
 def convolve(

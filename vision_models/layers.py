@@ -5,6 +5,7 @@ the dtype of the input (parameters are cast to it), except where a docstring
 says otherwise.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -113,6 +114,36 @@ def initializer(name: str, std: float = 0.01) -> Initializer:
 def widened(x: Array) -> Array:
     """`x` in float32, for sums; float64 stays float64."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+@jax.custom_vjp
+def concatenated(maps: Sequence[Array]) -> Array:
+    """[..., C1], [..., C2] ... -> [..., C1 + C2 + ...]; only reverse-mode differentiation works.
+
+    On TPUs each part is written to its place, by the convolution that computes it: XLA would pad
+    every part to the whole width and take their maximum.
+    """
+    return lax.platform_dependent(
+        list(maps), tpu=_written_in_place, default=lambda maps: jnp.concatenate(maps, -1)
+    )
+
+
+def _written_in_place(maps: Sequence[Array]) -> Array:
+    *shape, _ = maps[0].shape
+    out = lax.empty((*shape, sum(part.shape[-1] for part in maps)), maps[0].dtype)
+    for place, part in zip(_starts(maps), maps, strict=True):
+        out = lax.dynamic_update_slice_in_dim(out, part, place, len(shape))
+    return out
+
+
+def _starts(maps: Sequence[Array]) -> list[int]:
+    return [0, *itertools.accumulate(part.shape[-1] for part in maps)][:-1]
+
+
+concatenated.defvjp(
+    lambda maps: (concatenated(maps), _starts(maps)),
+    lambda starts, gradient: (jnp.split(gradient, starts[1:], -1),),
+)
 
 
 def channel_sums(x: Array) -> Array:

@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array, lax
 
 from vision_models import layers, pooling, response
-from vision_models.convolution import Pooling, convolve
+from vision_models.convolution import Normalization, Pooling, convolve
 from vision_models.forward import (
     NO_PADDING,
     Activations,
@@ -60,10 +60,16 @@ class Conv(nnx.Module):
         if bias is not None:
             self.bias = nnx.Param(_constant(bias, out_channels))
 
-    def __call__(self, x: Array, run: Pass, path: str, *, pool: Pooling | None = None) -> Array:
-        """[B, H, W, in] -> [B, H', W', out]; `pool` comes before bias and neuron (`together`)."""
+    def __call__(
+        self, x: Array, run: Pass, path: str, *,
+        pool: Pooling | None = None, norm: Normalization | None = None,
+    ) -> Array:  # fmt: skip
+        """[B, H, W, in] -> [B, H', W', out]; for `pool` and `norm` see `together`."""
         x = run.slide(x, self.window, self.stride, self.padding)
         bias = self.bias[...] if hasattr(self, "bias") else None
+        if norm is not None:
+            maps = convolve(x, self.kernel[...], stride=self.stride, padding=self.padding)
+            return norm(maps, bias)
         out = convolve(
             x, self.kernel[...], bias, stride=self.stride, padding=self.padding, pool=pool
         )
@@ -372,14 +378,7 @@ class LocalResponseNorm:
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Keeps the shape."""
-
-        def normalize(maps: Array) -> Array:
-            return response.local_response_normalization(
-                maps, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta,
-                average=self.average,
-            )  # fmt: skip
-
-        apply = run.normalization(normalize)
+        apply = run.normalization(self.of_maps)
         if self.across == 1 or not isinstance(x, list):
             return each(apply, x)
         whole = apply(gather(x, self.across))
@@ -388,6 +387,13 @@ class LocalResponseNorm:
             lax.dynamic_slice_in_dim(whole, (first + tower) * channels, channels, whole.ndim - 1)
             for tower in range(len(x))
         ]
+
+    def of_maps(self, x: Array, bias: Array | None = None) -> Array:
+        """Normalises `x` [..., C], or the ReLU of `x` plus `bias`; keeps the shape."""
+        return response.local_response_normalization(
+            x, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta,
+            average=self.average, bias=bias,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -64,7 +63,7 @@ class Branches(Sequential):
             with jax.named_scope(name):
                 outputs.append(branch.run(start, run, f"{path}/{name}", first))
         if self.join == "concatenate":
-            return jnp.concatenate(outputs, axis=-1)
+            return layers.concatenated(outputs)
         return sum(outputs[1:], outputs[0])
 
 

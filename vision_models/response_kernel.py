@@ -16,28 +16,29 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 
-# Pixels that a step of a kernel holds in the chip's fast memory.
-_PIXELS = 8
+# At most so many pixels are in the chip's fast memory at a time.
+_PIXELS = 16
 
 
 def fit(shape: tuple[int, ...]) -> bool:
     """Whether the kernels take maps [B, H, W, C]: images fill the 128 lanes, channels the rows."""
-    return len(shape) == 4 and shape[0] % 128 == 0 and shape[3] % 8 == 0
+    return len(shape) == 4 and shape[0] % 128 == 0 and shape[3] % 8 == 0 and shape[3] <= 256
 
 
 def normalized(
     size: int, k: float, alpha: float, beta: float, x: Array, *, interpret: bool = False
 ) -> Array:
     """`response.response_normalized`; `interpret` runs the kernel without a TPU, slowly."""
-    constants = partial(_scaled, size, k, alpha, beta)
+    scaled = partial(_scaled, size, k, alpha, beta)
 
     def kernel(x_ref: Any, out_ref: Any) -> None:
-        for pixel in range(_PIXELS):
+        def of_pixel(pixel: Array, nothing: None) -> None:
             wide = x_ref[pixel].astype(jnp.float32)
-            power, _ = constants(wide, x_ref.dtype)
-            out_ref[pixel] = (wide * power).astype(out_ref.dtype)
+            out_ref[pixel] = (wide * scaled(wide, x_ref.dtype)[0]).astype(out_ref.dtype)
 
-    return _over_pixels(kernel, 1, interpret, x)
+        lax.fori_loop(0, len(x_ref), of_pixel, None)
+
+    return _over_pixels(kernel, 1, interpret, x)[0]
 
 
 def gradient(
@@ -45,25 +46,42 @@ def gradient(
     k: float,
     alpha: float,
     beta: float,
+    rectified: bool,
     x: Array,
     of_result: Array,
     *,
     interpret: bool = False,
-) -> Array:
-    """`response.response_gradient`, by `x`."""
-    constants, before = partial(_scaled, size, k, alpha, beta), size // 2
+) -> tuple[Array, Array]:
+    """`response.response_gradient` by `x`, and its sums over images and pixels, float32 [C].
 
-    def kernel(x_ref: Any, gradient_ref: Any, out_ref: Any) -> None:
-        for pixel in range(_PIXELS):
+    Args:
+      size, k, alpha, beta: of the normalisation.
+      rectified: `x` is the result of a ReLU, and the gradient is by what that was given.
+      x, of_result: what was normalised, and the gradient by the result, [B, H, W, C].
+      interpret: as for `normalized`.
+    """
+    scaled, before = partial(_scaled, size, k, alpha, beta), size // 2
+
+    def kernel(x_ref: Any, gradient_ref: Any, out_ref: Any, sum_ref: Any) -> None:
+        @pl.when(pl.program_id(0) == 0)
+        def _() -> None:
+            sum_ref[...] = jnp.zeros_like(sum_ref)
+
+        def of_pixel(pixel: Array, total: Array) -> Array:
             wide, dtype = x_ref[pixel].astype(jnp.float32), x_ref.dtype
-            power, over_scale = constants(wide, dtype)
-            scaled = gradient_ref[pixel].astype(jnp.float32) * power
+            power, over_scale = scaled(wide, dtype)
+            by_power = gradient_ref[pixel].astype(jnp.float32) * power
             # Channel i feeds the windows of the channels i-after .. i+before.
-            inner = _window_sum(scaled * wide * over_scale, size - 1 - before, before, dtype)
-            by_input = scaled - (2.0 * alpha * beta) * wide * inner
+            inner = _window_sum(by_power * wide * over_scale, size - 1 - before, before, dtype)
+            by_input = by_power - (2.0 * alpha * beta) * wide * inner
+            by_input = jnp.where(wide > 0, by_input, 0) if rectified else by_input
             out_ref[pixel] = by_input.astype(out_ref.dtype)
+            return total + by_input
 
-    return _over_pixels(kernel, 2, interpret, x, of_result)
+        sum_ref[...] = lax.fori_loop(0, len(x_ref), of_pixel, sum_ref[...])
+
+    by_input, sums = _over_pixels(kernel, 2, interpret, x, of_result)
+    return by_input, sums.sum(1)
 
 
 def _scaled(
@@ -94,19 +112,30 @@ def _window_sum(values: Array, before: int, after: int, dtype: Any) -> Array:
 
 def _over_pixels(
     kernel: Callable[..., None], products: int, interpret: bool, *maps: Array
-) -> Array:
-    """Runs a kernel over blocks of pixels of maps [B, H, W, C]; `products` counts its sums."""
+) -> tuple[Array, ...]:
+    """Runs a kernel over blocks of pixels of maps [B, H, W, C].
+
+    Args:
+      kernel: reads a block of each of the maps, and writes one of the result; where there are two
+        maps, it also adds to sums [C, B], float32, which are the same for all blocks.
+      products: how many sums over windows it takes.
+      interpret: as for `normalized`.
+      maps: one or two.
+    """
     batch, height, width, channels = maps[0].shape
     seen = (height * width, channels, batch)
-    block = pl.BlockSpec((_PIXELS, channels, batch), lambda step: (step, 0, 0))
     turned = [x.transpose(1, 2, 3, 0).reshape(seen) for x in maps]
+    pixels = max(n for n in range(1, _PIXELS + 1) if seen[0] % n == 0)
+    block = pl.BlockSpec((pixels, channels, batch), lambda step: (step, 0, 0))
+    sums = pl.BlockSpec((channels, batch), lambda step: (0, 0))
+    # Of the types of the maps, which say over which axes of a mesh they vary.
+    types = jax.eval_shape(lambda x: (x, x[0].astype(jnp.float32)), turned[0])
     found = pl.pallas_call(
         kernel,
-        grid=(pl.cdiv(seen[0], _PIXELS),),
+        grid=(seen[0] // pixels,),
         in_specs=[block] * len(maps),
-        out_specs=block,
-        # Of the type of the maps, which says over which axes of a mesh they vary.
-        out_shape=jax.eval_shape(lambda x: x, turned[0]),
+        out_specs=(block, sums)[: len(maps)],
+        out_shape=types[: len(maps)],
         interpret=interpret,
         cost_estimate=pl.CostEstimate(
             flops=2 * products * channels * maps[0].size,
@@ -114,4 +143,5 @@ def _over_pixels(
             transcendentals=2 * maps[0].size,
         ),
     )(*turned)
-    return found.reshape(height, width, channels, batch).transpose(3, 0, 1, 2)
+    by_pixel = found[0].reshape(height, width, channels, batch).transpose(3, 0, 1, 2)
+    return by_pixel, *found[1:]

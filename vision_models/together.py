@@ -21,6 +21,8 @@ def with_next(layer: Any, after: Any, run: Pass) -> dict[str, Any]:
       Results are the same numbers, for adding a bias keeps the order of rounded numbers too. So
       are gradients, but for the order of the bias's sum, and for which of the pixels of a window
       that differ only before the bias is taken for its maximum.
+    - A convolution with a ReLU leaves bias and ReLU to the response normalisation after it, whose
+      gradient on TPUs is also that by the bias. The numbers are the same.
     - In training, a BatchNorm computes the ReLU after it in its own passes over maps.
 
     Not where activations are recorded: those between the two would be missing.
@@ -30,8 +32,11 @@ def with_next(layer: Any, after: Any, run: Pass) -> dict[str, Any]:
     if isinstance(layer, modules.BatchNorm):
         return {"relu": True} if run.training and after == modules.Neuron("relu") else {}
     if isinstance(layer, modules.Conv | towers.TowerConv) and layer.neuron in _IN_ORDER:
-        largest = isinstance(after, modules.Pool) and after.kind == "max"
-        return {"pool": after.of_whole_maps} if largest else {}
+        relu = layer.neuron == "relu"
+        if isinstance(after, modules.Pool) and after.kind == "max":
+            return {"pool": after.of_whole_maps}
+        if isinstance(after, modules.LocalResponseNorm) and after.across == 1:
+            return {"norm": after.of_maps} if hasattr(layer, "bias") and relu else {}
     return {}
 
 
