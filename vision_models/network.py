@@ -55,7 +55,7 @@ class Branches(Sequential):
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, H', W', C']."""
         branches = {name: getattr(self, name) for name in self.names}
-        heads = {name: getattr(branch, branch.names[0]) for name, branch in branches.items()}
+        heads = {name: getattr(b, b.names[0]) for name, b in branches.items() if b.names}
         begun, outputs, valid = together.of_same_maps(heads, x, run), [], run.valid
         for name, branch in branches.items():
             run.valid = valid
