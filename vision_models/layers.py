@@ -124,11 +124,12 @@ def concatenated(maps: Sequence[Array]) -> Array:
     every part to the whole width and take their maximum.
     """
     return lax.platform_dependent(
-        list(maps), tpu=_written_in_place, default=lambda maps: jnp.concatenate(maps, -1)
+        list(maps), tpu=written_in_place, default=lambda maps: jnp.concatenate(maps, -1)
     )
 
 
-def _written_in_place(maps: Sequence[Array]) -> Array:
+def written_in_place(maps: Sequence[Array]) -> Array:
+    """`concatenated` on TPUs."""
     *shape, _ = maps[0].shape
     out = lax.empty((*shape, sum(part.shape[-1] for part in maps)), maps[0].dtype)
     for place, part in zip(_starts(maps), maps, strict=True):
