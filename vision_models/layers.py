@@ -238,7 +238,7 @@ def _batch_normalization(
 
 
 def normalization_gradients(
-    on_cpu: bool,
+    from_result: bool,
     over_devices: Callable[[Array], Array],
     relu: bool,
     gradient: Array,
@@ -246,22 +246,22 @@ def normalization_gradients(
 ) -> tuple[Array, Array, Array]:
     """The gradients by `x`, scale and bias, in two passes over the maps.
 
-    GPUs and TPUs are bound by memory: there they compute a ReLU's derivative from what a pass
-    reads anyway, once for each pass. Without the barriers XLA would compute it once and keep it.
-    CPUs read it from the output.
+    CPUs and TPUs read a ReLU's derivative from its result. GPUs are bound by memory: there it is
+    computed from what a pass reads anyway, once for each pass. Without the barriers XLA would
+    compute it once and keep it.
     """
     x, out, scale, bias, mean, inverse = kept
     size = math.prod(x.shape[1:4])
 
     def again(*values: Array) -> tuple[Array, ...]:
-        return lax.optimization_barrier(values) if relu and not on_cpu else values
+        return lax.optimization_barrier(values) if relu and not from_result else values
 
     def read(x: Array, gradient: Array) -> tuple[Array, Array]:
         """The normalised maps, and their gradient."""
         normalized = (widened(x) - _on_maps(mean)) * _on_maps(inverse)
         gradient = widened(gradient)
         if relu:
-            passes = out > 0 if on_cpu else normalized * scale > -bias
+            passes = out > 0 if from_result else normalized * scale > -bias
             gradient = jnp.where(passes, gradient, 0)
         return normalized, gradient
 
@@ -286,8 +286,9 @@ def _batch_normalization_backward(
     found = lax.platform_dependent(
         gradients[0],
         kept,
-        cpu=partial(normalization_gradients, True, over_devices, relu),
-        default=partial(normalization_gradients, False, over_devices, relu),
+        cuda=partial(normalization_gradients, False, over_devices, relu),
+        rocm=partial(normalization_gradients, False, over_devices, relu),
+        default=partial(normalization_gradients, True, over_devices, relu),
     )
     return (*found, None)
 
