@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Generator
 from pathlib import Path
+
+_RETRY = 0.02  # seconds between two attempts to take a lock
 
 
 @contextlib.contextmanager
@@ -34,34 +37,39 @@ def replacing(path: Path, *, shared: bool = False) -> Generator[Path, None, None
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Generator[None, None, None]:
+def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
     """Holds a lock against other processes, as far as the file system supports locks.
 
     Args:
       path: the lock's file, which is made.
+      patience: seconds to wait for the lock; more than none where others call `is_locked`.
 
     Raises:
       BlockingIOError: another process holds the lock.
       OSError: the file cannot be made.
     """
+    end = time.monotonic() + patience
     with open(path, "w") as file:
-        try:
-            import fcntl
+        while True:
+            try:
+                import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not a Unix
-            pass
-        except BlockingIOError:
-            raise
-        except OSError:  # a file system without locks
-            pass
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_RETRY)
+                continue
+            except (ImportError, OSError):  # not a Unix, or a file system without locks
+                pass
+            break
         yield
 
 
 def is_locked(path: Path) -> bool:
     """Whether another process holds the lock of `locked`; False where that cannot be known.
 
-    The lock is shared for an instant, in which `locked` would be refused.
+    The lock is shared for an instant, in which a `locked` without patience would be refused.
     """
     try:
         import fcntl

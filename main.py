@@ -11,7 +11,8 @@ Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summa
 network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the dataset at
 the config's size in --config.data.prepared_dir; describe_data, what --config.data.dir holds and
 lacks, with or without --config; predict, five guesses for each of --images by the --run's network;
-compile, whether and how fast the training step would run on --accelerator, without having one.
+compile, whether and how fast the training step would run on --accelerator, without having one;
+compare, sizes and published errors of --networks, by default of all for ImageNet, without --config.
 
 Any field of a config is overridden by --config.field=value, such as --config.total_epochs=30.
 
@@ -35,27 +36,32 @@ import traceback
 from absl import flags
 
 import modes
-from configs import command_line, notes
+from configs import command_line, mode_flags, notes
 from configs.common import ConfigError, any_config, expand_paths, expanded
 
 # JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
-LAUNCH = ("coordinator_address", "num_processes", "process_id")
-MODES = (*modes.SEVERAL, "summary", "prepare_data", "describe_data", "predict", "compile")
+MODES = (
+    *modes.SEVERAL,
+    *("summary", "prepare_data", "describe_data", "predict", "compile", "compare"),
+)
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
     "run": "With predict, evaluate: a workdir, a file of weights, or a name such as lenet5-mnist.",
     "images": "With --mode=predict: files and directories, with commas between them.",
     "network": "With --mode=predict: the network of a weights file that does not say it.",
     "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
-    "out": "Where predictions.jsonl goes (by default here), or the sheet of samples (pictures/).",
+    "out": "Where predictions.jsonl goes (by default here), a sheet or plots (pictures/).",
+    "networks": "With --mode=compare: names, with commas between them.",
+    "csv": "With --mode=compare: a file for all numbers.",
     "accelerator": "With --mode=compile: KIND:CHIPS_OR_TOPOLOGY, such as v5e:2x2, h100:8.",
-    "json": "With --mode=compile: a file for all that was found.",
+    "json": "With --mode=compile, compare: a file for all that was found.",
     "hlo": "With --mode=compile: a file for the optimised program.",
     "coordinator_address": "host:port of process 0.",
 }
-PATHS = ("workdir", "run", "out", "json", "hlo")
+PATHS = ("workdir", "run", "out", "csv", "json", "hlo")
 WITHOUT_CONFIG = {
     "predict": None,
+    "compare": None,
     "describe_data": lambda run: any_config(),
     "evaluate": modes.config_of,
 }
@@ -88,7 +94,7 @@ def main(argv: list[str]) -> int:
         for name in PATHS:
             if values[name].value:
                 values[name].value = expanded(f"--{name}", str(values[name].value))
-        check_flags(values, arguments)
+        mode_flags.check(values, arguments, modes.SEVERAL)
         if arguments is not None:
             command_line.check(arguments)
             expand_paths(arguments.config)
@@ -128,28 +134,6 @@ def resolve(arguments: command_line.CommandLine) -> None:
         command_line.set_model(arguments.config, fields)
 
 
-def check_flags(values: flags.FlagValues, arguments: command_line.CommandLine | None) -> None:
-    """Raises ConfigError for flags that the mode, or a launch of one process, would not read."""
-    mode, given = values.mode, [name for name in LAUNCH if values[name].value is not None]
-    if given and not values.distributed:
-        raise ConfigError(
-            f"--{given[0]}={values[given[0]].value} is for one of several processes: add "
-            "--distributed, or leave it out"
-        )
-    if values.distributed and mode not in modes.SEVERAL:
-        raise ConfigError(f"--mode={mode} is for one process, without --distributed")
-    for name in ("accelerator", "json", "hlo", "price", "find_batch"):
-        if values[name].present and mode != "compile":
-            raise ConfigError(f"--mode={mode} takes no --{name}; it is for --mode=compile")
-    if values.run and mode not in ("predict", "evaluate"):
-        raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
-    if values.run and mode == "evaluate" and arguments is not None and arguments.source:
-        raise ConfigError(
-            f"--run={values.run} brings its own config: leave out --config, or name a run with "
-            "--workdir and weights with --config.init_from"
-        )
-
-
 def tell_others(argv: list[str]) -> None:
     """Tells the other processes of a launch of a usage error, so that they do not wait."""
     values = define_flags()
@@ -163,7 +147,7 @@ def tell_others(argv: list[str]) -> None:
     import devices
 
     with contextlib.suppress(devices.DeviceError, KeyboardInterrupt):
-        launch = devices.launch_from(*(values[name].value for name in LAUNCH))
+        launch = devices.launch_from(*(values[name].value for name in mode_flags.LAUNCH))
         devices.tell_of_failure(launch, USAGE_ERROR)
 
 

@@ -27,6 +27,12 @@ def run(arguments: CommandLine | None, flags: Any) -> int:
     """Runs the mode that the flags name; returns the exit code."""
     if flags.mode == "predict":
         return predict(flags, arguments)
+    if flags.mode == "compare":
+        from claims import registry, results
+        from visualization import networks
+
+        networks.compare(flags, results.of_published(registry.all_claims()))
+        return DONE
     assert arguments is not None, "every other mode has a config"
     if flags.mode == "describe_data":
         return describe_data(flags, arguments)
@@ -382,7 +388,7 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
                 guesses = evaluation.guesses(scores, class_names)
                 image = input_pipeline.shown(photograph)
                 write({"image": image, "guesses": guesses})
-                print(_guess_lines(image, guesses))
+                print(drawn.in_words(image, guesses))
                 if draw is not None and (picture := draw(pixels[photograph][0], guesses)):
                     print(picture)
             read += len(pixels)
@@ -391,11 +397,6 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     if draw is not None and (picture := draw(None, [])):
         print(picture)
     return DONE
-
-
-def _guess_lines(image: str, guesses: list[dict[str, Any]]) -> str:
-    lines = [f"{guess['probability']:7.2%}  {guess['words']}" for guess in guesses]
-    return "\n".join([image, *lines])
 
 
 def _open_data(config: Any, workdir: Path, begun: bool, only: str | None) -> Any:

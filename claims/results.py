@@ -104,6 +104,32 @@ def status(claim: Claim, results: Path = RESULTS) -> str:
     return "not run yet"
 
 
+def of_published(
+    claims: Sequence[Claim], results: Path = RESULTS
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """What came out of the claims that a config reaches its published error.
+
+    Returns:
+      (config, variant) -> `error` (a fraction of 1), `kind` (`top1_error` or `top5_error`), `data`,
+      and `source`: the claim and its length.
+    """
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for claim in claims:
+        if not claim.published:
+            continue
+        config, _, variant = claim.source.partition(":")
+        for full in (True, False):
+            result = read(claim, full=full, results=results)
+            mean = result["arms"]["network"]["mean"] if result else None
+            if result is None or mean is None:
+                continue
+            kind = "top5_error" if "top-5" in result["arms"]["network"]["measure"] else "top1_error"
+            source = f"claim {claim.id}, {result['length']}"
+            told = {"error": mean / 100, "kind": kind, "data": result["data"], "source": source}
+            found.setdefault((config, variant), []).append(told)
+    return found
+
+
 def _data(claim: Claim) -> str:
     fields = settings.fields_of(claim.source, claim.common)
     return str(fields["data.name"])

@@ -83,9 +83,14 @@ def parse(
     source, arguments = _take_config(arguments)
     if source is None:
         mode, run = _value("mode", arguments), _value("run", arguments)
-        overridden = any(a.lstrip("-").startswith("config.") for a in arguments)
+        fields_given = [a for a in arguments if a.lstrip("-").startswith("config.")]
         load = without_config.get(mode)
-        if mode not in without_config or (load is None and overridden):
+        if mode in without_config and load is None and fields_given:
+            raise ConfigError(
+                f"no --config for {fields_given[0]} to override; leave it out, or name a config "
+                "with --config=FILE"
+            )
+        if mode not in without_config:
             raise ConfigError(
                 "no --config; for example --config=configs/alexnet.py:digits, which needs no data "
                 "of yours"

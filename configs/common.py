@@ -127,6 +127,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     add_duration(optimizer, "drop", several=True)
     add_duration(optimizer, "warmup")  # the rate is multiplied by warmup_factor until then
     optimizer.warmup_factor = 0.1
+    optimizer.max_gradient_norm = 0.0  # gradients, as one vector, are scaled to it; 0: off
     optimizer.max_filter_rms = 0.0  # convolution filters above it are scaled to it; 0: off
     # Evaluated and exported in place of the parameters: "polyak", their mean over all
     # updates from average_from_* on; "exponential", which forgets; or "none".

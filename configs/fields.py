@@ -267,6 +267,7 @@ FIELDS: dict[str, Kind] = {
     **duration("optimizer.drop", several_moments=True),
     **duration("optimizer.warmup"),
     "optimizer.warmup_factor": number(0, FACTOR),
+    "optimizer.max_gradient_norm": number(0, FACTOR),
     "optimizer.max_filter_rms": number(0, FACTOR),
     "optimizer.average": choice("none", "polyak", "exponential"),
     "optimizer.average_decay": number(0, 1, above=True, below=True),

@@ -7,12 +7,12 @@ Residual Networks".
 
 Variants, and errors of the authors' models on the ILSVRC-2012 validation set, for ten views
 (for the centre crop):
-  :18, :34      11,689,512 and 21,797,672 parameters; 24.5% top-1 error for 34
-                (27.9 and 25.0 with --config.model.shortcut=pad, option A)
+  :18, :34      11,689,512 and 21,797,672 parameters; 24.5% top-1, 7.5% top-5 error for 34
+                (27.9 and 25.0 top-1 with --config.model.shortcut=pad, option A)
   :50           25,557,032    22.9% top-1, 6.7% top-5 error (24.7 / 7.8); the default
   :101          44,549,160    21.8 / 6.1 (23.6 / 7.1)
   :152          60,192,808    21.4 / 5.7 (23.0 / 6.7)
-  :plain18, :plain34          the same without shortcuts; 27.9 and 28.5, ten views
+  :plain18, :plain34          the same without shortcuts; 27.9 (top-1) and 28.5 / 10.0, ten views
   :preact_18 ... :preact_200  normalisation and neuron before each convolution (2016)
 
 The stride of 2 is in the first 1x1 convolution of a bottleneck, as in the paper. PyTorch's

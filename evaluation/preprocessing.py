@@ -7,6 +7,7 @@ it that lies under the crop, or always its central part. For whole images, whose
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -72,14 +73,26 @@ def training_input(
     """
     size, mean = batch["image"].shape[1], normalization["mean"]
     if aligned:
-        under = jax.vmap(
-            lambda offset, flip: mirrored(window(mean, offset[0], offset[1], size), flip)
-        )(batch["crop_offset"], batch["flip"])
+        under = jax.vmap(partial(_under, mean, size))(batch["crop_offset"], batch["flip"])
     else:
         under = central_window(mean, size)
     shift = batch["colour_shift"][:, None, None, :]
     scale = batch["colour_scale"][:, None, None, None]
     return ((batch["image"] - under + shift) * (scale / normalization["deviation"])).astype(dtype)
+
+
+def _under(mean: Array, size: int, offset: Array, flip: Array) -> Array:
+    """`mirrored(window(mean, *offset, size), flip)`, of a mean image that is mirrored only once.
+
+    Crops as large as the mean image are all at its corner.
+    """
+    both = jnp.stack([mean, mirrored(mean, jnp.array(True))])
+    if mean.shape[0] == mean.shape[1] == size:
+        return jnp.where(flip, both[1], both[0])
+    y, x = offset
+    left = jnp.where(flip, mean.shape[1] - size - x, x)
+    at = (flip.astype(y.dtype), y, left, jnp.zeros_like(y))
+    return lax.dynamic_slice(both, at, (1, size, size, 3))[0]
 
 
 def view_input(

@@ -51,6 +51,7 @@ MAY_IMPORT = {
         "devices",
         "input_pipeline",
         "visualization",
+        "claims",
     },
     "main": {"process", "modes", "configs", "training", "evaluation", "devices"},
 }

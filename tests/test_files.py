@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -109,3 +110,20 @@ def test_a_lock_is_free_when_its_process_is_killed(tmp_path):
 def test_a_lock_that_cannot_be_made_says_why(tmp_path):
     with pytest.raises(FileNotFoundError), files.locked(tmp_path / "none" / "lock"):
         pytest.fail("no directory")
+
+
+def test_a_look_at_a_lock_does_not_refuse_who_takes_it(tmp_path):
+    """`is_locked` shares the lock for an instant, here drawn out."""
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "lock"
+    path.touch()
+    with open(path, "rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with pytest.raises(BlockingIOError), files.locked(path):
+            pytest.fail("without patience")
+        assert not files.is_locked(path)  # two may look at once
+        end = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        end.start()
+        with files.locked(path, patience=60):
+            assert files.is_locked(path)
+        end.join()

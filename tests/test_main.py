@@ -179,7 +179,7 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         (
             [*digits, "--mode=tarin"],
             "should be one of <train|evaluate|export|summary|prepare_data|describe_data|predict|"
-            "compile>",
+            "compile|compare>",
         ),
     ]:
         code, _, err = call(*arguments)

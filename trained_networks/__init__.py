@@ -14,6 +14,7 @@ FIELDS = (
     "network",
     "dataset",
     "test_error",  # percent, as --mode=evaluate measures it
+    "protocol",  # which --mode=evaluate uses then
     "parameters",
     "sha256",  # of the file
     "license",  # of the weights

@@ -55,6 +55,7 @@ def export(trained: Trained, path: Path) -> Path:
             trained.class_names,
             images,
             trained.dataset,
+            trained.protocol,
         )
     except weights.WeightsError as error:
         raise TrainingError(str(error)) from error

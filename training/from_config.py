@@ -108,6 +108,7 @@ def recipe_from_config(
         aligned_mean=task.preprocessing.aligned_mean,
         auxiliary_weight=config.loss.auxiliary_weight,
         rubbish_penalty=config.loss.rubbish_penalty,
+        max_gradient_norm=optimizer.max_gradient_norm,
         max_filter_rms=optimizer.max_filter_rms,
         statistics_group=group,
         frozen=frozen_names(

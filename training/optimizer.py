@@ -156,6 +156,20 @@ def averaged(average: Average, so_far: Any, now: Any, updates: Array) -> Any:
     return jax.tree.map(mix, so_far, now)
 
 
+def limit_gradient(gradient: Any, norm: float) -> Any:
+    """Scales a gradient whose Euclidean norm, over all parameters, exceeds `norm` down to it.
+
+    Pascanu, Mikolov and Bengio 2013, section 3.2; Szegedy et al. 2016, section 8, with 2. Each
+    value is divided by the largest one before it is squared, which else overflows. A gradient that
+    is not finite stays so.
+    """
+    leaves = jax.tree.leaves(gradient)
+    largest = jnp.maximum(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]).max(), 1e-30)
+    size = largest * jnp.sqrt(sum(jnp.sum(jnp.square(leaf / largest)) for leaf in leaves))
+    factor = jnp.minimum(1.0, norm / size)
+    return jax.tree.map(lambda leaf: leaf * factor, gradient)
+
+
 def limit_filters(params: Any, names: Sequence[str], rms: float) -> Any:
     """Scales convolution filters whose root mean square exceeds `rms` down to it.
 

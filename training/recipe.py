@@ -27,6 +27,7 @@ class Recipe:
       auxiliary_weight: weight of each auxiliary classifier's loss. The loss in metrics is the
         main classifier's.
       rubbish_penalty: see `evaluation.metrics.rubbish_loss`; None leaves it out.
+      max_gradient_norm: see `optimizer.limit_gradient`; 0 for no limit.
       max_filter_rms: see `optimizer.limit_filters`; 0 for no limit.
       statistics_group: number of examples that BatchNorm's statistics are taken over; 0 for
         the whole batch (the whole micro-batch, where there are several).
@@ -47,6 +48,7 @@ class Recipe:
     aligned_mean: bool = True
     auxiliary_weight: float = 0.0
     rubbish_penalty: float | None = None
+    max_gradient_norm: float = 0.0
     max_filter_rms: float = 0.0
     statistics_group: int = 0
     frozen: frozenset[str] = frozenset()

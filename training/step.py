@@ -261,6 +261,8 @@ def make_train_step(
         grads, statistics, sums = sharded_gradients(
             state["params"], state["statistics"], batch, normalization, key
         )
+        if recipe.max_gradient_norm:
+            grads = optimizers.limit_gradient(grads, recipe.max_gradient_norm)
         values = {rate: rate.at(state["step"], state["plateau_scale"]) for rate in recipe.rates}
         rate_tree = jax.tree.unflatten(
             structure,

@@ -16,7 +16,8 @@ def config_fields(source: str) -> dict[str, Any]:
       source: path of the run or the file, or the name of a trained network.
 
     Returns:
-      A run's whole config; for a file `init_from`, `model` and the fields of `data` that it says.
+      A run's whole config; for a file `init_from`, `model`, and the fields of `data` and
+      `evaluation` that it says.
 
     Raises:
       TrainingError: it cannot be opened, or does not say its network and dataset.
@@ -38,7 +39,10 @@ def config_fields(source: str) -> dict[str, Any]:
             "does, and name the file with --config.init_from"
         )
     model = {"name": trained.name, **trained.options}
-    return {"init_from": source, "model": model, "data": data_fields(trained)}
+    fields = {"init_from": source, "model": model, "data": data_fields(trained)}
+    if trained.protocol is not None:
+        fields["evaluation"] = {"protocol": trained.protocol}
+    return fields
 
 
 def data_fields(trained: Trained) -> dict[str, Any]:

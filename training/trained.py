@@ -42,7 +42,7 @@ class Trained:
       fresh: layers without weights in the source, such as a new head.
       imagenet: see `weights.Weights`.
       notes: sentences on the weights that were used and left out.
-      protocol: name of the run's evaluation protocol; None if not known.
+      protocol: name of the evaluation protocol of its error; None if not known.
       dataset: name of the dataset that it was trained on, as in `data.name`; None if not known.
     """
 
@@ -146,6 +146,7 @@ def _of_weights(loaded: Weights, preprocessing: Preprocessing | None) -> Trained
         fresh=loaded.fresh,
         imagenet=loaded.imagenet,
         notes=loaded.notes,
+        protocol=loaded.protocol,
         dataset=loaded.dataset,
     )
 

@@ -56,12 +56,15 @@ _PACKAGES = (
 )
 
 
+# Seconds to wait for a lock of a run: `in_training` of another process shares it for an instant.
+_PATIENCE = 1.0
 # Fields that runs begun by earlier versions do not have, and what they did.
 _LATER_FIELDS = {
     "data.fold": 0,
     "data.choice_seed": 0,
     "data.sampling": "uniform",
     "loss.class_weights": "none",
+    "optimizer.max_gradient_norm": 0.0,
     "evaluation.validation_protocol": "center_crop",
 }
 # Fields of the evaluations that decide when a plateau lowers the rate.
@@ -177,7 +180,7 @@ def locked(workdir: Path) -> Generator[None, None, None]:
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(files.locked(workdir / ".lock"))
+            stack.enter_context(files.locked(workdir / ".lock", patience=_PATIENCE))
         except BlockingIOError:
             raise TrainingError(
                 f"{workdir}: another process is training there; wait for it, or choose another "

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -247,6 +247,89 @@ def _multiply_adds_of(equation: Any) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """What the layers of a network come to, for one image; without auxiliary classifiers.
+
+    Attributes:
+      layers: with kernels, on the longest path from the image to the scores.
+      neurons, connections, parameters, multiply_adds, activation_bytes: sums of `Layer`'s.
+      held_bytes: the most that evaluation holds at once, if layers are computed in order: what
+        a layer reads and makes, what a block reads, and what its other branches have made.
+      auxiliary_parameters, auxiliary_multiply_adds, auxiliary_activation_bytes: in training only.
+    """
+
+    layers: int
+    neurons: int
+    connections: int
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+    held_bytes: int
+    auxiliary_parameters: int
+    auxiliary_multiply_adds: int
+    auxiliary_activation_bytes: int
+
+
+def totals(model: Network, rows: list[Layer]) -> Totals:
+    """Sums over a network's `layer_table`."""
+    main = [row for row in rows if not row.auxiliary]
+    side = [row for row in rows if row.auxiliary]
+    image = 4 * 3 * model.image_size**2
+    path = _path(model, "", {row.name: row for row in main}, image, 0)
+    return Totals(
+        layers=path.layers,
+        neurons=sum(row.neurons for row in main),
+        connections=sum(row.connections for row in main),
+        parameters=sum(row.parameters for row in main),
+        multiply_adds=sum(row.multiply_adds for row in main),
+        activation_bytes=sum(row.activation_bytes for row in main),
+        held_bytes=path.held,
+        auxiliary_parameters=sum(row.parameters for row in side),
+        auxiliary_multiply_adds=sum(row.multiply_adds for row in side),
+        auxiliary_activation_bytes=sum(row.activation_bytes for row in side),
+    )
+
+
+class _Path(NamedTuple):
+    """Layers with kernels on a sequence's longest path, bytes of its output, most bytes held."""
+
+    layers: int
+    made: int
+    held: int
+
+
+def _path(
+    sequence: Sequential, path: str, rows: dict[str, Layer], reads: int, beside: int
+) -> _Path:
+    """Follows a sequence that reads `reads` bytes while `beside` more are held for others."""
+    layers, held = 0, beside + reads
+    for name in sequence.names:
+        layer, whole = getattr(sequence, name), f"{path}/{name}" if path else name
+        if isinstance(layer, Auxiliary):
+            continue
+        if isinstance(layer, Branches):
+            ends: list[_Path] = []
+            for branch in layer.names:
+                # An empty branch passes on what the block reads, and makes nothing more to hold.
+                others = sum(end.made for end in ends if end.layers)
+                inner = getattr(layer, branch)
+                ends.append(_path(inner, f"{whole}/{branch}", rows, reads, beside + others + reads))
+            layers += max(end.layers for end in ends)
+            held = max(held, *(end.held for end in ends))
+            made = [end.made for end in ends]
+            reads = max(made) if layer.join == "add" else sum(made)
+        elif isinstance(layer, Sequential):
+            inside = _path(layer, whole, rows, reads, beside)
+            layers, reads, held = layers + inside.layers, inside.made, max(held, inside.held)
+        else:
+            made_here = rows[whole].activation_bytes
+            layers += rows[whole].neurons > 0
+            held = max(held, beside + reads + made_here)
+            reads = made_here
+    return _Path(layers, reads, held)
+
+
 COLUMNS = (
     *("layer", "kind", "output", "window", "parameters", "neurons", "connections"),
     *("multiply-adds", "sees", "bytes"),
@@ -264,34 +347,34 @@ def format_table(model: Network) -> str:
         texts = [cell.ljust(w) for cell, w in zip(line[:4], widths[:4], strict=True)]
         return "  ".join([*texts, *numbers])
 
-    main = [row for row in rows if not row.auxiliary]
-    totals = [
-        f"parameters        {sum(row.parameters for row in main):,}",
-        f"neurons           {sum(row.neurons for row in main):,}",
-        f"connections       {sum(row.connections for row in main):,}",
-        f"multiply-adds     {sum(row.multiply_adds for row in main):,}",
-        f"activation bytes  {sum(row.activation_bytes for row in main):,}",
+    whole = totals(model, rows)
+    said = [
+        f"layers            {whole.layers:,}",
+        f"parameters        {whole.parameters:,}",
+        f"neurons           {whole.neurons:,}",
+        f"connections       {whole.connections:,}",
+        f"multiply-adds     {whole.multiply_adds:,}",
+        f"activation bytes  {whole.activation_bytes:,}",
     ]
-    sent = {row.name: row.exchanged_bytes for row in main if row.exchanged_bytes}
+    sent = {row.name: row.exchanged_bytes for row in rows if row.exchanged_bytes}
     if sent:
         each = ", ".join(f"{name} {count:,}" for name, count in sent.items())
-        totals.append(f"bytes exchanged   {sum(sent.values()):,} by all towers ({each})")
-    if len(main) < len(rows):
-        side = [row for row in rows if row.auxiliary]
-        totals.append(
-            f"auxiliary classifiers, in training only: {sum(r.parameters for r in side):,} "
-            f"parameters, {sum(r.multiply_adds for r in side):,} multiply-adds"
+        said.append(f"bytes exchanged   {sum(sent.values()):,} by all towers ({each})")
+    if whole.auxiliary_parameters:
+        said.append(
+            f"auxiliary classifiers, in training only: {whole.auxiliary_parameters:,} "
+            f"parameters, {whole.auxiliary_multiply_adds:,} multiply-adds"
         )
     size = model.image_size
-    totals.append(
+    said.append(
         f"for one image of {size} x {size} pixels; window is size/stride and padding (top, bottom, "
         "left, right); sees is the receptive field in pixels; bytes are of float32 activations"
     )
-    totals.append(
+    said.append(
         "connections are the neurons' weights and biases: the parameters that a layer would hold "
         "without weight sharing"
     )
-    return "\n".join([aligned(lines[0]), *map(aligned, lines[1:]), "", *totals])
+    return "\n".join([aligned(lines[0]), *map(aligned, lines[1:]), "", *said])
 
 
 def cells(row: Layer) -> tuple[str, ...]:

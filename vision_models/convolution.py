@@ -5,7 +5,8 @@ out]. XLA's own operation does the work. On CPUs it copies the windows side by s
 matrix product, which is slow with few maps: each copy then yields few numbers.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -16,6 +17,11 @@ from vision_models import pairs
 from vision_models.layers import channel_sums
 from vision_models.pooling import Padding
 
+# [batch, height, width, channels] -> fewer pixels.
+Pooling = Callable[[Array], Array]
+# (maps, bias): a normalisation of the ReLU of their sum.
+Normalization = Callable[[Array, Array | None], Array]
+
 
 def convolve(
     x: Array,
@@ -24,6 +30,7 @@ def convolve(
     *,
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
+    pool: Pooling | None = None,
 ) -> Array:
     """Convolution plus bias, in the dtype of `x`; only reverse-mode differentiation works.
 
@@ -37,13 +44,17 @@ def convolve(
       bias: [out]; None for none.
       stride: pixels between windows, the same in both directions.
       padding: rows and columns of zeros, ((top, bottom), (left, right)).
+      pool: applied to the maps before the bias.
 
     Returns:
-      [batch, height', width', out].
+      [batch, height', width', out], or what `pool` makes of it.
     """
+    if pool is not None:
+        out = pool(convolve(x, kernel, stride=stride, padding=padding))
+        return out if bias is None else add_bias(out, bias.astype(x.dtype))
     kernel = kernel.astype(x.dtype)
-    if bias is not None and stride == 1 and pairs.fit(x.shape, kernel.shape, padding):
-        return _of_large_maps(x, kernel, bias.astype(x.dtype), padding)
+    if stride == 1 and pairs.fit(x.shape, kernel.shape, padding):
+        return _of_large_maps(x, kernel, None if bias is None else bias.astype(x.dtype), padding)
     if stride == 1:
         out = _stride_one(x, kernel, padding)
     else:
@@ -66,20 +77,25 @@ add_bias.defvjp(
 def convolve_by_each(
     x: Array,
     kernels: Sequence[Array],
-    biases: Sequence[Array],
+    biases: Sequence[Array | None],
     *,
     stride: int = 1,
     padding: Padding = ((0, 0), (0, 0)),
+    pool: Pooling | None = None,
 ) -> list[Array]:
-    """`convolve` of the same maps by several kernels of one shape: [B, H', W', out] for each.
+    """`convolve` of the same maps by several kernels of one window: [B, H', W', out] for each.
 
     On TPUs the gradients of all are one convolution, which fills more of the 128 maps that are
     computed at a time.
     """
     if len(kernels) == 1:
-        return [convolve(x, kernels[0], biases[0], stride=stride, padding=padding)]
+        return [convolve(x, kernels[0], biases[0], stride=stride, padding=padding, pool=pool)]
     maps = _by_each(x, [kernel.astype(x.dtype) for kernel in kernels], padding, stride)
-    return [add_bias(*pair) for pair in zip(maps, [b.astype(x.dtype) for b in biases], strict=True)]
+    maps = maps if pool is None else [pool(of_kernel) for of_kernel in maps]
+    return [
+        out if bias is None else add_bias(out, bias.astype(x.dtype))
+        for out, bias in zip(maps, biases, strict=True)
+    ]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -116,7 +132,8 @@ def gradients_together(
         x,
         jnp.concatenate(kernels, -1),
     )[1](jnp.concatenate(gradients, -1))
-    return by_input, jnp.split(of_kernels, len(kernels), -1)
+    ends = itertools.accumulate(kernel.shape[-1] for kernel in kernels)
+    return by_input, jnp.split(of_kernels, list(ends)[:-1], -1)
 
 
 _by_each.defvjp(_by_each_forward, _by_each_backward)
@@ -124,29 +141,32 @@ _by_each.defvjp(_by_each_forward, _by_each_backward)
 
 # Large maps of few channels: TPUs take columns in pairs, and the bias with them.
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _of_large_maps(x: Array, kernel: Array, bias: Array, padding: Padding) -> Array:
-    return lax.platform_dependent(
-        x,
-        kernel,
-        bias,
-        tpu=pairs.convolve,
-        default=lambda x, kernel, bias: add_bias(_stride_one(x, kernel, padding), bias),
-    )
+def _of_large_maps(x: Array, kernel: Array, bias: Array | None, padding: Padding) -> Array:
+    def elsewhere(x: Array, kernel: Array, bias: Array | None) -> Array:
+        out = _stride_one(x, kernel, padding)
+        return out if bias is None else add_bias(out, bias)
+
+    return lax.platform_dependent(x, kernel, bias, tpu=pairs.convolve, default=elsewhere)
 
 
 def _of_large_maps_forward(
-    x: Array, kernel: Array, bias: Array, padding: Padding
-) -> tuple[Array, tuple[Array, Array]]:
-    return _of_large_maps(x, kernel, bias, padding), (x, kernel)
+    x: Array, kernel: Array, bias: Array | None, padding: Padding
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    return _of_large_maps(x, kernel, bias, padding), (x, kernel, bias)
 
 
 def _of_large_maps_backward(
-    padding: Padding, kept: tuple[Array, Array], gradient: Array
-) -> tuple[Array, Array, Array]:
-    def elsewhere(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array, Array]:
-        return *_backward(padding, (x, kernel), gradient), channel_sums(gradient[None])[0]
+    padding: Padding, kept: tuple[Array, Array, Array | None], gradient: Array
+) -> tuple[Array, Array, Array | None]:
+    x, kernel, bias = kept
 
-    return lax.platform_dependent(*kept, gradient, tpu=pairs.gradients, default=elsewhere)
+    def elsewhere(x: Array, kernel: Array, gradient: Array) -> tuple[Array, ...]:
+        by_both = _backward(padding, (x, kernel), gradient)
+        return by_both if bias is None else (*by_both, channel_sums(gradient[None])[0])
+
+    on_tpu = partial(pairs.gradients, bias is not None)
+    found = lax.platform_dependent(x, kernel, gradient, tpu=on_tpu, default=elsewhere)
+    return found if bias is not None else (*found, None)
 
 
 _of_large_maps.defvjp(_of_large_maps_forward, _of_large_maps_backward)

@@ -5,6 +5,7 @@ the dtype of the input (parameters are cast to it), except where a docstring
 says otherwise.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -115,6 +116,37 @@ def widened(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+@jax.custom_vjp
+def concatenated(maps: Sequence[Array]) -> Array:
+    """[..., C1], [..., C2] ... -> [..., C1 + C2 + ...]; only reverse-mode differentiation works.
+
+    On TPUs each part is written to its place, by the convolution that computes it: XLA would pad
+    every part to the whole width and take their maximum.
+    """
+    return lax.platform_dependent(
+        list(maps), tpu=written_in_place, default=lambda maps: jnp.concatenate(maps, -1)
+    )
+
+
+def written_in_place(maps: Sequence[Array]) -> Array:
+    """`concatenated` on TPUs."""
+    *shape, _ = maps[0].shape
+    out = lax.empty((*shape, sum(part.shape[-1] for part in maps)), maps[0].dtype)
+    for place, part in zip(_starts(maps), maps, strict=True):
+        out = lax.dynamic_update_slice_in_dim(out, part, place, len(shape))
+    return out
+
+
+def _starts(maps: Sequence[Array]) -> list[int]:
+    return [0, *itertools.accumulate(part.shape[-1] for part in maps)][:-1]
+
+
+concatenated.defvjp(
+    lambda maps: (concatenated(maps), _starts(maps)),
+    lambda starts, gradient: (jnp.split(gradient, starts[1:], -1),),
+)
+
+
 def channel_sums(x: Array) -> Array:
     """Sums over images and pixels: [groups, n, H, W, C] -> [groups, C].
 
@@ -206,7 +238,7 @@ def _batch_normalization(
 
 
 def normalization_gradients(
-    on_cpu: bool,
+    from_result: bool,
     over_devices: Callable[[Array], Array],
     relu: bool,
     gradient: Array,
@@ -214,22 +246,22 @@ def normalization_gradients(
 ) -> tuple[Array, Array, Array]:
     """The gradients by `x`, scale and bias, in two passes over the maps.
 
-    GPUs and TPUs are bound by memory: there they compute a ReLU's derivative from what a pass
-    reads anyway, once for each pass. Without the barriers XLA would compute it once and keep it.
-    CPUs read it from the output.
+    CPUs and TPUs read a ReLU's derivative from its result. GPUs are bound by memory: there it is
+    computed from what a pass reads anyway, once for each pass. Without the barriers XLA would
+    compute it once and keep it.
     """
     x, out, scale, bias, mean, inverse = kept
     size = math.prod(x.shape[1:4])
 
     def again(*values: Array) -> tuple[Array, ...]:
-        return lax.optimization_barrier(values) if relu and not on_cpu else values
+        return lax.optimization_barrier(values) if relu and not from_result else values
 
     def read(x: Array, gradient: Array) -> tuple[Array, Array]:
         """The normalised maps, and their gradient."""
         normalized = (widened(x) - _on_maps(mean)) * _on_maps(inverse)
         gradient = widened(gradient)
         if relu:
-            passes = out > 0 if on_cpu else normalized * scale > -bias
+            passes = out > 0 if from_result else normalized * scale > -bias
             gradient = jnp.where(passes, gradient, 0)
         return normalized, gradient
 
@@ -254,8 +286,9 @@ def _batch_normalization_backward(
     found = lax.platform_dependent(
         gradients[0],
         kept,
-        cpu=partial(normalization_gradients, True, over_devices, relu),
-        default=partial(normalization_gradients, False, over_devices, relu),
+        cuda=partial(normalization_gradients, False, over_devices, relu),
+        rocm=partial(normalization_gradients, False, over_devices, relu),
+        default=partial(normalization_gradients, True, over_devices, relu),
     )
     return (*found, None)
 

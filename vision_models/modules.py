@@ -15,7 +15,7 @@ from flax import nnx
 from jax import Array, lax
 
 from vision_models import layers, pooling, response
-from vision_models.convolution import convolve
+from vision_models.convolution import Normalization, Pooling, convolve
 from vision_models.forward import (
     NO_PADDING,
     Activations,
@@ -60,11 +60,19 @@ class Conv(nnx.Module):
         if bias is not None:
             self.bias = nnx.Param(_constant(bias, out_channels))
 
-    def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, in] -> [B, H', W', out]."""
+    def __call__(
+        self, x: Array, run: Pass, path: str, *,
+        pool: Pooling | None = None, norm: Normalization | None = None,
+    ) -> Array:  # fmt: skip
+        """[B, H, W, in] -> [B, H', W', out]; for `pool` and `norm` see `together`."""
         x = run.slide(x, self.window, self.stride, self.padding)
         bias = self.bias[...] if hasattr(self, "bias") else None
-        out = convolve(x, self.kernel[...], bias, stride=self.stride, padding=self.padding)
+        if norm is not None:
+            maps = convolve(x, self.kernel[...], stride=self.stride, padding=self.padding)
+            return norm(maps, bias)
+        out = convolve(
+            x, self.kernel[...], bias, stride=self.stride, padding=self.padding, pool=pool
+        )
         return run.neuron(self.neuron)(out)
 
 
@@ -249,15 +257,6 @@ class Neuron:
         return each(run.neuron(self.name), x)
 
 
-def takes_relu(layer: Any, after: Any, run: Pass) -> bool:
-    """Whether, in training, a BatchNorm computes the ReLU after it in its own passes over maps.
-
-    Not where activations are recorded: those between the two would be missing.
-    """
-    both = isinstance(layer, BatchNorm) and after == Neuron("relu")
-    return both and run.training and run.record is None and run.neuron is layers.neuron
-
-
 @dataclasses.dataclass(frozen=True)
 class Dropout:
     """Drops units in training; see `layers.dropout`. Every tower has its own masks."""
@@ -291,13 +290,7 @@ class Pool:
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """[B, H, W, C] -> [B, H', W', C]."""
-
-        def pool(maps: Array) -> Array:
-            return pooling.pool(
-                maps, self.kind, window=self.window, stride=self.stride,
-                padding=self.padding, ceil=self.ceil,
-            )  # fmt: skip
-
+        pool = self.of_whole_maps
         if run.valid is None:
             return each(pool, x)
         first = x[0] if isinstance(x, list) else x
@@ -311,6 +304,13 @@ class Pool:
             return x
         # Windows outside every image hold -inf, which some convolutions spread to neighbours.
         return run.cut(each(pool, x))
+
+    def of_whole_maps(self, x: Array) -> Array:
+        """Pools maps that are wholly inside their images: [B, H, W, C] -> [B, H', W', C]."""
+        return pooling.pool(
+            x, self.kind, window=self.window, stride=self.stride,
+            padding=self.padding, ceil=self.ceil,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,14 +378,7 @@ class LocalResponseNorm:
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Keeps the shape."""
-
-        def normalize(maps: Array) -> Array:
-            return response.local_response_normalization(
-                maps, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta,
-                average=self.average,
-            )  # fmt: skip
-
-        apply = run.normalization(normalize)
+        apply = run.normalization(self.of_maps)
         if self.across == 1 or not isinstance(x, list):
             return each(apply, x)
         whole = apply(gather(x, self.across))
@@ -394,6 +387,13 @@ class LocalResponseNorm:
             lax.dynamic_slice_in_dim(whole, (first + tower) * channels, channels, whole.ndim - 1)
             for tower in range(len(x))
         ]
+
+    def of_maps(self, x: Array, bias: Array | None = None) -> Array:
+        """Normalises `x` [..., C], or the ReLU of `x` plus `bias`; keeps the shape."""
+        return response.local_response_normalization(
+            x, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta,
+            average=self.average, bias=bias,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

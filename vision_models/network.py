@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from vision_models import layers, modules, pooling, towers
+from vision_models import layers, modules, pooling, together, towers
 from vision_models.forward import WHOLE_BATCH, Activations, BatchStatistics, Pass, Window, sides
 from vision_models.layers import Initializer
 from vision_models.pooling import Padding
@@ -28,15 +27,15 @@ class Sequential(nnx.Module):
         for name, layer in by_name.items():
             setattr(self, name, layer)
 
-    def run(self, x: Activations, run: Pass, path: str = "") -> Activations:
-        """Applies the layers; their names are recorded under `path`."""
-        names = list(self.names)
+    def run(self, x: Activations, run: Pass, path: str = "", first: int = 0) -> Activations:
+        """Applies the layers, from the one numbered `first`; records them under `path`."""
+        names = list(self.names[first:])
         while names:
             layer, name = getattr(self, names[0]), names.pop(0)
             whole = f"{path}/{name}" if path else name
-            taken = names and modules.takes_relu(layer, getattr(self, names[0]), run)
+            taken = together.with_next(layer, getattr(self, names[0]), run) if names else {}
             with jax.named_scope(name):
-                x = layer(x, run, whole, relu=True) if taken else layer(x, run, whole)
+                x = layer(x, run, whole, **taken)
             run.note(whole, x)
             names = names[1:] if taken else names
         return x
@@ -55,13 +54,16 @@ class Branches(Sequential):
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
         """[B, H, W, C] -> [B, H', W', C']."""
-        outputs, valid = [], run.valid
-        for name in self.names:
+        branches = {name: getattr(self, name) for name in self.names}
+        heads = {name: getattr(b, b.names[0]) for name, b in branches.items() if b.names}
+        begun, outputs, valid = together.of_same_maps(heads, x, run), [], run.valid
+        for name, branch in branches.items():
             run.valid = valid
+            start, first = (begun[name], 1) if name in begun else (x, 0)
             with jax.named_scope(name):
-                outputs.append(getattr(self, name).run(x, run, f"{path}/{name}"))
+                outputs.append(branch.run(start, run, f"{path}/{name}", first))
         if self.join == "concatenate":
-            return jnp.concatenate(outputs, axis=-1)
+            return layers.concatenated(outputs)
         return sum(outputs[1:], outputs[0])
 
 

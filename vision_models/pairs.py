@@ -26,21 +26,21 @@ def fit(x: Shape, kernel: Shape, padding: tuple[tuple[int, int], tuple[int, int]
     return fit_map(x) and kernel[:2] == (3, 3) and 16 <= kernel[3] <= 64 and padding == _SAME
 
 
-def convolve(x: Array, kernel: Array, bias: Array) -> Array:
+def convolve(x: Array, kernel: Array, bias: Array | None) -> Array:
     """A 3 x 3 convolution that keeps the size of the map, plus bias; all of one dtype."""
-    return _apart(_convolve(_input(x, kernel), kernel) + jnp.tile(bias, 2))
+    out = _convolve(_input(x, kernel), kernel)
+    return _apart(out if bias is None else out + jnp.tile(bias, 2))
 
 
-def gradients(x: Array, kernel: Array, gradient: Array) -> tuple[Array, Array, Array]:
+def gradients(of_bias: bool, x: Array, kernel: Array, gradient: Array) -> tuple[Array, ...]:
     """Gradients of `convolve` by its arguments, from the one by its result."""
     pairs = _together(gradient)
     by_input, of_kernel = jax.vjp(_convolve, _input(x, kernel), kernel)[1](pairs)
-    of_bias = pairs.sum((0, 1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
-    return (
-        by_input.reshape(x.shape),
-        of_kernel,
-        of_bias.reshape(2, -1).sum(0).astype(gradient.dtype),
-    )
+    found = by_input.reshape(x.shape), of_kernel
+    if not of_bias:
+        return found
+    sums = pairs.sum((0, 1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+    return *found, sums.reshape(2, -1).sum(0).astype(gradient.dtype)
 
 
 def _together(x: Array) -> Array:

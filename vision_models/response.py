@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from vision_models.layers import widened
+from vision_models import response_kernel
+from vision_models.layers import channel_sums, neuron, widened
 
 
 def channel_window_sum(x: Array, before: int, after: int) -> Array:
@@ -115,10 +116,13 @@ def response_gradient_in_one_pass(
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def _lrn(x: Array, size: int, k: float, alpha: float, beta: float) -> Array:
-    banded = partial(banded_window_sum, x.dtype)
+    on_tpu = partial(response_normalized, partial(banded_window_sum, x.dtype))
     return lax.platform_dependent(
         x,
-        tpu=partial(response_normalized, banded, size, k, alpha, beta),
+        tpu=partial(
+            response_kernel.normalized if response_kernel.fit(x.shape) else on_tpu,
+            *(size, k, alpha, beta),
+        ),
         default=partial(response_normalized, channel_window_sum, size, k, alpha, beta),
     )
 
@@ -130,15 +134,20 @@ def _lrn_forward(x: Array, size: int, k: float, alpha: float, beta: float) -> tu
 def _lrn_backward(
     size: int, k: float, alpha: float, beta: float, x: Array, gradient: Array
 ) -> tuple[Array]:
-    banded = partial(banded_window_sum, x.dtype)
-    in_one_pass = partial(response_gradient_in_one_pass, size, k, alpha, beta)
+    constants = size, k, alpha, beta
+
+    def in_kernel(x: Array, gradient: Array) -> Array:
+        return response_kernel.gradient(*constants, False, x, gradient)[0]
+
+    banded = partial(response_gradient, partial(banded_window_sum, x.dtype), *constants)
+    in_one_pass = partial(response_gradient_in_one_pass, *constants)
     by_input = lax.platform_dependent(
         x,
         gradient,
-        tpu=partial(response_gradient, banded, size, k, alpha, beta),
+        tpu=in_kernel if response_kernel.fit(x.shape) else banded,
         cuda=in_one_pass,
         rocm=in_one_pass,
-        default=partial(response_gradient, channel_window_sum, size, k, alpha, beta),
+        default=partial(response_gradient, channel_window_sum, *constants),
     )
     return (by_input,)
 
@@ -146,8 +155,46 @@ def _lrn_backward(
 _lrn.defvjp(_lrn_forward, _lrn_backward)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _of_rectified(x: Array, bias: Array, size: int, k: float, alpha: float, beta: float) -> Array:
+    return _lrn(neuron("relu")(x + bias), size, k, alpha, beta)
+
+
+def _of_rectified_forward(
+    x: Array, bias: Array, size: int, k: float, alpha: float, beta: float
+) -> tuple[Array, Array]:
+    rectified = neuron("relu")(x + bias)
+    return _lrn(rectified, size, k, alpha, beta), rectified
+
+
+def _of_rectified_backward(
+    size: int, k: float, alpha: float, beta: float, rectified: Array, gradient: Array
+) -> tuple[Array, Array]:
+    def in_passes(rectified: Array, gradient: Array) -> tuple[Array, Array]:
+        (by_rectified,) = _lrn_backward(size, k, alpha, beta, rectified, gradient)
+        by_input = jnp.where(rectified <= 0, 0, by_rectified)
+        return by_input, channel_sums(by_input[None])[0]
+
+    def in_kernel(rectified: Array, gradient: Array) -> tuple[Array, Array]:
+        found = response_kernel.gradient(size, k, alpha, beta, True, rectified, gradient)
+        return found[0], found[1].astype(gradient.dtype)
+
+    on_tpu = in_kernel if response_kernel.fit(rectified.shape) else in_passes
+    return lax.platform_dependent(rectified, gradient, tpu=on_tpu, default=in_passes)
+
+
+_of_rectified.defvjp(_of_rectified_forward, _of_rectified_backward)
+
+
 def local_response_normalization(
-    x: Array, *, size: int, k: float, alpha: float, beta: float, average: bool
+    x: Array,
+    *,
+    size: int,
+    k: float,
+    alpha: float,
+    beta: float,
+    average: bool,
+    bias: Array | None = None,
 ) -> Array:
     """Response normalisation across channels: x / (k + alpha * sum x^2)^beta.
 
@@ -162,11 +209,14 @@ def local_response_normalization(
       beta: exponent.
       average: divide alpha by `size` (a mean of squares), as cuda-convnet and Caffe do;
         the paper's formula does not.
+      bias: [channels]; given, it is added to `x`, and a ReLU comes before the normalisation.
 
     Returns:
       Array of the shape and dtype of `x`.
     """
     alpha = alpha / size if average else alpha
+    if bias is not None:
+        return _of_rectified(x, bias.astype(x.dtype), size, k, alpha, beta)
     return _lrn(x, size, k, alpha, beta)
 
 

@@ -15,12 +15,13 @@ parameters tells a layer how many towers are held here.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from vision_models.convolution import convolve, convolve_by_each
+from vision_models.convolution import Normalization, Pooling, convolve, convolve_by_each
 from vision_models.forward import (
     NO_PADDING,
     TOWER_AXIS,
@@ -82,18 +83,27 @@ class TowerConv(nnx.Module):
             jnp.full((towers, out_channels), bias, jnp.float32), **{PER_TOWER: True}
         )
 
-    def __call__(self, x: Activations, run: Pass, path: str) -> list[Array]:
-        """One output for each tower held here, from the tower's own or the shared input."""
+    def __call__(
+        self, x: Activations, run: Pass, path: str, *,
+        pool: Pooling | None = None, norm: Normalization | None = None,
+    ) -> list[Array]:  # fmt: skip
+        """One output for each tower held here, from the tower's own or the shared input.
+
+        For `pool` and `norm` see `together`.
+        """
         x = run.slide(x, self.window, self.stride, self.padding)
         held = range(self.kernel.shape[0])
         kernels, biases = [self.kernel[i] for i in held], [self.bias[i] for i in held]
+        added: list[Array | None] = [*biases] if norm is None else [None for _ in held]
+        options: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "pool": pool}
         if isinstance(x, list):
             outputs = [
-                convolve(*of_tower, stride=self.stride, padding=self.padding)
-                for of_tower in zip(x, kernels, biases, strict=True)
+                convolve(*of_tower, **options) for of_tower in zip(x, kernels, added, strict=True)
             ]
         else:
-            outputs = convolve_by_each(x, kernels, biases, stride=self.stride, padding=self.padding)
+            outputs = convolve_by_each(x, kernels, added, **options)
+        if norm is not None:
+            return [norm(*of_tower) for of_tower in zip(outputs, biases, strict=True)]
         return each(run.neuron(self.neuron), outputs)
 
 

@@ -16,6 +16,8 @@ from visualization.opening import Opened
 
 _PIXELS = 64
 
+SHARED = (*command_line.FILES, "data_name", "data_dir", "split")
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
@@ -50,4 +52,4 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw)
+    command_line.main(__doc__, add_flags, draw, shared=SHARED)

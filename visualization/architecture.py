@@ -28,6 +28,8 @@ from visualization.drawing import drawing
 from visualization.pictures import place_of
 from visualization.weights import open_trained
 
+SHARED = command_line.WEIGHTS
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This command has no flags of its own."""
@@ -74,4 +76,4 @@ def draw(arguments: argparse.Namespace, made: Network) -> Generator[Path, None, 
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw, network)
+    command_line.main(__doc__, add_flags, draw, network, shared=SHARED)

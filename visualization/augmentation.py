@@ -20,6 +20,8 @@ from visualization.opening import Opened
 
 _PIXELS = 96
 
+SHARED = (*command_line.WEIGHTS, "data_name", "data_dir")
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
@@ -72,4 +74,4 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw)
+    command_line.main(__doc__, add_flags, draw, shared=SHARED)

@@ -6,6 +6,8 @@ A command defines its own flags and a function that returns the paths of its pic
     def draw(arguments, opened) -> list[Path]: ...
     if __name__ == "__main__":
         command_line.main(__doc__, add_flags, draw)
+
+One that does not read all flags of `SHARED` names those that it reads: `main(..., shared=FILES)`.
 """
 
 import argparse
@@ -24,6 +26,11 @@ Opener = Callable[[argparse.Namespace], Any]
 AddFlags = Callable[[argparse.ArgumentParser], Any]
 
 _RUN = "A run's workdir, a weights file, or the name of a trained network such as lenet5-mnist."
+# Flags by what they are about; `out` is every command's.
+WEIGHTS = ("network", "config")
+FILES = (*WEIGHTS, "checkpoint")
+DATA = ("data_name", "data_dir", "split", "batch_size")
+SHARED = (*FILES, *DATA)
 _MEMORY = "choose a smaller --batch_size"
 # A config field, as messages of other packages name it -> the flag for it in these commands.
 _FLAGS = {
@@ -35,13 +42,17 @@ _FLAGS = {
 
 
 def main(
-    said: str | None, add_flags: AddFlags, draw: Draw, opener: Opener | None = None
+    said: str | None,
+    add_flags: AddFlags,
+    draw: Draw,
+    opener: Opener | None = None,
+    shared: Sequence[str] = SHARED,
 ) -> NoReturn:
     """Runs a command and exits with the code of `run`; handles streams and signals as main.py."""
     process.guard_streams()
     process.do_without_a_home()
     process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
-    sys.exit(run(sys.argv[1:], said, add_flags, draw, opener))
+    sys.exit(run(sys.argv[1:], said, add_flags, draw, opener, shared))
 
 
 def run(
@@ -50,6 +61,7 @@ def run(
     add_flags: AddFlags,
     draw: Draw,
     opener: Opener | None = None,
+    shared: Sequence[str] = SHARED,
 ) -> int:
     """Runs a command, prints the path of each picture, and returns the exit code.
 
@@ -59,8 +71,9 @@ def run(
       add_flags: adds the command's own flags to the parser.
       draw: (arguments, what `opener` returned) -> paths of the pictures, printed one by one.
       opener: parsed arguments -> what RUN_OR_FILE refers to; None for an `opening.Opened`.
+      shared: the flags of `SHARED` that the command reads.
     """
-    parser = make_parser(said)
+    parser = make_parser(said, shared)
     add_flags(parser)
     try:
         parsed, overrides = parser.parse_known_intermixed_args(arguments)
@@ -84,26 +97,42 @@ def run(
     return process.failing_in_words(drawn, in_flags)
 
 
-def make_parser(said: str | None) -> argparse.ArgumentParser:
-    """A parser with the flags that all commands share; `said` is its description."""
+def make_parser(said: str | None, shared: Sequence[str] = SHARED) -> argparse.ArgumentParser:
+    """A parser with the flags that several commands share.
+
+    Args:
+      said: its description.
+      shared: the flags of `SHARED` that it takes; the others have their defaults. Without
+        --network it takes runs alone.
+    """
     parser = _Parser(
         description=said, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("run", metavar="RUN_OR_FILE", help=_RUN)
-    parser.add_argument("--network", help="The network of a file that does not say it.")
-    parser.add_argument(
-        "--config", help="In place of --network: a config, which --config.field=value overrides."
-    )
-    parser.add_argument("--checkpoint", default="latest", help="latest, best or a step of the run.")
-    parser.add_argument(
-        "--out", help="Directory to write to; pictures/ in the run or here by default."
-    )
-    parser.add_argument("--data_name", help="A dataset; the run's own by default.")
-    parser.add_argument("--data_dir", help="Where the dataset is.")
-    parser.add_argument("--split", help="train, validation or test; what is reported by default.")
-    parser.add_argument(
-        "--batch_size", type=positive, default=64, help="Images that are computed at once."
-    )
+    if "network" in shared:
+        parser.add_argument("run", metavar="RUN_OR_FILE", help=_RUN)
+    else:
+        parser.add_argument("run", metavar="RUN", help="A run's workdir.")
+    options: dict[str, dict[str, Any]] = {
+        "network": {"help": "The network of a file that does not say it."},
+        "config": {
+            "help": "In place of --network: a config, which --config.field=value overrides."
+        },
+        "checkpoint": {"default": "latest", "help": "latest, best or a step of the run."},
+        "out": {"help": "Directory to write to, in place of one in the run or here."},
+        "data_name": {"help": "A dataset; the run's own by default."},
+        "data_dir": {"help": "Where the dataset is."},
+        "split": {"help": "train, validation or test; what is reported by default."},
+        "batch_size": {
+            "type": positive,
+            "default": 64,
+            "help": "Images that are computed at once.",
+        },
+    }
+    for name, of in options.items():
+        if name in shared or name == "out":
+            parser.add_argument(f"--{name}", **of)
+        else:
+            parser.set_defaults(**{name: of.get("default")})
     return parser
 
 

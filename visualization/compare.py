@@ -23,6 +23,8 @@ from visualization.page import json_text, loss, percent
 from visualization.pictures import place_of
 from visualization.records import Record
 
+SHARED = ()
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
@@ -102,6 +104,7 @@ def _errors(runs: dict[str, Record]) -> str:
         columns,
         rows,
         numbers=range(3, 9),
+        long=(0,),
     )
 
 
@@ -121,7 +124,7 @@ def _differences(caption: str, runs: dict[str, dict[str, Any]]) -> str:
     rows = [[field, *values] for field, values in differing(list(runs.values()))]
     if not rows:
         return page.text(f"No difference: {caption}.")
-    return page.table(caption, ["field", *runs], rows, long=range(1, len(runs) + 1))
+    return page.table(caption, ["field", *runs], rows, long=range(len(runs) + 1))
 
 
 def _commit(text: str) -> str:
@@ -165,4 +168,4 @@ def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Pa
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw, opener)
+    command_line.main(__doc__, add_flags, draw, opener, shared=SHARED)

@@ -25,6 +25,8 @@ from visualization import command_line, pictures
 from visualization.command_line import positive
 from visualization.opening import Opened
 
+SHARED = (*command_line.WEIGHTS, *command_line.DATA)
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
@@ -99,4 +101,4 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw)
+    command_line.main(__doc__, add_flags, draw, shared=SHARED)

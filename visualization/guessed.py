@@ -10,7 +10,7 @@ import evaluation
 from configs.common import ConfigError
 from evaluation import Scores
 from evaluation.protocols.protocol import log_softmax
-from evaluation.score_files import read_scores
+from evaluation.score_files import Kept, read_scores
 from evaluation.words import first_words
 from visualization import page
 from visualization.opening import Opened, open_run_or_file
@@ -69,7 +69,7 @@ class Run:
 
     @functools.cached_property
     def guessed(self) -> Guessed:
-        """The guesses: those in the newest file of scores, or computed.
+        """The guesses: those in the newest file of scores of what was asked for, or computed.
 
         Raises:
           ConfigError, DataError, EvaluationError, TrainingError: see `opened` and `read_scores`.
@@ -79,15 +79,25 @@ class Run:
             (path for path in files if ".part-" not in path.name),
             key=lambda path: path.stat().st_mtime,
         )
-        if not written:
-            return self._computed()
-        kept = read_scores(written[-1])
-        return Guessed(
-            kept.scores,
-            tuple(kept.class_names or self.opened.named_classes()),
-            kept.split,
-            f"{len(kept.scores.index):,} images of {kept.split}, {kept.protocol}, "
-            f"checkpoint {kept.checkpoint} ({written[-1].name})",
+        for path in reversed(written):
+            kept = read_scores(path)
+            if self._asked_for(kept):
+                return Guessed(
+                    kept.scores,
+                    tuple(kept.class_names or self.opened.named_classes()),
+                    kept.split,
+                    f"{len(kept.scores.index):,} images of {kept.split}, {kept.protocol}, "
+                    f"checkpoint {kept.checkpoint} ({path.name})",
+                )
+        return self._computed()
+
+    def _asked_for(self, kept: Kept) -> bool:
+        """Whether scores are of the data, the split and the checkpoint of the command line."""
+        asked = self.arguments
+        return (
+            asked.data_name in (None, self.record.data)
+            and asked.split in (None, kept.split)
+            and (asked.checkpoint == "latest" or kept.checkpoint == self.opened.trained.step)
         )
 
     def _computed(self) -> Guessed:
@@ -175,7 +185,9 @@ def confusion(run: Run) -> list[str]:
     size = len(names)
     flat = np.bincount(label[known] * size + guessed.first[known], minlength=size * size)
     counts = flat.reshape(size, size)
-    parts = [page.text(f"Of {guessed.said}. A row is a true class.", "soft")]
+    parts = [
+        page.text(f"Of {guessed.said}. A row is a true class, a column a guessed one.", "soft")
+    ]
     if size <= _MATRIX:
         parts.append(page.matrix("images by true and guessed class", names, counts))
     off = counts * (1 - np.eye(size, dtype=counts.dtype))
@@ -187,6 +199,8 @@ def confusion(run: Run) -> list[str]:
     ]  # fmt: skip
     if rows:
         columns = ["true class", "taken for", "images", "share of the class"]
-        made = page.table("the most frequent confusions", columns, rows, numbers=(2, 3))
+        made = page.table(
+            "the most frequent confusions", columns, rows, numbers=(2, 3), long=(0, 1)
+        )
         parts.append(made if size > _MATRIX else page.details("The most frequent confusions", made))
     return parts

@@ -40,6 +40,12 @@ def short(class_name: str) -> str:
     return first if len(first) <= _LETTERS else first[: _LETTERS - 1] + "…"
 
 
+def in_words(image: str, guesses: Sequence[dict[str, Any]]) -> str:
+    """A line with the image's name, and a line for each guess."""
+    lines = [f"{guess['probability']:7.2%}  {guess['words']}" for guess in guesses]
+    return "\n".join([image, *lines])
+
+
 def drawer(directory: Path, *, named: bool) -> Callable[..., Path | None]:
     """A function of an image and its guesses that draws eight at a time.
 

@@ -20,6 +20,8 @@ _PIXELS = 32  # of a kernel in the picture, at least
 _IN_A_ROW = 16
 _BETWEEN = 8  # pixels between towers
 
+SHARED = command_line.FILES
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
@@ -48,10 +50,10 @@ def first_kernels(params: Any, layers: tuple[str, ...]) -> np.ndarray:
     return np.moveaxis(kernel, -1, 1)
 
 
-def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
-    """Kernels [towers, maps, h, w, channels] as uint8 [height, width, 3].
+def blocks(kernels: np.ndarray, *, each: bool = False) -> list[np.ndarray]:
+    """Kernels [towers, maps, h, w, channels] as a picture of each tower, uint8 [height, width, 3].
 
-    Grey unless there are three channels, of which it is then the mean.
+    The mean of the channels in grey, unless there are three.
     """
     towers, maps, height, width, channels = kernels.shape
     flat = kernels.reshape(towers * maps, height, width, channels)
@@ -60,7 +62,12 @@ def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
     shown = pictures.enlarged(pictures.scaled(flat, each=each), _PIXELS)
     of_tower = np.split(shown, towers)
     columns = columns_for(maps)
-    return pictures.stacked([pictures.grid(t, columns, ground=0) for t in of_tower], gap=_BETWEEN)
+    return [pictures.grid(tower, columns, ground=0) for tower in of_tower]
+
+
+def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
+    """The towers' `blocks` one above the other."""
+    return pictures.stacked(blocks(kernels, each=each), gap=_BETWEEN)
 
 
 def beginning(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
@@ -101,4 +108,4 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw)
+    command_line.main(__doc__, add_flags, draw, shared=SHARED)

@@ -19,6 +19,9 @@ from training import RunError
 # Images of a greater height are sent as JPEG and are not enlarged pixel by pixel.
 _PHOTOGRAPH = 96
 
+# Letters of classes' names: longer ones stand upright above a matrix; longer ones still are cut.
+_SHORT_NAME, _LONG_NAME = 3, 18
+
 _HEADING = re.compile(r'^<section id="(.*)">\n<h2>(.*)</h2>')
 
 STYLE = """
@@ -82,25 +85,28 @@ svg circle { fill: currentColor; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 .scroll:focus-visible { outline: 2px solid var(--s0); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
+caption { text-align: left; color: var(--soft); padding-bottom: .3rem;
+  position: sticky; left: 0; max-width: calc(100vw - 2rem); }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; }
 tbody th { position: sticky; left: 0; background: var(--ground); }
 tbody th { font-weight: 400; }
 .number { text-align: right; }
-td.long { white-space: normal; min-width: 12rem; }
+.long { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--s0); }
-pre { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem; overflow-x: auto;
+pre { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem; white-space: pre-wrap;
   font-size: .9rem; }
 img { max-width: 100%; height: auto; display: block; }
 img.pixels { image-rendering: pixelated; } figure.below img { width: min(100%, 44rem); }
+figure.below img + img { margin-top: .6rem; }
 .cards { display: grid; gap: 1.2rem; list-style: none; margin: 1rem 0; padding: 0;
   grid-template-columns: repeat(2, minmax(0, 1fr)); }
 @media (min-width: 38rem) { .cards { grid-template-columns: repeat(4, minmax(0, 1fr)); } }
 @media (min-width: 76rem) { .cards { grid-template-columns: repeat(8, minmax(0, 1fr)); } }
 .cards img { width: 100%; border-radius: .3rem; }
-.cards p { margin: .35rem 0; font-weight: 600; line-height: 1.3; }
+.cards p { margin: .35rem 0; font-weight: 600; line-height: 1.3; overflow: hidden;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; }
 .cards ol { list-style: none; margin: 0; padding: 0; font-size: .88rem; }
 .guess { position: relative; display: flex; justify-content: space-between; gap: .4rem;
   padding: .05rem .35rem; margin: 2px 0; border-radius: .2rem; background: var(--panel);
@@ -112,8 +118,15 @@ img.pixels { image-rendering: pixelated; } figure.below img { width: min(100%, 4
 .guess span:first-child { overflow: hidden; text-overflow: ellipsis; }
 table.matrix th, table.matrix td { padding: .2rem .55rem; text-align: right; border: 0; }
 table.matrix thead th, table.matrix tbody th { color: var(--soft); }
-table.matrix td { min-width: 2.6rem; border: 1px solid var(--ground);
+table.matrix thead th { min-width: 2.6rem; }
+table.named thead th { writing-mode: vertical-rl; transform: rotate(180deg); }
+table.matrix.named th { text-align: left; white-space: nowrap; }
+@media (max-width: 38rem) {
+  table.matrix th, table.matrix td { font-size: .85rem; padding: .2rem .25rem; }
+  table.matrix thead th { min-width: 1.9rem; } }
+table.matrix td { border: 1px solid var(--ground);
   background: color-mix(in srgb, var(--tint) var(--share), var(--panel)); }
+table.matrix thead td { background: none; }
 table.matrix td.right { --tint: var(--right); } table.matrix td.wrong { --tint: var(--wrong); }
 table.matrix td.deep { color: var(--ground); } table.matrix td.none { color: transparent; }
 """
@@ -220,22 +233,22 @@ def table(
       columns: their names.
       rows: a text for each column; the first names the row.
       numbers: columns that are aligned at the right.
-      long: columns whose texts may have several lines.
+      long: columns of long words, which may be broken into several lines.
     """
     styles = {n: "number" for n in numbers} | {n: "long" for n in long}
-    head = "".join(
-        f'<th scope="col"{_class(styles.get(n, ""))}>{escape(name)}</th>'
-        for n, name in enumerate(columns)
-    )
-    lines = []
-    for first, *others in rows:
-        cells = "".join(
-            f"<td{_class(styles.get(n, ''))}>{escape(cell)}</td>"
-            for n, cell in enumerate(others, 1)
-        )
-        lines.append(
-            f'<tr><th scope="row"{_class(styles.get(0, ""))}>{escape(first)}</th>{cells}</tr>'
-        )
+
+    def cell(n: int, words: str, tag: str, attributes: str = "") -> str:
+        inside = _breakable(words) if n in long else escape(words)
+        return f"<{tag}{attributes}{_class(styles.get(n, ''))}>{inside}</{tag}>"
+
+    head = "".join(cell(n, name, "th", ' scope="col"') for n, name in enumerate(columns))
+    lines = [
+        "<tr>"
+        + cell(0, first, "th", ' scope="row"')
+        + "".join(cell(n, words, "td") for n, words in enumerate(others, 1))
+        + "</tr>"
+        for first, *others in rows
+    ]
     return scrolling(
         caption,
         "\n".join(
@@ -282,25 +295,26 @@ def matrix(caption: str, names: Sequence[str], counts: np.ndarray) -> str:
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     strongest = max(float((shares * (1 - np.eye(len(names)))).max()), 1e-12)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    style = "matrix named" if max(map(len, names)) > _SHORT_NAME else "matrix"
+    head = "".join(f'<th scope="col"{_cut(name)}</th>' for name in names)
     rows = []
     for true, name in enumerate(names):
         cells = []
         for guessed, count in enumerate(counts[true].tolist()):
             right = true == guessed
             depth = shares[true, guessed] if right else 0.8 * shares[true, guessed] / strongest
-            style = ("right" if right else "wrong") + (
+            kind = ("right" if right else "wrong") + (
                 " none" if not count else " deep" if depth > 0.55 else ""
             )
             share = f"{100 * math.sqrt(depth):.0f}%"
-            cells.append(f'<td class="{style}" style="--share:{share}">{count}</td>')
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+            cells.append(f'<td class="{kind}" style="--share:{share}">{count}</td>')
+        rows.append(f'<tr><th scope="row"{_cut(name)}</th>{"".join(cells)}</tr>')
     return scrolling(
         caption,
         "\n".join(
             [
-                f'<table class="matrix"><caption>{escape(caption)}</caption>',
-                f'<thead><tr><th scope="col">true \\ guessed</th>{head}</tr></thead>',
+                f'<table class="{style}"><caption>{escape(caption)}</caption>',
+                f"<thead><tr><td></td>{head}</tr></thead>",
                 "<tbody>",
                 *rows,
                 "</tbody></table>",
@@ -328,7 +342,8 @@ def card(picture: str, heading: str, guesses: Sequence[Mapping[str, object]], tr
             f'<span title="{escape(words)}">{escape(words)}</span>'
             f"<span>{probability:.1%}</span></li>"
         )
-    return f"<li>{picture}\n<p>{escape(heading)}</p>\n<ol>{''.join(bars)}</ol></li>"
+    said = escape(heading)
+    return f'<li>{picture}\n<p title="{said}">{said}</p>\n<ol>{"".join(bars)}</ol></li>'
 
 
 def cards(items: Sequence[str]) -> str:
@@ -354,6 +369,20 @@ def count(value: Any) -> str:
 def json_text(value: Any) -> str:
     """A config's value as JSON, a text without its quotation marks."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _breakable(text: str) -> str:
+    """A text whose lines may end after the signs that part the words of fields and paths."""
+    return re.sub(r"(?<=\w[._=/-])(?=[^\W\d])", "<wbr>", escape(text))
+
+
+def _cut(name: str) -> str:
+    """The end of a heading's tag and a class's name, cut where it is long; the title is whole."""
+    if len(name) <= _LONG_NAME:
+        return f">{escape(name)}"
+    return (
+        f' title="{escape(name)}">{escape(name[: _LONG_NAME - 1].rstrip())}\N{HORIZONTAL ELLIPSIS}'
+    )
 
 
 def _class(style: str) -> str:

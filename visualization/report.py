@@ -6,12 +6,13 @@ the config with what was overridden first, and the environment. What a run does 
 yet, is named on the page and on the screen, and the rest is shown.
 
 Guesses, mistakes and the confusion matrix are of the newest file of scores of the run, where
-`--mode=evaluate --config.evaluation.save_scores=True` wrote one, else of `--limit` images drawn at
-random, of which the central crop is seen.
+`--mode=evaluate --config.evaluation.save_scores=True` wrote one (of `--split` and `--checkpoint`,
+if these are given), else of `--limit` images drawn at random, of which the central crop is seen.
 """
 
 import argparse
-from collections.abc import Callable, Generator
+import shlex
+from collections.abc import Callable, Generator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -34,6 +35,8 @@ opener = records.open_record
 
 _ROWS = 100  # of a table of metrics, at most
 _LAYERS = 30  # rows of a table that is shown at once
+
+SHARED = ("checkpoint", *command_line.DATA)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -146,10 +149,18 @@ def _kernels(run: Run) -> list[str]:
     said = f"{towers * maps} kernels of {height} x {width} x {channels}" + (
         f", in {towers} towers, one block above the other" if towers > 1 else ""
     )
-    alt = f"First-layer kernels at step {opened.trained.step}: {said}."
     caption = f"{said}; step {opened.trained.step:,}. Black is the lowest value, white the highest."
+    # An image a tower, between which the page is seen, light or dark.
+    images = [
+        page.image(
+            block,
+            f"First-layer kernels{f' of tower {number}' * (towers > 1)}, step "
+            f"{opened.trained.step}: {maps} of {height} x {width} x {channels}.",
+        )
+        for number, block in enumerate(kernels.blocks(first), 1)
+    ]
     return [
-        f'<figure class="below">{page.image(kernels.picture(first), alt)}'
+        f'<figure class="below">{"".join(images)}'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     ]
 
@@ -195,11 +206,16 @@ def _config(run: Run) -> list[str]:
     name, variant = record.source
     source = f"configs/{name}.py{f':{variant}' * bool(variant)}" if name else "an unknown config"
     return [
-        page.table(f"overridden, of {source}", columns, overridden, long=(1,))
+        page.table(f"overridden, of {source}", columns, overridden, long=(0, 1))
         if overridden
         else page.text(f"Nothing was overridden of {source}."),
-        page.details("The whole config", page.table("config.json", columns, whole, long=(1,))),
+        page.details("The whole config", page.table("config.json", columns, whole, long=(0, 1))),
     ]
+
+
+def _command(words: Sequence[object]) -> str:
+    """A command as a shell reads it, a line for each flag."""
+    return " \\\n    ".join(shlex.quote(str(word)) for word in words)
 
 
 def _environment(run: Run) -> list[str]:
@@ -215,11 +231,9 @@ def _environment(run: Run) -> list[str]:
         if key not in found
     ]
     return [
-        page.table("as the run began", ["", ""], rows, long=(1,)),
+        page.table("as the run began", ["", ""], rows, long=(0, 1)),
         page.gap(f"{' and '.join(absent)}, which this run did not record.") if absent else "",
-        f'<h3>Command</h3>\n<pre tabindex="0">{escape(" ".join(map(str, command)))}</pre>'
-        if command
-        else "",
+        f"<h3>Command</h3>\n<pre>{escape(_command(command))}</pre>" if command else "",
     ]
 
 
@@ -290,4 +304,4 @@ def draw(arguments: argparse.Namespace, record: Record) -> Generator[Path, None,
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw, opener)
+    command_line.main(__doc__, add_flags, draw, opener, shared=SHARED)

@@ -18,6 +18,8 @@ from visualization import command_line, pictures
 from visualization.kernels import first_kernels
 from visualization.opening import Opened
 
+SHARED = command_line.FILES
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This command has no flags of its own."""
@@ -66,4 +68,4 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
 
 
 if __name__ == "__main__":
-    command_line.main(__doc__, add_flags, draw)
+    command_line.main(__doc__, add_flags, draw, shared=SHARED)

@@ -158,13 +158,14 @@ def test_views_outside_the_image_are_refused(monkeypatch):
         protocol_called("astray", Preprocessing(RESIZE, CROP))
 
 
-@pytest.mark.parametrize("aligned", [True, False])
-def test_training_input_equals_numpy(aligned):
+@pytest.mark.parametrize("aligned, room", [(True, RESIZE - CROP), (True, 0), (False, 8)])
+def test_training_input_equals_numpy(aligned, room):
+    """Also where crops are as large as the mean image."""
     rng = np.random.default_rng(0)
-    mean = mean_image()
+    mean = mean_image()[: CROP + room, : CROP + room]
     batch = {
         "image": rng.integers(0, 256, (5, CROP, CROP, 3), np.uint8),
-        "crop_offset": rng.integers(0, RESIZE - CROP + 1, (5, 2)).astype(np.int32),
+        "crop_offset": rng.integers(0, room + 1, (5, 2)).astype(np.int32),
         "flip": np.array([True, False, True, True, False]),
         "colour_shift": rng.normal(0, 6, (5, 3)).astype(np.float32),
         "colour_scale": np.full(5, 1 / 1.1, np.float32),

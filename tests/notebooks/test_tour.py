@@ -1,5 +1,6 @@
 """The tour as it is committed, and executed from its first cell."""
 
+import ast
 import json
 import re
 
@@ -49,6 +50,22 @@ def test_links_lead_to_files(cells):
     links = re.findall(r"\]\(([^)#]+)", text)
     assert links
     assert [link for link in links if not (TOUR.parent / link).exists()] == []
+
+
+def test_what_the_tour_imports_is_there(cells):
+    """Found in the files, without running the cells, which takes minutes."""
+    codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    nodes = [node for code in codes for node in ast.walk(ast.parse(code))]
+    found = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in found if (ROOT / node.module.split(".")[0]).is_dir()]
+    assert len(ours) >= 5
+    for node in ours:
+        path = ROOT.joinpath(*node.module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        words = re.findall(r"\w+", file.read_text())
+        for alias in node.names:
+            there = alias.name in words or (path / f"{alias.name}.py").exists()
+            assert there, f"{node.module}.{alias.name}"
 
 
 @pytest.mark.slow

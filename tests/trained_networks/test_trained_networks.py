@@ -60,8 +60,8 @@ def test_the_error_of_the_card_is_measured_by_one_command(name, call, shared_dat
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
     assert (result["split"], result["examples"]) == ("test", 10_000)
-    wrong = round(result["top1_error"] * result["examples"])
-    assert trained_networks.card(name)["test_error"] == f"{wrong / 100:.2f}"
+    wrong, card = round(result["top1_error"] * result["examples"]), trained_networks.card(name)
+    assert (card["test_error"], card["protocol"]) == (f"{wrong / 100:.2f}", result["protocol"])
 
 
 @pytest.mark.quick
@@ -145,13 +145,13 @@ def test_another_network_than_the_configs(call, tmp_path):
 
 
 def test_a_run_and_its_file_are_evaluated_without_a_config(call, tmp_path, monkeypatch):
-    """Equal to --config and --workdir; a run's evaluation lies in the run."""
-    workdir = drawn_run(tmp_path / "run", *TINY)
+    """Equal to --config and --workdir, by the run's protocol; its evaluation lies in the run."""
+    workdir = drawn_run(tmp_path / "run", *TINY, "--config.evaluation.protocol=nine_crop")
     code, out, err = call(*TINY, "--mode=export", f"--workdir={workdir}")
     assert code == 0, err
     exported, results = out.strip(), []
     for arguments in (
-        [*TINY, f"--workdir={workdir}"],
+        [*TINY, "--config.evaluation.protocol=nine_crop", f"--workdir={workdir}"],
         [f"--run={workdir}"],
         [
             f"--run={exported}",
@@ -163,6 +163,7 @@ def test_a_run_and_its_file_are_evaluated_without_a_config(call, tmp_path, monke
         assert code == 0, err
         results.append(json.loads(out.splitlines()[-1]))
     assert results[0] == results[1]
+    assert results[0]["protocol"] == "nine_crop"
     assert results[2] | {"checkpoint": 1} == pytest.approx(results[0])
     lines = (workdir / "evaluations.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == results[:2]

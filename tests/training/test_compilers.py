@@ -19,6 +19,7 @@ from tests.configs.test_configs import ALL
 from tests.training.test_compiling import SMALL, SPLIT
 from tests.vision_models.test_models import abstract
 from vision_models.analysis import layer_table
+from vision_models.response import local_response_normalization
 
 pytestmark = pytest.mark.compilers
 KINDS = ["v5e", "h100"]
@@ -143,6 +144,32 @@ def test_a_kernel_by_hand_counts_what_its_author_says():
     assert compiled(None).bytes == 2 * 256 * 128 * 4
     said = compiled(pl.CostEstimate(flops=7_000, transcendentals=0, bytes_accessed=123))
     assert said.flops == 7_000 and said.bytes == 123
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_response_normalisation_is_a_kernel_each_way(dtype):
+    """With 128 images on each of two chips; it reads and writes maps once, and moves none."""
+    needs("v5e:1x2")
+    mesh = Mesh(np.array(devices_of("v5e:1x2")), ("data",))
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    x = jax.ShapeDtypeStruct((256, 13, 13, 48), dtype, sharding=rows)
+    bias = jax.ShapeDtypeStruct((48,), dtype, sharding=whole)
+
+    def gradients(x, bias):
+        def normalized(x, bias):
+            return local_response_normalization(
+                x, size=5, k=2.0, alpha=1e-4, beta=0.75, average=False, bias=bias
+            )
+
+        out, back = jax.vjp(normalized, x, jax.lax.pcast(bias, "data", to="varying"))
+        return out, *back(out)
+
+    split, same = PartitionSpec("data"), PartitionSpec()
+    each = jax.shard_map(gradients, mesh=mesh, in_specs=(split, same), out_specs=split)
+    program = Program(jax.jit(each).lower(x, bias).compile().as_text(), 2)
+    kernels = [operation for operation in program.run() if operation.hand_written]
+    nbytes = x.size // 2 * np.dtype(dtype).itemsize
+    assert sorted(kernel.bytes for kernel in kernels) == [2 * nbytes, 3 * nbytes]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from training.optimizer import (
     Rate,
     decay_by_parameter,
     limit_filters,
+    limit_gradient,
     papers_momentum,
     rates_by_parameter,
 )
@@ -160,3 +161,22 @@ def test_filters_are_limited_one_by_one(shape):
     np.testing.assert_allclose(direction, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(limited["conv"]["bias"], params["conv"]["bias"])
     np.testing.assert_array_equal(limited["fc"]["kernel"], params["fc"]["kernel"])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 0.1, 1.0, 1e30])
+def test_a_gradient_is_limited_by_its_norm(scale):
+    rng = np.random.default_rng(0)
+    gradient = {name: scale * rng.normal(0, 1, shape) for name, shape in (("a", (3, 4)), ("b", 5))}
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in gradient.values()))
+    single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), gradient)
+    limited = limit_gradient(single, 2.0)
+    for name, leaf in gradient.items():
+        np.testing.assert_allclose(limited[name], leaf * min(1.0, 2.0 / norm), rtol=1e-5)
+
+
+def test_a_limited_gradient_does_not_hide_what_is_not_finite():
+    for bad in (np.nan, np.inf):
+        limited = limit_gradient({"a": jnp.array([1.0, bad]), "b": jnp.zeros(2)}, 2.0)
+        assert not np.isfinite(np.concatenate(list(limited.values()))).all()
+    zeros = limit_gradient({"a": jnp.zeros(3)}, 2.0)
+    np.testing.assert_array_equal(zeros["a"], np.zeros(3))

@@ -450,3 +450,15 @@ def test_a_group_of_more_than_the_batch_is_the_batch():
     assert recipe_from_config(config, task, steps_of(config)).statistics_group == 0
     config.batch_size = 64
     assert recipe_from_config(config, task, steps_of(config)).statistics_group == 32
+
+
+@pytest.mark.slow
+def test_a_limited_gradient_is_of_all_parameters_on_every_device():
+    """The first velocity is the rate times the gradient; towers on two devices count together."""
+    plain = Run("alexnet", tower=2, momentum=Momentum(0.9, 0.0))
+    limited = Run("alexnet", tower=2, momentum=Momentum(0.9, 0.0), max_gradient_norm=0.01)
+    whole, scaled = (jax.tree.leaves(run.steps()["optimizer"]) for run in (plain, limited))
+    norm = np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in whole)) / 0.05
+    assert norm > 0.02
+    for leaf, expected in zip(scaled, whole, strict=True):
+        np.testing.assert_allclose(leaf, expected * 0.01 / norm, rtol=1e-4, atol=1e-9)

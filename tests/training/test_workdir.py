@@ -1,4 +1,5 @@
 import json
+import threading
 import time
 
 import jax
@@ -331,3 +332,17 @@ def test_a_workdir_that_cannot_be_used_is_named(tmp_path):
             pass
     with pytest.raises(TrainingError, match=r"cannot be read \(File name too long"):
         workdirs.has_checkpoint(tmp_path / ("x" * 300))
+
+
+def test_a_run_begins_although_another_process_looks_at_its_lock(tmp_path):
+    """For an instant a report shares the lock, to know whether the run is in training."""
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / ".lock").touch()
+    with open(tmp_path / ".lock", "rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        end = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        end.start()
+        with workdirs.locked(tmp_path):
+            assert workdirs.in_training(tmp_path)
+        end.join()
+    assert not workdirs.in_training(tmp_path)

@@ -22,7 +22,7 @@ def test_convolution_and_its_gradients_equal_those_of_single_columns(maps, dtype
     )
     wide = [values.astype(jnp.float32) for values in (x, kernel, bias)]
     expected, back = jax.vjp(lambda *of: convolve(*of, padding=SAME), *wide)
-    ours = pairs.convolve(x, kernel, bias), *pairs.gradients(x, kernel, gradient)
+    ours = pairs.convolve(x, kernel, bias), *pairs.gradients(True, x, kernel, gradient)
     for found, exact in zip(ours, (expected, *back(gradient.astype(jnp.float32))), strict=True):
         assert found.dtype == dtype
         np.testing.assert_allclose(

@@ -35,7 +35,8 @@ def look(monkeypatch, capsys):
 
         module = importlib.import_module(f"visualization.{name}")
         opener = getattr(module, "opener", getattr(module, "network", None))
-        parts = module.__doc__, module.add_flags, module.draw, opener
+        shared = getattr(module, "SHARED", command_line.SHARED)
+        parts = module.__doc__, module.add_flags, module.draw, opener, shared
         code = command_line.run([str(argument) for argument in arguments], *parts)
         captured = capsys.readouterr()
         return code, captured.out.splitlines(), captured.err

@@ -86,6 +86,7 @@ def check_pictures(look, run, out, command, arguments, pictures):
         ("occlusion", ["--others=-1"], "--others=-1: at least 0"),
         ("invariance", ["--layers=conv1"], "two names"),
         ("invariance", ["--layers=conv1,conv9"], "did you mean conv"),
+        ("guesses", ["--batch_size=0"], "at least 1"),
         ("guesses", ["--split=x"], "no split 'x'; --split can be"),
         ("guesses", ["--protocol=x"], "--protocol=x: choose one of center_crop"),
         (

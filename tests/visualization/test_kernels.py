@@ -51,7 +51,7 @@ def test_of_a_run(look, towers):
         (["RUN", "--checkpoint=9"], "--checkpoint=9: choose latest, best or one of the steps 1"),
         (["setup.cfg", "--checkpoint=9"], "setup.cfg is a file"),
         (["RUN", "--network=resnet51"], "did you mean resnet56 or resnet50"),
-        (["RUN", "--batch_size=0"], "at least 1"),
+        (["RUN", "--batch_size=8"], "'--batch_size=8' is not understood"),
         (["~no_such_user/x"], "no home directory"),
         (["RUN", "--config=nothing.py"], "no file nothing.py"),
     ],

@@ -17,7 +17,7 @@ from visualization import curves, records
 from visualization.compare import differing
 from visualization.curves import Series
 
-_VOID = {"meta", "link", "img"}
+_VOID = {"meta", "link", "img", "wbr"}
 
 
 class Page(HTMLParser):
@@ -201,6 +201,10 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     np.add.at(expected, (label[label >= 0], scores.argmax(axis=1)[label >= 0]), 1)
     np.testing.assert_array_equal(np.array([row[1:] for row in matrix[1:]], int), expected)
     assert [row[0] for row in matrix[1:5]] == ["crane", "crane", "red, small", "class 3"]
+    for other in ("--split=train", "--data_name=cifar10"):  # of which there are no scores
+        code, printed, _ = look("report", workdir, other)
+        assert code == 0
+        assert any(line.startswith("without confusion: ") for line in printed)
 
 
 @pytest.mark.quick
@@ -250,6 +254,8 @@ def test_a_published_error_says_what_is_overridden(run, tmp_path):
     [
         ("report", ["setup.cfg"], "setup.cfg: a file; name the directory of a run"),
         ("report", ["docs"], "docs: a directory, but no run"),
+        ("report", ["RUN", "--network=lenet5"], "'--network=lenet5' is not understood"),
+        ("compare", ["RUN", "--split=test"], "'--split=test' is not understood"),
         ("compare", ["RUN"], "name two runs or more"),
         ("compare", ["RUN", "RUN"], "named twice; name each run once"),
         ("compare", ["RUN", "docs"], "docs: a directory, but no run"),

@@ -12,7 +12,8 @@ Our own `.safetensors` hold `<layer>/<variable>` in our layout, such as `conv1/k
 width, in, out] or `norm1/variance` [maps]; `normalization/mean` and
 `normalization/deviation`; and as metadata `format` ("vision_models"), `model` (name),
 `options` (JSON), `class_names` and `images` (JSON, where known; `images` says how images are
-cropped), `dataset` (name, where known) and `sha256`, the checksum of all of this.
+cropped), `dataset` and `protocol` (names, where known: what they were trained on, and how their
+error is measured) and `sha256`, the checksum of all of this.
 """
 
 import dataclasses
@@ -116,7 +117,7 @@ def load(
         ours = Weights(
             made, settings, params, statistics, normalization, str(path),
             class_names=names, imagenet=names is None, images=files.images_of(source),
-            dataset=source.metadata.get("dataset"),
+            dataset=source.metadata.get("dataset"), protocol=source.metadata.get("protocol"),
         )  # fmt: skip
         return fit(ours, name, options or {}, new_head=new_head, verify=source.verify)
 
@@ -157,6 +158,7 @@ def save(
     class_names: Sequence[str] | None = None,
     images: Mapping[str, Any] | None = None,
     dataset: str | None = None,
+    protocol: str | None = None,
 ) -> None:
     """Writes a `.safetensors` file, named as this module's docstring says.
 
@@ -168,13 +170,15 @@ def save(
       class_names: name of each logit's class.
       images: how images are cropped, as JSON.
       dataset: name of the dataset that they were trained on.
+      protocol: name of the evaluation protocol that their error belongs to.
 
     Raises:
       WeightsError: the file cannot be written.
     """
     files.write_ours(
-        Path(path), name, options, params, statistics, normalization, class_names, images, dataset
-    )
+        Path(path), name, options, params, statistics, normalization, class_names, images, dataset,
+        protocol,
+    )  # fmt: skip
 
 
 def _network_in(

@@ -197,6 +197,7 @@ def write_ours(
     class_names: Any = None,
     images: Mapping[str, Any] | None = None,
     dataset: str | None = None,
+    protocol: str | None = None,
 ) -> None:
     """Writes our `.safetensors`; see `vision_models.weights.save`."""
     tensors = flatten(params) | flatten(statistics)
@@ -208,6 +209,8 @@ def write_ours(
         metadata["images"] = json.dumps(dict(images))
     if dataset is not None:
         metadata["dataset"] = dataset
+    if protocol is not None:
+        metadata["protocol"] = protocol
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

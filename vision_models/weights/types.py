@@ -87,6 +87,7 @@ class Weights:
       notes: sentences about what was taken and what was left, for the log.
       images: how images are cropped for them, as `save` was told; None where that is not known.
       dataset: name of the dataset that they were trained on; None where that is not known.
+      protocol: name of their evaluation protocol, as `save` was told; None where that is not known.
     """
 
     name: str
@@ -101,3 +102,4 @@ class Weights:
     notes: tuple[str, ...] = ()
     images: dict[str, Any] | None = None
     dataset: str | None = None
+    protocol: str | None = None

@@ -1,0 +1,51 @@
+"""Which of main.py's flags go together: with a mode, with several processes, with a config."""
+
+from collections.abc import Collection
+from typing import Any
+
+from configs.command_line import CommandLine
+from configs.common import ConfigError
+
+# What the processes of a launch are told.
+LAUNCH = ("coordinator_address", "num_processes", "process_id")
+# Flag -> the modes that read it; flags that are not here are for any, or have words of their own.
+_ONLY = {
+    **dict.fromkeys(("accelerator", "hlo", "price", "find_batch"), ("compile",)),
+    **dict.fromkeys(("networks", "csv"), ("compare",)),
+    "json": ("compile", "compare"),
+}
+
+
+def check(flags: Any, arguments: CommandLine | None, several: Collection[str]) -> None:
+    """Checks the flags against each other.
+
+    Args:
+      flags: absl's flags, parsed.
+      arguments: None without a config.
+      several: the modes for one of several processes.
+
+    Raises:
+      ConfigError: a flag that the mode, or a launch of one process, would not read.
+    """
+    mode, given = flags.mode, [name for name in LAUNCH if flags[name].value is not None]
+    if given and not flags.distributed:
+        raise ConfigError(
+            f"--{given[0]}={flags[given[0]].value} is for one of several processes: add "
+            "--distributed, or leave it out"
+        )
+    if flags.distributed and mode not in several:
+        raise ConfigError(f"--mode={mode} is for one process, without --distributed")
+    for name, modes in _ONLY.items():
+        if flags[name].present and mode not in modes:
+            raise ConfigError(
+                f"--mode={mode} takes no --{name}; it is for --mode={' or '.join(modes)}"
+            )
+    if mode == "compare" and arguments is not None:
+        raise ConfigError("--mode=compare takes no --config; networks are named by --networks")
+    if flags.run and mode not in ("predict", "evaluate"):
+        raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
+    if flags.run and mode == "evaluate" and arguments is not None and arguments.source:
+        raise ConfigError(
+            f"--run={flags.run} brings its own config: leave out --config, or name a run with "
+            "--workdir and weights with --config.init_from"
+        )
