@@ -11,7 +11,8 @@ Modes: train; evaluate, a checkpoint or the weights of --config.init_from; summa
 network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_data, the dataset at
 the config's size in --config.data.prepared_dir; describe_data, what --config.data.dir holds and
 lacks, with or without --config; predict, five guesses for each of --images by the --run's network;
-compile, whether and how fast the training step would run on --accelerator, without having one.
+compile, whether and how fast the training step would run on --accelerator, without having one;
+evaluate_guesses, the localization error of a file of --guesses with boxes (ILSVRC's second task).
 
 Any field of a config is overridden by --config.field=value, such as --config.total_epochs=30.
 
@@ -40,7 +41,7 @@ from configs.common import ConfigError, any_config, expand_paths, expanded
 
 # JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
 LAUNCH = ("coordinator_address", "num_processes", "process_id")
-MODES = (*modes.SEVERAL, "summary", "prepare_data", "describe_data", "predict", "compile")
+OTHERS = ("summary", "prepare_data", "describe_data", "predict", "compile", "evaluate_guesses")
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
     "run": "With predict, evaluate: a workdir, a file of weights, or a name such as lenet5-mnist.",
@@ -49,14 +50,16 @@ TEXTS = {
     "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
     "out": "Where predictions.jsonl goes (by default here), or the sheet of samples (pictures/).",
     "accelerator": "With --mode=compile: KIND:CHIPS_OR_TOPOLOGY, such as v5e:2x2, h100:8.",
+    "guesses": "With --mode=evaluate_guesses: a submission file of ILSVRC's second task.",
     "json": "With --mode=compile: a file for all that was found.",
     "hlo": "With --mode=compile: a file for the optimised program.",
     "coordinator_address": "host:port of process 0.",
 }
-PATHS = ("workdir", "run", "out", "json", "hlo")
+PATHS = ("workdir", "run", "out", "guesses", "json", "hlo")
 WITHOUT_CONFIG = {
     "predict": None,
     "describe_data": lambda run: any_config(),
+    "evaluate_guesses": lambda run: any_config(),
     "evaluate": modes.config_of,
 }
 
@@ -66,7 +69,7 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     for name, text in TEXTS.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
-    flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
+    flags.DEFINE_enum("mode", "train", (*modes.SEVERAL, *OTHERS), "What to do.", flag_values=values)
     flags.DEFINE_bool("picture", False, "With --mode=predict: also figures.", flag_values=values)
     flags.DEFINE_bool("verify", False, "With describe_data: read all.", flag_values=values)
     flags.DEFINE_bool("find_batch", False, "With compile: the largest.", flag_values=values)

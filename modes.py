@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import localizing
 import process
 from configs import common
 from configs.command_line import CommandLine
@@ -34,6 +35,8 @@ def run(arguments: CommandLine | None, flags: Any) -> int:
         return in_workdir(arguments, flags)
     if flags.mode == "compile":
         return compile_step(flags, arguments.config)
+    if flags.mode == "evaluate_guesses":
+        return localizing.evaluate_guesses(flags.guesses, arguments.config)
     return {"summary": summary, "prepare_data": prepare_data}[flags.mode](arguments.config)
 
 

@@ -23,6 +23,7 @@ PATHS = (
     "data.cache_dir",
     "data.prepared_dir",
     "data.validation_labels",
+    "evaluation.excluded",
 )
 
 
@@ -180,6 +181,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")
+    # The kit's list of images that the localization error leaves out, a number a line.
+    evaluation.excluded = config_dict.placeholder(str)
     evaluation.save_scores = False  # of every example, to scores/ in the workdir
     return config
 

@@ -303,6 +303,7 @@ FIELDS: dict[str, Kind] = {
     "evaluation.split": optional(TEXT),
     "evaluation.checkpoint": NAME,
     "evaluation.batch_size": whole(1, BATCH),
+    "evaluation.excluded": optional(TEXT),
     "evaluation.save_scores": SWITCH,
 }
 

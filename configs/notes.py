@@ -266,6 +266,11 @@ NOTES = (
         lambda c, mode: mode != "evaluate",
     ),
     Note(
+        ("evaluation.excluded",),
+        "only where boxes are evaluated",
+        lambda c, mode: mode not in ("evaluate", "evaluate_guesses"),
+    ),
+    Note(
         ("evaluation.dense_average",),
         "only where a network slides over images (evaluation.protocol=dense and the like)",
         lambda c, mode: c["evaluation"]["protocol"] not in SLIDING,

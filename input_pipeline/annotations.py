@@ -10,7 +10,7 @@ import re
 import tarfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -72,6 +72,23 @@ def names_in(root: Path) -> list[str]:
     """Names of the files and folders of a directory that annotations are in."""
     places = [place for there in beside(root).values() for place in there]
     return [place.relative_to(root).parts[0] for place in places if root in place.parents]
+
+
+def boxes_of(examples: Examples, what: str) -> Callable[[int], Boxes]:
+    """The function that gives the boxes of an example.
+
+    Args:
+      examples: of a split.
+      what: the split, in words.
+
+    Raises:
+      DataError: there are no annotations.
+    """
+    if examples.boxes is None:
+        raise DataError(
+            f"{what}: no boxes (looked for {LOOKED_FOR}; images that were prepared have none)"
+        )
+    return examples.boxes
 
 
 def with_boxes(

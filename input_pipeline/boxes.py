@@ -27,6 +27,15 @@ class Boxes(NamedTuple):
     labels: np.ndarray
     shown: tuple[int, int]
 
+    @property
+    def corners(self) -> np.ndarray:
+        """xmin, ymin, xmax, ymax in pixels of the image as shown, float64 [n, 4].
+
+        These are the annotation's numbers, to hundredths of a pixel: float32 has no more.
+        """
+        width, height = self.shown
+        return np.round(self.edges.astype(np.float64) * (width, height, width, height), 2)
+
 
 NONE = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), (0, 0))
 

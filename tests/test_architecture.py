@@ -43,7 +43,9 @@ MAY_IMPORT = {
         "input_pipeline",
         "files",
     },
+    "localizing": {"process", "configs", "evaluation", "input_pipeline"},
     "modes": {
+        "localizing",
         "process",
         "configs",
         "training",

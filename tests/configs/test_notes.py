@@ -124,6 +124,13 @@ OF_MODES = [
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
     ("only in training", ALEXNET, "loss.class_weights=balanced", "evaluate", "compile"),
+    (
+        "only where boxes are evaluated",
+        ALEXNET,
+        "evaluation.excluded=/x",
+        "train",
+        "evaluate_guesses",
+    ),
     ("no data are opened", ALEXNET, "data.dir=/x", "compile", "train"),
     (
         "only with --mode=train",

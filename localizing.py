@@ -1,0 +1,93 @@
+"""What main.py's modes do about boxes: ILSVRC's second task."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from configs.common import ConfigError
+from process import DONE
+
+
+def evaluate_guesses(guesses: str | None, config: Any) -> int:
+    """Prints the official errors of a submission file on a dataset's annotated split.
+
+    Args:
+      guesses: path of the file.
+      config: `data`, `evaluation.split` and `evaluation.excluded` are read.
+
+    Raises:
+      ConfigError: no file is named.
+      DataError: the dataset cannot be opened, or has no annotations.
+      EvaluationError: the file, or the list of excluded images, is wrong.
+    """
+    if not guesses:
+        raise ConfigError(
+            "--mode=evaluate_guesses needs --guesses=FILE, a submission of ILSVRC's second task "
+            "(label xmin ymin xmax ymax, five times a line, or Kaggle's CSV)"
+        )
+    import input_pipeline
+    from evaluation import localization
+
+    cache = input_pipeline.cache_dir_of(config.data)
+    only = config.evaluation.split or input_pipeline.REPORTED
+    data = input_pipeline.open_data(config.data, cache, only=only)
+    split = config.evaluation.split or data.evaluation_split
+    names, truths = truths_of(data, split)
+    found, notes = localization.read(Path(guesses), names)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    report = official_report(found, truths, names, config.evaluation.excluded)
+    print(json.dumps({"guesses": guesses, "split": split, **report}))
+    return DONE
+
+
+def truths_of(data: Any, split: str) -> tuple[Any, list[Any]]:
+    """What the images and classes of a split are called, and the true boxes of each image.
+
+    Raises:
+      DataError: the dataset has no annotations.
+    """
+    import input_pipeline
+    from evaluation import localization
+
+    examples = data.examples(split)
+    boxes_of = input_pipeline.boxes_of(examples, f"{data.dataset.name}, {split}")
+    labels = input_pipeline.labels_of(examples, data.cache_dir)
+    truths = []
+    for row in range(examples.count):
+        drawn = boxes_of(row)
+        truths.append(localization.Truth(int(labels[row]), drawn.corners, drawn.labels))
+    images = [examples.name(row) for row in range(examples.count)]
+    return localization.Names(images, data.class_names), truths
+
+
+def official_report(
+    guesses: list[Any], truths: list[Any], names: Any, excluded: str | None
+) -> dict[str, Any]:
+    """The official errors, with notes on the images that are left out.
+
+    Args:
+      guesses, truths: of each image.
+      names: of images and classes.
+      excluded: path of the list of excluded images; None for none.
+
+    Raises:
+      EvaluationError: see `excluded_images` and `official_errors`.
+    """
+    from evaluation import localization
+
+    rows = localization.excluded_images(Path(excluded), names.images) if excluded else []
+    report = localization.official_errors(guesses, truths, rows)
+    bare = [
+        name for name, truth in zip(names.images, truths, strict=True) if not len(truth.of_class)
+    ]
+    if bare:
+        print(
+            f"note: {len(bare):,} of {len(truths):,} images have no box of their class, and are "
+            f"not in the localization error ({bare[0]} is one)",
+            file=sys.stderr,
+        )
+    if rows:
+        print(f"note: {excluded} leaves out {len(rows):,} images", file=sys.stderr)
+    return report
