@@ -97,6 +97,10 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.decode = "fast"  # DCT scaling of JPEGs 4 and more times too large; or exact
     data.unreadable = "leave_out"  # images damaged beyond repair; or fail
     data.threads = config_dict.placeholder(int)  # decoding threads; None: one a core
+    data.boxes = ConfigDict()
+    data.boxes.count = 0  # boxes that an example has at most, its own class's first; 0: none
+    data.boxes.extent = "whole"  # of those that a crop cuts; or the part that is visible
+    data.boxes.least_visible = 0.0  # share of a box below which a crop does without it
     data.resize = 256  # pixels of the shorter side
     data.pad = 0  # pixels of zeros around the central square, within reach of crops
     data.crop = 224

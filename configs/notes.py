@@ -266,6 +266,11 @@ NOTES = (
         lambda c, mode: mode != "evaluate",
     ),
     Note(
+        ("data.boxes.extent", "data.boxes.least_visible"),
+        "only with data.boxes.count",
+        lambda c, mode: not c["data"]["boxes"]["count"],
+    ),
+    Note(
         ("evaluation.excluded",),
         "only where boxes are evaluated",
         lambda c, mode: mode not in ("evaluate", "evaluate_guesses"),

@@ -56,6 +56,15 @@ def normalized(corners: Sequence[float], width: float, height: float) -> list[fl
     return [across[0], down[0], across[1], down[1]]
 
 
+def extents(boxes: Boxes) -> Boxes:
+    """The boxes with edges around their last pixels, which are inside, as regions of the image."""
+    if not len(boxes.edges):
+        return boxes
+    width, height = boxes.shown
+    last = np.array([0, 0, 1 / width, 1 / height], np.float32)
+    return boxes._replace(edges=np.minimum(boxes.edges + last, np.float32(1)))
+
+
 def as_read(boxes: Boxes, content: bytes | np.ndarray) -> Boxes:
     """The boxes in the upright image, which is what is read of a file with an orientation mark.
 

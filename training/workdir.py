@@ -61,6 +61,9 @@ _LATER_FIELDS = {
     "data.fold": 0,
     "data.choice_seed": 0,
     "data.sampling": "uniform",
+    "data.boxes.count": 0,
+    "data.boxes.extent": "whole",
+    "data.boxes.least_visible": 0.0,
     "loss.class_weights": "none",
     "evaluation.validation_protocol": "center_crop",
 }

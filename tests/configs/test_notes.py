@@ -101,6 +101,7 @@ CASES = [
     ("no BatchNorm", "vgg.py:a", "batch_norm.group=8", ["model.batch_norm=True"]),
     ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
+    ("data.boxes.count", ALEXNET, "data.boxes.extent=visible", ["data.boxes.count=4"]),
     (
         "slides over images", ALEXNET, "evaluation.dense_average=probabilities",
         ["evaluation.protocol=dense"],
