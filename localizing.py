@@ -2,8 +2,11 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from configs.common import ConfigError
 from process import DONE
@@ -91,3 +94,57 @@ def official_report(
     if rows:
         print(f"note: {excluded} leaves out {len(rows):,} images", file=sys.stderr)
     return report
+
+
+def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[Any], dict[str, Any]]:
+    """What an evaluation of boxes writes and reports besides the means over its examples.
+
+    The guesses go to WORKDIR/guesses/<split>-<protocol>.csv in Kaggle's form.
+
+    Args:
+      data, split, protocol: what is evaluated.
+      workdir: where the guesses go.
+
+    Returns:
+      A function from the rows of `localization.regression.rows` to an addition to the report; of
+      other protocols it adds nothing.
+    """
+    if not protocol.of_boxes:
+        return lambda scores: {}
+    (look,) = protocol.looks
+
+    def written(scores: Any) -> dict[str, Any]:
+        import jax
+
+        import input_pipeline
+        from devices.mesh import gather_rows
+        from evaluation import localization
+
+        index, rows, labels = gather_rows(scores.index, scores.scores, scores.label)
+        index, first = np.unique(index, return_index=True)
+        examples = data.examples(split)
+        sizes = input_pipeline.image_sizes(examples, data.cache_dir, data.choices.reading.parallel)[
+            index
+        ]
+        scaled = input_pipeline.rescaled_sizes(sizes, look.images.side)
+        shares = localization.of_image(
+            rows[first][:, :4], scaled, look.images.side, look.images.pad
+        )
+        boxes_of = input_pipeline.boxes_of(examples, split)
+        annotated = [boxes_of(int(row)).shown for row in index]
+        boxes = localization.in_pixels(shares, sizes, np.array(annotated))
+        guesses = [
+            localization.Guesses(np.array([label]), box[None])
+            for label, box in zip(labels[first], boxes, strict=True)
+        ]
+        images = [examples.name(row) for row in range(examples.count)]
+        names = localization.Names(images, data.class_names)
+        path = workdir / "guesses" / f"{split}-{protocol.label}.csv"
+        of_all = [localization.NO_GUESSES] * examples.count
+        for row, guess in zip(index, guesses, strict=True):
+            of_all[row] = guess
+        if jax.process_index() == 0:
+            localization.write(path, "kaggle", of_all, names)
+        return {"guesses": str(path)}
+
+    return written

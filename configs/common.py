@@ -151,6 +151,9 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     batch_norm.recompute_examples = 0
 
     config.loss = loss = ConfigDict()  # besides the cross-entropy
+    # Boxes are learned in place of classes: "scr", one for an image, or "pcr", one for each class
+    # (four times as many outputs); see data.boxes.
+    loss.boxes = "none"
     loss.auxiliary_weight = 0.0  # of the cross-entropy of auxiliary classifiers
     # Weight of an example by its class: "balanced", in inverse proportion to the number of the
     # class's examples, 1 on average; or "none".

@@ -284,6 +284,7 @@ FIELDS: dict[str, Kind] = {
     "batch_norm.group": whole(0, BATCH),
     "batch_norm.recompute_examples": whole(0, COUNT),
     "loss.auxiliary_weight": number(0, FACTOR),
+    "loss.boxes": choice("none", "scr", "pcr"),
     "loss.class_weights": choice("none", "balanced"),
     "loss.rubbish_penalty": optional(number(0, FACTOR)),
     **duration("total"),

@@ -38,6 +38,7 @@ from input_pipeline.photographs import (
 )
 from input_pipeline.report import reporter
 from input_pipeline.samples import verify, write_sheet
+from input_pipeline.sizes import image_sizes, rescaled_sizes
 from input_pipeline.sources import labels_of
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "default_cache_dir",
     "described",
     "find_photographs",
+    "image_sizes",
     "labels_of",
     "open_any",
     "open_data",
@@ -60,6 +62,7 @@ __all__ = [
     "read_photograph",
     "readable",
     "reporter",
+    "rescaled_sizes",
     "shown",
     "verify",
     "write_sheet",

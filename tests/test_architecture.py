@@ -44,8 +44,18 @@ MAY_IMPORT = {
         "files",
     },
     "localizing": {"process", "configs", "evaluation", "input_pipeline"},
+    "predicting": {
+        "process",
+        "configs",
+        "training",
+        "evaluation",
+        "devices",
+        "input_pipeline",
+        "visualization",
+    },
     "modes": {
         "localizing",
+        "predicting",
         "process",
         "configs",
         "training",

@@ -61,6 +61,7 @@ _LATER_FIELDS = {
     "data.fold": 0,
     "data.choice_seed": 0,
     "data.sampling": "uniform",
+    "loss.boxes": "none",
     "data.boxes.count": 0,
     "data.boxes.extent": "whole",
     "data.boxes.least_visible": 0.0,

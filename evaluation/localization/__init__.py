@@ -2,6 +2,7 @@
 
 from evaluation.localization.official import (
     GUESSED,
+    NO_GUESSES,
     Guesses,
     Truth,
     excluded_images,
@@ -9,16 +10,20 @@ from evaluation.localization.official import (
     official_errors,
     overlaps,
 )
+from evaluation.localization.regression import in_pixels, of_image
 from evaluation.localization.submissions import Names, numbers_of_labels, read, write
 
 __all__ = [
     "GUESSED",
+    "NO_GUESSES",
     "Guesses",
     "Names",
     "Truth",
     "excluded_images",
+    "in_pixels",
     "is_right",
     "numbers_of_labels",
+    "of_image",
     "official_errors",
     "overlaps",
     "read",
