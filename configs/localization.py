@@ -83,7 +83,7 @@ def _resnet50() -> ConfigDict:
 
 def _digits() -> ConfigDict:
     config = alexnet.get_config("one_gpu")
-    common.set_rate(config, 0.05, batch_size=64)
+    common.set_rate(config, 0.003, batch_size=64)
     data, model = config.data, config.model
     data.name = "digit_canvases"
     data.resize = data.crop = 112  # half of a canvas
@@ -99,10 +99,10 @@ def _digits() -> ConfigDict:
     model.init_bias = 0.0
     config.optimizer.weight_decay = 0.0
     config.optimizer.plateau_patience = 0
-    config.optimizer.drop_steps = (3000, 4500)
-    config.total_epochs, config.total_steps = None, 5000
+    config.optimizer.drop_steps = (1100, 1400)
+    config.total_epochs, config.total_steps = None, 1500
     config.evaluate_every_epochs = None
-    config.evaluate_every_steps = 1000
+    config.evaluate_every_steps = 500
     config.checkpoint_every_epochs = None
-    config.checkpoint_every_steps = 1000
+    config.checkpoint_every_steps = 500
     return config
