@@ -45,8 +45,12 @@ def evaluate_guesses(guesses: str | None, config: Any) -> int:
     return DONE
 
 
-def truths_of(data: Any, split: str) -> tuple[Any, list[Any]]:
+def truths_of(data: Any, split: str, *, shares: bool = False) -> tuple[Any, list[Any]]:
     """What the images and classes of a split are called, and the true boxes of each image.
+
+    Args:
+      data, split: of the dataset.
+      shares: boxes are shares of the image, around the last pixels, in place of pixels.
 
     Raises:
       DataError: the dataset has no annotations.
@@ -60,7 +64,8 @@ def truths_of(data: Any, split: str) -> tuple[Any, list[Any]]:
     truths = []
     for row in range(examples.count):
         drawn = boxes_of(row)
-        truths.append(localization.Truth(int(labels[row]), drawn.corners, drawn.labels))
+        boxes = input_pipeline.extents(drawn).edges if shares else drawn.corners
+        truths.append(localization.Truth(int(labels[row]), boxes, drawn.labels))
     images = [examples.name(row) for row in range(examples.count)]
     return localization.Names(images, data.class_names), truths
 
@@ -94,6 +99,17 @@ def official_report(
     if rows:
         print(f"note: {excluded} leaves out {len(rows):,} images", file=sys.stderr)
     return report
+
+
+def _mean_box_error(data: Any, split: str) -> float:
+    """The error of a regressor that answers the mean box of a split's objects for every image."""
+    from evaluation import localization
+
+    _, truths = truths_of(data, split, shares=True)
+    own = [truth.of_class for truth in truths if len(truth.of_class)]
+    mean = np.concatenate(own).mean(axis=0)
+    wrong = [localization.region_overlaps(mean, boxes).max() < 0.5 for boxes in own]
+    return float(np.mean(wrong))
 
 
 def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[Any], dict[str, Any]]:
@@ -145,6 +161,6 @@ def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[An
             of_all[row] = guess
         if jax.process_index() == 0:
             localization.write(path, "kaggle", of_all, names)
-        return {"guesses": str(path)}
+        return {"guesses": str(path), "mean_box_error": _mean_box_error(data, split)}
 
     return written

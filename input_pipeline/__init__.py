@@ -23,6 +23,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf
 
 from input_pipeline.annotations import boxes_of
+from input_pipeline.boxes import extents
 from input_pipeline.data import Data, open_data, prepare_data
 from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
 from input_pipeline.describe import described, open_any
@@ -51,6 +52,7 @@ __all__ = [
     "cache_dir_of",
     "default_cache_dir",
     "described",
+    "extents",
     "find_photographs",
     "image_sizes",
     "labels_of",

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from input_pipeline.datasets import digit_canvases
 from tests.conftest import write_images
 from tests.input_pipeline.test_annotations import xml
 
@@ -58,6 +59,61 @@ def test_a_submission_against_annotations(call, root, tmp_path):
     )
     assert report["localized_examples"] == 2 and "leaves out 1 images" in err
     assert report["top1_localization_error"] == 0.5 and report["top1_error"] == 0.5
+
+
+TINY = [
+    "--config=configs/localization.py:digits",
+    "--config.model.kernels=(4, 8, 8, 8, 8)",
+    "--config.model.hidden=(16, 16)",
+    "--config.batch_size=8",
+    "--config.total_steps=3",
+    "--config.data.train_examples=64",
+    "--config.mesh.data=1",
+]
+
+
+@pytest.mark.slow
+def test_a_regressor_is_trained_and_evaluated(call, tmp_path, monkeypatch):
+    """The error of a run is that of the boxes it writes, as the kit counts it."""
+    monkeypatch.setattr(
+        digit_canvases, "COUNTS", {"train": 64, "validation": 16, "test": 24}, raising=True
+    )
+    places = [f"--config.data.cache_dir={tmp_path / 'cache'}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = call(*TINY, *places)
+    assert code == 0, err
+    written = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in written]
+    found = [line["localization_error"] for line in lines if line["split"] == "validation"]
+    assert 0 <= found[-1] <= 1 and "top1_error" not in lines[-1]
+    code, out, err = call(*TINY, *places, "--mode=evaluate")
+    assert code == 0, err
+    report = json.loads(out.splitlines()[-1])
+    assert report["protocol"] == "center_crop_true_class" and report["localized_examples"] == 24
+    assert 0 < report["mean_box_error"] <= 1
+    guesses = f"--guesses={report['guesses']}"
+    code, out, err = call(MODE, "--config.data.name=digit_canvases", places[0], guesses)
+    assert code == 0, err
+    official = json.loads(out.splitlines()[-1])
+    assert official["top1_error"] == 0
+    # Guesses are clipped to the image, and rounded.
+    assert abs(official["top1_localization_error"] - report["localization_error"]) <= 2 / 24
+    code, _, err = call(*TINY, *places, "--mode=evaluate", "--config.evaluation.protocol=dense")
+    assert code == 2 and "this network gives boxes (loss.boxes=pcr)" in err
+    code, _, err = call("--mode=predict", f"--run={tmp_path / 'run'}", f"--images={__file__}")
+    assert code == 2 and "regresses boxes (loss.boxes=pcr) and knows no classes" in err
+    code, _, err = call(*TINY, *places, "--mode=export")
+    assert code == 2 and "regresses boxes" in err
+
+
+def test_a_classifier_gives_no_boxes(call, tmp_path):
+    code, _, err = call(
+        "--config=configs/alexnet.py:digits",
+        "--config.evaluation.validation_protocol=center_crop_true_class",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 2 and "it is for networks that regress boxes" in err
+    code, _, err = call(*TINY, "--config.data.boxes.count=0", f"--workdir={tmp_path / 'run'}")
+    assert code == 2 and "loss.boxes=pcr needs the boxes of each example" in err
 
 
 def test_what_is_wrong_is_named(call, root, tmp_path):

@@ -10,7 +10,7 @@ from evaluation.localization.official import (
     official_errors,
     overlaps,
 )
-from evaluation.localization.regression import in_pixels, of_image
+from evaluation.localization.regression import in_pixels, of_image, region_overlaps
 from evaluation.localization.submissions import Names, numbers_of_labels, read, write
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "official_errors",
     "overlaps",
     "read",
+    "region_overlaps",
     "write",
 ]

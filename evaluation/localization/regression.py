@@ -61,6 +61,12 @@ def overlap(box: Array, others: Array) -> Array:
     return common / of.maximum(areas[0] + areas[1] - common, 1e-12)
 
 
+def region_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """`overlap` of one region, [4], with each of [n, 4] -> [n]."""
+    found: np.ndarray = overlap(box[None], others[None])[0]
+    return found
+
+
 def _own(batch: Batch) -> Array:
     """Which boxes of each example are of its class: bool [B, N]."""
     boxes = batch["boxes"]

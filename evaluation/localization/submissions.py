@@ -152,8 +152,10 @@ def _label_of(class_names: Sequence[str], form: str, *, by_name: bool) -> dict[s
     labels = {str(n): label for label, n in enumerate(numbers_of_labels(class_names, form))}
     if set(class_names) <= set(ilsvrc_ids()):
         labels = {str(n): -1 for n in range(1, len(ilsvrc_ids()) + 1)} | labels
-        labels |= dict.fromkeys(ilsvrc_ids(), -1) if by_name else {}
-    return labels | {name: label for label, name in enumerate(class_names) if by_name}
+        others = ilsvrc_ids().keys() - set(class_names) if by_name else set()
+        labels |= dict.fromkeys(others, -1)
+    # Classes may be called by numbers: a number is then still that of `numbers_of_labels`.
+    return {name: label for label, name in enumerate(class_names) if by_name} | labels
 
 
 def _guesses(fields: list[str], label_of: dict[str, int], where: str) -> Guesses:

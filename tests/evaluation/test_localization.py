@@ -165,6 +165,9 @@ def test_lines_as_others_write_them(tmp_path):
     few = Names(NAMES.images, ("n02119789", "n01440764"))  # a part of ImageNet's classes
     path.write_text("1 0 0 9 9 3 0 0 9 9\n")
     assert localization.read(path, few)[0][1].labels.tolist() == [0, -1]
+    digits = Names(NAMES.images, ("0", "1", "2"))
+    localization.write(path, "kaggle", [guess((1, 0, 0, 9, 9)), guess(), guess()], digits)
+    assert localization.read(path, digits)[0][0].labels.tolist() == [1]
     own = Names(NAMES.images, ("cat", "dog"))
     path.write_text("2 0 0 9 9 1 0 0 9 9\n")
     assert localization.read(path, own)[0][1].labels.tolist() == [1, 0]
