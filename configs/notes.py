@@ -272,8 +272,8 @@ NOTES = (
     ),
     Note(
         ("evaluation.excluded",),
-        "only where boxes are evaluated",
-        lambda c, mode: mode not in ("evaluate", "evaluate_guesses"),
+        "only with --mode=evaluate_guesses",
+        lambda c, mode: mode != "evaluate_guesses",
     ),
     Note(
         ("evaluation.dense_average",),

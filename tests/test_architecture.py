@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "input_pipeline",
         "files",
     },
-    "localizing": {"process", "configs", "evaluation", "input_pipeline"},
+    "localizing": {"process", "configs", "evaluation", "devices", "input_pipeline"},
     "predicting": {
         "process",
         "configs",

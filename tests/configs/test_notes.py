@@ -126,7 +126,7 @@ OF_MODES = [
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
     ("only in training", ALEXNET, "loss.class_weights=balanced", "evaluate", "compile"),
     (
-        "only where boxes are evaluated",
+        "only with --mode=evaluate_guesses",
         ALEXNET,
         "evaluation.excluded=/x",
         "train",
