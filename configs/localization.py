@@ -82,7 +82,7 @@ def _resnet50() -> ConfigDict:
 
 
 def _digits() -> ConfigDict:
-    config = alexnet.get_config("one_gpu")
+    config = alexnet.get_config()
     common.set_rate(config, 0.003, batch_size=64)
     data, model = config.data, config.model
     data.name = "digit_canvases"
