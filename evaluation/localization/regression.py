@@ -7,6 +7,7 @@ height, as shares of the side of the crop. Boxes in batches are left, top, right
 
 import functools
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +49,7 @@ def centred(box: Array) -> Array:
     return jnp.concatenate([(low + high) / 2, high - low], axis=-1)
 
 
-def overlap(box: Array, others: Array) -> Array:
+def overlap(box: Any, others: Any) -> Any:
     """Intersection over union of regions, [B, 4] with each of [B, N, 4] -> [B, N].
 
     With edges around the last pixels it equals `official.overlaps`. 0 for a region without area.
