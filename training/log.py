@@ -92,15 +92,20 @@ class RunLog:
         if self._writer is not None:
             writers.say(f"training step compiled, or found compiled, in {seconds:.1f} s")
 
-    def end(self, step: int, done: bool, best: float, validation: dict[str, float] | None) -> None:
+    def end(
+        self,
+        step: int,
+        state: State,
+        done: bool,
+        best: float,
+        validation: dict[str, float] | None,
+    ) -> None:
         """Prints the last line; `best` is the lowest validation error before `validation`."""
         if self._writer is not None:
             lowest = best if validation is None else min(best, metrics.watched(validation))
             spent = time.perf_counter() - self._begun
-            error = next((name for name in metrics.WATCHED if name in (validation or {})), None)
-            line = writers.summary_line(
-                self._workdir, step, done, spent, lowest, error or metrics.WATCHED[0]
-            )
+            error = next(name for name in metrics.WATCHED if name in state["interval"])
+            line = writers.summary_line(self._workdir, step, done, spent, lowest, error)
             writers.say(line)
 
     def close(self) -> None:

@@ -197,7 +197,7 @@ def train(
             if last or stopping:
                 checkpoints.finish()
                 done = last and progress.evaluated == step
-                log.end(step, done, progress.plateau.best, validation)
+                log.end(step, state, done, progress.plateau.best, validation)
                 return done
 
             # 7. One more update. The devices compute while the next batch is fetched and
