@@ -12,7 +12,8 @@ network's layers; export, the weights as WORKDIR/weights.safetensors; prepare_da
 the config's size in --config.data.prepared_dir; describe_data, what --config.data.dir holds and
 lacks, with or without --config; predict, five guesses for each of --images by the --run's network;
 compile, whether and how fast the training step would run on --accelerator, without having one;
-compare, sizes and published errors of --networks, by default of all for ImageNet, without --config.
+compare, sizes and published errors of --networks, by default of all for ImageNet, without --config;
+evaluate_guesses, the localization error of a file of --guesses with boxes (ILSVRC's second task).
 
 Any field of a config is overridden by --config.field=value, such as --config.total_epochs=30.
 
@@ -41,8 +42,8 @@ from configs.common import ConfigError, any_config, expand_paths, expanded
 
 # JAX, TensorFlow and what needs them are imported where they are used: --help answers at once.
 MODES = (
-    *modes.SEVERAL,
-    *("summary", "prepare_data", "describe_data", "predict", "compile", "compare"),
+    *(*modes.SEVERAL, "summary", "prepare_data", "describe_data", "predict", "compile", "compare"),
+    "evaluate_guesses",
 )
 TEXTS = {
     "workdir": "Where the run lives; by default runs/<config>...",
@@ -54,15 +55,17 @@ TEXTS = {
     "networks": "With --mode=compare: names, with commas between them.",
     "csv": "With --mode=compare: a file for all numbers.",
     "accelerator": "With --mode=compile: KIND:CHIPS_OR_TOPOLOGY, such as v5e:2x2, h100:8.",
+    "guesses": "With --mode=evaluate_guesses: a submission file of ILSVRC's second task.",
     "json": "With --mode=compile, compare: a file for all that was found.",
     "hlo": "With --mode=compile: a file for the optimised program.",
     "coordinator_address": "host:port of process 0.",
 }
-PATHS = ("workdir", "run", "out", "csv", "json", "hlo")
+PATHS = ("workdir", "run", "out", "csv", "guesses", "json", "hlo")
 WITHOUT_CONFIG = {
     "predict": None,
     "compare": None,
     "describe_data": lambda run: any_config(),
+    "evaluate_guesses": lambda run: any_config(),
     "evaluate": modes.config_of,
 }
 

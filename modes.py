@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import localizing
+import predicting
 import process
 from configs import common
 from configs.command_line import CommandLine
@@ -19,14 +21,12 @@ from configs.common import ConfigError, expanded, to_steps
 from process import DONE, FAILED, STOPPED
 
 SEVERAL = ("train", "evaluate", "export")  # modes for one of several processes
-# Number of images that are predicted together.
-_AT_ONCE = 16
 
 
 def run(arguments: CommandLine | None, flags: Any) -> int:
     """Runs the mode that the flags name; returns the exit code."""
     if flags.mode == "predict":
-        return predict(flags, arguments)
+        return predicting.predict(flags, arguments)
     if flags.mode == "compare":
         from claims import registry, results
         from visualization import networks
@@ -40,6 +40,8 @@ def run(arguments: CommandLine | None, flags: Any) -> int:
         return in_workdir(arguments, flags)
     if flags.mode == "compile":
         return compile_step(flags, arguments.config)
+    if flags.mode == "evaluate_guesses":
+        return localizing.evaluate_guesses(flags.guesses, arguments.config)
     return {"summary": summary, "prepare_data": prepare_data}[flags.mode](arguments.config)
 
 
@@ -247,6 +249,7 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
     schedule = training.schedule_from_config(config, task, steps)
     noise, share = steps("data.augment.colour_noise_until"), devices.process_share(task.mesh)
     watch = evaluation.training_protocol(config.evaluation.validation_protocol, task.preprocessing)
+    evaluation.check_objective(watch, task.objective)
     validated = watch.looks[0].images
     is_first = jax.process_index() == 0
     with workdirs.locked(workdir) if is_first else contextlib.nullcontext():
@@ -301,6 +304,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         config.evaluation.dense_average,
     )
     evaluation.check_network(protocol, task.network)
+    evaluation.check_objective(protocol, task.objective)
     trained = _opened(config, workdir, begun, task.options, data.class_names)
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
@@ -329,73 +333,11 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
             rows.__getitem__,
         ),
         workdir,
-        keep=config.evaluation.save_scores,
+        keep=config.evaluation.save_scores and not protocol.of_boxes,
+        besides=localizing.besides(data, split, protocol, workdir),
     )  # fmt: skip
     if jax.process_index() == 0:
         print(json.dumps(result))
-    return DONE
-
-
-def predict(flags: Any, arguments: CommandLine | None) -> int:
-    """Prints five guesses for each image, and writes them to predictions.jsonl.
-
-    Args:
-      flags: `run`, `network`, `images`, `protocol`, `picture` and `out`.
-      arguments: name, with a config, the network and preprocessing of a weights file that does
-        not; None for those of the run, the file or `network`.
-    """
-    import evaluation
-    import input_pipeline
-    import training
-    from devices.xla import keep_compiled
-    from visualization import guesses as drawn
-    from visualization import opening
-
-    config = None if arguments is None else arguments.config
-    if not flags.run or not flags.images:
-        raise ConfigError(
-            "--mode=predict needs --run=RUN_OR_WEIGHTS_FILE and --images=FILES_OR_DIRECTORIES, "
-            "several with commas between them"
-        )
-    keep_compiled(input_pipeline.default_cache_dir() / "compiled")
-    trained = opening.open_trained(Path(flags.run), flags.network, config)
-    chosen = flags.protocol or trained.protocol or "center_crop"
-    class_names = training.class_names_of(trained)
-    named = trained.class_names is not None or trained.imagenet
-    if not named:
-        print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
-    is_path = Path(flags.images).exists()  # whose name may have a comma in it
-    texts = [flags.images] if is_path else flags.images.split(",")
-    photographs = input_pipeline.find_photographs([text for text in texts if text])
-    protocol, at_once, scores_of = training.predictor(
-        trained, chosen, min(len(photographs), _AT_ONCE)
-    )
-    if protocol.count > 20 and not flags.protocol:
-        print(
-            f"{protocol.count} views of each image, as this network's paper has it; one alone, "
-            "sooner: --protocol=center_crop",
-            file=sys.stderr,
-        )
-    read = 0
-    draw = drawn.drawer(Path(flags.out or "."), named=named) if flags.picture else None
-    with training.predictions_file(Path(flags.out or ".") / "predictions.jsonl") as write:
-        for begin in range(0, len(photographs), at_once):
-            forms = [look.images for look in protocol.looks]
-            pixels = input_pipeline.readable(photographs[begin : begin + at_once], forms)
-            if not pixels:
-                continue
-            for photograph, scores in zip(pixels, scores_of(list(pixels.values())), strict=True):
-                guesses = evaluation.guesses(scores, class_names)
-                image = input_pipeline.shown(photograph)
-                write({"image": image, "guesses": guesses})
-                print(drawn.in_words(image, guesses))
-                if draw is not None and (picture := draw(pixels[photograph][0], guesses)):
-                    print(picture)
-            read += len(pixels)
-    if not read:
-        raise input_pipeline.DataError("no image could be read; nothing was predicted")
-    if draw is not None and (picture := draw(None, [])):
-        print(picture)
     return DONE
 
 

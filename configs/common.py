@@ -23,6 +23,7 @@ PATHS = (
     "data.cache_dir",
     "data.prepared_dir",
     "data.validation_labels",
+    "evaluation.excluded",
 )
 
 
@@ -96,6 +97,10 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.decode = "fast"  # DCT scaling of JPEGs 4 and more times too large; or exact
     data.unreadable = "leave_out"  # images damaged beyond repair; or fail
     data.threads = config_dict.placeholder(int)  # decoding threads; None: one a core
+    data.boxes = ConfigDict()
+    data.boxes.count = 0  # boxes that an example has at most, its own class's first; 0: none
+    data.boxes.extent = "whole"  # of those that a crop cuts; or the part that is visible
+    data.boxes.least_visible = 0.0  # share of a box below which a crop does without it
     data.resize = 256  # pixels of the shorter side
     data.pad = 0  # pixels of zeros around the central square, within reach of crops
     data.crop = 224
@@ -147,6 +152,9 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     batch_norm.recompute_examples = 0
 
     config.loss = loss = ConfigDict()  # besides the cross-entropy
+    # Boxes are learned in place of classes: "scr", one for an image, or "pcr", one for each class
+    # (four times as many outputs); see data.boxes.
+    loss.boxes = "none"
     loss.auxiliary_weight = 0.0  # of the cross-entropy of auxiliary classifiers
     # Weight of an example by its class: "balanced", in inverse proportion to the number of the
     # class's examples, 1 on average; or "none".
@@ -181,6 +189,8 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")
+    # The kit's list of images that the localization error leaves out, a number a line.
+    evaluation.excluded = config_dict.placeholder(str)
     evaluation.save_scores = False  # of every example, to scores/ in the workdir
     return config
 

@@ -31,6 +31,7 @@ DATASETS = {
     "mnist": Known(10, 60_000, 5_000),
     "fashion_mnist": Known(10, 60_000, 6_000),
     "digits": Known(10, 1_797, 360),
+    "digit_canvases": Known(10, 100_000),
 }
 
 

@@ -191,6 +191,9 @@ FIELDS: dict[str, Kind] = {
     "data.decode": choice("fast", "exact"),
     "data.unreadable": choice("leave_out", "fail"),
     "data.threads": optional(whole(1, 1024)),
+    "data.boxes.count": whole(0, 1000),
+    "data.boxes.extent": choice("whole", "visible"),
+    "data.boxes.least_visible": number(0, 1),
     "data.resize": whole(1, PIXELS),
     "data.pad": whole(0, PIXELS),
     "data.crop": whole(1, PIXELS),
@@ -282,6 +285,7 @@ FIELDS: dict[str, Kind] = {
     "batch_norm.group": whole(0, BATCH),
     "batch_norm.recompute_examples": whole(0, COUNT),
     "loss.auxiliary_weight": number(0, FACTOR),
+    "loss.boxes": choice("none", "scr", "pcr"),
     "loss.class_weights": choice("none", "balanced"),
     "loss.rubbish_penalty": optional(number(0, FACTOR)),
     **duration("total"),
@@ -304,6 +308,7 @@ FIELDS: dict[str, Kind] = {
     "evaluation.split": optional(TEXT),
     "evaluation.checkpoint": NAME,
     "evaluation.batch_size": whole(1, BATCH),
+    "evaluation.excluded": optional(TEXT),
     "evaluation.save_scores": SWITCH,
 }
 

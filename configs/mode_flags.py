@@ -13,6 +13,7 @@ _ONLY = {
     **dict.fromkeys(("accelerator", "hlo", "price", "find_batch"), ("compile",)),
     **dict.fromkeys(("networks", "csv"), ("compare",)),
     "json": ("compile", "compare"),
+    "guesses": ("evaluate_guesses",),
 }
 
 

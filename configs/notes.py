@@ -266,6 +266,16 @@ NOTES = (
         lambda c, mode: mode != "evaluate",
     ),
     Note(
+        ("data.boxes.extent", "data.boxes.least_visible"),
+        "only with data.boxes.count",
+        lambda c, mode: not c["data"]["boxes"]["count"],
+    ),
+    Note(
+        ("evaluation.excluded",),
+        "only with --mode=evaluate_guesses",
+        lambda c, mode: mode != "evaluate_guesses",
+    ),
+    Note(
         ("evaluation.dense_average",),
         "only where a network slides over images (evaluation.protocol=dense and the like)",
         lambda c, mode: c["evaluation"]["protocol"] not in SLIDING,

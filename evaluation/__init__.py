@@ -3,10 +3,12 @@
 from evaluation.errors import EvaluationError
 from evaluation.evaluate import evaluate
 from evaluation.guesses import guesses
+from evaluation.objective import CLASSES, Objective
 from evaluation.protocols import (
     PROTOCOLS,
     Images,
     Protocol,
+    check_objective,
     check_protocol,
     protocol_called,
     training_protocol,
@@ -15,12 +17,15 @@ from evaluation.scores import Scores
 from evaluation.steps import check_network, make_steps
 
 __all__ = [
+    "CLASSES",
     "PROTOCOLS",
     "EvaluationError",
     "Images",
+    "Objective",
     "Protocol",
     "Scores",
     "check_network",
+    "check_objective",
     "check_protocol",
     "evaluate",
     "guesses",

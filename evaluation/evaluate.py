@@ -19,6 +19,7 @@ def evaluate(
     batches: Iterable[dict[str, np.ndarray]],
     place: Callable[[dict[str, np.ndarray]], dict[str, Array]],
     should_stop: Callable[[], bool] = lambda: False,
+    rows: Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray] = lambda batch, scores: scores,
 ) -> Scores | None:
     """Runs one compiled step of a protocol over a split.
 
@@ -30,9 +31,10 @@ def evaluate(
         for unreadable images) and, for whole images, `valid` int32 [b, 2].
       place: puts a batch on the mesh.
       should_stop: called before each batch; True ends the evaluation.
+      rows: batch and the step's result [b, ...] -> what is kept of each example, [b, ...].
 
     Returns:
-      The scores of this process's share; None if it was stopped.
+      The scores of this process's share, or what `rows` makes of them; None if it was stopped.
     """
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -41,7 +43,7 @@ def evaluate(
         parts.append(
             (
                 batch["index"][there].astype(np.int32),
-                local_rows(scores)[there],
+                rows(batch, local_rows(scores))[there],
                 batch["label"][there],
             )
         )

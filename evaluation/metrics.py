@@ -1,7 +1,7 @@
 """Losses and errors, per example."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,15 @@ def totals(log_probabilities: Array, labels: Array) -> dict[str, Array]:
     examples = jnp.sum(jnp.ones(labels.shape, jnp.float32))
     sums = {name: jnp.sum(of(log_probabilities, labels)) for name, of in METRICS.items()}
     return {"examples": examples, **sums}
+
+
+# The errors by which checkpoints are compared and plateaus noticed, of classes and of boxes.
+WATCHED = ("top1_error", "localization_error")
+
+
+def watched(means: Mapping[str, float]) -> float:
+    """The error of `means` that is watched; a KeyError if it has none."""
+    return means[next(name for name in WATCHED if name in means or name == WATCHED[-1])]
 
 
 def averages(sums: dict[str, Array]) -> dict[str, float]:

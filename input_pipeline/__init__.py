@@ -22,6 +22,8 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 
+from input_pipeline.annotations import boxes_of
+from input_pipeline.boxes import extents
 from input_pipeline.data import Data, open_data, prepare_data
 from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
 from input_pipeline.describe import described, open_any
@@ -37,6 +39,8 @@ from input_pipeline.photographs import (
 )
 from input_pipeline.report import reporter
 from input_pipeline.samples import verify, write_sheet
+from input_pipeline.sizes import image_sizes, rescaled_sizes
+from input_pipeline.sources import labels_of
 
 __all__ = [
     "REPORTED",
@@ -44,10 +48,14 @@ __all__ = [
     "DataError",
     "Dataset",
     "Images",
+    "boxes_of",
     "cache_dir_of",
     "default_cache_dir",
     "described",
+    "extents",
     "find_photographs",
+    "image_sizes",
+    "labels_of",
     "open_any",
     "open_data",
     "open_dataset",
@@ -56,6 +64,7 @@ __all__ = [
     "read_photograph",
     "readable",
     "reporter",
+    "rescaled_sizes",
     "shown",
     "verify",
     "write_sheet",

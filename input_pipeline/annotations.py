@@ -1,23 +1,17 @@
-"""Finds and indexes a dataset's annotation files (PASCAL VOC XML) in directories and tars."""
+"""Finds and indexes a dataset's annotations: PASCAL VOC XML in directories and tars, COCO JSON."""
 
 import array
 import dataclasses
 import functools
-import gzip
-import io
 import os
 import re
-import tarfile
 import threading
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
-from xml.etree import ElementTree
 
 import numpy as np
 
-from input_pipeline import folders, names
+from input_pipeline import annotation_files, coco, folders, names
 from input_pipeline.boxes import NONE, Boxes, normalized
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import shown
@@ -32,9 +26,10 @@ _OF_IMAGENET = re.compile(rb"n\d{8}_\d+|ILSVRC\d{4}_\w+_\d{8}")
 _OF_ANNOTATIONS = re.compile(rb"annotation|bbox", re.IGNORECASE)
 # Up to this many files in a directory, the state of each is checked, to notice edited files.
 _MANY = 10_000
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_TARS = (".tar", ".tar.gz", ".tgz")
-LOOKED_FOR = "Annotations/CLS-LOC/<split>/, Annotations/<split>/, ILSVRC2012_bbox_<split>*.tar.gz"
+LOOKED_FOR = (
+    "Annotations/CLS-LOC/<split>/, Annotations/<split>/, ILSVRC2012_bbox_<split>*.tar.gz, "
+    f"{coco.LOOKED_FOR}"
+)
 
 
 def beside(root: Path) -> dict[str, list[Path]]:
@@ -42,7 +37,8 @@ def beside(root: Path) -> dict[str, list[Path]]:
 
     Looked for is `LOOKED_FOR`: in the directory of a dataset, in ILSVRC/ there, and where it is
     Kaggle's ILSVRC/Data/CLS-LOC, in that ILSVRC/. Annotations/ without folders of splits is of
-    all splits.
+    all splits. COCO's files may also be in annotations/; those without the name of a split are of
+    all.
 
     Args:
       root: the directory, or a list of images.
@@ -53,6 +49,11 @@ def beside(root: Path) -> dict[str, list[Path]]:
     for place in filter(Path.is_dir, homes):
         bases = (place / "Annotations" / "CLS-LOC", place / "Annotations")
         base = next(filter(Path.is_dir, bases), None)
+        jsons = _cocos(place)
+        for split in names.SPLITS:
+            found.setdefault(split, []).extend(path for path, of in jsons if of in (None, split))
+        if base is not None and any(base in path.parents for path, _ in jsons):
+            base = None
         inside = {} if base is None else folders.class_folders(base)
         of_split = {names.split_of(name): os.fsdecode(raw) for name, raw in inside.items()}
         for split in names.SPLITS:
@@ -65,6 +66,17 @@ def beside(root: Path) -> dict[str, list[Path]]:
             named = names.split_of(match[1]) if match else None
             if match and named and (path.is_file() if match[3] else path.is_dir()):
                 found.setdefault(named, []).append(path)
+    return {split: places for split, places in found.items() if places}
+
+
+def _cocos(place: Path) -> list[tuple[Path, str | None]]:
+    """COCO's files of a dataset's directory, each with its split, None for all."""
+    found: list[tuple[Path, str | None]] = []
+    for directory in (place, place / "annotations", place / "Annotations"):
+        for path in sorted(directory.glob("*.json")):
+            named, split = coco.split_in(path.name)
+            if named and not any(path.samefile(other) for other, _ in found):
+                found.append((path, split))
     return found
 
 
@@ -72,6 +84,23 @@ def names_in(root: Path) -> list[str]:
     """Names of the files and folders of a directory that annotations are in."""
     places = [place for there in beside(root).values() for place in there]
     return [place.relative_to(root).parts[0] for place in places if root in place.parents]
+
+
+def boxes_of(examples: Examples, what: str) -> Callable[[int], Boxes]:
+    """The function that gives the boxes of an example.
+
+    Args:
+      examples: of a split.
+      what: the split, in words.
+
+    Raises:
+      DataError: there are no annotations.
+    """
+    if examples.boxes is None:
+        raise DataError(
+            f"{what}: no boxes (looked for {LOOKED_FOR}; images that were prepared have none)"
+        )
+    return examples.boxes
 
 
 def with_boxes(
@@ -163,8 +192,27 @@ class _Index:
         known = [names.key(name) for name in saved["objects"].tolist()]
         known = [name if name in label_of else _IN_WORDS.get(name, name) for name in known]
         labels = np.array([label_of.get(name, -1) for name in known], np.int32)
+        _tell_unknown(saved, labels, places)
         return cls(
             saved["keys"], saved["begins"], saved["shown"], saved["edges"], labels[saved["names"]]
+        )
+
+
+def _tell_unknown(saved: dict[str, np.ndarray], labels: np.ndarray, places: Sequence[Path]) -> None:
+    """Prints which names of objects are none of the classes', with a file of each."""
+    counts = np.bincount(saved["names"], minlength=len(labels))
+    said = []
+    for number in np.flatnonzero((labels < 0) & (counts > 0)).tolist():
+        first = np.flatnonzero(saved["names"] == number)[0]
+        file = int(np.searchsorted(saved["begins"], first, side="right")) - 1
+        name = str(saved["objects"][number]) or "nothing"
+        said.append(f"{name} in {shown(bytes(saved['keys'][file]))}")
+    if said:
+        objects = int(counts[labels < 0].sum())
+        warn(
+            f"{', '.join(map(shown, places))}: {objects:,} objects are called as none of the "
+            f"classes is ({names.listed(said, 3)})",
+            "note",
         )
 
 
@@ -276,19 +324,18 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
     edges, name_indices = array.array("f"), array.array("i")
     index_of: dict[str, int] = {}
     unusable: list[str] = []
-    outside = 0
+    outside: list[str] = []
     title = f"boxes of {', '.join(map(shown, places))}"
-    files = (found for place in places for found in _files(place))
-    for path, content in progress_bar(files, desc=title, unit=" files", delay=1.0):
-        try:
-            width, height, drawn = _parsed(content)
-        except (ElementTree.ParseError, ValueError, LookupError, OverflowError) as error:
-            unusable.append(f"{shown(path)} ({first_line(error)})")
+    found = (annotation for place in places for annotation in annotation_files.annotated(place))
+    for path, parsed in progress_bar(found, desc=title, unit=" images", delay=1.0):
+        if isinstance(parsed, Exception):
+            unusable.append(f"{shown(path)} ({first_line(parsed)})")
             continue
+        width, height, drawn = parsed
         for name, corners in drawn:
             box_edges = normalized(corners, width, height)
             if box_edges is None:
-                outside += 1
+                outside.append(f"{shown(path)} ({' '.join(f'{x:g}' for x in corners)})")
                 continue
             edges.extend(box_edges)
             name_indices.append(index_of.setdefault(name, len(index_of)))
@@ -298,7 +345,11 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
     if unusable:
         warn(f"{title}: {len(unusable):,} annotations are not used: {names.listed(unusable, 3)}")
     if outside:
-        warn(f"{title}: {outside:,} boxes lie outside of their image, and are not used", "note")
+        warn(
+            f"{title}: {len(outside):,} boxes lie outside of their image, and are not used: "
+            f"{names.listed(outside, 3)}",
+            "note",
+        )
     return {
         "keys": np.array(keys, np.bytes_),
         "begins": np.array(begins, np.int64),
@@ -307,81 +358,3 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
         "names": np.array(name_indices, np.int32),
         "objects": np.array(list(index_of), np.str_),
     }
-
-
-def _parsed(content: bytes) -> tuple[int, int, list[tuple[str, list[float]]]]:
-    """Width and height in pixels; and of each object its name and [xmin, ymin, xmax, ymax].
-
-    Raises:
-      ParseError, LookupError: the content is not XML, or its encoding is unknown.
-      ValueError, OverflowError: the size or a corner is missing or invalid.
-    """
-    root = ElementTree.fromstring(content)
-    width, height = (int(float(root.findtext(f"size/{name}") or 0)) for name in ("width", "height"))
-    if not (0 < width < 2**31 and 0 < height < 2**31):
-        raise ValueError("it does not say the size of the image")
-    objects = []
-    for element in root.iter("object"):
-        corners = [float(element.findtext(f"bndbox/{name}") or "nan") for name in _CORNERS]
-        if not np.isfinite(corners).all():
-            raise ValueError("a box without its corners")
-        objects.append(((element.findtext("name") or "").strip(), corners))
-    return width, height, objects
-
-
-def _files(place: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the path and content of every XML file in a directory, below it, or in a tar."""
-    if not place.is_dir():
-        with open(place, "rb") as file:
-            yield from _members(place, file)
-        return
-    top = os.fsencode(place)
-    for directory, subfolders, files in os.walk(top):
-        subfolders[:] = sorted(
-            raw for raw in subfolders if not names.is_clutter(shown(raw), folder=True)
-        )
-        for raw in sorted(files):
-            if raw.lower().endswith(b".xml") and not names.is_clutter(shown(raw)):
-                path = directory + b"/" + raw
-                yield path[len(top) + 1 :], folders.read_file(path)
-
-
-def _members(place: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the path and content of every XML file in a tar and in the tars inside it.
-
-    Args:
-      place: the outermost tar, for messages.
-      file: the tar, compressed with gzip or not.
-
-    Raises:
-      DataError: the tar is damaged or cut short.
-    """
-    try:
-        compressed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        content: Any = gzip.GzipFile(fileobj=file) if compressed else file
-        with tarfile.open(fileobj=content, mode="r|") as tar:
-            for member in tar:
-                lowered = member.name.lower()
-                parts = [part for part in member.name.split("/") if part.strip(".")]
-                if any(names.is_clutter(part, folder=True) for part in parts):
-                    continue
-                extracted = tar.extractfile(member) if member.isfile() else None
-                if extracted is None:
-                    continue
-                if lowered.endswith(_TARS):
-                    yield from _members(place, io.BytesIO(extracted.read()))
-                elif lowered.endswith(".xml"):
-                    yield os.fsencode(member.name), extracted.read()
-        # tarfile reports no error for a tar that is cut off between two members.
-        while compressed and content.read(1 << 20):
-            pass
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - tarfile.BLOCKSIZE, 0))
-        if not compressed and any(file.read()):
-            raise EOFError("no end of the archive")
-    except (tarfile.TarError, EOFError, ValueError, zlib.error, OSError) as error:
-        raise DataError(
-            f"{shown(place)}: damaged or cut short ({first_line(error)}); download it again, or "
-            "move it elsewhere to do without boxes"
-        ) from error

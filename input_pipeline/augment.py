@@ -222,6 +222,7 @@ def take(
     *,
     exact: bool,
     repaired: Repair = decode.ignore,
+    sized: Callable[[int, int], None] = lambda height, width: None,
 ) -> tuple[tuple[int, int], bool]:
     """Writes the crop of an image to `out`.
 
@@ -232,6 +233,7 @@ def take(
       out: uint8 [crop, crop, 3], contiguous.
       exact: as in `decode.window`.
       repaired: called with the reason where a damaged file was mended.
+      sized: called with the height and the width of the upright image.
 
     Returns:
       Row and column of the crop, in the padded central square for `square` and `center`, in
@@ -245,6 +247,7 @@ def take(
 
     def choose(height: int, width: int) -> View:
         nonlocal wanted
+        sized(height, width)
         wanted = view(crops, draws, height, width)
         return _around(wanted, crops) if crops.pad or crops.distorts else wanted
 
@@ -253,11 +256,11 @@ def take(
     row, column = (w - r for w, r in zip(wanted.offset, read.offset, strict=True))
     if crops.distorts:
         middle = (row + crops.crop / 2, column + crops.crop / 2)
-        matrix, lens = _distortion(crops, draws[DISTORTION])
+        matrix, lens = distortion(crops, draws[DISTORTION])
         kernels.warp(pixels, matrix, middle, lens, wanted.flip, out)
     elif crops.pad:
         kernels.crop(pixels, (row, column), wanted.flip, out)
-    top, left, _, _ = _region(wanted, crops)
+    top, left, _, _ = region(wanted, crops)
     return (wanted.offset[0] - top + crops.pad, wanted.offset[1] - left + crops.pad), wanted.flip
 
 
@@ -297,7 +300,7 @@ def take_whole(
     return height, width
 
 
-def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
+def region(view: View, crops: Crops) -> tuple[int, int, int, int]:
     """The region that crops are taken from: row, column, height, width in the rescaled image."""
     if crops.kind in ("image", "area"):
         return 0, 0, *view.scaled
@@ -308,7 +311,7 @@ def _region(view: View, crops: Crops) -> tuple[int, int, int, int]:
 def _around(view: View, crops: Crops) -> View:
     """The part of the region that a padded or distorted window can read."""
     more = _reach(crops) if crops.distorts else 0
-    top, left, height, width = _region(view, crops)
+    top, left, height, width = region(view, crops)
     lows, highs = [], []
     for axis, (begin, length) in enumerate(((top, height), (left, width))):
         lows.append(min(max(view.offset[axis] - more, begin), begin + length - 1))
@@ -325,8 +328,8 @@ def _reach(crops: Crops) -> int:
     return math.ceil(far * (1 + crops.lens * (far / half) ** 2) - half) + 1
 
 
-def _distortion(crops: Crops, draws: Sequence[float]) -> tuple[np.ndarray, float]:
-    """The matrix and the lens of `kernels.warp`."""
+def distortion(crops: Crops, draws: Sequence[float]) -> tuple[np.ndarray, float]:
+    """The matrix and the lens of `kernels.warp`, from the draws at `DISTORTION`."""
     signed = [2.0 * u - 1.0 for u in draws]
     angle = math.radians(crops.rotation * signed[0])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

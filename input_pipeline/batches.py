@@ -3,14 +3,15 @@
 import dataclasses
 import os
 from collections.abc import Callable, Generator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from input_pipeline import ahead, augment, order
+from input_pipeline import ahead, annotations, augment, box_views, order
 from input_pipeline.ahead import Batch
 from input_pipeline.augment import Crops
+from input_pipeline.boxes import Boxes, as_read, extents
 from input_pipeline.decode import Repair, UnreadableError
 from input_pipeline.errors import DataError
 from input_pipeline.report import Report, silent
@@ -18,6 +19,8 @@ from input_pipeline.sources import Examples
 
 T = TypeVar("T")
 
+# How far the aspect of an image may be from that of its annotation.
+_OFF = 0.03
 # This many unreadable images in a row mean that something is wrong with the dataset.
 _TOO_MANY = 100
 
@@ -32,12 +35,18 @@ class Reading:
         the next example instead, evaluation omits it. `fail`: raise DataError.
       report: called for every image that is repaired or left out.
       threads: number of decoding threads; None for the number of available cores.
+      boxes: which boxes come with an example, as `boxes` float32 [b, count, 4] and `box_labels`
+        int32 [b, count]; None for no such arrays. Boxes are left, top, right and bottom, around
+        the last pixels, as shares of the width and height of what `image` shows of the example.
+        After the last box, edges are 0 and labels -1, which is also the label of objects that are
+        none of the dataset's classes.
     """
 
     exact: bool = False
     unreadable: str = "leave_out"
     report: Report = silent
     threads: int | None = None
+    boxes: box_views.Wanted | None = None
 
     @property
     def parallel(self) -> int:
@@ -82,14 +91,16 @@ def training_batches(
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b], `crop_offset`
       int32 [b, 2] (y, x), `flip` bool [b], and the arrays of `colours`, b the share of this
-      process. Images are cropped and mirrored already.
+      process. Images are cropped and mirrored already. With `reading.boxes` also `boxes` and
+      `box_labels`, of what the crop shows.
 
     Raises:
       DataError: an image cannot be decoded and `reading` says to fail, or a hundred in a row
-        cannot be decoded; the message names it.
+        cannot be decoded; the message names it; or boxes are asked for, and there are none.
     """
     number, shares = share
     size = batch_size // shares
+    boxes = _Boxes(examples, reading)
 
     def at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         steps, rows = np.divmod(positions, size)
@@ -112,7 +123,13 @@ def training_batches(
                     "cannot be read; is this the right dataset?"
                 )
             out["index"][row] = index
-            out["label"][row], (out["crop_offset"][row], out["flip"][row]) = taken
+            out["label"][row], out["crop_offset"][row], out["flip"][row] = taken[:3]
+            if boxes.wanted is not None:
+                there = boxes.upright(int(index), taken.content, taken.size)
+                found = box_views.in_crop(
+                    there, crops, uniform[row].tolist(), taken.size, boxes.wanted
+                )
+                boxes.fill(out, row, taken.label, *found)
 
     side = crops.crop
     specs = {
@@ -121,6 +138,7 @@ def training_batches(
         "index": tf.TensorSpec([size], tf.int64),
         "crop_offset": tf.TensorSpec([size, 2], tf.int32),
         "flip": tf.TensorSpec([size], tf.bool),
+        **boxes.specs(size),
     }
     batches = ahead.batches(fill, specs, reading.parallel, start=start)
     for step, batch in enumerate(batches, start):
@@ -151,14 +169,16 @@ def evaluation_batches(
     Yields:
       `image` uint8 [b, crop, crop, 3], `label` int32 [b], `index` int64 [b] of the example
       in the split, `mask` float32 [b], b the share of this process. For padding and for images
-      that are left out the mask is 0 and the index -1; for all others the mask is 1.
+      that are left out the mask is 0 and the index -1; for all others the mask is 1. With
+      `reading.boxes` also `boxes` and `box_labels`; boxes may extend beyond the square.
 
     Raises:
       DataError: an image cannot be decoded and `reading` says to fail, or no image of the split
-        can be decoded; the message names it.
+        can be decoded; the message names it; or boxes are asked for, and there are none.
     """
     number, shares = share
     size = batch_size // shares
+    boxes = _Boxes(examples, reading)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         steps, rows = np.divmod(positions, size)
@@ -170,12 +190,14 @@ def evaluation_batches(
             if taken is None:
                 out["image"][row] = 0
             else:
-                out["label"][row], out["mask"][row], out["index"][row] = taken[0], 1, index
+                out["label"][row], out["mask"][row], out["index"][row] = taken.label, 1, index
+            if taken is not None and boxes.wanted is not None:
+                there = boxes.upright(int(index), taken.content, taken.size)
+                found = box_views.in_square(there, crops, taken.size)
+                boxes.fill(out, row, taken.label, *found)
 
-    specs, steps = (
-        _evaluation_specs(size, (crops.crop, crops.crop)),
-        -(-examples.count // batch_size),
-    )
+    specs = _evaluation_specs(size, (crops.crop, crops.crop)) | boxes.specs(size)
+    steps = -(-examples.count // batch_size)
     batches = ahead.batches(fill, specs, reading.parallel, start=start, stop=max(start, steps))
     yield from _checked(batches, examples, whole=not start and shares == 1)
 
@@ -226,6 +248,7 @@ def whole_batches(
     """
     number, shares = share
     size = batch_size // shares
+    boxes = _Boxes(examples, reading)
 
     def fill(positions: np.ndarray, out: Batch) -> None:
         _nothing(out)
@@ -238,15 +261,17 @@ def whole_batches(
             index = members[place]
 
             def take(content: bytes | np.ndarray, repaired: Repair, row: int = row) -> tuple:
-                return augment.take_whole(
-                    content, side, out["image"][row], exact=reading.exact, repaired=repaired
+                image = out["image"][row]
+                scaled = augment.take_whole(
+                    content, side, image, exact=reading.exact, repaired=repaired
                 )
+                return scaled, content
 
             taken = _used(examples, index, reading, take)
             if taken is None:
                 out["image"][row] = 0
                 continue
-            label, scaled = taken
+            label, (scaled, content) = taken
             if any(length > most for length, most in zip(scaled, plan[step].shape, strict=True)):
                 raise DataError(
                     f"{examples.name(int(index))}: its size has changed since sizes were looked "
@@ -254,8 +279,11 @@ def whole_batches(
                 )
             out["label"][row], out["mask"][row], out["index"][row] = label, 1, index
             out["valid"][row] = scaled
+            if boxes.wanted is not None:
+                there = boxes.upright(int(index), content, scaled)
+                boxes.fill(out, row, label, there.edges, there.labels)
 
-    specs = _evaluation_specs(size, (None, None))
+    specs = _evaluation_specs(size, (None, None)) | boxes.specs(size)
     specs["valid"] = tf.TensorSpec([size, 2], tf.int32)
     batches = ahead.batches(
         fill, specs, reading.parallel,
@@ -278,6 +306,8 @@ def _nothing(out: Batch) -> None:
     out["label"][:] = 0
     out["mask"][:] = 0
     out["index"][:] = -1
+    if "boxes" in out:
+        out["boxes"][:], out["box_labels"][:] = 0, -1
 
 
 def _checked(
@@ -294,6 +324,64 @@ def _checked(
         )
 
 
+class _Boxes:
+    """The boxes of a split's examples, as arrays of its batches where these are wanted."""
+
+    def __init__(self, examples: Examples, reading: Reading):
+        """Raises DataError if they are wanted, and there are no annotations."""
+        self.examples, self.report, self.wanted = examples, reading.report, reading.boxes
+        if self.wanted is not None:
+            self.of = annotations.boxes_of(examples, f"data.boxes.count={self.wanted.count}")
+
+    def upright(self, index: int, content: bytes | np.ndarray, size: tuple[int, int]) -> Boxes:
+        """The boxes of an example, around their last pixels, as shares of the upright image.
+
+        An image of another aspect than its annotation says is reported: the annotation may be of
+        another image.
+
+        Args:
+          index: of the example.
+          content: of the image.
+          size: height and width of the upright image, or in proportion to them.
+        """
+        found = as_read(extents(self.of(index)), content)
+        (width, height), (rows, columns) = found.shown, size
+        if len(found.edges) and abs(width * rows - height * columns) > _OFF * width * rows:
+            self.report(
+                self.examples.name(index),
+                "annotated at another size",
+                f"its annotation is of {width} x {height} pixels, which {columns} x {rows} are not "
+                "in proportion to",
+            )
+        return found
+
+    def specs(self, size: int) -> dict[str, tf.TensorSpec]:
+        """Of the arrays in a batch of `size` examples."""
+        if self.wanted is None:
+            return {}
+        return {
+            "boxes": tf.TensorSpec([size, self.wanted.count, 4], tf.float32),
+            "box_labels": tf.TensorSpec([size, self.wanted.count], tf.int32),
+        }
+
+    def fill(self, out: Batch, row: int, own: int, found: np.ndarray, labels: np.ndarray) -> None:
+        """Writes the boxes [n, 4] and labels [n] of an example with the label `own`."""
+        assert self.wanted is not None
+        out["boxes"][row], out["box_labels"][row] = box_views.arrays(
+            found, labels, own, self.wanted.count
+        )
+
+
+class _Taken(NamedTuple):
+    """An example whose crop was taken; `size` is height and width of the upright image."""
+
+    label: int
+    offset: tuple[int, int]
+    flip: bool
+    content: bytes | np.ndarray
+    size: tuple[int, int]
+
+
 def _take(
     examples: Examples,
     index: np.int64,
@@ -301,13 +389,25 @@ def _take(
     uniform: np.ndarray,
     out: np.ndarray,
     reading: Reading,
-) -> tuple[int, tuple[tuple[int, int], bool]] | None:
-    """Writes an example's crop to `out`; returns label, offset and flip, or None if left out."""
+) -> _Taken | None:
+    """Writes an example's crop to `out`; returns None if it is left out."""
+    size = (0, 0)
 
-    def take(content: bytes | np.ndarray, repaired: Repair) -> tuple[tuple[int, int], bool]:
-        return augment.take(content, crops, uniform, out, exact=reading.exact, repaired=repaired)
+    def sized(height: int, width: int) -> None:
+        nonlocal size
+        size = height, width
 
-    return _used(examples, index, reading, take)
+    def take(content: bytes | np.ndarray, repaired: Repair) -> tuple[Any, bool, Any]:
+        offset, flip = augment.take(
+            content, crops, uniform, out, exact=reading.exact, repaired=repaired, sized=sized
+        )
+        return offset, flip, content
+
+    taken = _used(examples, index, reading, take)
+    if taken is None:
+        return None
+    label, (offset, flip, content) = taken
+    return _Taken(label, offset, flip, content, size)
 
 
 def _used(

@@ -27,6 +27,15 @@ class Boxes(NamedTuple):
     labels: np.ndarray
     shown: tuple[int, int]
 
+    @property
+    def corners(self) -> np.ndarray:
+        """xmin, ymin, xmax, ymax in pixels of the image as shown, float64 [n, 4].
+
+        These are the annotation's numbers, to hundredths of a pixel: float32 has no more.
+        """
+        width, height = self.shown
+        return np.round(self.edges.astype(np.float64) * (width, height, width, height), 2)
+
 
 NONE = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int32), (0, 0))
 
@@ -45,6 +54,15 @@ def normalized(corners: Sequence[float], width: float, height: float) -> list[fl
     if across[0] == across[1] or down[0] == down[1]:
         return None
     return [across[0], down[0], across[1], down[1]]
+
+
+def extents(boxes: Boxes) -> Boxes:
+    """The boxes with edges around their last pixels, which are inside, as regions of the image."""
+    if not len(boxes.edges):
+        return boxes
+    width, height = boxes.shown
+    last = np.array([0, 0, 1 / width, 1 / height], np.float32)
+    return boxes._replace(edges=np.minimum(boxes.edges + last, np.float32(1)))
 
 
 def as_read(boxes: Boxes, content: bytes | np.ndarray) -> Boxes:

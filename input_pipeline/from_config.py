@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from input_pipeline import augment
 from input_pipeline.augment import Colours, Crops
 from input_pipeline.batches import Reading
+from input_pipeline.box_views import Wanted
 from input_pipeline.datasets import Chosen, default_cache_dir
 from input_pipeline.errors import DataError
 from input_pipeline.normalization import Normalizer
@@ -86,6 +87,7 @@ def choices(data: Any, report: Report = silent) -> Choices:
             unreadable=data.unreadable,
             report=report,
             threads=data.threads,
+            boxes=_by_name(Wanted, data.boxes) if data.boxes.count else None,
         ),
         balanced=data.sampling == "balanced",
     )

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from devices.mesh import put
+from evaluation import metrics
 from training import damaged, sums
 from training.errors import RunError, TrainingError
 from training.parts import parts_of, whole
@@ -380,7 +381,7 @@ class Checkpoints:
 
 def _error(validation: dict[str, float]) -> float:
     """The error that checkpoints are compared by."""
-    return validation["top1_error"]
+    return metrics.watched(validation)
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from evaluation.metrics import watched
 from training import sums
 from training.errors import TrainingError
 from training.workdir import DAMAGED, REPLACED, STEP, steps_in
@@ -51,7 +52,7 @@ def set_unlisted_aside(directory: Path) -> None:
         metrics = directory / str(step) / "metrics" / "metrics"
         try:
             if metrics.exists():
-                json.loads(metrics.read_bytes())["top1_error"]
+                watched(json.loads(metrics.read_bytes()))
         except OSError as error:
             raise sums.unreadable(metrics, error) from error
         except (ValueError, LookupError, TypeError):

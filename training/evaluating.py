@@ -12,7 +12,7 @@ import numpy as np
 
 import files
 from devices import mesh as meshes
-from evaluation import Images, Protocol, Scores, evaluate, make_steps, metrics
+from evaluation import Images, Protocol, Scores, evaluate, make_steps
 from training.classes import check_classes, imagenet_classes
 from training.errors import RunError, TrainingError
 from training.facts import array_digest
@@ -78,6 +78,7 @@ def evaluate_trained(
     workdir: Path,
     *,
     keep: bool = False,
+    besides: Callable[[Scores], dict[str, Any]] = lambda scores: {},
 ) -> dict[str, Any]:
     """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
 
@@ -88,6 +89,7 @@ def evaluate_trained(
       split: what is read.
       workdir: made if it does not exist.
       keep: whether to write the scores to a file, in parts as they come.
+      besides: gives more of the report from the scores; every process calls it.
 
     Returns:
       `protocol` (with its scales, where some were asked for), `split`, `checkpoint` (the step,
@@ -115,7 +117,10 @@ def evaluate_trained(
         }
 
         def scores_of(some: Batches, step: Any = step, expected: Any = normalization) -> Scores:
-            scores = evaluate(step, model["params"], model["statistics"], expected, some, place)
+            scores = evaluate(
+                step, model["params"], model["statistics"], expected, some, place,
+                rows=task.objective.rows,
+            )  # fmt: skip
             assert scores is not None, "it is never stopped"
             return scores
 
@@ -127,9 +132,11 @@ def evaluate_trained(
         else:
             per_look.append(scores_of(batches(0)))
     scores = over_looks(protocol, per_look)
-    result = metrics.means(scores)
+    result = task.objective.means(scores)
     if not result["examples"]:
         raise RunError(f"not one example of {split.name} could be read; nothing was evaluated")
+    if not result.get("localized_examples", 1):
+        raise RunError(f"not one example of {split.name} has a box of its class")
     labelled = bool((scores.label >= 0).any())
     if not (math.isfinite(result["loss"]) if labelled else np.isfinite(scores.scores).all()):
         said = f" (the loss is {result['loss']})" * labelled
@@ -137,7 +144,10 @@ def evaluate_trained(
             f"{checkpoint}: logits on {split.name} are no numbers{said}, so that nothing was "
             "evaluated; look at the weights, the preprocessing and compute_dtype"
         )
-    measured = {k: v if math.isfinite(v) else None for k, v in result.items()}
+    result |= besides(scores)
+    measured = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()
+    }
     report = {"protocol": protocol.label, "split": split.name, "checkpoint": checkpoint, **measured}
     if keep:
         join_parts(

@@ -34,6 +34,11 @@ def export(trained: Trained, path: Path) -> Path:
     Raises:
       TrainingError: the weights are not of the whole network, or the file cannot be written.
     """
+    if trained.boxes != "none":
+        raise TrainingError(
+            f"{trained.source} regresses boxes (loss.boxes={trained.boxes}), which a weights file "
+            "does not say; evaluate the run itself, or name it with --config.init_from"
+        )
     if trained.fresh:
         raise TrainingError(
             f"{trained.source} does not give {', '.join(trained.fresh)}, so that there is no "

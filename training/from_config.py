@@ -6,6 +6,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from evaluation import CLASSES, Objective
+from evaluation.localization import regression
 from evaluation.preprocessing import Preprocessing
 from training.classes import Start
 from training.errors import TrainingError
@@ -52,12 +54,13 @@ def task_from_config(config: Any, num_classes: int, devices: list[Any] | None = 
       DeviceError: the mesh does not fit the devices.
     """
     name, options = model_options(config.model)
+    objective = objective_from_config(config)
     logits = options["num_classes"]
     if logits is not None and logits < num_classes:
         raise TrainingError(
             f"model.num_classes={logits}, but the dataset has {num_classes} classes"
         )
-    options["num_classes"] = logits or num_classes
+    options["num_classes"] = objective.outputs(logits or num_classes)
     return make_task(
         name,
         options,
@@ -66,7 +69,33 @@ def task_from_config(config: Any, num_classes: int, devices: list[Any] | None = 
         tower=config.mesh.tower,
         dtype=config.compute_dtype,
         devices=devices,
+        objective=objective,
     )
+
+
+def objective_from_config(config: Any) -> Objective:
+    """What the network of a config learns: classes, or boxes.
+
+    Args:
+      config: `loss` and `data` are read.
+
+    Raises:
+      TrainingError: fields contradict one another.
+    """
+    name, loss = config.loss.boxes, config.loss
+    if name == "none":
+        return CLASSES
+    if not config.data.boxes.count:
+        raise TrainingError(
+            f"loss.boxes={name} needs the boxes of each example: --config.data.boxes.count=32, or "
+            "fewer"
+        )
+    if loss.rubbish_penalty is not None:
+        raise TrainingError(f"loss.rubbish_penalty is of classes; loss.boxes={name} learns boxes")
+    of = preprocessing_from_config(config)
+    square = of.resize + 2 * of.pad
+    crop = ((square - of.crop) // 2 / square, of.crop / square)
+    return regression.objective(name, crop)
 
 
 def recipe_from_config(
@@ -115,6 +144,7 @@ def recipe_from_config(
             names, task.network.layers, optimizer.frozen.split(","), optimizer.train_last
         ),
         average=_average(optimizer, to_steps),
+        objective=task.objective,
         skip_nonfinite=config.nonfinite == "skip",
         class_weights=None
         if config.loss.class_weights == "none"

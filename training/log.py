@@ -1,6 +1,5 @@
 """The log of a run: lines on the screen, metrics.jsonl and TensorBoard."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -93,12 +92,21 @@ class RunLog:
         if self._writer is not None:
             writers.say(f"training step compiled, or found compiled, in {seconds:.1f} s")
 
-    def end(self, step: int, done: bool, best: float, validation: dict[str, float] | None) -> None:
+    def end(
+        self,
+        step: int,
+        state: State,
+        done: bool,
+        best: float,
+        validation: dict[str, float] | None,
+    ) -> None:
         """Prints the last line; `best` is the lowest validation error before `validation`."""
         if self._writer is not None:
-            lowest = min(best, (validation or {}).get("top1_error", math.inf))
+            lowest = best if validation is None else min(best, metrics.watched(validation))
             spent = time.perf_counter() - self._begun
-            writers.say(writers.summary_line(self._workdir, step, done, spent, lowest))
+            error = next(name for name in metrics.WATCHED if name in state["interval"])
+            line = writers.summary_line(self._workdir, step, done, spent, lowest, error)
+            writers.say(line)
 
     def close(self) -> None:
         """Writes what is still in memory, and closes the files."""

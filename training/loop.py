@@ -157,7 +157,7 @@ def train(
             # 3. A line of the log.
             if line_due and log.training(step, state, clock, recipe.skip_nonfinite):
                 state["interval"] = _replicated(
-                    task.mesh, dict.fromkeys(metrics.SUMS, np.float32(0))
+                    task.mesh, dict.fromkeys(recipe.objective.sums, np.float32(0))
                 )
                 checkpoints.check()
 
@@ -174,7 +174,7 @@ def train(
                     if validation is not None:
                         # The last evaluation may be off the schedule; a longer run lacks it.
                         counts = due(step, schedule.evaluate_every)
-                        after = _after(progress, step, validation["top1_error"], counts)
+                        after = _after(progress, step, metrics.watched(validation), counts)
                         best = after.plateau.best < progress.plateau.best
                         progress = after
                         scale = np.array(progress.plateau.scale, np.float32)
@@ -197,7 +197,7 @@ def train(
             if last or stopping:
                 checkpoints.finish()
                 done = last and progress.evaluated == step
-                log.end(step, done, progress.plateau.best, validation)
+                log.end(step, state, done, progress.plateau.best, validation)
                 return done
 
             # 7. One more update. The devices compute while the next batch is fetched and
@@ -256,9 +256,9 @@ def _validator(
         with contextlib.closing(data.validation()) as batches:
             scores = evaluate(
                 evaluation_step, model["params"], model["statistics"], normalization, batches,
-                place, stop,
+                place, stop, task.objective.rows,
             )  # fmt: skip
-        return None if scores is None else metrics.means(scores)
+        return None if scores is None else task.objective.means(scores)
 
     return validate
 

@@ -45,6 +45,11 @@ def predictor(
             f"{trained.source} does not say the {what} of its images: name a config that does, "
             "with --config and, for the normalisation, --config.init_preprocessing"
         )
+    if trained.boxes != "none":
+        raise TrainingError(
+            f"{trained.source} regresses boxes (loss.boxes={trained.boxes}) and knows no classes; "
+            "name a classifier"
+        )
     preprocessing = trained.preprocessing
     options = {**trained.options, "num_classes": trained.num_classes}
     task = make_task(trained.name, options, preprocessing, data=1, tower=1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
+from evaluation import CLASSES, Objective
 from training.errors import TrainingError
 from training.optimizer import Average, Momentum, Plateau, Rate
 
@@ -34,6 +35,7 @@ class Recipe:
       frozen: names of the parameters that are not trained.
       average: the average of the parameters; None for none.
       skip_nonfinite: whether updates whose loss or gradient is not finite are left out.
+      objective: what the network learns.
       class_weights: weight of each class in the loss; None for 1. The loss in metrics has no
         weights.
     """
@@ -54,6 +56,7 @@ class Recipe:
     frozen: frozenset[str] = frozenset()
     average: Average | None = None
     skip_nonfinite: bool = False
+    objective: Objective = CLASSES
     class_weights: tuple[float, ...] | None = None
 
 

@@ -77,7 +77,7 @@ def init_function(network: PureNetwork, recipe: Recipe) -> Callable[[Array], Sta
             "skipped_in_row": jnp.zeros((), jnp.int32),
             "learning_rate": jnp.zeros((), jnp.float32),
             "plateau_scale": jnp.ones((), jnp.float32),
-            "interval": empty_interval(),
+            "interval": empty_interval(recipe),
         }
         if recipe.average is not None:
             state["average"] = model_of(state)
@@ -126,9 +126,9 @@ def abstract_state(network: PureNetwork, recipe: Recipe, mesh: Mesh) -> State:
     return abstract_arrays(shapes, shardings(mesh, state_specs))
 
 
-def empty_interval() -> dict[str, Array]:
+def empty_interval(recipe: Recipe) -> dict[str, Array]:
     """The sums of the metrics over no examples."""
-    return {name: jnp.zeros((), jnp.float32) for name in metrics.SUMS}
+    return {name: jnp.zeros((), jnp.float32) for name in recipe.objective.sums}
 
 
 def make_train_step(
@@ -136,8 +136,8 @@ def make_train_step(
 ) -> Callable[[State, Batch, Normalization], tuple[State, dict[str, Array]]]:
     """Compiles (state, batch, normalization) -> (state after one update, outcome).
 
-    The state is donated: the one passed in cannot be used again. The outcome holds the sums of
-    `metrics.totals` over the batch; `finite`, whether the loss and the updated parameters are
+    The state is donated: the one passed in cannot be used again. The outcome holds the
+    objective's `totals` of the batch; `finite`, whether the loss and the updated parameters are
     finite; and `skipped_in_row`, the length of the run of non-finite updates that ends here.
 
     Forward pass, backward pass and metrics run inside `jax.shard_map`, every device on its
@@ -179,27 +179,25 @@ def make_train_step(
                     params,
                     is_frozen,
                 )
-                logits, auxiliary, after = network.train(
+                outputs, auxiliary, after = network.train(
                     params, statistics, images, keys, batch_statistics
                 )
-                labels = batch["label"]
-                sums = metrics.totals(jax.nn.log_softmax(logits), labels)
+                sums = recipe.objective.totals(outputs, batch)
 
                 def summed(losses: Array) -> Array:
                     """[B] -> the sum, each by the weight of its class."""
                     if recipe.class_weights is None:
                         return jnp.sum(losses)
-                    return jnp.sum(losses * jnp.asarray(recipe.class_weights)[labels])
+                    return jnp.sum(losses * jnp.asarray(recipe.class_weights)[batch["label"]])
 
                 total = sums["loss"]
                 if recipe.class_weights is not None:
-                    total = summed(metrics.cross_entropy(jax.nn.log_softmax(logits), labels))
-                for side_logits in auxiliary.values():
-                    log_probabilities = jax.nn.log_softmax(side_logits)
-                    side_loss = metrics.cross_entropy(log_probabilities, labels)
+                    total = summed(recipe.objective.losses(outputs, batch))
+                for side in auxiliary.values():
+                    side_loss = recipe.objective.losses(side, batch)
                     total += recipe.auxiliary_weight * summed(side_loss)
                 if recipe.rubbish_penalty is not None:
-                    total += summed(metrics.rubbish_loss(logits, recipe.rubbish_penalty))
+                    total += summed(metrics.rubbish_loss(outputs, recipe.rubbish_penalty))
                 return total / recipe.batch_size, (after, sums)
 
             grads, (after, sums) = jax.grad(loss, has_aux=True)(params)
@@ -220,7 +218,7 @@ def make_train_step(
                 functools.partial(micro_batch_gradients, device_params, statistics),
                 recipe.micro_batches,
                 (batch, keys),
-                (device_params, like, collectives.own(empty_interval(), mesh, "data")),
+                (device_params, like, collectives.own(empty_interval(recipe), mesh, "data")),
             )
             moves = jax.tree.map(lambda move: move / recipe.micro_batches, moves)
         grads = jax.tree.map(

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 import vision_models
 from devices import mesh as meshes
+from evaluation import CLASSES, Objective
 from evaluation.preprocessing import Preprocessing
 from training.network import wrong_options
 from vision_models.analysis import multiply_adds
@@ -26,6 +27,7 @@ class Task:
       preprocessing: of the images.
       dtype: of the computation.
       mesh: with axes `data` and `tower`.
+      objective: what the network learns, which its number of outputs follows.
       param_specs: a tree like the parameters, of partition specs.
     """
 
@@ -36,6 +38,7 @@ class Task:
     dtype: str
     mesh: Mesh
     param_specs: Any
+    objective: Objective = CLASSES
 
     def padded_batch_size(self, batch_size: int) -> int:
         """The smallest size from `batch_size` up that devices along `data` can share equally."""
@@ -52,6 +55,7 @@ def make_task(
     tower: int | None = None,
     dtype: str = "float32",
     devices: list[jax.Device] | None = None,
+    objective: Objective = CLASSES,
 ) -> Task:
     """Builds network and mesh; allocates nothing.
 
@@ -61,6 +65,7 @@ def make_task(
       data, tower: numbers of devices along the mesh's axes; None: see `devices.mesh.make_mesh`.
       dtype: of the computation.
       devices: of the mesh; by default all devices of all processes.
+      objective: what the network learns.
 
     Raises:
       TrainingError: the network does not take the options.
@@ -72,7 +77,7 @@ def make_task(
         raise wrong_options(error) from error
     mesh = meshes.make_mesh(network.towers, data=data, tower=tower, devices=devices)
     specs = meshes.param_specs(network.per_tower, mesh)
-    return Task(name, options, network, preprocessing, dtype, mesh, specs)
+    return Task(name, options, network, preprocessing, dtype, mesh, specs, objective)
 
 
 def training_flops(task: Task) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 import vision_models
 from devices import mesh as meshes
+from evaluation.localization import regression
 from evaluation.preprocessing import Preprocessing
 from training.checkpoints import Checkpoints
 from training.errors import TrainingError
@@ -44,6 +45,7 @@ class Trained:
       notes: sentences on the weights that were used and left out.
       protocol: name of the evaluation protocol of its error; None if not known.
       dataset: name of the dataset that it was trained on, as in `data.name`; None if not known.
+      boxes: what it regresses, `scr` or `pcr` (`loss.boxes` of a config); `none` for a classifier.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Trained:
     notes: tuple[str, ...] = ()
     protocol: str | None = None
     dataset: str | None = None
+    boxes: str = "none"
 
     @classmethod
     def open(
@@ -124,6 +127,7 @@ class Trained:
             step=trained.step,
             protocol=trained.protocol,
             dataset=trained.dataset,
+            boxes=trained.boxes,
         )
 
     @property
@@ -209,6 +213,9 @@ def _from_run(
     options = dict(config["model"])
     class_names = tuple(dataset["class_names"])
     options["num_classes"] = options.get("num_classes") or len(class_names)
+    boxes = config.get("loss", {}).get("boxes", "none")
+    if boxes != "none":
+        options["num_classes"] = regression.outputs(boxes, options["num_classes"])
     return Trained(
         options.pop("name"),
         options,
@@ -221,6 +228,7 @@ def _from_run(
         step,
         protocol=config.get("evaluation", {}).get("protocol"),
         dataset=config.get("data", {}).get("name"),
+        boxes=boxes,
     )
 
 

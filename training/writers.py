@@ -180,7 +180,7 @@ def training_line(metrics: dict[str, Any], total: int, seconds_left: float) -> s
             f"step {metrics['step']}/{total}",
             f"epoch {metrics['epoch']:.2f}",
             f"loss {metrics['loss']:.4f}",
-            f"top-1 error {metrics['top1_error']:.2%}",
+            _errors(metrics)[0],
             f"rate {metrics['learning_rate']:.3g}",
             f"{metrics['images_per_second']:.0f} images/s",
             f"data wait {metrics['data_wait']:.0%}",
@@ -192,16 +192,27 @@ def training_line(metrics: dict[str, Any], total: int, seconds_left: float) -> s
 
 def evaluation_line(metrics: dict[str, Any]) -> str:
     """One line about an evaluation."""
-    return (
-        f"{metrics['split']}: loss {metrics['loss']:.4f} | top-1 error "
-        f"{metrics['top1_error']:.2%} | top-5 error {metrics['top5_error']:.2%} | "
-        f"{metrics['examples']} images"
-    )
+    loss, count = f"{metrics['split']}: loss {metrics['loss']:.4f}", f"{metrics['examples']} images"
+    return " | ".join([loss, *_errors(metrics), count])
 
 
-def summary_line(workdir: Path, step: int, done: bool, seconds: float, best: float) -> str:
-    """One line about the whole run so far."""
-    found = f"; best validation top-1 error {best:.2%}" if math.isfinite(best) else ""
+def _errors(metrics: dict[str, Any]) -> list[str]:
+    """Words for those errors that there are, the one that is watched first."""
+    return [f"{words} {metrics[name]:.2%}" for name, words in _WORDS.items() if name in metrics]
+
+
+_WORDS = {
+    "top1_error": "top-1 error",
+    "top5_error": "top-5 error",
+    "localization_error": "localization error",
+}
+
+
+def summary_line(
+    workdir: Path, step: int, done: bool, seconds: float, best: float, error: str = "top1_error"
+) -> str:
+    """One line about the whole run so far; `best` is the lowest `error` of validation."""
+    found = f"; best validation {_WORDS[error]} {best:.2%}" if math.isfinite(best) else ""
     what = "done" if done else "stopped"
     return f"{what} after {step} steps, this process ran {duration(seconds)}{found}: {workdir}"
 

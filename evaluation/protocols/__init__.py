@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from evaluation.errors import EvaluationError
+from evaluation.objective import CLASSES, Objective
 from evaluation.preprocessing import Preprocessing
 from evaluation.protocols.crops import (
     center_crop,
+    center_crop_true_class,
     crops_144,
     multi_crop,
     nine_crop,
@@ -32,6 +34,8 @@ __all__ = [
     "Look",
     "Protocol",
     "center_crop",
+    "center_crop_true_class",
+    "check_objective",
     "check_protocol",
     "protocol_called",
     "training_protocol",
@@ -41,6 +45,7 @@ __all__ = [
 # which have defaults, are the protocol's options.
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "center_crop": center_crop,
+    "center_crop_true_class": center_crop_true_class,
     "ten_view": ten_view,
     "nine_crop": nine_crop,
     "ten_view_logits": ten_view_logits,
@@ -105,6 +110,26 @@ def check_protocol(name: str, scales: Sequence[int] = ()) -> None:
         )
     if len(set(scales)) < len(scales):
         raise EvaluationError(f"evaluation.scales={tuple(scales)}: a scale is there twice")
+
+
+def check_objective(protocol: Protocol, objective: Objective) -> None:
+    """Checks that a protocol evaluates what a network learns: classes, or boxes.
+
+    Raises:
+      EvaluationError: it does not.
+    """
+    boxes = objective is not CLASSES
+    if protocol.of_boxes and not boxes:
+        raise EvaluationError(
+            f"evaluation.protocol={protocol.name}: it is for networks that regress boxes, and this "
+            "one gives classes (loss.boxes=none); configs/localization.py trains one"
+        )
+    if boxes and not protocol.of_boxes:
+        raise EvaluationError(
+            f"evaluation.protocol={protocol.name}: it is for classes, and this network gives boxes "
+            f"(loss.boxes={objective.name}); choose center_crop_true_class (in training "
+            "evaluation.validation_protocol)"
+        )
 
 
 def training_protocol(name: str, preprocessing: Preprocessing) -> Protocol:

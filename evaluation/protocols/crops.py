@@ -18,6 +18,14 @@ def center_crop(preprocessing: Preprocessing) -> Protocol:
     return _of_square("center_crop", preprocessing, [(*_CENTRE, 0)])
 
 
+def center_crop_true_class(preprocessing: Preprocessing) -> Protocol:
+    """The box of the true class in the central crop; for networks that regress boxes.
+
+    Simonyan and Zisserman 2015, appendix A.1, compare their networks so.
+    """
+    return _of_square("center_crop_true_class", preprocessing, [(*_CENTRE, 0)], average="outputs")
+
+
 def ten_view(preprocessing: Preprocessing) -> Protocol:
     """Four corners, the centre, and their mirror images (Krizhevsky et al. 2012, section 4.1).
 

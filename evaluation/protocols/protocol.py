@@ -151,7 +151,8 @@ class Protocol:
     Attributes:
       name: as in `evaluation.protocol` of a config.
       looks: one for each image size.
-      average: what is averaged over views and looks: `probabilities` or `scores` (logits).
+      average: what is averaged over views and looks: `probabilities`, `scores` (logits), or the
+        `outputs` of a network that regresses boxes.
       label: the name followed by all options that were given. Scores are saved under it.
     """
 
@@ -181,6 +182,11 @@ class Protocol:
         elif len(of_looks) > 1:
             total = _log_mean(of_looks)
         return log_softmax(total) if self._open else total.astype(np.float32)
+
+    @property
+    def of_boxes(self) -> bool:
+        """Whether it is for networks that regress boxes."""
+        return self.average == "outputs"
 
     @property
     def _open(self) -> bool:

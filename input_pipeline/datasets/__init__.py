@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from input_pipeline import annotations, folders, sources
-from input_pipeline.datasets import digits, division, imagenet, own_data, tfds_directories
+from input_pipeline.datasets import (
+    digit_canvases,
+    digits,
+    division,
+    imagenet,
+    own_data,
+    tfds_directories,
+)
 from input_pipeline.datasets.division import Chosen
 from input_pipeline.datasets.layout import Asked, Found, directories
 from input_pipeline.errors import DataError
@@ -20,6 +27,7 @@ from input_pipeline.sources import Examples
 
 # Datasets with their own module; any other name refers to a dataset that TFDS prepared.
 FINDERS: dict[str, Callable[[Asked], Found]] = {
+    "digit_canvases": digit_canvases.find,
     "digits": digits.find,
     "folder": own_data.find,
     "imagenet2010": imagenet.find_2010,

@@ -413,6 +413,24 @@ RECIPES = {
         "conv_relu_pool_fc": {"model.convolutions": 1, "model.stages": 1, "model.kernels": 12},
     },
 }
+# Simonyan and Zisserman 2015, appendix A.1.
+BOXES = {
+    "loss.boxes": "pcr",
+    "init_head": "new",
+    "data.boxes.count": 32,
+    "data.boxes.extent": "whole",
+    "optimizer.learning_rate": 0.001,
+    "evaluation.protocol": "center_crop_true_class",
+    "evaluation.validation_protocol": "center_crop_true_class",
+}
+OF_VGG = BOXES | {"data.resize": 384, "model.name": "vgg_d", "batch_size": 256}
+RECIPES["localization"] = {
+    "": OF_VGG,
+    "vgg_d": OF_VGG,
+    "alexnet": BOXES | {"model.name": "alexnet", "batch_size": 128},
+    "resnet50": BOXES | {"model.name": "resnet50", "batch_size": 256},
+    "digits": {"loss.boxes": "pcr", "data.name": "digit_canvases"},
+}
 ALL = [(name, variant) for name, recipes in RECIPES.items() for variant in recipes]
 
 

@@ -101,6 +101,7 @@ CASES = [
     ("no BatchNorm", "vgg.py:a", "batch_norm.group=8", ["model.batch_norm=True"]),
     ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
+    ("data.boxes.count", ALEXNET, "data.boxes.extent=visible", ["data.boxes.count=4"]),
     (
         "slides over images", ALEXNET, "evaluation.dense_average=probabilities",
         ["evaluation.protocol=dense"],
@@ -124,6 +125,13 @@ OF_MODES = [
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
     ("only in training", ALEXNET, "loss.class_weights=balanced", "evaluate", "compile"),
+    (
+        "only with --mode=evaluate_guesses",
+        ALEXNET,
+        "evaluation.excluded=/x",
+        "train",
+        "evaluate_guesses",
+    ),
     ("no data are opened", ALEXNET, "data.dir=/x", "compile", "train"),
     (
         "only with --mode=train",

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 import main
 from configs import command_line, notes
+from input_pipeline.datasets import digit_canvases
 from tests.configs.test_configs import ALL, get_config
 from tests.conftest import ROOT
 
@@ -65,6 +66,12 @@ TINY = {
     "inception": {"data.resize": 84, "data.crop": 80, "model.auxiliary": False},
     "resnet": {"data.resize": 36, "data.crop": 32},
     "nin": {"data.resize": 36, "data.crop": 32},
+    "localization": {
+        "data.resize": 68,
+        "data.crop": 64,
+        "model.kernels": (8, 8, 8, 8, 8),
+        "model.hidden": (16, 16),
+    },
     "convnet": {"model.kernels": 4, "model.hidden": 8},
 }
 # Nearly every field is in one of these; the others take longer and are marked slow.
@@ -109,7 +116,11 @@ def test_a_tiny_run_reads_every_field(
             if field in fields(name, variant)
         ),
     ]
-    if get_config(name, variant).data.name == "imagenet2012":
+    if name == "localization":  # which needs boxes
+        counts = {"train": 64, "validation": 60, "test": 60}
+        monkeypatch.setattr(digit_canvases, "COUNTS", counts)
+        arguments.append("--config.data.name=digit_canvases")
+    elif get_config(name, variant).data.name == "imagenet2012":
         arguments.append(f"--config.data.dir={imagenet_folder}")
     else:
         arguments.append("--config.data.name=digits")

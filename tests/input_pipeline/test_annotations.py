@@ -1,7 +1,9 @@
 """Annotation files as they are: their layouts, and the traps in them."""
 
 import io
+import json
 import os
+import re
 import tarfile
 
 import numpy as np
@@ -191,7 +193,7 @@ def test_dogs_that_are_named_in_words_and_files_of_no_use(root, tmp_path, capsys
     assert assert_expected(dataset, "train", found) == 1
     err = capsys.readouterr().err
     assert "5 annotations are not used: " in err and "it does not say the size" in err
-    assert "1 boxes lie outside of their image" in err
+    assert "1 boxes lie outside of their image" in err and f"{TENCH}_1.xml (300 1 400 9)" in err
     assert dataset.splits["validation"].boxes is None
 
 
@@ -207,6 +209,73 @@ def test_ones_own_classes_and_names_that_come_twice(tmp_path, count):
     boxes = [train.boxes(index) for index in range(4)]
     assert [of.labels.tolist() for of in boxes] == [[], [0], [], [1] * (count - 1)]
     assert [of.edges[:, 2].tolist() for of in boxes] == [[], [0.5], [], [0.75] * (count - 1)]
+
+
+def coco(*images, categories=("a", "b")):
+    """COCO's JSON; of each image its path and the category and the bbox of each object."""
+    of = {name: number for number, name in enumerate(categories, 1)}
+    return json.dumps(
+        {
+            "categories": [{"id": number, "name": name} for name, number in of.items()],
+            "images": [
+                {"id": 10 + n, "file_name": name, "width": 200, "height": 100}
+                for n, (name, *_) in enumerate(images)
+            ],
+            "annotations": [
+                {"image_id": 10 + n, "category_id": of[category], "bbox": bbox}
+                for n, (_, *objects) in enumerate(images)
+                for category, *bbox in objects
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize("place", ["annotations/instances_{}2017.json", "{}.coco.json"])
+def test_cocos_files(place, tmp_path, capsys):
+    """A box of width 20 from 10 on has its last pixel at 29."""
+    root = write_images(tmp_path / "own", {f"{s}/{c}": 2 for s in ("train", "val") for c in "ab"})
+    for split, name in (("train", "a/1.jpg"), ("val", "b/0.jpg")):
+        path = root / place.format(split)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            coco((name, ("a", 10, 20, 20, 50), ("dog", 0, 0, 9, 9)), categories=("a", "b", "dog"))
+        )
+    dataset = opened(root, tmp_path, "folder")
+    assert not dataset.notes
+    for split, index in (("train", 1), ("validation", 2)):
+        boxes = [dataset.splits[split].boxes(row) for row in range(4)]
+        assert [len(of.edges) for of in boxes] == [2 * (row == index) for row in range(4)]
+        np.testing.assert_array_equal(boxes[index].corners, [[10, 20, 29, 69], [0, 0, 8, 8]])
+        assert boxes[index].labels.tolist() == [0, -1] and boxes[index].shown == (200, 100)
+    assert "1 objects are called as none of the classes is (dog in" in capsys.readouterr().err
+    assert path.name in dataset.splits["validation"].boxes_from
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("{", "instances.json: no JSON (Expecting"),
+        ('{"images": []}', "instances.json: no annotations of COCO: no 'categories'"),
+        ("[]", "instances.json: no annotations of COCO"),
+    ],
+)
+def test_a_file_that_is_not_cocos_is_named(content, said, tmp_path):
+    root = write_images(tmp_path / "own", {"train/a": 2, "train/b": 2})
+    (root / "instances.json").write_text(content)
+    train = opened(root, tmp_path, "folder").splits["train"]
+    with pytest.raises(DataError, match=re.escape(said)):
+        train.boxes(0)
+
+
+def test_cocos_images_without_a_size_are_named(tmp_path, capsys):
+    root = write_images(tmp_path / "own", {"train/a": 2, "train/b": 2})
+    broken = coco(("a/0.jpg", ("a", 1, 1, 5, 5)), ("b/1.jpg", ("b", 1, 1, 5)))
+    (root / "annotations_train.json").write_text(broken.replace('"width": 200', '"width": 0', 1))
+    train = opened(root, tmp_path, "folder").splits["train"]
+    assert not any(len(train.boxes(row).edges) for row in range(train.count))
+    err = capsys.readouterr().err
+    assert "2 annotations are not used: a/0.jpg (it does not say the size of the image)" in err
+    assert "b/1.jpg" in err
 
 
 def right_edges(root, tmp_path):

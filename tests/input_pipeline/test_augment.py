@@ -224,7 +224,7 @@ def test_rotations_are_uniform():
     crops = Crops(40, 24, "square", rotation=30.0)
     angles = []
     for uniform in drawn(3000).tolist():
-        matrix, _ = augment._distortion(crops, uniform[augment.DISTORTION])
+        matrix, _ = augment.distortion(crops, uniform[augment.DISTORTION])
         assert np.linalg.det(matrix) == pytest.approx(1)
         angles.append(math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])))
     assert stats.kstest(angles, stats.uniform(-30, 60).cdf).pvalue > 1e-4

@@ -1,0 +1,166 @@
+"""What main.py's modes do about boxes: ILSVRC's second task."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.common import ConfigError
+from process import DONE
+
+
+def evaluate_guesses(guesses: str | None, config: Any) -> int:
+    """Prints the official errors of a submission file on a dataset's annotated split.
+
+    Args:
+      guesses: path of the file.
+      config: `data`, `evaluation.split` and `evaluation.excluded` are read.
+
+    Raises:
+      ConfigError: no file is named.
+      DataError: the dataset cannot be opened, or has no annotations.
+      EvaluationError: the file, or the list of excluded images, is wrong.
+    """
+    if not guesses:
+        raise ConfigError(
+            "--mode=evaluate_guesses needs --guesses=FILE, a submission of ILSVRC's second task "
+            "(label xmin ymin xmax ymax, five times a line, or Kaggle's CSV)"
+        )
+    import input_pipeline
+    from evaluation import localization
+
+    cache = input_pipeline.cache_dir_of(config.data)
+    only = config.evaluation.split or input_pipeline.REPORTED
+    data = input_pipeline.open_data(config.data, cache, only=only)
+    split = config.evaluation.split or data.evaluation_split
+    names, truths = truths_of(data, split)
+    found, notes = localization.read(Path(guesses), names)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    report = official_report(found, truths, names, config.evaluation.excluded)
+    print(json.dumps({"guesses": guesses, "split": split, **report}))
+    return DONE
+
+
+def truths_of(data: Any, split: str, *, shares: bool = False) -> tuple[Any, list[Any]]:
+    """What the images and classes of a split are called, and the true boxes of each image.
+
+    Args:
+      data, split: of the dataset.
+      shares: boxes are shares of the image, around the last pixels, in place of pixels.
+
+    Raises:
+      DataError: the dataset has no annotations.
+    """
+    import input_pipeline
+    from evaluation import localization
+
+    examples = data.examples(split)
+    boxes_of = input_pipeline.boxes_of(examples, f"{data.dataset.name}, {split}")
+    labels = input_pipeline.labels_of(examples, data.cache_dir)
+    truths = []
+    for row in range(examples.count):
+        drawn = boxes_of(row)
+        boxes = input_pipeline.extents(drawn).edges if shares else drawn.corners
+        truths.append(localization.Truth(int(labels[row]), boxes, drawn.labels))
+    images = [examples.name(row) for row in range(examples.count)]
+    return localization.Names(images, data.class_names), truths
+
+
+def official_report(
+    guesses: list[Any], truths: list[Any], names: Any, excluded: str | None
+) -> dict[str, Any]:
+    """The official errors, with notes on the images that are left out.
+
+    Args:
+      guesses, truths: of each image.
+      names: of images and classes.
+      excluded: path of the list of excluded images; None for none.
+
+    Raises:
+      EvaluationError: see `excluded_images` and `official_errors`.
+    """
+    from evaluation import localization
+
+    rows = localization.excluded_images(Path(excluded), names.images) if excluded else []
+    report = localization.official_errors(guesses, truths, rows)
+    bare = [
+        name for name, truth in zip(names.images, truths, strict=True) if not len(truth.of_class)
+    ]
+    if bare:
+        print(
+            f"note: {len(bare):,} of {len(truths):,} images have no box of their class, and are "
+            f"not in the localization error ({bare[0]} is one)",
+            file=sys.stderr,
+        )
+    if rows:
+        print(f"note: {excluded} leaves out {len(rows):,} images", file=sys.stderr)
+    return report
+
+
+def _mean_box_error(data: Any, split: str) -> float:
+    """The error of a regressor that answers the mean box of a split's objects for every image."""
+    from evaluation import localization
+
+    _, truths = truths_of(data, split, shares=True)
+    own = [truth.of_class for truth in truths if len(truth.of_class)]
+    mean = np.concatenate(own).mean(axis=0)
+    wrong = [localization.region_overlaps(mean, boxes).max() < 0.5 for boxes in own]
+    return float(np.mean(wrong))
+
+
+def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[Any], dict[str, Any]]:
+    """What an evaluation of boxes writes and reports besides the means over its examples.
+
+    The guesses go to WORKDIR/guesses/<split>-<protocol>.csv in Kaggle's form.
+
+    Args:
+      data, split, protocol: what is evaluated.
+      workdir: where the guesses go.
+
+    Returns:
+      A function from the rows of `localization.regression.rows` to an addition to the report; of
+      other protocols it adds nothing.
+    """
+    if not protocol.of_boxes:
+        return lambda scores: {}
+    (look,) = protocol.looks
+
+    def written(scores: Any) -> dict[str, Any]:
+        import jax
+
+        import input_pipeline
+        from devices.mesh import gather_rows
+        from evaluation import localization
+
+        index, rows, labels = gather_rows(scores.index, scores.scores, scores.label)
+        index, first = np.unique(index, return_index=True)
+        examples = data.examples(split)
+        sizes = input_pipeline.image_sizes(examples, data.cache_dir, data.choices.reading.parallel)[
+            index
+        ]
+        scaled = input_pipeline.rescaled_sizes(sizes, look.images.side)
+        shares = localization.of_image(
+            rows[first][:, :4], scaled, look.images.side, look.images.pad
+        )
+        boxes_of = input_pipeline.boxes_of(examples, split)
+        annotated = [boxes_of(int(row)).shown for row in index]
+        boxes = localization.in_pixels(shares, sizes, np.array(annotated))
+        guesses = [
+            localization.Guesses(np.array([label]), box[None])
+            for label, box in zip(labels[first], boxes, strict=True)
+        ]
+        images = [examples.name(row) for row in range(examples.count)]
+        names = localization.Names(images, data.class_names)
+        path = workdir / "guesses" / f"{split}-{protocol.label}.csv"
+        of_all = [localization.NO_GUESSES] * examples.count
+        for row, guess in zip(index, guesses, strict=True):
+            of_all[row] = guess
+        if jax.process_index() == 0:
+            localization.write(path, "kaggle", of_all, names)
+        return {"guesses": str(path), "mean_box_error": _mean_box_error(data, split)}
+
+    return written

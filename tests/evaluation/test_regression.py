@@ -1,0 +1,129 @@
+"""Regressed boxes: the loss, overlaps and errors, by loops over examples."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evaluation import (
+    CLASSES,
+    EvaluationError,
+    Scores,
+    check_objective,
+    protocol_called,
+)
+from evaluation.localization import in_pixels, of_image, overlaps, regression
+from evaluation.preprocessing import Preprocessing
+
+
+def drawn(name="pcr", count=40, classes=3):
+    """Outputs, and a batch of which some examples have no box of their class."""
+    rng = np.random.default_rng(0)
+    low = rng.uniform(-0.2, 0.5, (count, 4, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.1, 0.8, low.shape)], axis=-1)
+    labels = rng.integers(-1, classes, (count, 4))
+    boxes[labels < 0] = 0
+    outputs = np.tile(regression.centred(jnp.asarray(boxes[:, 0])), (1, classes))
+    outputs = outputs[:, : regression.outputs(name, classes)]
+    outputs = outputs + rng.normal(scale=0.1, size=outputs.shape)
+    batch = {
+        "boxes": boxes.astype(np.float32),
+        "box_labels": labels.astype(np.int32),
+        "label": rng.integers(0, classes, count).astype(np.int32),
+    }
+    return jnp.asarray(outputs, jnp.float32), batch
+
+
+def by_hand(name, outputs, batch):
+    """Loss and best overlap of each example; NaN where there is no box."""
+    found = []
+    for row, label in enumerate(batch["label"]):
+        own = [
+            b
+            for b, of in zip(batch["boxes"][row], batch["box_labels"][row], strict=True)
+            if of == label
+        ]
+        four = np.asarray(outputs[row]).reshape(-1, 4)[label if name == "pcr" else 0]
+        if not own:
+            found.append((np.nan, np.nan))
+            continue
+        shown = [np.clip(b, 0, 1) for b in own]
+        left, top, right, bottom = own[int(np.argmax([(c - a) * (d - b) for a, b, c, d in shown]))]
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        target = np.array([*middle, right - left, bottom - top])
+        guess = [four[0] - four[2] / 2, four[1] - four[3] / 2]
+        guess += [four[0] + four[2] / 2, four[1] + four[3] / 2]
+        best = max(region_overlap(guess, other) for other in own)
+        found.append((((four - target) ** 2).sum() / 2, best))
+    return np.array(found).T
+
+
+def region_overlap(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    areas = [max(x[2] - x[0], 0) * max(x[3] - x[1], 0) for x in (a, b)]
+    return common / (sum(areas) - common)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["scr", "pcr"])
+def test_losses_and_errors(name):
+    outputs, batch = drawn(name)
+    loss, best = by_hand(name, outputs, batch)
+    there = ~np.isnan(loss)
+    assert 5 < there.sum() < 40
+    on_device = {k: jnp.asarray(v) for k, v in batch.items()}
+    np.testing.assert_allclose(
+        regression.losses(outputs, on_device), np.where(there, loss, 0), rtol=1e-4, atol=1e-6
+    )
+    sums = regression.totals(outputs, on_device)
+    assert sums.keys() == set(regression.SUMS) and sums["examples"] == there.sum()
+    np.testing.assert_allclose(sums["loss"], loss[there].sum(), rtol=1e-4)
+    np.testing.assert_allclose(sums["overlap"], best[there].sum(), rtol=1e-4)
+    assert 0 < sums["localization_error"] == (best[there] < 0.5).sum()
+    # The same of a square whose central half is the crop.
+    square = batch | {"boxes": batch["boxes"] / 2 + 0.25}
+    objective = regression.objective(name, (0.25, 0.5))
+    rows = objective.rows(square, np.asarray(outputs))
+    np.testing.assert_allclose(rows[:, 4], best, rtol=1e-3)
+    np.testing.assert_allclose(rows[:, 5], loss, rtol=1e-3, atol=1e-6)
+    means = objective.means(Scores(np.arange(40, dtype=np.int32), rows, batch["label"]))
+    assert means["examples"] == 40 and means["localized_examples"] == there.sum()
+    assert means["localization_error"] == pytest.approx((best[there] < 0.5).mean())
+
+
+def test_regions_overlap_as_the_kits_pixels_do():
+    rng = np.random.default_rng(1)
+    corners = np.sort(rng.integers(0, 20, (2, 30, 2, 2)), axis=2).reshape(2, 30, 4)
+    regions = corners + np.array([0, 0, 1, 1])
+    found = regression.overlap(
+        regions[0].astype(float), regions[1][None].repeat(30, 0).astype(float)
+    )
+    np.testing.assert_allclose(found, overlaps(corners[0], corners[1]).clip(0), atol=1e-9)
+
+
+def test_boxes_go_back_to_the_pixels_of_the_image():
+    """A photograph of 400 x 200 pixels, annotated at half of that; its square has 100 + 2 x 10."""
+    box = np.array([[(0 + 10) / 120, (20 + 10) / 120, (100 + 10) / 120, (150 + 10) / 120]])
+    shares = of_image(box, np.array([[100, 200]]), 100, 10)  # the square begins at column 50
+    np.testing.assert_allclose(shares, [[0.25, 0.2, 0.75, 1.0]])
+    sizes = np.array([[200, 400]])
+    for annotated, expected in (
+        ((200, 100), [50, 20, 149, 99]),
+        ((0, 0), [100, 40, 299, 199]),
+        ((100, 200), [100, 40, 299, 199]),  # as the file is stored
+    ):
+        np.testing.assert_allclose(in_pixels(shares, sizes, np.array([annotated])), [expected])
+
+
+def test_protocols_and_objectives_that_do_not_go_together():
+    preprocessing = Preprocessing(40, 32)
+    boxes, classes = (
+        protocol_called(name, preprocessing) for name in ("center_crop_true_class", "center_crop")
+    )
+    scr = regression.objective("scr", (0.1, 0.8))
+    check_objective(boxes, scr)
+    check_objective(classes, CLASSES)
+    with pytest.raises(EvaluationError, match="for networks that regress boxes"):
+        check_objective(boxes, CLASSES)
+    with pytest.raises(EvaluationError, match=r"loss\.boxes=scr"):
+        check_objective(classes, scr)
