@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from configs.common import ConfigError
 from process import DONE
 
@@ -103,6 +101,8 @@ def official_report(
 
 def _mean_box_error(data: Any, split: str) -> float:
     """The error of a regressor that answers the mean box of a split's objects for every image."""
+    import numpy as np
+
     from evaluation import localization
 
     _, truths = truths_of(data, split, shares=True)
@@ -131,6 +131,7 @@ def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[An
 
     def written(scores: Any) -> dict[str, Any]:
         import jax
+        import numpy as np
 
         import input_pipeline
         from devices.mesh import gather_rows

@@ -172,6 +172,7 @@ def test_two_runs_do_not_share_a_workdir(call, tmp_path):
     assert not (workdir / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_one_process_that_fails_alone_ends_the_others(tmp_path):
     """The first cannot write its log; the second knows nothing of that."""
     run = [*(a for a in RUN if "mesh" not in a), "--config.total_steps=5000"]

@@ -74,6 +74,7 @@ def test_two_processes_equal_one_of_as_many_devices(call, tmp_path, devices, tol
         assert a.get("examples") == b.get("examples")
 
 
+@pytest.mark.slow
 def test_all_processes_stop_where_one_is_asked_to(tmp_path):
     run = [a for a in TINY if "_every_" not in a and "mesh" not in a]
     workdir = tmp_path / "run"
@@ -179,7 +180,7 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         (
             [*digits, "--mode=tarin"],
             "should be one of <train|evaluate|export|summary|prepare_data|describe_data|predict|"
-            "compile|compare>",
+            "compile|compare|evaluate_guesses>",
         ),
     ]:
         code, _, err = call(*arguments)

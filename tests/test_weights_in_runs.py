@@ -53,6 +53,7 @@ def test_published_weights_have_their_published_errors(call, shared_data, tmp_pa
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_published_resnet_has_its_published_error(call, shared_data, tmp_path):
     """ResNet-20 trained in PyTorch by others: 8.27% on CIFAR-10's test set, to .02 points.
 

@@ -378,7 +378,7 @@ class LocalResponseNorm:
 
     def __call__(self, x: Activations, run: Pass, path: str) -> Activations:
         """Keeps the shape."""
-        apply = run.normalization(self.of_maps)
+        apply = run.normalization(lambda maps: self.of_maps(maps))
         if self.across == 1 or not isinstance(x, list):
             return each(apply, x)
         whole = apply(gather(x, self.across))

@@ -45,7 +45,6 @@ __all__ = [
 # which have defaults, are the protocol's options.
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "center_crop": center_crop,
-    "center_crop_true_class": center_crop_true_class,
     "ten_view": ten_view,
     "nine_crop": nine_crop,
     "ten_view_logits": ten_view_logits,
@@ -56,6 +55,7 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "multi_scale": multi_scale,
     "multi_scale_logits": multi_scale_logits,
     "overfeat": overfeat,
+    "center_crop_true_class": center_crop_true_class,
 }
 
 

@@ -251,6 +251,7 @@ def test_the_authors_network_in_network(tmp_path):
     np.testing.assert_allclose(logits / scale, expected / scale, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_caffes_vgg_is_torchvisions_in_other_colours(tmp_path):
     peer = torch_network("vgg11", num_classes=10)
     names = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1", "conv5_2"]
