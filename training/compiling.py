@@ -219,15 +219,19 @@ def report(
         "loops_counted_once": read.loops_of_unknown_length,
     }
     flops = training_flops(task) * recipe.batch_size / mesh.size
+    by_hand = [o for o in kernels if o.hand_written]
     if accelerator.platform == "tpu":
-        found["estimated_cycles"] = sum((o.cycles or 0) * o.times for o in kernels)
+        # Kernels by hand replace what has an estimate: they count, by their FLOP or bytes.
+        cycles = sum((o.cycles or 0) * o.times for o in kernels)
+        own = sum(estimates.seconds_of(o, target) * o.times for o in by_hand)
+        found["estimated_cycles"] = cycles + round(own * accelerator.clock)
         found["without_estimate"] = estimates.listed(
             [o for o in kernels if o.cycles is None and not o.hand_written], target, 5
         )
     else:
         found["bytes_moved"] = sum(o.bytes * o.times for o in kernels)
         found["kernels"] = sum(o.times for o in kernels)
-    found["hand_written"] = estimates.listed([o for o in kernels if o.hand_written], target, top)
+    found["hand_written"] = estimates.listed(by_hand, target, top)
     if accelerator.flops:
         found["estimate"] = {
             "by": "cycles that the compiler estimates; nothing was run"
