@@ -159,6 +159,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     # Weight of an example by its class: "balanced", in inverse proportion to the number of the
     # class's examples, 1 on average; or "none".
     loss.class_weights = "none"
+    loss.label_smoothing = 0.0  # share of a label that is spread over all classes
     loss.rubbish_penalty = config_dict.placeholder(float)  # LeNet-5's j, see metrics
 
     add_duration(config, "total")

@@ -287,6 +287,7 @@ FIELDS: dict[str, Kind] = {
     "loss.auxiliary_weight": number(0, FACTOR),
     "loss.boxes": choice("none", "scr", "pcr"),
     "loss.class_weights": choice("none", "balanced"),
+    "loss.label_smoothing": number(0, 1),
     "loss.rubbish_penalty": optional(number(0, FACTOR)),
     **duration("total"),
     **duration("log_every"),

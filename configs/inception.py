@@ -16,10 +16,9 @@ Differences from the papers: they train with RMSProp (decay .9, epsilon 1.0) on 
 that do not wait for each other. Here it is momentum at the same rate on one batch: where gradients
 are small beside epsilon, RMSProp divides by about 1. Gradients are limited to a norm of 2.0, as in
 the first paper: those of the first steps are otherwise so large at this depth that they spoil the
-weights. Labels are not smoothed (.1 in the papers). The papers name no weight decay,
-initialisation, dropout of v3, weight of the auxiliary classifier or decay of the averaged
-parameters; these are of the authors' TF-Slim code. Photographs are cropped as for GoogLeNet; the
-first paper refers to its own.
+weights. The papers name no weight decay, initialisation, dropout of v3, weight of the auxiliary
+classifier or decay of the averaged parameters; these are of the authors' TF-Slim code. Photographs
+are cropped as for GoogLeNet; the first paper refers to its own.
 
 Cost: 100 epochs of 1.28 M images at 34 GFLOP each (forward and backward); :v4 160 epochs at 74.
 """
@@ -51,6 +50,7 @@ def get_config(variant: str = "v3") -> ConfigDict:
         model.count_padding = False
         config.loss.auxiliary_weight = 0.4
 
+    config.loss.label_smoothing = 0.1  # section 7
     config.optimizer.max_gradient_norm = 2.0  # section 8
     config.optimizer.weight_decay = 0.00004
     config.optimizer.drop_factor = 0.94  # section 8: every two epochs

@@ -17,6 +17,22 @@ def cross_entropy(log_probabilities: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
 
 
+def smoothing_loss(logits: Array, labels: Array, share: float) -> Array:
+    """What smoothing the labels adds to the cross-entropy: [B, classes], int32 [B] -> [B].
+
+    Szegedy et al. 2016, section 7: a share of the label's probability is spread evenly over all
+    classes, its own among them.
+
+    Args:
+      logits: float32 [B, classes].
+      labels: the classes.
+      share: epsilon of the paper, from 0 to 1.
+    """
+    log_probabilities = jax.nn.log_softmax(logits)
+    of_all = -jnp.mean(log_probabilities, axis=-1)
+    return share * (of_all - cross_entropy(log_probabilities, labels))
+
+
 def rubbish_loss(logits: Array, penalty: float) -> Array:
     """The term that LeNet-5's criterion adds to the cross-entropy: [B, classes] -> [B].
 

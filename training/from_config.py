@@ -90,8 +90,9 @@ def objective_from_config(config: Any) -> Objective:
             f"loss.boxes={name} needs the boxes of each example: --config.data.boxes.count=32, or "
             "fewer"
         )
-    if loss.rubbish_penalty is not None:
-        raise TrainingError(f"loss.rubbish_penalty is of classes; loss.boxes={name} learns boxes")
+    for field, none in (("label_smoothing", 0.0), ("rubbish_penalty", None)):
+        if loss[field] != none:
+            raise TrainingError(f"loss.{field} is of classes; loss.boxes={name} learns boxes")
     of = preprocessing_from_config(config)
     square = of.resize + 2 * of.pad
     crop = ((square - of.crop) // 2 / square, of.crop / square)
@@ -136,6 +137,7 @@ def recipe_from_config(
         dtype=task.dtype,
         aligned_mean=task.preprocessing.aligned_mean,
         auxiliary_weight=config.loss.auxiliary_weight,
+        label_smoothing=config.loss.label_smoothing,
         rubbish_penalty=config.loss.rubbish_penalty,
         max_gradient_norm=optimizer.max_gradient_norm,
         max_filter_rms=optimizer.max_filter_rms,

@@ -27,6 +27,8 @@ class Recipe:
       aligned_mean: see `evaluation.preprocessing.training_input`.
       auxiliary_weight: weight of each auxiliary classifier's loss. The loss in metrics is the
         main classifier's.
+      label_smoothing: see `evaluation.metrics.smoothing_loss`; 0 leaves it out. It is in the
+        auxiliary classifiers' losses, not in the loss in metrics.
       rubbish_penalty: see `evaluation.metrics.rubbish_loss`; None leaves it out.
       max_gradient_norm: see `optimizer.limit_gradient`; 0 for no limit.
       max_filter_rms: see `optimizer.limit_filters`; 0 for no limit.
@@ -49,6 +51,7 @@ class Recipe:
     dtype: str = "float32"
     aligned_mean: bool = True
     auxiliary_weight: float = 0.0
+    label_smoothing: float = 0.0
     rubbish_penalty: float | None = None
     max_gradient_norm: float = 0.0
     max_filter_rms: float = 0.0

@@ -190,12 +190,17 @@ def make_train_step(
                         return jnp.sum(losses)
                     return jnp.sum(losses * jnp.asarray(recipe.class_weights)[batch["label"]])
 
+                def learned(outputs: Array) -> Array:
+                    losses, share = recipe.objective.losses(outputs, batch), recipe.label_smoothing
+                    if share:
+                        losses += metrics.smoothing_loss(outputs, batch["label"], share)
+                    return summed(losses)
+
                 total = sums["loss"]
-                if recipe.class_weights is not None:
-                    total = summed(recipe.objective.losses(outputs, batch))
+                if recipe.class_weights is not None or recipe.label_smoothing:
+                    total = learned(outputs)
                 for side in auxiliary.values():
-                    side_loss = recipe.objective.losses(side, batch)
-                    total += recipe.auxiliary_weight * summed(side_loss)
+                    total += recipe.auxiliary_weight * learned(side)
                 if recipe.rubbish_penalty is not None:
                     total += summed(metrics.rubbish_loss(outputs, recipe.rubbish_penalty))
                 return total / recipe.batch_size, (after, sums)

@@ -103,7 +103,9 @@ def layer_table(model: Network, image_size: int | None = None) -> list[Layer]:
       model: a network of this package.
       image_size: pixels; None for the size that the network was built for.
     """
-    shapes, products = _trace(model, image_size, training=True)
+    # Auxiliary classifiers take part in training alone; evaluation is traced in less time.
+    training = any(isinstance(module, Auxiliary) for _, module in nnx.iter_modules(model))
+    shapes, products = _trace(model, image_size, training)
     rows = []
     for name, layer, field, auxiliary in _layers(model, "", PIXEL, False)[0]:
         sliding = hasattr(layer, "window")

@@ -226,13 +226,13 @@ class BatchNorm(nnx.Module):
             # The variance of several batches together includes the variance of their means.
             apart = mean[0] - self.mean[...]
             within = (1 - pooled) * self.variance[...] + pooled * variance[0]
-            self.variance[...] = within + pooled * (1 - pooled) * jnp.square(apart)
-            self.mean[...] = self.mean[...] + pooled * apart
+            self.variance.set_value(within + pooled * (1 - pooled) * jnp.square(apart))
+            self.mean.set_value(self.mean[...] + pooled * apart)
             return
         keep = self.momentum
         unbiased = jnp.mean(variance, axis=0) * (count / max(count - 1, 1))
-        self.mean[...] = keep * self.mean[...] + (1 - keep) * jnp.mean(mean, axis=0)
-        self.variance[...] = keep * self.variance[...] + (1 - keep) * unbiased
+        self.mean.set_value(keep * self.mean[...] + (1 - keep) * jnp.mean(mean, axis=0))
+        self.variance.set_value(keep * self.variance[...] + (1 - keep) * unbiased)
 
 
 def _over_neighbours(values: Array, devices: int, axis: str | None) -> Array:

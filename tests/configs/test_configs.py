@@ -120,6 +120,7 @@ INCEPTION = {
     "optimizer.learning_rate": 0.045,
     "optimizer.momentum": 0.9,
     "optimizer.drop_factor": 0.94,
+    "loss.label_smoothing": 0.1,
     "optimizer.max_gradient_norm": 2.0,
     "optimizer.weight_decay": 0.00004,
     "optimizer.average": "exponential",

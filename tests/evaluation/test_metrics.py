@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,3 +87,14 @@ def test_lenets_criterion_is_equation_9():
     ours = metrics.cross_entropy(jax.nn.log_softmax(logits), jnp.asarray(labels))
     ours = ours + metrics.rubbish_loss(logits, j)
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_smoothed_labels_are_those_of_optax(share):
+    rng = np.random.default_rng(0)
+    logits, labels = jnp.asarray(rng.normal(0, 3, (6, 7)), jnp.float32), jnp.arange(6)
+    ours = metrics.cross_entropy(jax.nn.log_softmax(logits), labels)
+    ours = ours + metrics.smoothing_loss(logits, labels, share)
+    smooth = optax.smooth_labels(jax.nn.one_hot(labels, 7), share)
+    np.testing.assert_allclose(ours, optax.softmax_cross_entropy(logits, smooth), rtol=1e-5)

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -287,11 +288,13 @@ def test_frozen_layers_keep_every_bit():
 
 
 @pytest.mark.slow
-def test_class_weights_act_on_the_loss_and_not_on_its_record():
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_class_weights_and_smoothing_act_on_the_loss_and_not_on_its_record(smoothing):
     """On two devices in two micro-batches; the network has no statistics of the batch."""
     weights = balancing_weights([4, 0, 1, 2, 5], CLASSES)
     assert weights == pytest.approx((3 / 4, 0, 3, 3 / 2, 3 / 5))
-    run = Run("alexnet", data=2, micro_batches=2, rates=(Rate("", 1.0),), class_weights=weights)
+    fields = {"class_weights": weights, "label_smoothing": smoothing}
+    run = Run("alexnet", data=2, micro_batches=2, rates=(Rate("", 1.0),), **fields)
     before = jax.device_get(run.state)
     after = run.steps(1)
     batch = batch_at(0, 64)
@@ -305,8 +308,10 @@ def test_class_weights_act_on_the_loss_and_not_on_its_record():
         logits, _, _ = run.network.train(
             params, before["statistics"], images, keys, BatchStatistics()
         )
-        own = -jax.nn.log_softmax(logits)[np.arange(BATCH), batch["label"]]
-        return jnp.sum(own * np.asarray(weights)[batch["label"]]) / BATCH, jnp.sum(own)
+        labels = jax.nn.one_hot(batch["label"], CLASSES)
+        smooth = optax.softmax_cross_entropy(logits, optax.smooth_labels(labels, smoothing))
+        recorded = jnp.sum(optax.softmax_cross_entropy(logits, labels))
+        return jnp.sum(smooth * np.asarray(weights)[batch["label"]]) / BATCH, recorded
 
     last = before["params"]["fc8"]
     grads, plain = jax.grad(loss, has_aux=True)(last)
