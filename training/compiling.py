@@ -61,6 +61,9 @@ def abstract_inputs(task: Task, recipe: Recipe) -> tuple[State, Batch, Normaliza
         "colour_shift": ((rows, 3), np.float32),
         "colour_scale": ((rows,), np.float32),
     }
+    if recipe.boxes:
+        arrays["boxes"] = ((rows, recipe.boxes, 4), np.float32)
+        arrays["box_labels"] = ((rows, recipe.boxes), np.int32)
     split = NamedSharding(task.mesh, PartitionSpec("data"))
     whole = meshes.replicated(task.mesh)
     batch = {

@@ -108,8 +108,8 @@ def recipe_from_config(
     """The recipe of a config: everything that an update depends on.
 
     Args:
-      config: `seed`, `batch_size`, `gradient_accumulation`, `nonfinite`, `batch_norm`, `loss`
-        and `optimizer` are read.
+      config: `seed`, `batch_size`, `gradient_accumulation`, `nonfinite`, `batch_norm`, `loss`,
+        `optimizer` and `data.boxes` are read.
       task: what is trained.
       to_steps: see above.
       class_counts: gives the number of training examples of each class; called where
@@ -147,6 +147,7 @@ def recipe_from_config(
         ),
         average=_average(optimizer, to_steps),
         objective=task.objective,
+        boxes=config.data.boxes.count,
         skip_nonfinite=config.nonfinite == "skip",
         class_weights=None
         if config.loss.class_weights == "none"

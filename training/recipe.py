@@ -38,6 +38,7 @@ class Recipe:
       average: the average of the parameters; None for none.
       skip_nonfinite: whether updates whose loss or gradient is not finite are left out.
       objective: what the network learns.
+      boxes: number of boxes that come with each example; 0 for none.
       class_weights: weight of each class in the loss; None for 1. The loss in metrics has no
         weights.
     """
@@ -60,6 +61,7 @@ class Recipe:
     average: Average | None = None
     skip_nonfinite: bool = False
     objective: Objective = CLASSES
+    boxes: int = 0
     class_weights: tuple[float, ...] | None = None
 
 

@@ -27,6 +27,15 @@ SMALL = [
     "--config.data.pad=0",
     "--config.data.crop=12",
 ]
+# The same network learns boxes.
+BOXES = [
+    *(argument for argument in SMALL if not argument.startswith("--config.data.name")),
+    *(
+        "--config.data.name=digit_canvases",
+        "--config.data.boxes.count=3",
+        "--config.loss.boxes=pcr",
+    ),
+]
 # Two towers on two devices.
 SPLIT = [argument for argument in TINY if not argument.startswith("--config.mesh")]
 
@@ -56,6 +65,7 @@ def config_of(*arguments):
         SMALL,
         pytest.param([*SPLIT, "--config.gradient_accumulation=2"], marks=pytest.mark.slow),
         pytest.param([*SPLIT, "--config.mesh.tower=1"], marks=pytest.mark.slow),
+        pytest.param(BOXES, marks=pytest.mark.slow),
     ],
 )
 def test_memory_is_that_of_what_training_compiles(call, tmp_path, arguments):
@@ -99,6 +109,16 @@ def test_memory_is_that_of_what_training_compiles(call, tmp_path, arguments):
         assert max(exchange.times for exchange in exchanges) == 2
     assert f"memory      {compiled_text.shown(memory['total'])} a device" in out
     assert program.read_text().startswith("HloModule")
+
+
+def test_boxes_come_with_each_example(call, tmp_path):
+    report = tmp_path / "report.json"
+    held = []
+    for arguments in (SMALL, BOXES):
+        code, _, err = call(*COMPILE, *arguments, f"--json={report}")
+        assert code == 0, err
+        held.append(json.loads(report.read_text())["bytes_per_device"]["batch"])
+    assert held[1] - held[0] == 8 * 3 * (4 * 4 + 4)  # edges and label of three boxes
 
 
 def _form(array):
