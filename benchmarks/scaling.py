@@ -129,7 +129,7 @@ def main() -> None:
 def estimates(arguments: argparse.Namespace, overrides: list[str]) -> list[report.Row]:
     """A row for each number of chips: the config's batch, then `--batch` images on each device."""
     name, kind = arguments.network, arguments.accelerator
-    config, _, epochs, images = RUNS[name]
+    config = RUNS[name][0]
     each = arguments.batch or compiled.BATCHES[name][ACCELERATORS[kind].platform != "tpu"]
     chips = (arguments.chips or ("1,16" if arguments.quick else "1,4,16,64,256")).split(",")
     targets = [target_of(f"{kind}:{size}") for size in chips]
@@ -147,34 +147,70 @@ def estimates(arguments: argparse.Namespace, overrides: list[str]) -> list[repor
             reading = batch / found["hosts"] / arguments.input_images_per_second
             if reading > seconds:
                 seconds, bound = reading, "input"
-            reached = batch / seconds
-            of_one = of_one or reached / count
-            counted = {"estimated_cycles", "bytes_moved"} & set(found)
+            of_one = of_one or batch / seconds / count
             rows.append(
-                report.row(
-                    f"{case}_{count}/{name}",
-                    "images/s",
-                    reached,
-                    None,
-                    device=f"{found['chips']} x {found['device']}, compiled only",
-                    batch=batch,
+                scaled(
+                    f"{case}_{count}",
+                    name,
+                    f"{found['chips']} x {found['device']}, compiled only",
+                    batch,
+                    seconds,
+                    bound,
+                    of_one * count,
+                    images_each=batch // count,
                     mesh=found["mesh"],
-                    bound=bound,
-                    share_of_linear=round(reached / (count * of_one), 3),
-                    hours=float(f"{epochs * images / reached / 3600:.4g}"),
                     step_ms=round(1e3 * seconds, 3),
                     computing_ms=round(1e3 * estimate["computing_seconds"], 3),
                     waited_for_ms=round(1e3 * estimate["exchange_seconds_waited_for"], 3),
                     collectives=sum(entry["times"] for entry in found["collectives"]),
                     sent_bytes=round(sum(entry["sent"] for entry in found["collectives"])),
                     device_mib=round(found["bytes_per_device"]["total"] / 2**20),
-                    **{key: found[key] for key in counted},
+                    **{
+                        key: found[key]
+                        for key in ("estimated_cycles", "bytes_moved")
+                        if key in found
+                    },
                 )
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     if not rows:
         raise SystemExit("error: nothing was compiled; why, is said above")
     return rows
+
+
+def scaled(
+    case: str,
+    name: str,
+    device: str,
+    batch: int,
+    seconds: float,
+    bound: str,
+    linear: float,
+    **more: Any,
+) -> report.Row:
+    """A row of the images/s of several devices, and of the hours of a whole run.
+
+    Args:
+      case, name: what is scaled, and the network.
+      device: the devices' name.
+      batch, seconds, bound: images and seconds of a step, and what bounds it.
+      linear: images/s, were each device as fast as the fewest are.
+      **more: further measurements.
+    """
+    _, _, epochs, images = RUNS[name]
+    reached = batch / seconds
+    return report.row(
+        f"{case}/{name}",
+        "images/s",
+        reached,
+        None,
+        device=device,
+        batch=batch,
+        bound=bound,
+        share_of_linear=round(reached / linear, 3),
+        hours=float(f"{epochs * images / reached / 3600:.4g}"),
+        **more,
+    )
 
 
 def compile_step(config: str, accelerator: str, overrides: list[str]) -> dict[str, Any] | None:
@@ -211,7 +247,7 @@ def predictions(arguments: argparse.Namespace) -> list[report.Row]:
         per_host=arguments.per_host,
         input_images_per_second=arguments.input_images_per_second,
     )
-    _, runs_batch, epochs, images = RUNS[name]
+    runs_batch = RUNS[name][1]
     rows = []
     for case, batch_on in (
         ("scaling", lambda count: runs_batch),
@@ -221,18 +257,15 @@ def predictions(arguments: argparse.Namespace) -> list[report.Row]:
             if count > batch_on(count):
                 continue
             seconds, bound = plan.step(count, batch_on(count))
-            reached = batch_on(count) / seconds
             rows.append(
-                report.row(
-                    f"{case}_{count}/{name}",
-                    "images/s",
-                    reached,
-                    None,
-                    device=f"{count} x {machine.name}, on paper",
-                    batch=batch_on(count),
-                    bound=bound,
-                    share_of_linear=round(reached / (count * speed), 3),
-                    hours=float(f"{epochs * images / reached / 3600:.4g}"),
+                scaled(
+                    f"{case}_{count}",
+                    name,
+                    f"{count} x {machine.name}, on paper",
+                    batch_on(count),
+                    seconds,
+                    bound,
+                    count * speed,
                 )
             )
     return rows

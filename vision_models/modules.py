@@ -239,11 +239,11 @@ def _over_neighbours(values: Array, devices: int, axis: str | None) -> Array:
     """Mean over each run of `devices` neighbouring devices along a mesh axis."""
     if axis is None or devices == 1:
         return values
-    if devices == lax.axis_size(axis):
+    count = lax.axis_size(axis)
+    if devices == count:
         return lax.pmean(values, axis)
-    everyones = lax.all_gather(values, axis)
-    first = lax.axis_index(axis) // devices * devices
-    return jnp.mean(lax.dynamic_slice_in_dim(everyones, first, devices), axis=0)
+    runs = np.arange(count).reshape(-1, devices).tolist()
+    return jnp.mean(lax.all_gather(values, axis, axis_index_groups=runs), axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
