@@ -3,11 +3,11 @@
     python -m benchmarks.compiled [--quick] [--only=alexnet,resnet50] [--on=h100:1] [--before=FILE]
 
 Each network is compiled for one TPU v5e and one H100, AlexNet also for two and for four of them,
-with its towers apart and with the batch split. The extras `tpu` and `compile-cuda` have the
-compilers; a row of a compiler that is not installed is left out, and said. `ours` is the compiler's
-estimate of a step in millions of cycles (TPU), or the gigabytes that its kernels move (GPU): both
-rank versions of a network, and neither has been measured on the hardware. `peer` is the same row
-of FILE, the output of an earlier run. `docs/results.md` has the table.
+with its towers apart and with the batch split, and ResNet-50 for four TPUs. The extras `tpu` and
+`compile-cuda` have the compilers; a row of a compiler that is not installed is left out, and said.
+`ours` is the compiler's estimate of a step in millions of cycles (TPU), or the gigabytes that its
+kernels move (GPU): both rank versions of a network, and neither has been measured on the hardware.
+`peer` is the same row of FILE, the output of an earlier run. `docs/results.md` has the table.
 """
 
 import argparse
@@ -31,6 +31,8 @@ BATCHES = {
 }
 # AlexNet's towers on a device each beside the batch split: accelerator, images in all.
 TOWERS = (("v5e:1x2", (128, 512, 1024)), ("h100:2", (128, 512, 1024)), ("v5e:2x2", (512,)))
+# Networks without towers on four devices, likewise.
+SPLIT = (("resnet50", "v5e:2x2", 512),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ def cases() -> list[Case]:
         for batch in batches:
             found.append(Case("alexnet", accelerator, batch, count // 2, 2))
             found.append(Case("alexnet", accelerator, batch, count, 1))
-    return found
+    return found + [Case(name, kind, batch, data=4) for name, kind, batch in SPLIT]
 
 
 def main() -> None:

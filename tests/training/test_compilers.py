@@ -231,9 +231,11 @@ def test_resnet_on_256_chips_sums_gradients_and_moments(compile_for):
     assert {entry["operation"] for entry in found["collectives"]} <= {"all-reduce", "all-gather"}
     gradients = found["bytes_per_device"]["optimizer"]  # the velocity; a parameter, a gradient
     assert gradients == 4 * 25_557_032
-    # Of all channels that are normalised: the running moments, and from every chip two sums
-    # forward and two backward, of which the compiler finds some to be the same.
+    # Of all channels that are normalised: the running moments, and from every chip of a group two
+    # sums forward and two backward, of which the compiler finds some to be the same.
     channels = 26_560
+    (gathers,) = (e for e in found["collectives"] if e["operation"] == "all-gather")
+    assert gathers["among"] == 32
     of_moments = sum(e["bytes"] for e in found["collectives"]) - gradients
-    most = 4 * channels * (2 + 4 * 256)
+    most = 4 * channels * (2 + 4 * 32)
     assert 0.9 * most < of_moments < 1.1 * most
