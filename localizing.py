@@ -1,5 +1,6 @@
 """What main.py's modes do about boxes: ILSVRC's second task."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -110,6 +111,85 @@ def _mean_box_error(data: Any, split: str) -> float:
     mean = np.concatenate(own).mean(axis=0)
     wrong = [localization.region_overlaps(mean, boxes).max() < 0.5 for boxes in own]
     return float(np.mean(wrong))
+
+
+def without_boxes(data: Any) -> Any:
+    """The same dataset without boxes in its batches, which a split may not have."""
+    reading = dataclasses.replace(data.choices.reading, boxes=None)
+    return dataclasses.replace(data, choices=dataclasses.replace(data.choices, reading=reading))
+
+
+def merge_boxes(
+    config: Any, data: Any, read: Any, protocol: Any, trained: Any, task: Any, workdir: Path
+) -> dict[str, Any]:
+    """Evaluates a regressor by a protocol that merges the boxes of many windows.
+
+    Guesses go to WORKDIR/guesses/<split>-<protocol>.csv and .txt, and with
+    `evaluation.save_scores` the boxes of all windows to WORKDIR/boxes/<split>-<protocol>.npz.
+
+    Args:
+      config: `evaluation` is read.
+      data: the dataset.
+      read: its split, a `training.Split`.
+      protocol, trained, task: what is evaluated.
+      workdir: where files go.
+
+    Returns:
+      What is written to evaluation.json; without errors if the split has no true boxes.
+
+    Raises:
+      ConfigError: the images are prepared ones.
+      EvaluationError, RunError, TrainingError: see `training.windows_of`, `open_classifier`.
+    """
+    import jax
+    import numpy as np
+
+    import input_pipeline
+    import training
+    from evaluation import localization
+    from evaluation.localization import box_files
+    from evaluation.localization.merging import Merging
+
+    chosen, split = config.evaluation, read.name
+    if config.data.prepared_dir:
+        raise ConfigError(
+            f"evaluation.protocol={protocol.name}: boxes are in pixels of the images themselves; "
+            "leave out data.prepared_dir"
+        )
+    classifier = None
+    if chosen.classifier:
+        classifier = training.open_classifier(chosen.classifier, data.class_names, task)
+    merge = chosen.merge
+    merging = Merging(merge.threshold, merge.distance, protocol.name == "overfeat_boxes")
+    looks = training.windows_of(trained, task, protocol, read, classifier, merge.classes)
+    examples = data.examples(split)
+    names = localization.Names(
+        [examples.name(row) for row in range(examples.count)], data.class_names
+    )
+    truths, annotated = None, np.zeros((examples.count, 2), np.int32)
+    if examples.boxes is not None:
+        truths = truths_of(data, split)[1]
+        annotated = np.array([examples.boxes(row).shown for row in range(examples.count)])
+    sizes = input_pipeline.image_sizes(examples, data.cache_dir, data.choices.reading.parallel)
+    subject = box_files.Subject(names, split, sizes, annotated, truths)
+    found = box_files.guesses(looks, subject, merging)
+    report = {
+        "protocol": protocol.label,
+        "split": split,
+        "checkpoint": trained.source if trained.step is None else trained.step,
+        **({"classifier": chosen.classifier} if classifier else {}),
+        "examples": len(looks[0].index),
+        **box_files.errors(found, subject),
+    }
+    name = f"{split}-{protocol.label}"
+    if jax.process_index() == 0:
+        path = box_files.write_guesses(workdir / "guesses" / name, found, names)
+        report["guesses"] = str(path)
+        if chosen.save_scores:
+            said = {"protocol": protocol.label, "source": trained.source}
+            box_files.write(workdir / "boxes" / f"{name}.npz", looks, subject, said)
+        training.write_report(report, workdir)
+    return report
 
 
 def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[Any], dict[str, Any]]:

@@ -305,6 +305,8 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     )
     evaluation.check_network(protocol, task.network)
     evaluation.check_objective(protocol, task.objective)
+    if protocol.merges:  # true boxes are not needed for guesses
+        data = localizing.without_boxes(data)
     trained = _opened(config, workdir, begun, task.options, data.class_names)
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
@@ -316,26 +318,26 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         if look.images.whole:
             sizes = data.sizes(split, look.images)
             plans[look.images] = whole.batches(sizes, whole.widths(sizes), rows[look.images])
-    result = training.evaluate_trained(
-        trained,
-        task,
-        protocol,
-        training.Split(
-            split,
-            lambda images, start: data.evaluation(
-                split, images, batch_size=rows[images], share=share, start=start,
-                plan=plans.get(images),
-            ),
-            data.normalization if trained.normalization is None else None,
-            data.class_names,
-            data.examples(split).name,
-            lambda images: data.pixels_digest(split, images),
-            rows.__getitem__,
+    read = training.Split(
+        split,
+        lambda images, start: data.evaluation(
+            split, images, batch_size=rows[images], share=share, start=start,
+            plan=plans.get(images),
         ),
-        workdir,
-        keep=config.evaluation.save_scores and not protocol.of_boxes,
-        besides=localizing.besides(data, split, protocol, workdir),
+        data.normalization if trained.normalization is None else None,
+        data.class_names,
+        data.examples(split).name,
+        lambda images: data.pixels_digest(split, images),
+        rows.__getitem__,
     )  # fmt: skip
+    if protocol.merges:
+        result = localizing.merge_boxes(config, data, read, protocol, trained, task, workdir)
+    else:
+        result = training.evaluate_trained(
+            trained, task, protocol, read, workdir,
+            keep=config.evaluation.save_scores and not protocol.of_boxes,
+            besides=localizing.besides(data, split, protocol, workdir),
+        )  # fmt: skip
     if jax.process_index() == 0:
         print(json.dumps(result))
     return DONE

@@ -23,6 +23,7 @@ PATHS = (
     "data.cache_dir",
     "data.prepared_dir",
     "data.validation_labels",
+    "evaluation.classifier",
     "evaluation.excluded",
 )
 
@@ -190,6 +191,12 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.split = config_dict.placeholder(str)  # the labelled test split
     evaluation.checkpoint = "latest"  # or best, or a step
     evaluation.batch_size = config.get_oneway_ref("batch_size")
+    # Of the protocols that merge boxes: which classes are guessed, a run, a file or a name.
+    evaluation.classifier = config_dict.placeholder(str)
+    evaluation.merge = merge = ConfigDict()  # of boxes, see evaluation/localization/merging.py
+    merge.classes = 5  # whose boxes are taken at each scale
+    merge.threshold = 1.0  # boxes that are farther apart stay apart
+    merge.distance = 1.0  # weight of the distance between centres
     # The kit's list of images that the localization error leaves out, a number a line.
     evaluation.excluded = config_dict.placeholder(str)
     evaluation.save_scores = False  # of every example, to scores/ in the workdir

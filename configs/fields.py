@@ -309,6 +309,10 @@ FIELDS: dict[str, Kind] = {
     "evaluation.split": optional(TEXT),
     "evaluation.checkpoint": NAME,
     "evaluation.batch_size": whole(1, BATCH),
+    "evaluation.classifier": optional(TEXT),
+    "evaluation.merge.classes": whole(1, 100),
+    "evaluation.merge.threshold": number(0, FACTOR),
+    "evaluation.merge.distance": number(0, FACTOR),
     "evaluation.excluded": optional(TEXT),
     "evaluation.save_scores": SWITCH,
 }

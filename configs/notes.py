@@ -17,7 +17,12 @@ Fields = Mapping[str, Any]
 
 # Protocols in which a network slides over whole images: those that read `dense_average`. Listed
 # here because configs imports no JAX; a test compares the list with the protocols themselves.
-SLIDING = ("dense", "multi_crop_and_dense", "multi_scale", "multi_scale_logits", "overfeat")
+SLIDING = (
+    *("dense", "multi_crop_and_dense", "multi_scale", "multi_scale_logits", "overfeat"),
+    *("dense_boxes", "overfeat_boxes"),
+)
+# Those that merge boxes.
+MERGING = ("dense_boxes", "dense_boxes_true_class", "overfeat_boxes")
 
 
 class Note(NamedTuple):
@@ -274,6 +279,16 @@ NOTES = (
         ("evaluation.excluded",),
         "only with --mode=evaluate_guesses",
         lambda c, mode: mode != "evaluate_guesses",
+    ),
+    Note(
+        ("evaluation.classifier", "evaluation.merge.*"),
+        "only with --mode=evaluate and protocols that merge boxes (" + ", ".join(MERGING) + ")",
+        lambda c, mode: mode != "evaluate" or c["evaluation"]["protocol"] not in MERGING,
+    ),
+    Note(
+        ("evaluation.merge.classes",),
+        "evaluation.protocol=dense_boxes_true_class takes the true one",
+        lambda c, mode: c["evaluation"]["protocol"] == "dense_boxes_true_class",
     ),
     Note(
         ("evaluation.dense_average",),

@@ -17,12 +17,17 @@ def parser(said: str | None) -> argparse.ArgumentParser:
     Args:
       said: description of the command, printed as it is by --help.
     """
-    made = argparse.ArgumentParser(
-        description=said, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = plain_parser(said)
     made.add_argument("--split", help="of a run: which split's scores")
     made.add_argument("--protocol", help="of a run: which protocol's scores")
     return made
+
+
+def plain_parser(said: str | None) -> argparse.ArgumentParser:
+    """A parser without options; `said` is printed as it is by --help."""
+    return argparse.ArgumentParser(
+        description=said, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def ended(run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:

@@ -221,7 +221,7 @@ def _slider(views: Dense, network: PureNetwork, compile_: _Compiler, dtype: str)
         flip: Array,
     ) -> Array:
         seen = whole_input(images, valid, normalization, flip, dtype=dtype)
-        maps = network.score_maps(params, statistics, seen, valid, views.offsets)
+        maps = network.score_maps(params, statistics, seen, valid, views.offsets, False)
         value = over_positions(maps, of=views.of, maximum=views.maximum)
         return compile_.value(value) if views.of == "scores" else value
 

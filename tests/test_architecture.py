@@ -43,7 +43,14 @@ MAY_IMPORT = {
         "input_pipeline",
         "files",
     },
-    "localizing": {"process", "configs", "evaluation", "devices", "input_pipeline"},
+    "localizing": {
+        "process",
+        "configs",
+        "evaluation",
+        "training",
+        "devices",
+        "input_pipeline",
+    },
     "predicting": {
         "process",
         "configs",

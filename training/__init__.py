@@ -2,7 +2,7 @@
 
 from training.classes import known_classes
 from training.errors import RunError, TrainingError, out_of_memory
-from training.evaluating import Split, check_trained, evaluate_trained
+from training.evaluating import Split, check_trained, evaluate_trained, write_report
 from training.export import export, summary
 from training.facts import facts_of_inputs, facts_of_launch
 from training.from_config import (
@@ -22,6 +22,7 @@ from training.schedule import Schedule
 from training.task import Task, make_task
 from training.to_config import config_fields, data_fields
 from training.trained import Trained
+from training.windows import open_classifier, windows_of
 
 __all__ = [
     "Recipe",
@@ -45,6 +46,7 @@ __all__ = [
     "model_fields",
     "model_options",
     "normalization_for",
+    "open_classifier",
     "open_initial",
     "out_of_memory",
     "predictions_file",
@@ -56,5 +58,7 @@ __all__ = [
     "summary",
     "task_from_config",
     "train",
+    "windows_of",
     "with_normalization",
+    "write_report",
 ]

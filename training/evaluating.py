@@ -101,7 +101,7 @@ def evaluate_trained(
       RunError: logits are not finite, or no example could be read.
     """
     looks = [look.images for look in protocol.looks]
-    normalizations = [_normalization(trained, split, images) for images in looks]
+    normalizations = [normalization_of(trained, split, images) for images in looks]
     steps = make_steps(
         protocol, task.network, task.mesh, task.param_specs, task.preprocessing, task.dtype
     )
@@ -155,11 +155,11 @@ def evaluate_trained(
             split=split.name, class_names=split.class_names,
         )  # fmt: skip
     if jax.process_index() == 0:
-        _write(report, workdir)
+        write_report(report, workdir)
     return report
 
 
-def _normalization(trained: Trained, split: Split, images: Images) -> dict[str, np.ndarray]:
+def normalization_of(trained: Trained, split: Split, images: Images) -> dict[str, np.ndarray]:
     """What the images of a look are normalised with."""
     own = normalization_for(trained, None if images.whole else images.square)
     if own is not None:
@@ -190,7 +190,12 @@ def _digest(
     return scores_digest(trained, settings)
 
 
-def _write(report: dict[str, Any], workdir: Path) -> None:
+def write_report(report: dict[str, Any], workdir: Path) -> None:
+    """Writes evaluation.json and a line of evaluations.jsonl.
+
+    Raises:
+      RunError: they cannot be written.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with files.replacing(workdir / "evaluation.json") as temporary:

@@ -183,6 +183,24 @@ def _layers(
     return found, max(ends, default=field) if isinstance(sequence, Branches) else field
 
 
+def spacing(model: Network, layers: int | None = None) -> int:
+    """Pixels of the image between neighbouring outputs.
+
+    Args:
+      model: a network of this package.
+      layers: of the first so many in `model.names`; None for all.
+    """
+    field = PIXEL
+    for name in model.names[:layers]:
+        part = getattr(model, name)
+        if isinstance(part, Sequential):
+            if not isinstance(part, Auxiliary):
+                field = _layers(part, name, field, False)[1]
+        else:
+            field = (*field[:2], field[2] * getattr(part, "stride", 1))
+    return field[2]
+
+
 def _reach(layer: Any) -> tuple[int, int]:
     """Rows and columns of a layer's input that one of its outputs sees."""
     if hasattr(layer, "in_shape"):

@@ -12,7 +12,7 @@ import itertools
 import jax.numpy as jnp
 from jax import Array
 
-from vision_models import layers
+from vision_models import analysis, layers
 from vision_models.forward import Activations, Pass, each
 from vision_models.modules import AdaptiveAveragePool, GlobalAveragePool, LocallyConnected, Pool
 from vision_models.network import Auxiliary, Network, Sequential
@@ -25,17 +25,20 @@ TIED = {
 }
 
 
-def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Array]:
+def score_map(
+    network: Network, images: Array, valid: Array, *, windows: bool = False
+) -> tuple[Array, Array]:
     """Scores whole images at every position where the network's window fits.
 
     The positions lie on the grid of the network's total stride. A network that ends in an
-    average over the last maps averages over the whole image and gives one score.
+    average over the last maps averages over the whole image and gives one score, unless `windows`.
 
     Args:
       network: any that `check_dense` accepts. One with towers also runs inside `jax.shard_map`.
       images: floating, [batch, H, W, 3], normalised. Each image lies at the top left, and zeros
         fill the rest. Their dtype is the dtype of the computation.
       valid: int32 [batch, 2], height and width of each image in pixels.
+      windows: see `Pass.windows`.
 
     Returns:
       Logits, float32 [batch, h, w, classes], 0 outside an image's own map; and the height and
@@ -46,7 +49,7 @@ def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Arr
       ValueError: see `check_dense`; or H or W is too small for a single score.
     """
     check_dense(network)
-    run = Pass(valid=valid)
+    run = Pass(valid=valid, windows=windows)
     scores = network.run(images, run)
     assert not isinstance(scores, list), "towers end in a head that sums them"
     scores = run.cut(scores)
@@ -55,7 +58,7 @@ def score_map(network: Network, images: Array, valid: Array) -> tuple[Array, Arr
 
 
 def score_maps(
-    network: Network, images: Array, valid: Array, *, offsets: bool
+    network: Network, images: Array, valid: Array, *, offsets: bool, windows: bool = False
 ) -> list[tuple[Array, Array]]:
     """Score maps of whole images, one for each offset of the last pool's windows.
 
@@ -63,7 +66,7 @@ def score_maps(
     below their stride, down and across, so that the pool costs no resolution.
 
     Args:
-      network, images, valid: as in `score_map`.
+      network, images, valid, windows: as in `score_map`.
       offsets: use every offset; otherwise (0, 0) only.
 
     Returns:
@@ -73,7 +76,7 @@ def score_maps(
       ValueError: see `score_map`, and with `offsets` `check_offsets`.
     """
     if not offsets:
-        return [score_map(network, images, valid)]
+        return [score_map(network, images, valid, windows=windows)]
     begin, run = check_offsets(network), Pass(valid=valid)
     maps: Activations = images
     for name in network.names[:begin]:
@@ -111,6 +114,43 @@ def check_offsets(network: Network) -> int:
     if not pools or any(isinstance(part, GlobalAveragePool | PyramidPool) for part in parts):
         raise ValueError("no last pool before fully connected layers, whose windows could move")
     return pools[-1]
+
+
+def window_places(network: Network, *, offsets: bool) -> tuple[int, list[tuple[int, int]]]:
+    """Where the windows lie whose scores `score_maps` returns with `windows`.
+
+    Row i and column j of map m are of the window, as large as the images that the network was
+    built for, whose first pixel is at (i * spacing + down, j * spacing + across).
+
+    Args:
+      network, offsets: as in `score_maps`.
+
+    Returns:
+      spacing; and (down, across) of each map m, all in pixels.
+
+    Raises:
+      ValueError: see `check_windows`, and with `offsets` `check_offsets`.
+    """
+    check_windows(network)
+    spacing = analysis.spacing(network)
+    if not offsets:
+        return spacing, [(0, 0)]
+    begin = check_offsets(network)
+    before = analysis.spacing(network, begin)
+    shifts = range(0, getattr(network, network.names[begin]).stride * before, before)
+    return spacing, [(down, across) for down in shifts for across in shifts]
+
+
+def check_windows(network: Network) -> None:
+    """Checks that a network has an output for every position of its window.
+
+    Raises:
+      ValueError: see `check_dense`; or a layer pools the whole image.
+    """
+    check_dense(network)
+    for name in network.names:
+        if isinstance(getattr(network, name), PyramidPool):
+            raise ValueError(f"{name} pools the whole image, so that boxes have no windows")
 
 
 def check_dense(network: Network) -> None:

@@ -69,6 +69,8 @@ class Pass:
         as padding, and fully connected layers slide over the maps. `valid` describes the
         maps that the next layer reads: a layer that changes their size updates it
         (`slide`). None outside dense evaluation, where the image fills the maps.
+      windows: in dense evaluation an average over whole maps is one over windows of the size that
+        the network was built for, so that there is an output at every position.
       neuron: the nonlinearity of a name; another than `layers.neuron` may have another
         derivative.
       normalization: the same for contrast normalisations: makes of one what is applied.
@@ -79,6 +81,7 @@ class Pass:
     record: dict[str, Array] | None = None
     auxiliary: dict[str, Array] | None = None
     valid: Array | None = None
+    windows: bool = False
     neuron: Callable[[str], Function] = layers.neuron
     normalization: Callable[[Function], Function] = lambda function: function
 

@@ -29,10 +29,11 @@ class PureNetwork:
       apply: (parameters, statistics, images) -> logits, in evaluation.
       score_map: (parameters, statistics, images, valid) -> (scores, cells), in dense evaluation;
         see `vision_models.dense.score_map`.
-      score_maps: (parameters, statistics, images, sizes, offsets) -> score maps of whole images;
-        see `vision_models.dense`.
+      score_maps: (parameters, statistics, images, sizes, offsets, windows) -> score maps of whole
+        images; see `vision_models.dense`.
       check_whole: offsets -> None; raises ValueError if the network cannot score whole images,
         or, with `offsets`, has no last pool whose windows can be shifted.
+      window_places: offsets -> places of the windows of `score_maps`; see `dense.window_places`.
       train: (parameters, statistics, images, dropout keys [batch], how statistics are taken)
         -> (logits, logits of auxiliary classifiers by path, statistics), in training.
       per_tower: nested dicts like the parameters; True for those with a leading axis over towers.
@@ -45,8 +46,9 @@ class PureNetwork:
     init: Callable[[Array], tuple[Params, Statistics]]
     apply: Callable[[Params, Statistics, Array], Array]
     score_map: Callable[[Params, Statistics, Array, Array], tuple[Array, Array]]
-    score_maps: Callable[[Params, Statistics, Array, Array, bool], list[tuple[Array, Array]]]
+    score_maps: Callable[[Params, Statistics, Array, Array, bool, bool], list[tuple[Array, Array]]]
     check_whole: Callable[[bool], None]
+    window_places: Callable[[bool], tuple[int, list[tuple[int, int]]]]
     train: Callable[
         [Params, Statistics, Array, Array, BatchStatistics],
         tuple[Array, dict[str, Array], Statistics],
@@ -81,13 +83,21 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
         return dense.score_map(nnx.merge(graph, params, statistics), images, valid)
 
     def score_maps(
-        params: Params, statistics: Statistics, images: Array, valid: Array, offsets: bool
+        params: Params,
+        statistics: Statistics,
+        images: Array,
+        valid: Array,
+        offsets: bool,
+        windows: bool,
     ) -> list[tuple[Array, Array]]:
         model = nnx.merge(graph, params, statistics)
-        return dense.score_maps(model, images, valid, offsets=offsets)
+        return dense.score_maps(model, images, valid, offsets=offsets, windows=windows)
 
     def check_whole(offsets: bool) -> None:
         (dense.check_offsets if offsets else dense.check_dense)(abstract)
+
+    def window_places(offsets: bool) -> tuple[int, list[tuple[int, int]]]:
+        return dense.window_places(abstract, offsets=offsets)
 
     def train(
         params: Params,
@@ -104,7 +114,7 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
     per_tower = nnx.to_pure_dict(params, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
     layers = tuple(name for name in abstract.names if name in per_tower)
     return PureNetwork(
-        init, apply, score_map, score_maps, check_whole, train, per_tower,
+        init, apply, score_map, score_maps, check_whole, window_places, train, per_tower,
         abstract.towers, abstract.heads, layers,
         has_statistics=bool(nnx.to_pure_dict(states[1])),
     )  # fmt: skip

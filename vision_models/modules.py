@@ -327,7 +327,13 @@ class GlobalAveragePool:
     padding: Padding = NO_PADDING
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, C] -> [B, C], or [B, H', W', C]; in dense evaluation [B, 1, 1, C]."""
+        """[B, H, W, C] -> [B, C], or [B, H', W', C]; in dense evaluation [B, 1, 1, C].
+
+        With `run.windows` dense evaluation averages over windows as well.
+        """
+        if run.valid is not None and run.windows:
+            x = run.slide(x, self.window)
+            return run.cut(pooling.pool(x, "average", window=self.window, stride=1))
         if run.valid is not None:
             total = layers.widened(run.cut(x)).sum((1, 2), keepdims=True)
             pixels = jnp.maximum(run.valid.prod(axis=1), 1)

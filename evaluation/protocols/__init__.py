@@ -19,10 +19,13 @@ from evaluation.protocols.crops import (
 )
 from evaluation.protocols.dense import (
     dense,
+    dense_boxes,
+    dense_boxes_true_class,
     multi_crop_and_dense,
     multi_scale,
     multi_scale_logits,
     overfeat,
+    overfeat_boxes,
 )
 from evaluation.protocols.protocol import Crops, Dense, Images, Look, Protocol
 
@@ -56,6 +59,9 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "multi_scale_logits": multi_scale_logits,
     "overfeat": overfeat,
     "center_crop_true_class": center_crop_true_class,
+    "dense_boxes": dense_boxes,
+    "dense_boxes_true_class": dense_boxes_true_class,
+    "overfeat_boxes": overfeat_boxes,
 }
 
 

@@ -85,5 +85,41 @@ def overfeat(
     return Protocol("overfeat", _whole(scales, views), average=dense_average)
 
 
+def dense_boxes(
+    preprocessing: Preprocessing, scales: Sequence[int] = (), dense_average: str = "scores"
+) -> Protocol:
+    """Boxes of the five most probable classes at all positions in the whole image, merged.
+
+    Simonyan and Zisserman 2015, appendix A.1. For networks that regress boxes, beside a classifier.
+
+    Args:
+      preprocessing: how the regressor's input images are made.
+      scales: shorter sides of the rescaled images, in pixels; () for that of `preprocessing`.
+      dense_average: as in `dense`, of the classifier. Without mirror images.
+    """
+    looks = _whole(scales or (preprocessing.resize,), Dense(dense_average))
+    return Protocol("dense_boxes", looks, average="outputs")
+
+
+def dense_boxes_true_class(preprocessing: Preprocessing, scales: Sequence[int] = ()) -> Protocol:
+    """`dense_boxes` of the true class alone; a classifier is not needed, but weighs the windows."""
+    looks = _whole(scales or (preprocessing.resize,), Dense())
+    return Protocol("dense_boxes_true_class", looks, average="outputs")
+
+
+def overfeat_boxes(
+    preprocessing: Preprocessing,
+    scales: Sequence[int] = (245, 281, 389, 461),
+    dense_average: str = "scores",
+) -> Protocol:
+    """`dense_boxes` with the windows of the last pool at every offset, and of each class's maximum.
+
+    Sermanet et al. 2014, section 4.3, whose four scales of localization are not published: here
+    those of its classification (table 2).
+    """
+    views = Dense(dense_average, maximum=True, offsets=True)
+    return Protocol("overfeat_boxes", _whole(scales, views), average="outputs")
+
+
 def _whole(scales: Sequence[int], views: Dense) -> tuple[Look, ...]:
     return tuple(Look(Images(side, whole=True), (views,)) for side in scales)

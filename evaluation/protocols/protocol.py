@@ -189,6 +189,16 @@ class Protocol:
         return self.average == "outputs"
 
     @property
+    def merges(self) -> bool:
+        """Whether it merges the boxes of many windows; see `localization.windows`."""
+        return self.of_boxes and all(look.images.whole for look in self.looks)
+
+    @property
+    def by_class(self) -> bool:
+        """Whether it needs a classifier."""
+        return self.merges and not self.name.endswith("true_class")
+
+    @property
     def _open(self) -> bool:
         """Whether the average over the looks is not a normalised distribution yet."""
         views = [views for look in self.looks for views in look.views]

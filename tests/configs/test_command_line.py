@@ -257,6 +257,6 @@ def test_homes_are_put_into_every_path(tmp_path, monkeypatch):
 def test_no_field_that_holds_a_path_is_forgotten():
     """A path is a text without a choice of names: those that are None or called so."""
     config = parse(f"{ALEXNET}:digits").config
-    ends = ("dir", "_from", "path", "validation_labels", "excluded")
+    ends = ("dir", "_from", "path", "validation_labels", "excluded", "classifier")
     named = {f for f in command_line.field_names(config) if f.endswith(ends)}
     assert named == set(PATHS)

@@ -103,6 +103,14 @@ CASES = [
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
     ("data.boxes.count", ALEXNET, "data.boxes.extent=visible", ["data.boxes.count=4"]),
     (
+        "takes the true one", ALEXNET, "evaluation.merge.classes=3",
+        ["evaluation.protocol=dense_boxes"], ["evaluation.protocol=dense_boxes_true_class"],
+    ),
+    (
+        "protocols that merge boxes", ALEXNET, "evaluation.classifier=/x",
+        ["evaluation.protocol=dense_boxes"],
+    ),
+    (
         "slides over images", ALEXNET, "evaluation.dense_average=probabilities",
         ["evaluation.protocol=dense"],
     ),

@@ -274,7 +274,7 @@ def evaluated(data, protocol, layout=(1, 1), batch_size=2, most=2):
 
 
 # Of classifiers; that of boxes is held by test_regression.
-OF_CLASSES = [name for name in PROTOCOLS if name != "center_crop_true_class"]
+OF_CLASSES = [name for name, make in PROTOCOLS.items() if not make(IMAGES).of_boxes]
 CASES = (*OF_CLASSES, "dense-probabilities", "dense-2x1")
 # Whose kind others hold as well.
 SLOW = (
