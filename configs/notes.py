@@ -282,8 +282,8 @@ NOTES = (
     ),
     Note(
         ("evaluation.classifier", "evaluation.merge.*"),
-        "only with --mode=evaluate and protocols that merge boxes (" + ", ".join(MERGING) + ")",
-        lambda c, mode: mode != "evaluate" or c["evaluation"]["protocol"] not in MERGING,
+        f"only with protocols that merge boxes ({', '.join(MERGING)})",
+        lambda c, mode: c["evaluation"]["protocol"] not in MERGING,
     ),
     Note(
         ("evaluation.merge.classes",),

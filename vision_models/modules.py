@@ -317,8 +317,8 @@ class Pool:
 class GlobalAveragePool:
     """Average over whole maps; in dense evaluation over each image's part of them.
 
-    With `convolutional` (set by `vision_models.fully_convolutional`) a window of the size
-    of the maps that the network was built for slides over larger maps.
+    With `convolutional` (set by `vision_models.fully_convolutional`), or `run.windows`, a window
+    of the size of the maps that the network was built for slides over larger maps.
     """
 
     window: int
@@ -327,11 +327,8 @@ class GlobalAveragePool:
     padding: Padding = NO_PADDING
 
     def __call__(self, x: Array, run: Pass, path: str) -> Array:
-        """[B, H, W, C] -> [B, C], or [B, H', W', C]; in dense evaluation [B, 1, 1, C].
-
-        With `run.windows` dense evaluation averages over windows as well.
-        """
-        if run.valid is not None and run.windows:
+        """[B, H, W, C] -> [B, C], or [B, H', W', C]; in dense evaluation [B, 1, 1, C]."""
+        if run.windows or (self.convolutional and run.valid is None):
             x = run.slide(x, self.window)
             return run.cut(pooling.pool(x, "average", window=self.window, stride=1))
         if run.valid is not None:
@@ -339,8 +336,6 @@ class GlobalAveragePool:
             pixels = jnp.maximum(run.valid.prod(axis=1), 1)
             run.valid = jnp.minimum(run.valid, 1)
             return (total / pixels[:, None, None, None]).astype(x.dtype)
-        if self.convolutional:
-            return pooling.pool(x, "average", window=self.window, stride=1)
         return x.mean(axis=(1, 2))
 
 

@@ -342,6 +342,7 @@ def test_those_that_slide_are_known_to_the_configs():
         name for name, make in PROTOCOLS.items() if "dense_average" in signature(make).parameters
     }
     assert set(notes.SLIDING) == sliding
+    assert set(notes.MERGING) == {name for name, make in PROTOCOLS.items() if make(IMAGES).merges}
 
 
 def test_training_is_watched_by_its_own_squares():
