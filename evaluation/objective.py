@@ -33,6 +33,8 @@ class Objective:
       rows: batch and outputs in host memory -> float32 [B, columns], what is kept of each example.
       means: the rows of a split, in place of scores -> the means over its examples; every process
         of a launch calls it.
+      last_layer: random key and the drawn parameters of a last layer (`kernel`, `bias`) -> those it
+        starts from.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Objective:
     totals: Callable[[Array, Batch], dict[str, Array]]
     rows: Callable[[NumpyBatch, np.ndarray], np.ndarray]
     means: Callable[[Scores], dict[str, float]]
+    last_layer: Callable[[Array, dict[str, Array]], dict[str, Array]] = lambda key, drawn: drawn
 
 
 def _cross_entropy(logits: Array, batch: Batch) -> Array:

@@ -68,6 +68,11 @@ def init_function(network: PureNetwork, recipe: Recipe) -> Callable[[Array], Sta
 
     def init(key: Array) -> State:
         params, statistics = network.init(key)
+        for number, head in enumerate(network.heads):
+            *path, name = head.split("/")
+            block = functools.reduce(dict.__getitem__, path, params)
+            own_key = jax.random.fold_in(key, number)
+            block[name] = recipe.objective.last_layer(own_key, block[name])
         state: State = {
             "params": params,
             "statistics": statistics,

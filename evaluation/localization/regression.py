@@ -9,6 +9,7 @@ import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -34,6 +35,20 @@ def of_class(outputs: Array, labels: Array) -> Array:
     of = jnp if isinstance(outputs, Array) else np
     found: Array = of.take_along_axis(boxes, labels[:, None, None], axis=1)[:, 0]
     return found
+
+
+def last_layer(key: Array, drawn: dict[str, Array]) -> dict[str, Array]:
+    """What a last layer of boxes starts from: about the box in the middle, of half the sides.
+
+    The kernel is Gaussian with deviation .01, as VGG's new layers are (section 3.1). Biases of 0, or
+    a kernel whose outputs have deviation 1, first cost steps whose gradients say nothing of places.
+
+    Args:
+      key: draws the kernel.
+      drawn: `kernel` and `bias`, as the network's definition draws them.
+    """
+    kernel = 0.01 * jax.random.normal(key, drawn["kernel"].shape, jnp.float32)
+    return {"kernel": kernel, "bias": jnp.full_like(drawn["bias"], 0.5)}
 
 
 def edges(centred: Array) -> Array:
@@ -217,4 +232,5 @@ def objective(name: str, crop: tuple[float, float]) -> Objective:
         totals,
         functools.partial(rows, crop=crop),
         means,
+        last_layer,
     )

@@ -1,9 +1,11 @@
 """Regressed boxes: the loss, overlaps and errors, by loops over examples."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import vision_models
 from evaluation import (
     CLASSES,
     EvaluationError,
@@ -13,6 +15,10 @@ from evaluation import (
 )
 from evaluation.localization import in_pixels, of_image, overlaps, regression
 from evaluation.preprocessing import Preprocessing
+from training.optimizer import Rate
+from training.recipe import Recipe
+from training.step import init_function
+from vision_models.functional import functional
 
 
 def drawn(name="pcr", count=40, classes=3):
@@ -89,6 +95,27 @@ def test_losses_and_errors(name):
     means = objective.means(Scores(np.arange(40, dtype=np.int32), rows, batch["label"]))
     assert means["examples"] == 40 and means["localized_examples"] == there.sum()
     assert means["localization_error"] == pytest.approx((best[there] < 0.5).mean())
+
+
+def test_a_new_last_layer_answers_the_box_in_the_middle():
+    network = functional(
+        lambda rngs: vision_models.create(
+            "googlenet", num_classes=12, image_size=80, auxiliary=True, rngs=rngs
+        )
+    )
+    kept = {}
+    for objective in (CLASSES, regression.objective("pcr", (0, 1))):
+        recipe = Recipe((Rate("", 0.1),), 8, objective=objective)
+        kept[objective.name] = init_function(network, recipe)(jax.random.key(0))["params"]
+    assert len(network.heads) == 3
+    for head in network.heads:
+        layer = kept["pcr"]
+        for name in head.split("/"):
+            layer = layer[name]
+        assert set(layer) == {"kernel", "bias"} and (np.asarray(layer["bias"]) == 0.5).all()
+        assert np.std(layer["kernel"]) == pytest.approx(0.01, rel=0.1)
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), kept["classes"], kept["pcr"])
+    assert sum(jax.tree.leaves(changed)) == 2 * 3  # all other layers start as a classifier's
 
 
 def test_regions_overlap_as_the_kits_pixels_do():
