@@ -1,6 +1,7 @@
 """What main.py's modes do about boxes: ILSVRC's second task."""
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -44,12 +45,11 @@ def evaluate_guesses(guesses: str | None, config: Any) -> int:
     return DONE
 
 
-def truths_of(data: Any, split: str, *, shares: bool = False) -> tuple[Any, list[Any]]:
+def truths_of(data: Any, split: str) -> tuple[Any, list[Any]]:
     """What the images and classes of a split are called, and the true boxes of each image.
 
     Args:
       data, split: of the dataset.
-      shares: boxes are shares of the image, around the last pixels, in place of pixels.
 
     Raises:
       DataError: the dataset has no annotations.
@@ -63,8 +63,7 @@ def truths_of(data: Any, split: str, *, shares: bool = False) -> tuple[Any, list
     truths = []
     for row in range(examples.count):
         drawn = boxes_of(row)
-        boxes = input_pipeline.extents(drawn).edges if shares else drawn.corners
-        truths.append(localization.Truth(int(labels[row]), boxes, drawn.labels))
+        truths.append(localization.Truth(int(labels[row]), drawn.corners, drawn.labels))
     images = [examples.name(row) for row in range(examples.count)]
     return localization.Names(images, data.class_names), truths
 
@@ -84,7 +83,7 @@ def official_report(
     """
     from evaluation import localization
 
-    rows = localization.excluded_images(Path(excluded), names.images) if excluded else []
+    rows = _excluded(excluded, names.images) if excluded else []
     report = localization.official_errors(guesses, truths, rows)
     bare = [
         name for name, truth in zip(names.images, truths, strict=True) if not len(truth.of_class)
@@ -95,19 +94,81 @@ def official_report(
             f"not in the localization error ({bare[0]} is one)",
             file=sys.stderr,
         )
-    if rows:
-        print(f"note: {excluded} leaves out {len(rows):,} images", file=sys.stderr)
     return report
 
 
-def _mean_box_error(data: Any, split: str) -> float:
-    """The error of a regressor that answers the mean box of a split's objects for every image."""
+def check_boxes(config: Any, data: Any, *splits: str) -> None:
+    """Checks, before anything is computed, that splits have the boxes that a config asks for.
+
+    Args:
+      config: `data.boxes.count` and `loss.boxes` are read.
+      data: the opened dataset.
+      splits: which are needed.
+
+    Raises:
+      DataError: there are no annotations, or boxes are learned and no image has one of its class.
+    """
+    import input_pipeline
+
+    if not config.data.boxes.count:
+        return
+    for split in splits:
+        examples = data.examples(split)
+        boxes_of = input_pipeline.boxes_of(
+            examples, f"data.boxes.count={config.data.boxes.count}, {split}"
+        )
+        labels = input_pipeline.labels_of(examples, data.cache_dir)
+        if config.loss.boxes != "none" and not any(
+            label in boxes_of(row).labels for row, label in enumerate(labels)
+        ):
+            raise input_pipeline.DataError(
+                f"{examples.boxes_from}: none of the {examples.count:,} images of {split} "
+                f"({examples.name(0)} the first) has a box of its class; objects must be named as "
+                f"the classes are, such as {data.class_names[labels[0]]}"
+            )
+
+
+def without_excluded(config: Any, data: Any, split: str, task: Any) -> tuple[Any, list[int]]:
+    """The task with means that leave out what `evaluation.excluded` lists, and its rows.
+
+    Args:
+      config: `evaluation.excluded` is read, and `loss.boxes`, without which it has no effect.
+      data, split: whose images the list numbers.
+      task: what is evaluated.
+
+    Raises:
+      EvaluationError: see `excluded_images`.
+    """
+    listed = config.evaluation.excluded
+    if not listed or config.loss.boxes == "none":
+        return task, []
+    examples = data.examples(split)
+    rows = _excluded(listed, [examples.name(row) for row in range(examples.count)])
+    means = functools.partial(task.objective.means, excluded=rows)
+    objective = dataclasses.replace(task.objective, means=means)
+    return dataclasses.replace(task, objective=objective), rows
+
+
+def _excluded(listed: str, images: list[str]) -> list[int]:
+    """The rows of excluded images; says how many there are."""
+    from evaluation import localization
+
+    rows = localization.excluded_images(Path(listed), images)
+    print(f"note: {listed} leaves out {len(rows):,} images", file=sys.stderr)
+    return rows
+
+
+def _mean_box_error(boxes: list[Any]) -> float:
+    """The error of a regressor that answers the mean box of a split's objects for every image.
+
+    Args:
+      boxes: of each image those of its class, [n, 4], as shares of the image.
+    """
     import numpy as np
 
     from evaluation import localization
 
-    _, truths = truths_of(data, split, shares=True)
-    own = [truth.of_class for truth in truths if len(truth.of_class)]
+    own = [of_image for of_image in boxes if len(of_image)]
     mean = np.concatenate(own).mean(axis=0)
     wrong = [localization.region_overlaps(mean, boxes).max() < 0.5 for boxes in own]
     return float(np.mean(wrong))
@@ -120,7 +181,14 @@ def without_boxes(data: Any) -> Any:
 
 
 def merge_boxes(
-    config: Any, data: Any, read: Any, protocol: Any, trained: Any, task: Any, workdir: Path
+    config: Any,
+    data: Any,
+    read: Any,
+    protocol: Any,
+    trained: Any,
+    task: Any,
+    workdir: Path,
+    excluded: list[int],
 ) -> dict[str, Any]:
     """Evaluates a regressor by a protocol that merges the boxes of many windows.
 
@@ -133,6 +201,7 @@ def merge_boxes(
       read: its split, a `training.Split`.
       protocol, trained, task: what is evaluated.
       workdir: where files go.
+      excluded: rows of the images that are left out of localization errors.
 
     Returns:
       What is written to evaluation.json; without errors if the split has no true boxes.
@@ -179,7 +248,7 @@ def merge_boxes(
         "checkpoint": trained.source if trained.step is None else trained.step,
         **({"classifier": chosen.classifier} if classifier else {}),
         "examples": len(looks[0].index),
-        **box_files.errors(found, subject),
+        **box_files.errors(found, subject, excluded),
     }
     name = f"{split}-{protocol.label}"
     if jax.process_index() == 0:
@@ -192,7 +261,9 @@ def merge_boxes(
     return report
 
 
-def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[Any], dict[str, Any]]:
+def besides(
+    data: Any, split: str, protocol: Any, workdir: Path, excluded: list[int]
+) -> Callable[[Any], dict[str, Any]]:
     """What an evaluation of boxes writes and reports besides the means over its examples.
 
     The guesses go to WORKDIR/guesses/<split>-<protocol>.csv in Kaggle's form.
@@ -200,6 +271,7 @@ def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[An
     Args:
       data, split, protocol: what is evaluated.
       workdir: where the guesses go.
+      excluded: rows of the images that are left out of errors.
 
     Returns:
       A function from the rows of `localization.regression.rows` to an addition to the report; of
@@ -208,6 +280,7 @@ def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[An
     if not protocol.of_boxes:
         return lambda scores: {}
     (look,) = protocol.looks
+    left_out = set(excluded)
 
     def written(scores: Any) -> dict[str, Any]:
         import jax
@@ -227,9 +300,9 @@ def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[An
         shares = localization.of_image(
             rows[first][:, :4], scaled, look.images.side, look.images.pad
         )
-        boxes_of = input_pipeline.boxes_of(examples, split)
-        annotated = [boxes_of(int(row)).shown for row in index]
-        boxes = localization.in_pixels(shares, sizes, np.array(annotated))
+        drawn = list(map(input_pipeline.boxes_of(examples, split), range(examples.count)))
+        annotated = np.array([of_image.shown for of_image in drawn])[index]
+        boxes = localization.in_pixels(shares, sizes, annotated)
         guesses = [
             localization.Guesses(np.array([label]), box[None])
             for label, box in zip(labels[first], boxes, strict=True)
@@ -242,6 +315,12 @@ def besides(data: Any, split: str, protocol: Any, workdir: Path) -> Callable[[An
             of_all[row] = guess
         if jax.process_index() == 0:
             localization.write(path, "kaggle", of_all, names)
-        return {"guesses": str(path), "mean_box_error": _mean_box_error(data, split)}
+        every = input_pipeline.labels_of(examples, data.cache_dir)
+        own = [
+            input_pipeline.extents(drawn[row]).edges[drawn[row].labels == label]
+            for row, label in enumerate(every)
+            if row not in left_out
+        ]
+        return {"guesses": str(path), "mean_box_error": _mean_box_error(own)}
 
     return written

@@ -230,12 +230,14 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
     data = _open_data(config, workdir, begun, only=None)
     for split in ("train", "validation"):
         data.examples(split)
+    localizing.check_boxes(config, data, "train", "validation")
     task = training.task_from_config(config, len(data.class_names))
     initial = None
     if not begun:
         initial = training.open_initial(
-            training.start_from_config(config), task.name, task.options, data.class_names
-        )
+            training.start_from_config(config), task.name, task.options, data.class_names,
+            config.loss.boxes,
+        )  # fmt: skip
     devices.agree_on_inputs(training.facts_of_inputs(data.fingerprint, initial, begun))
     workdirs.check_dataset(workdir, data.fingerprint)
     examples = data.examples("train")
@@ -307,6 +309,9 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     evaluation.check_objective(protocol, task.objective)
     if protocol.merges:  # true boxes are not needed for guesses
         data = localizing.without_boxes(data)
+    else:
+        localizing.check_boxes(config, data, split)
+    task, excluded = localizing.without_excluded(config, data, split, task)
     trained = _opened(config, workdir, begun, task.options, data.class_names)
     facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
     devices.agree_on_inputs(facts)
@@ -331,12 +336,14 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         rows.__getitem__,
     )  # fmt: skip
     if protocol.merges:
-        result = localizing.merge_boxes(config, data, read, protocol, trained, task, workdir)
+        result = localizing.merge_boxes(
+            config, data, read, protocol, trained, task, workdir, excluded
+        )
     else:
         result = training.evaluate_trained(
             trained, task, protocol, read, workdir,
             keep=config.evaluation.save_scores and not protocol.of_boxes,
-            besides=localizing.besides(data, split, protocol, workdir),
+            besides=localizing.besides(data, split, protocol, workdir, excluded),
         )  # fmt: skip
     if jax.process_index() == 0:
         print(json.dumps(result))
@@ -381,8 +388,9 @@ def _opened(
             workdir, name, options or written, checkpoint=config.evaluation.checkpoint
         )
     initial = training.open_initial(
-        training.start_from_config(config), name, options or written, class_names
-    )
+        training.start_from_config(config), name, options or written, class_names,
+        config.loss.boxes if options else None,
+    )  # fmt: skip
     assert initial is not None, "main asks for a checkpoint or init_from"
     return initial
 

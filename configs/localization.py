@@ -16,7 +16,9 @@ true class in the central crop (Table 8, S = 384; evaluation.protocol=center_cro
   :alexnet    SuperVision's entry of 2012 predicted a box for each class (Erhan et al. 2014); its
               code and this protocol's error are not public (34.2% on the test set with five
               guesses).
-  :resnet50   the same regressor on ResNet-50. (He et al. 2016 use a region proposal network.)
+  :resnet50   the same regressor on ResNet-50, of whose fully connected layer alone
+              "--config.optimizer.train_last=1" is learned. (He et al. 2016 use a region proposal
+              network.)
   :digits     canvases of 224 pixels with a handwritten digit at a random place, size and aspect,
               drawn from a seed; needs no --config.data.dir. Minutes on two cores; docs/results.md
               has its error and that of a regressor that always answers the mean box.

@@ -277,8 +277,11 @@ NOTES = (
     ),
     Note(
         ("evaluation.excluded",),
-        "only with --mode=evaluate_guesses",
-        lambda c, mode: mode != "evaluate_guesses",
+        "only with --mode=evaluate_guesses, or --mode=evaluate of boxes",
+        lambda c, mode: (
+            mode not in ("evaluate", "evaluate_guesses")
+            or (mode == "evaluate" and c["loss"]["boxes"] == "none")
+        ),
     ),
     Note(
         ("evaluation.classifier", "evaluation.merge.*"),

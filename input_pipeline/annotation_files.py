@@ -40,16 +40,27 @@ def _parsed(content: bytes) -> coco.Parsed:
       ValueError, OverflowError: the size or a corner is missing or invalid.
     """
     root = ElementTree.fromstring(content)
-    width, height = (int(float(root.findtext(f"size/{name}") or 0)) for name in ("width", "height"))
+    width, height = (
+        int(_number(root.findtext(f"size/{name}") or "0", name)) for name in ("width", "height")
+    )
     if not (0 < width < 2**31 and 0 < height < 2**31):
         raise ValueError("it does not say the size of the image")
     objects = []
     for element in root.iter("object"):
-        corners = [float(element.findtext(f"bndbox/{name}") or "nan") for name in _CORNERS]
-        if not np.isfinite(corners).all():
-            raise ValueError("a box without its corners")
+        corners = [_number(element.findtext(f"bndbox/{name}"), name) for name in _CORNERS]
         objects.append(((element.findtext("name") or "").strip(), corners))
     return width, height, objects
+
+
+def _number(text: str | None, name: str) -> float:
+    """The number in an element of an annotation; ValueError with its name if there is none."""
+    try:
+        value = float(text or "nan")
+    except ValueError as error:
+        raise ValueError(f"{name} is {(text or '').strip()[:40]!r}, no number") from error
+    if not np.isfinite(value):
+        raise ValueError(f"{name} is missing, or is no number")
+    return value
 
 
 def _files(place: Path) -> Iterator[tuple[bytes, bytes]]:

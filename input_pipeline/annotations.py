@@ -91,14 +91,15 @@ def boxes_of(examples: Examples, what: str) -> Callable[[int], Boxes]:
 
     Args:
       examples: of a split.
-      what: the split, in words.
+      what: asks for them, at the beginning of the message.
 
     Raises:
       DataError: there are no annotations.
     """
     if examples.boxes is None:
         raise DataError(
-            f"{what}: no boxes (looked for {LOOKED_FOR}; images that were prepared have none)"
+            f"{what}: there are no annotations of {examples.name(0)} and the other images of its "
+            f"split (looked for {LOOKED_FOR}; images that were prepared have none)"
         )
     return examples.boxes
 
@@ -183,11 +184,14 @@ class _Index:
             # The name does not depend on the files' state, so that a new index replaces the old.
             cache = cache_dir / f"boxes-{digest(*(shown(p.resolve()) for p in places))}.npz"
             saved = load_arrays(
-                cache, "state", "keys", "begins", "shown", "edges", "names", "objects"
+                cache, "state", "keys", "begins", "shown", "edges", "names", "objects", "faults"
             )
             if saved is None or saved["state"] != state:
                 saved = _read(places)
                 save_arrays(cache, state=np.array(state), **saved)
+        for text, kind in zip(saved["faults"].tolist(), ("warning", "note"), strict=True):
+            if text:
+                warn(text, kind)
         label_of = {names.key(name): label for label, name in enumerate(class_names)}
         known = [names.key(name) for name in saved["objects"].tolist()]
         known = [name if name in label_of else _IN_WORDS.get(name, name) for name in known]
@@ -316,8 +320,8 @@ def _state(place: Path) -> list[str]:
 def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
     """Reads all annotation files, in the order of their paths, into the arrays of `_Index`.
 
-    In place of `labels`, `names` holds indices in `objects`, the objects' names. Prints how many
-    files are not used, and how many boxes lie outside of their images.
+    In place of `labels`, `names` holds indices in `objects`, the objects' names. `faults` says in
+    words which files are not used, and which boxes lie outside of their images; "" for none.
     """
     keys: list[bytes] = []
     begins, sizes = array.array("q", [0]), array.array("i")
@@ -342,15 +346,15 @@ def _read(places: Sequence[Path]) -> dict[str, np.ndarray]:
         keys.append(_key(path))
         sizes.extend((width, height))
         begins.append(len(name_indices))
-    if unusable:
-        warn(f"{title}: {len(unusable):,} annotations are not used: {names.listed(unusable, 3)}")
-    if outside:
-        warn(
-            f"{title}: {len(outside):,} boxes lie outside of their image, and are not used: "
-            f"{names.listed(outside, 3)}",
-            "note",
+    faults = [
+        f"{title}: {len(files):,} {what}: {names.listed(files, 3)}" if files else ""
+        for what, files in (
+            ("annotations are not used", unusable),
+            ("boxes lie outside of their image, and are not used", outside),
         )
+    ]
     return {
+        "faults": np.array(faults, np.str_),
         "keys": np.array(keys, np.bytes_),
         "begins": np.array(begins, np.int64),
         "shown": np.array(sizes, np.int32).reshape(-1, 2),

@@ -97,6 +97,21 @@ def test_a_regressor_is_trained_and_evaluated(call, tmp_path, monkeypatch):
     assert official["top1_error"] == 0
     # Guesses are clipped to the image, and rounded.
     assert abs(official["top1_localization_error"] - report["localization_error"]) <= 2 / 24
+    excluded = tmp_path / "blacklist.txt"
+    excluded.write_text("1\n2\n24\n")
+    leave_out = f"--config.evaluation.excluded={excluded}"
+    code, out, err = call(*TINY, *places, "--mode=evaluate", leave_out)
+    assert code == 0 and "leaves out 3 images" in err, err
+    fewer = json.loads(out.splitlines()[-1])
+    assert fewer["examples"] == 24 and fewer["localized_examples"] == 21
+    # The guesses are those of all images: the kit's count of them agrees.
+    name = "--config.data.name=digit_canvases"
+    code, out, err = call(MODE, name, places[0], f"--guesses={fewer['guesses']}", leave_out)
+    assert code == 0, err
+    official = json.loads(out.splitlines()[-1])
+    assert official["localized_examples"] == 21
+    assert abs(official["top1_localization_error"] - fewer["localization_error"]) <= 2 / 21
+    assert fewer["overlap"] != report["overlap"]
     code, _, err = call(*TINY, *places, "--mode=evaluate", "--config.evaluation.protocol=dense")
     assert code == 2 and "this network gives boxes (loss.boxes=pcr)" in err
     code, _, err = call("--mode=predict", f"--run={tmp_path / 'run'}", f"--images={__file__}")
@@ -116,10 +131,68 @@ def test_a_classifier_gives_no_boxes(call, tmp_path):
     assert code == 2 and "loss.boxes=pcr needs the boxes of each example" in err
 
 
+@pytest.mark.slow
+def test_a_small_regressor_beats_the_mean_box(call, tmp_path, monkeypatch):
+    """Half a minute of training at half the canvases' size, with either kind of last layer."""
+    counts = {"train": 100_000, "validation": 16, "test": 300}
+    monkeypatch.setattr(digit_canvases, "COUNTS", counts)
+    for boxes in ("pcr", "scr"):
+        arguments = (
+            "--config=configs/localization.py:digits",
+            f"--config.loss.boxes={boxes}",
+            "--config.data.resize=112",
+            "--config.data.crop=112",
+            "--config.total_steps=160",
+            "--config.optimizer.drop_steps=(140,)",
+            "--config.mesh.data=1",
+            f"--config.data.cache_dir={tmp_path / 'cache'}",
+            f"--workdir={tmp_path / boxes}",
+        )
+        code, _, err = call(*arguments)
+        assert code == 0, err
+        code, out, err = call(*arguments, "--mode=evaluate")
+        assert code == 0, err
+        report = json.loads(out.splitlines()[-1])
+        assert report["localization_error"] < report["mean_box_error"] / 2
+        assert report["overlap"] > 0.5
+
+
+def test_boxes_are_missed_before_anything_is_computed(call, root, tmp_path):
+    """Of a split, of a class's images, and of a last layer that gives classes."""
+    for split in ("train", "val"):
+        (root / "Annotations" / split).mkdir(exist_ok=True)
+    arguments = (
+        "--config=configs/localization.py:alexnet",
+        "--config.data.name=folder",
+        f"--config.data.dir={root}",
+        f"--config.data.cache_dir={tmp_path / 'cache'}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    drawn = root / "Annotations" / "train" / "ant" / "0.xml"
+    drawn.parent.mkdir()
+    drawn.write_text(xml(("wasp", 0, 0, 9, 9)))
+    code, _, err = call(*arguments)
+    assert code == 2 and "none of the 2 images of train" in err
+    assert "such as ant" in err and "wasp in" in err
+    drawn.write_text(xml(("ant", 0, 0, 9, 9)))
+    for path in (root / "Annotations" / "val").rglob("*.xml"):
+        path.unlink()
+    code, _, err = call(*arguments)
+    assert code == 2 and "none of the 4 images of validation" in err
+    (root / "Annotations").rename(root / "elsewhere")
+    code, _, err = call(*arguments)
+    assert code == 2 and "data.boxes.count=32, train: there are no annotations of" in err
+    assert str(root / "train" / "ant" / "0.jpg") in err
+
+
 def test_what_is_wrong_is_named(call, root, tmp_path):
     code, _, err = evaluated(call, root, tmp_path, "0x,1 0 0 9\n")
     assert code == 2 and "guesses.csv, line 2: 4 numbers; a guess has 5" in err
     code, _, err = evaluated(call, root, tmp_path, "", "--config.evaluation.split=train")
-    assert code == 2 and "no boxes (looked for Annotations/CLS-LOC/<split>/" in err
+    assert (
+        code == 2
+        and "no annotations of" in err
+        and "looked for Annotations/CLS-LOC/<split>/" in err
+    )
     code, _, err = call(MODE, f"--config.data.dir={root}")
     assert code == 2 and "--mode=evaluate_guesses needs --guesses=FILE" in err

@@ -22,7 +22,11 @@ from vision_models.weights import WeightsError
 
 
 def open_initial(
-    start: Start, name: str, options: dict[str, Any], class_names: Sequence[str] | None = None
+    start: Start,
+    name: str,
+    options: dict[str, Any],
+    class_names: Sequence[str] | None = None,
+    learns: str | None = None,
 ) -> Trained | None:
     """Opens the weights that a network starts from: a file, or the newest checkpoint of a run.
 
@@ -30,6 +34,7 @@ def open_initial(
       start: the source of the weights, and which parts of it are used.
       name, options: the network's.
       class_names: the dataset's; a difference from the weights' classes is printed.
+      learns: see `Trained.open`.
 
     Returns:
       None for random weights. `normalization` is None where the config's own is to be used.
@@ -41,7 +46,7 @@ def open_initial(
         return None
     path = user_path(start.source, "init_from")
     try:
-        trained = Trained.open(path, name, options, new_head=start.new_head)
+        trained = Trained.open(path, name, options, new_head=start.new_head, learns=learns)
         trained = with_normalization(trained, start.preprocessing)
     except TrainingError as error:
         raise TrainingError(f"init_from: {printable(str(error))}") from error

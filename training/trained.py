@@ -73,6 +73,7 @@ class Trained:
         *,
         checkpoint: str = "latest",
         new_head: bool = False,
+        learns: str | None = None,
     ) -> "Trained":
         """Opens a run's directory, a weights file or a trained network; needs no training data.
 
@@ -83,6 +84,7 @@ class Trained:
             options means the run's options, any other name its defaults.
           checkpoint: of a run: `latest`, `best` or a step.
           new_head: whether the classifiers are left out.
+          learns: what the last layer has to give, as `Trained.boxes`; None for anything.
 
         Raises:
           TrainingError: the path cannot be read, or the weights do not fit; the message says
@@ -98,8 +100,10 @@ class Trained:
         path = located(Path(path))
         try:
             if not is_directory(path):
+                _check_last_layer("none", None if new_head else learns, path)
                 return _from_file(path, name, options, new_head)
             trained = _from_run(path, checkpoint, name, options or {})
+            _check_last_layer(trained.boxes, None if new_head else learns, path)
             if name is None:
                 return trained
             if options is None and name == trained.name:
@@ -135,6 +139,23 @@ class Trained:
         """The number of logits."""
         known = self.options.get("num_classes") or len(self.class_names or ())
         return known or vision_models.default_options(self.name)["num_classes"]
+
+
+def _check_last_layer(gives: str, wanted: str | None, path: Path) -> None:
+    """Raises TrainingError unless the last layer gives what is wanted: its sizes may fit by chance.
+
+    Args:
+      gives: as `Trained.boxes`.
+      wanted: the same; None for anything.
+      path: of the weights.
+    """
+    if wanted is not None and gives != wanted:
+        said = {"none": "classes"}
+        raise TrainingError(
+            f"{path}: its last layer gives {said.get(gives, f'boxes (loss.boxes={gives})')}, and "
+            f"this config learns {said.get(wanted, f'boxes (loss.boxes={wanted})')}; "
+            "--config.init_head=new draws a new one to train"
+        )
 
 
 def _of_weights(loaded: Weights, preprocessing: Preprocessing | None) -> Trained:

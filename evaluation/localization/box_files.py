@@ -66,12 +66,13 @@ def guesses(looks: Sequence[Windows], subject: Subject, merging: Merging) -> lis
     return of_all
 
 
-def errors(found: list[Guesses], subject: Subject) -> dict[str, Any]:
+def errors(found: list[Guesses], subject: Subject, excluded: Sequence[int] = ()) -> dict[str, Any]:
     """The errors of guesses, where the true boxes are known.
 
     Args:
       found: from `guesses`.
       subject: the images; without true boxes there are no errors.
+      excluded: positions of the images that are left out of the localization error.
 
     Returns:
       `localization_error` and `overlap`, of the best guess of the true class; and what
@@ -82,10 +83,10 @@ def errors(found: list[Guesses], subject: Subject) -> dict[str, Any]:
     """
     if subject.truths is None:
         return {}
-    official = official_errors(found, subject.truths)
-    best = []
-    for guess, truth in zip(found, subject.truths, strict=True):
-        if len(truth.of_class):
+    official = official_errors(found, subject.truths, excluded)
+    best, left_out = [], set(excluded)
+    for row, (guess, truth) in enumerate(zip(found, subject.truths, strict=True)):
+        if len(truth.of_class) and row not in left_out:
             own, others = (
                 np.add(boxes, [0, 0, 1, 1])  # around the last pixels
                 for boxes in (guess.boxes[guess.labels == truth.label], truth.of_class)

@@ -7,6 +7,7 @@ height, as shares of the side of the crop. Boxes in batches are left, top, right
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -40,8 +41,8 @@ def of_class(outputs: Array, labels: Array) -> Array:
 def last_layer(key: Array, drawn: dict[str, Array]) -> dict[str, Array]:
     """What a last layer of boxes starts from: about the box in the middle, of half the sides.
 
-    The kernel is Gaussian with deviation .01, as VGG's new layers are (section 3.1). Biases of 0, or
-    a kernel whose outputs have deviation 1, first cost steps whose gradients say nothing of places.
+    The kernel is Gaussian with deviation .01, as VGG's new layers are (section 3.1). With biases of
+    0, or outputs of deviation 1, the first gradients are large and say nothing of places.
 
     Args:
       key: draws the kernel.
@@ -195,16 +196,17 @@ def in_pixels(shares: np.ndarray, sizes: np.ndarray, annotated: np.ndarray) -> n
     return found
 
 
-def means(kept: Scores) -> dict[str, float]:
+def means(kept: Scores, excluded: Sequence[int] = ()) -> dict[str, float]:
     """The means over the examples that have a box; `examples` is the number of all examples.
 
     Args:
       kept: `rows` in place of scores; this process's share.
+      excluded: indices of the examples that are left out of the means.
     """
     index, found = gather_rows(kept.index, kept.scores)
     _, first = np.unique(index, return_index=True)
     best, loss = found[first][:, 4:].astype(np.float64).T
-    there = ~np.isnan(best)
+    there = ~np.isnan(best) & ~np.isin(index[first], excluded)
     counted = int(there.sum())
     return {
         "examples": len(first),
