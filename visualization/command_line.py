@@ -110,6 +110,8 @@ def make_parser(said: str | None, shared: Sequence[str] = SHARED) -> argparse.Ar
     )
     if "network" in shared:
         parser.add_argument("run", metavar="RUN_OR_FILE", help=_RUN)
+    elif "data_name" in shared:
+        parser.add_argument("run", metavar="RUN_OR_GUESSES", help="A run, or a submission file.")
     else:
         parser.add_argument("run", metavar="RUN", help="A run's workdir.")
     options: dict[str, dict[str, Any]] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image, ImageDraw, ImageFont
@@ -167,6 +168,14 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
     finally:
         plt.close(figure)
     return path
+
+
+def pixels_of(figure: Figure) -> np.ndarray:
+    """What a figure shows, uint8 [h, w, 3]; closes it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    plt.close(figure)
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def figure(width: float, height: float) -> Figure:

@@ -62,7 +62,9 @@ def guesses(looks: Sequence[Windows], subject: Subject, merging: Merging) -> lis
                 np.repeat(of[row][None], len(guess.labels), axis=0)
                 for of in (subject.sizes, subject.annotated)
             )
-            of_all[row] = guess._replace(boxes=np.rint(in_pixels(guess.boxes, sizes, annotated)))
+            box = np.rint(in_pixels(guess.boxes, sizes, annotated))
+            box[:, 2:] = np.maximum(box[:, 2:], box[:, :2])  # a pixel at least
+            of_all[row] = guess._replace(boxes=box)
     return of_all
 
 
