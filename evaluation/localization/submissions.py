@@ -11,6 +11,7 @@ order of the dataset's labels.
 """
 
 import collections
+import contextlib
 import csv
 import math
 import re
@@ -107,6 +108,16 @@ def read(path: Path, names: Names) -> tuple[list[Guesses], list[str]]:
             f"{path}: {len(missing):,} of {len(names.images):,} images have no line, which counts "
             f"as wrong ({missing[0]} is one)"
         )
+    empty = {
+        row: count
+        for row, (_, boxes) in of_row.items()
+        if (count := int((boxes[:, 2:] < boxes[:, :2]).any(axis=1).sum()))
+    }
+    if empty:
+        notes.append(
+            f"{path}: {sum(empty.values()):,} boxes end before they begin (xmax below xmin, or "
+            f"ymax below ymin), and overlap nothing ({names.images[min(empty)]} has one)"
+        )
     return [of_row.get(row, NO_GUESSES) for row in range(len(names.images))], notes
 
 
@@ -171,10 +182,11 @@ def _guesses(fields: list[str], label_of: dict[str, int], where: str) -> Guesses
         box = [_number(text, where) for text in edges]
         label = label_of.get(said)
         if label is None:
-            value = _number(said, where)
-            if value == 0 and not any(box):
-                continue  # as the kit fills up short lines
-            label = label_of.get(str(int(value))) if value == int(value) else None
+            with contextlib.suppress(EvaluationError):
+                value = _number(said, where)
+                if value == 0 and not any(box):
+                    continue  # as the kit fills up short lines
+                label = label_of.get(str(int(value))) if value == int(value) else None
         if label is None:
             raise EvaluationError(f"{where}: no class has the label {said[:40]}")
         labels.append(label)

@@ -158,7 +158,7 @@ def test_lines_as_others_write_them(tmp_path):
     assert [len(guess.labels) for guess in found] == [5, 1, 0]  # b, a and c
     assert len(notes) == 1 and "1 of 3 images have no line" in notes[0] and "c.JPEG" in notes[0]
     path.write_text('"ImageId","PredictionString"\na,n02119789 1 2 3 4 n99 1 1 1 1\n')
-    with pytest.raises(EvaluationError, match="line 2: 'n99' is not a number"):
+    with pytest.raises(EvaluationError, match="line 2: no class has the label n99"):
         localization.read(path, NAMES)
     path.write_text("ImageId,PredictionString\na,n02119789 1 2 3 4 \n")
     assert localization.read(path, NAMES)[0][1].labels.tolist() == [FOX]
@@ -168,6 +168,8 @@ def test_lines_as_others_write_them(tmp_path):
     digits = Names(NAMES.images, ("0", "1", "2"))
     localization.write(path, "kaggle", [guess((1, 0, 0, 9, 9)), guess(), guess()], digits)
     assert localization.read(path, digits)[0][0].labels.tolist() == [1]
+    path.write_text("1 2 3 1 9 1 0 0 9 9\n\n1 9 9 9 8\n")
+    assert "2 boxes end before they begin" in localization.read(path, NAMES)[1][0]
     own = Names(NAMES.images, ("cat", "dog"))
     path.write_text("2 0 0 9 9 1 0 0 9 9\n")
     assert localization.read(path, own)[0][1].labels.tolist() == [1, 0]
