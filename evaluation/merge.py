@@ -1,13 +1,14 @@
 """Merges the boxes of one or several networks, and prints the localization error.
 
     python -m evaluation.merge BOXES [BOXES ...] [--threshold=1] [--distance=1] [--by_boxes]
-        [--out=FILE]
+        [--excluded=FILE] [--out=FILE]
 
 BOXES are files in the `boxes/` of a run: --mode=evaluate --config.evaluation.save_scores=True with
 --config.evaluation.protocol=dense_boxes, dense_boxes_true_class or overfeat_boxes writes them. The
 boxes of all files are merged together (Simonyan and Zisserman 2015, appendix A.1; the constants are
 those of `evaluation.merge` in a config). --by_boxes orders guesses by the scores of their boxes, as
-OverFeat does, in place of those of their classes.
+OverFeat does, in place of those of their classes. --excluded names the kit's list of images that
+localization errors leave out.
 
 --out=FILE writes the guesses, FILE.csv in Kaggle's form and FILE.txt in that of ILSVRC's task 2.
 The last line of the output is a JSON object.
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from evaluation import commands
 from evaluation.errors import EvaluationError
-from evaluation.localization import box_files
+from evaluation.localization import box_files, excluded_images
 from evaluation.localization.merging import Merging
 
 
@@ -39,6 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--threshold", type=float, default=Merging().threshold)
     parser.add_argument("--distance", type=float, default=Merging().distance)
     parser.add_argument("--by_boxes", action="store_true")
+    parser.add_argument("--excluded", type=Path)
     parser.add_argument("--out", type=Path)
     flags = parser.parse_args(arguments)
     merging = Merging(flags.threshold, flags.distance, flags.by_boxes)
@@ -54,7 +56,9 @@ def run(arguments: Sequence[str]) -> None:
                 raise EvaluationError(f"{flags.boxes[0]} and {path}: of other {what}")
     looks = [look for of_file, _ in read for look in of_file]
     found = box_files.guesses(looks, subject, merging)
-    result = {"split": subject.split, **merging._asdict(), **box_files.errors(found, subject)}
+    rows = excluded_images(flags.excluded, subject.names.images) if flags.excluded else []
+    errors = box_files.errors(found, subject, rows)
+    result = {"split": subject.split, **merging._asdict(), **errors}
     if flags.out is not None:
         result["guesses"] = str(box_files.write_guesses(flags.out, found, subject.names))
     print(json.dumps(result))

@@ -161,6 +161,9 @@ def test_files_of_boxes_are_merged_again(tmp_path, capsys):
     assert both["localization_errors"] == [0.875] * 5 and both["overlap"] == pytest.approx(1 / 8)
     assert (tmp_path / "both.csv").read_text().splitlines()[8] == "7,5 5 5 19 19 3 30 30 44 44"
     assert (tmp_path / "both.txt").read_text().splitlines()[7] == "5 5 5 19 19 3 30 30 44 44"
+    (tmp_path / "list.txt").write_text("1\n2\n3\n4\n")
+    merge.run([*map(str, paths), f"--excluded={tmp_path / 'list.txt'}"])
+    assert json.loads(capsys.readouterr().out)["localization_errors"] == [0.75] * 5
     box_files.write(paths[1], [two], box_files.dataclasses.replace(SUBJECT, split="test"), {})
     with pytest.raises(EvaluationError, match="of other splits"):
         merge.run(list(map(str, paths)))
