@@ -76,7 +76,7 @@ def define_flags() -> flags.FlagValues:
     for name, text in TEXTS.items():
         flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
-    flags.DEFINE_bool("picture", False, "With --mode=predict: also figures.", flag_values=values)
+    flags.DEFINE_bool("picture", False, "With predict, compare: figures.", flag_values=values)
     flags.DEFINE_bool("verify", False, "With describe_data: read all.", flag_values=values)
     flags.DEFINE_bool("find_batch", False, "With compile: the largest.", flag_values=values)
     flags.DEFINE_float("price", None, "Dollars of a chip and hour.", flag_values=values)

@@ -90,7 +90,7 @@ def listing(*names: str) -> Kind:
     """A comma-separated string of any of `names`; empty for none."""
     return Kind(
         str,
-        f"none, or some of {', '.join(names)}, with commas",
+        f"empty, or some of {', '.join(names)}, with commas",
         lambda value: {name.strip() for name in value.split(",")} - {""} <= set(names),
     )
 

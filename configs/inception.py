@@ -5,12 +5,13 @@ Inception-ResNet and the Impact of Residual Connections on Learning" (arXiv 1602
 
     python main.py --config=configs/inception.py:v3 --config.data.dir=DIR
 
-Variants, and the papers' errors on the ILSVRC-2012 validation set for one crop:
+Variants, and the papers' errors on the ILSVRC-2012 validation set for one crop, without the 1,762
+images of the blacklist (with them about .2 and .1 more, says the first):
   :v3  23,834,568 parameters and 3,326,696 in the auxiliary classifier; 21.2% top-1 and 5.6%
        top-5 error (the default). torchvision's weights, which need
        --config.model.count_padding=True, have 22.7 / 6.5.
-  :v4  42,679,816 parameters; 20.0 / 5.0, without the images of the blacklist; the authors'
-       released weights have 19.8 / 4.8 (TF-Slim's README). timm's weights are read.
+  :v4  42,679,816 parameters; 20.0 / 5.0; the authors' released weights have 19.8 / 4.8
+       (TF-Slim's README). timm's weights are read.
 
 Differences from the papers: they train with RMSProp (decay .9, epsilon 1.0) on 50 and 20 replicas
 that do not wait for each other. Here it is momentum at the same rate on one batch: where gradients

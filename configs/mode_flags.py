@@ -12,6 +12,9 @@ LAUNCH = ("coordinator_address", "num_processes", "process_id")
 _ONLY = {
     **dict.fromkeys(("accelerator", "hlo", "price", "find_batch"), ("compile",)),
     **dict.fromkeys(("networks", "csv"), ("compare",)),
+    **dict.fromkeys(("network", "images", "protocol"), ("predict",)),
+    "picture": ("predict", "compare"),
+    "verify": ("describe_data",),
     "json": ("compile", "compare"),
     "guesses": ("evaluate_guesses",),
 }
@@ -36,13 +39,14 @@ def check(flags: Any, arguments: CommandLine | None, several: Collection[str]) -
         )
     if flags.distributed and mode not in several:
         raise ConfigError(f"--mode={mode} is for one process, without --distributed")
+    if mode == "compare" and (arguments is not None or flags.network):
+        wrong = "network" if arguments is None else "config"
+        raise ConfigError(f"--mode=compare takes no --{wrong}; networks are named by --networks")
     for name, modes in _ONLY.items():
         if flags[name].present and mode not in modes:
             raise ConfigError(
                 f"--mode={mode} takes no --{name}; it is for --mode={' or '.join(modes)}"
             )
-    if mode == "compare" and arguments is not None:
-        raise ConfigError("--mode=compare takes no --config; networks are named by --networks")
     if flags.run and mode not in ("predict", "evaluate"):
         raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
     if flags.run and mode == "evaluate" and arguments is not None and arguments.source:

@@ -157,7 +157,7 @@ def test_faults_exit_2_with_a_word_about_the_way_out(call, tmp_path):
         ),
         ([*digits, "--config.model.num_classes=3"], "the dataset has 10 classes"),
         ([*digits, "--config.model.name=alexnte"], "did you mean 'alexnet'"),
-        ([*digits, "--config.model.without=conv9"], "without=conv9: none, or some of conv3,"),
+        ([*digits, "--config.model.without=conv9"], "without=conv9: empty, or some of conv3,"),
         ([*digits, "--config.data.crop=100"], "data.crop=100 does not fit"),
         ([*digits, "--config.data.mean=median"], "data.mean=median: choose one of image"),
         ([*digits, "--config.data.augment.colour_noise=red"], "colour_noise=red: choose one of"),

@@ -134,8 +134,9 @@ def names(chosen: str | None) -> list[str]:
             )
         for name in found:
             if name not in known:
-                near = [other for other in known if other.startswith(name)][:3]
-                near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+                plain = name.lower().replace("-", "_")
+                near = [other for other in known if other.startswith(plain)][:3]
+                near = near or difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
                 hint = "did you mean " + ", ".join(near) if near else f"there are {len(known)}: "
                 listed = "?" if near else ", ".join(known)
                 raise ConfigError(f"--networks: no network {name!r}; {hint}{listed}")
@@ -160,8 +161,10 @@ def rows(
       chosen: their names.
       claimed: (config, variant) -> what the claim of its published error gave: `Measured`'s fields.
     """
-    published: dict[str, dict[str, Published]] = {name: {} for name in chosen}
-    ours: dict[str, list[Measured]] = {name: [] for name in chosen}
+    # A network of two names, such as vgg_d and vgg16, has the same errors under both.
+    usual = {name: vision_models.name_of(name, {}) for name in chosen}
+    published: dict[str, dict[str, Published]] = {name: {} for name in usual.values()}
+    ours: dict[str, list[Measured]] = {name: [] for name in usual.values()}
     for (config, variant), paper in papers.PUBLISHED.items():
         name = papers.network_of(config, variant)
         if name in published:
@@ -176,7 +179,8 @@ def rows(
             found = Measured(error, "top1_error", card["dataset"], said)
             ours[card["network"]].append(found)
     return [
-        Row(name, papers.year(name), sizes_of(name), published[name], ours[name]) for name in chosen
+        Row(name, papers.year(name), sizes_of(name), published[usual[name]], ours[usual[name]])
+        for name in chosen
     ]
 
 

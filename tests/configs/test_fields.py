@@ -81,7 +81,7 @@ def test_every_entry_is_a_field_of_a_config_or_an_option_of_a_network():
 def test_choices_are_those_of_the_packages(field, known):
     kind = fields.FIELDS[field]
     assert all(kind.takes(name) for name in known)
-    said = kind.says.split("one of ")[-1].removeprefix("none, or some of ")
+    said = kind.says.split("one of ")[-1].removeprefix("empty, or some of ")
     assert said.removesuffix(", with commas").split(", ") == list(known)
 
 
@@ -107,7 +107,7 @@ def test_choices_are_those_of_the_packages(field, known):
         (f"model.kernels={(7,) * 5000}", "7, ... (15000 characters): 5 values"),
         ("model.dropout=1", "model.dropout=1.0: 0 to below 1"),
         ("model.lrn_constants.k=0", "model.lrn_constants.k=0.0: above 0 to 1000"),
-        ("model.without=conv9", "without=conv9: none, or some of conv3, conv4"),
+        ("model.without=conv9", "without=conv9: empty, or some of conv3, conv4"),
         ("profile_steps=(3,)", "profile_steps=(3,): 0 or 2 values, for each 1 to 2147483647"),
         ("data.decode=quick", "data.decode=quick: choose one of fast, exact"),
         ("data.name=", "data.name=: a text of 1 to 200 characters"),

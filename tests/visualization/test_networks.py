@@ -60,7 +60,12 @@ def test_every_network_has_a_year():
 
 @pytest.mark.parametrize(
     "chosen, said",
-    [("alexnet,vgg_f", "'vgg_f'; did you mean vgg_"), (",", "names none"), ("qqqq", "there are ")],
+    [
+        ("alexnet,vgg_f", "'vgg_f'; did you mean vgg_"),
+        ("ResNet-50", "did you mean resnet50"),
+        (",", "names none"),
+        ("qqqq", "there are "),
+    ],
 )
 def test_what_is_no_network(chosen, said):
     with pytest.raises(ConfigError, match=said):
@@ -96,12 +101,20 @@ def test_a_table_its_files_and_plots(call, tmp_path):
     assert drawn == {"networks_error.png", "networks_depth.png"}
 
 
+def test_both_names_of_a_network_have_its_published_errors():
+    one, other = networks.rows(["vgg_a", "vgg11"], {})
+    assert (one.network, other.network) == ("vgg_a", "vgg11")
+    assert one.published == other.published and one.paper.top5 == 10.4
+
+
 def test_faults_of_flags_and_files(call, tmp_path):
     (tmp_path / "file").touch()
     one = "--networks=lenet5"
     for arguments, expected, said in [
         (["--networks=alexnte"], 2, "no network 'alexnte'; did you mean alexnet"),
         ([one, "--config=configs/lenet5.py"], 2, "takes no --config; networks are named by"),
+        ([one, "--network=alexnet"], 2, "takes no --network; networks are named by --networks"),
+        ([one, "--verify"], 2, "takes no --verify; it is for --mode=describe_data"),
         ([one, "--config.seed=1"], 2, "no --config for --config.seed=1 to override"),
         ([one, "--accelerator=v5e"], 2, "takes no --accelerator; it is for --mode=compile"),
         ([one, f"--csv={tmp_path}"], 1, "is a directory; name a file with --csv"),
