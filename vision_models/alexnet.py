@@ -90,9 +90,10 @@ def alexnet(
         of the code); `exchanges="fc7"` says the same.
       exchanges: layers whose maps all towers read, comma-separated, of pool2, pool5 (with
         `conv6` also the maps of conv6), fc6 and fc7. What follows another layer reads its
-        own tower's maps. Without fc7 each tower scores its share of the classes.
+        own tower's maps. Without fc7 each tower scores its share of the classes. The places
+        stay where layers are left out.
       without: layers to leave out, comma-separated, of conv3, conv4, conv5, fc6, fc7.
-        The exchange before a removed layer stays: the next layer reads both towers.
+        The exchanges around a removed layer stay: the next layer reads both towers.
       neuron: nonlinearity of all hidden layers, by name.
       lrn: False leaves out both normalisation layers.
       lrn_constants: arguments of `response.local_response_normalization`.
@@ -156,7 +157,7 @@ def alexnet(
             norm()
 
     def exchange(below: str) -> None:
-        if ("pool5" if below == "conv6" else below) in exchanged:
+        if exchanged.intersection(passed):
             net.exchange(f"exchange_{below}")
 
     # conv1 and conv2, each tower by itself. To make 55 outputs of 224 pixels takes three
@@ -173,14 +174,18 @@ def alexnet(
 
     # conv3 reads both towers; conv4 and conv5 read their own.
     layer_names = [name for name in ("conv3", "conv4", "conv5") if name not in removed]
+    passed = ["pool2"]  # the places of exchanges since the last layer with kernels
     if layer_names:
         exchange("pool2")
+        passed = []
     for name in layer_names:
         made = kernels[int(name[-1]) - 1]
         net.conv(name, made, 3, padding=1, init=middle, bias=0.0 if name == "conv3" else init_bias)
     net.pool("pool5", pool_window, 2, kind=pool)
+    passed.append("pool5")
     if conv6:
         exchange("pool5")
+        passed = ["pool5"]
         net.conv("conv6", conv6, 3, padding=1, init=middle)
 
     # fc6 and fc7 read both towers; fc8 sums the scores of both.
@@ -190,8 +195,9 @@ def alexnet(
             exchange(below)
             net.dense(name, units)
             net.dropout(f"drop{name[-1]}", dropout, inverted=inverted_dropout)
-            below = name
-    net.head("fc8", num_classes, apart="fc7" not in exchanged)
+            below, passed = name, []
+        passed.append(name)
+    net.head("fc8", num_classes, apart=exchanged.isdisjoint(passed))
     return net.network()
 
 

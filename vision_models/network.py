@@ -328,7 +328,7 @@ class Builder:
         shape = self._in_shape()
         if self.towers > 1:
             if apart:
-                self._check_divides(name, num_classes)
+                self._check_divides(name, num_classes, "classes")
             split: dict[str, Any] = {"towers": self.towers, "apart": apart}
             self.add(name, towers.TowerHead(shape, num_classes, **split, **common))
         else:
@@ -434,9 +434,9 @@ class Builder:
         self.channels = channels // self.towers
         self.shared = self.towers == 1
 
-    def _check_divides(self, name: str, channels: int) -> None:
+    def _check_divides(self, name: str, channels: int, what: str = "maps") -> None:
         if channels % self.towers:
-            raise ValueError(f"{self.towers} towers do not divide the {channels} maps of {name}")
+            raise ValueError(f"{self.towers} towers do not divide the {channels} {what} of {name}")
 
 
 def _check_positive(name: str, **numbers: int) -> None:

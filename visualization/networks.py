@@ -290,10 +290,12 @@ def compare(flags: Any, claimed: Mapping[tuple[str, str], Sequence[Mapping[str, 
       claimed: see `rows`.
 
     Raises:
-      ConfigError: an unknown network.
+      ConfigError: an unknown network, or one file for both.
       RunError: a file cannot be written.
     """
     chosen = names(flags.networks)
+    if flags.csv and flags.json and Path(flags.csv).resolve() == Path(flags.json).resolve():
+        raise ConfigError(f"--csv and --json are both {flags.csv}: give each a file of its own")
     written = [
         (_place(flag, path), text)
         for flag, path, text in (("csv", flags.csv, as_csv), ("json", flags.json, as_json))

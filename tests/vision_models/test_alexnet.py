@@ -240,6 +240,24 @@ def test_towers_read_each_other_only_after_an_exchange(exchanges, mixed):
     assert sent == [f"exchange_{name}" for name in named if name != "fc7"] + ["fc8"]
 
 
+@pytest.mark.parametrize(
+    "without, exchanges, exchanged",
+    [
+        ("fc6", "fc6", ["exchange_pool5"]),
+        ("fc7", "fc6", ["fc8"]),
+        ("fc6,fc7", "pool5", ["fc8"]),
+        ("conv3,conv4,conv5", "pool2", ["exchange_pool5"]),
+        ("fc7", "pool5", ["exchange_pool5"]),
+    ],
+)
+def test_places_of_exchanges_stay_where_layers_are_left_out(without, exchanges, exchanged):
+    """fc8 counts where it reads the features of both towers."""
+    options = {**SMALL, "num_classes": 8, "without": without, "exchanges": exchanges}
+    model = nnx.eval_shape(lambda: vision_models.create("alexnet", rngs=nnx.Rngs(0), **options))
+    found = [name for name in model.names if name.startswith("exchange_")]
+    assert found + ["fc8"] * (not model.fc8.apart) == exchanged
+
+
 @pytest.mark.parametrize("exchanges", ["", pytest.param("pool5", marks=pytest.mark.slow)])
 def test_scores_apart_are_the_same_on_two_devices(exchanges):
     """Logits and gradients of towers that score half of the classes each."""
@@ -305,7 +323,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
     [
         ({"without": "conv1"}, "cannot leave out conv1; choose from conv3"),
         ({"exchanges": "pool1,fc9"}, "towers cannot exchange fc9, pool1; choose from pool2, pool5"),
-        ({"exchanges": ""}, "2 towers do not divide the 7 maps of fc8"),
+        ({"exchanges": ""}, "2 towers do not divide the 7 classes of fc8"),
         ({"towers": 5}, "5 towers do not divide"),
         ({"image_size": 40}, "40 pixels are too small"),
         ({"kernels": (1, 2)}, "kernels takes 5 numbers"),

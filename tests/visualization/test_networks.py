@@ -117,6 +117,7 @@ def test_faults_of_flags_and_files(call, tmp_path):
         ([one, "--verify"], 2, "takes no --verify; it is for --mode=describe_data"),
         ([one, "--config.seed=1"], 2, "no --config for --config.seed=1 to override"),
         ([one, "--accelerator=v5e"], 2, "takes no --accelerator; it is for --mode=compile"),
+        ([one, f"--csv={tmp_path}/x", f"--json={tmp_path}/x"], 2, "give each a file of its own"),
         ([one, f"--csv={tmp_path}"], 1, "is a directory; name a file with --csv"),
         ([one, f"--json={tmp_path / 'file' / 'x.json'}"], 1, "cannot be written"),
         ([one, f"--out={tmp_path / 'file'}"], 1, "cannot be written"),
