@@ -136,7 +136,7 @@ def evaluate_trained(
     if not result["examples"]:
         raise RunError(f"not one example of {split.name} could be read; nothing was evaluated")
     if not result.get("localized_examples", 1):
-        raise RunError(f"not one example of {split.name} has a box of its class")
+        raise RunError(f"not one example of {split.name} that counts has a box of its class")
     labelled = bool((scores.label >= 0).any())
     if not (math.isfinite(result["loss"]) if labelled else np.isfinite(scores.scores).all()):
         said = f" (the loss is {result['loss']})" * labelled

@@ -68,6 +68,7 @@ _LATER_FIELDS = {
     "data.boxes.extent": "whole",
     "data.boxes.least_visible": 0.0,
     "loss.class_weights": "none",
+    "loss.label_smoothing": 0.0,
     "optimizer.max_gradient_norm": 0.0,
     "evaluation.validation_protocol": "center_crop",
 }
