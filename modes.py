@@ -304,6 +304,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         task.preprocessing,
         config.evaluation.scales,
         config.evaluation.dense_average,
+        evaluation.Masks(config.evaluation.dropout_masks, config.evaluation.dropout_seed),
     )
     evaluation.check_network(protocol, task.network)
     evaluation.check_objective(protocol, task.objective)

@@ -8,9 +8,11 @@ validation. The figures below are errors on the test set, in percent.
 He et al. 2015, section 4.2 (mean image, 4 pixels of padding, crops, flips; 64,000 steps of 128
 images; BatchNorm over groups of 64, as on each of the paper's two GPUs):
   :resnet20 ... :resnet110    20, 32, 44, 56, 110 layers; 8.75, 7.51, 7.17, 6.97, 6.43
-  :plain20 ... :plain110      without shortcuts; 56 layers are worse than 20 (Figure 6)
+  :plain8, :plain20 ... :plain110         without shortcuts; 56 layers are worse than 20 (Figure
+                              6); --config.model.batch_norm=False: without BatchNorm as well
 He et al. 2016:
   :preact_resnet110, :preact_resnet164    6.37, 5.46
+  :preact_resnet20, :preact_resnet56      the same, of depths that the paper does not have
 
 Krizhevsky's cuda-convnet (example-layers); each name is its error:
   :18pct    three convolutions, normalisation inside maps; no augmentation
@@ -38,9 +40,8 @@ def get_config(variant: str = "resnet20") -> ConfigDict:
     """The config of a variant; the module's docstring lists them."""
     residual = (
         *(f"resnet{n}" for n in DEPTHS),
-        *(f"plain{n}" for n in DEPTHS),
-        "preact_resnet110",
-        "preact_resnet164",
+        *(f"plain{n}" for n in (8, *DEPTHS)),
+        *(f"preact_resnet{n}" for n in (20, 56, 110, 164)),
     )
     make = common.choose_variant(
         variant,
@@ -70,7 +71,9 @@ def _residual(variant: str) -> ConfigDict:
 
     model = config.model
     model.name = variant
-    if not variant.startswith("plain"):
+    if variant.startswith("plain"):
+        model.batch_norm = True
+    else:
         # "pad" is option A of the 2015 paper; or projection (option B), none
         model.shortcut = "projection" if variant == "preact_resnet164" else "pad"
     model.neuron = "relu"
@@ -133,6 +136,7 @@ def _thirteen(variant: str) -> ConfigDict:
     config.model.pool = "max"
     config.model.norm = False
     config.model.local3 = 32
+    config.model.shared = False  # True: local3 and local4 are convolutions
     config.model.init = "gaussian"
     config.model.init_std_conv1 = 0.0001
     config.model.init_std = 0.01

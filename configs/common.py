@@ -83,6 +83,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     data.name = "imagenet2012"
     data.dir = config_dict.placeholder(str)
     data.cache_dir = config_dict.placeholder(str)  # mean image, indices; else ~/.cache
+    data.classes = ()  # those of the dataset that are used, in the order of their new labels
     data.validation_examples = config_dict.placeholder(int)  # where there is no such split
     data.validation_labels = config_dict.placeholder(str)  # their file; else searched for
     data.train_examples = config_dict.placeholder(int)  # equally many of each class; None: all
@@ -186,6 +187,9 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.scales = ()  # pixels of the shorter side; the protocol's own
     # What a network that slides over an image averages there: scores or probabilities.
     evaluation.dense_average = "scores"
+    # Networks that dropout samples, whose probabilities are averaged; 0: the mean network.
+    evaluation.dropout_masks = 0
+    evaluation.dropout_seed = 0  # draws their masks
     # Evaluates the validation split during training: a protocol for central squares.
     evaluation.validation_protocol = "center_crop"
     evaluation.split = config_dict.placeholder(str)  # the labelled test split

@@ -42,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     model.hidden = 256
     model.pool = "max"  # or average, padded_average, sum, l2; "" for none
     model.neuron = "relu"
+    model.batch_norm = False
     model.dropout = 0.0
     model.init = "he"
     model.init_std = 0.01  # of gaussian

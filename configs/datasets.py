@@ -44,13 +44,16 @@ def size(config: Any) -> tuple[int, int]:
     data = config.data
     known = DATASETS.get(data.name.split("/")[0].split(":")[0])
     classes = known.classes if known is not None else config.model.num_classes
+    if data.classes:
+        # How many examples these have is not known without the labels.
+        classes, known = len(data.classes), None
     each = data.train_examples_per_class
     chosen = data.train_examples or (each * classes if each and classes else None)
     if classes is None or (known is None and chosen is None):
         raise ConfigError(
             f"--mode=compile touches no data, and how many classes and examples "
-            f"data.name={data.name} has is not known without it: set --config.model.num_classes=N "
-            "and --config.data.train_examples=N"
+            f"data.name={data.name}{' has with data.classes' if data.classes else ' has'} is not "
+            "known without it: set --config.model.num_classes=N and --config.data.train_examples=N"
         )
     if known is None:
         return classes, chosen or 0

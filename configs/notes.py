@@ -58,7 +58,9 @@ def _decays(optimizer: Fields) -> bool:
 
 def has_batch_norm(model: Fields) -> bool:
     """Whether a network has BatchNorm."""
-    always = re.match(r"(preact_)?resnet|plain|inception", model["name"]) is not None
+    if model["name"].startswith("plain"):
+        return bool(model.get("batch_norm", True))
+    always = re.match(r"(preact_)?resnet|inception", model["name"]) is not None
     return always or model.get("batch_norm", False) or model["name"].endswith("_bn")
 
 
@@ -94,7 +96,7 @@ NOTES = (
         lambda c, mode: not c["data"]["name"].startswith("imagenet20"),
     ),
     Note(
-        ("data.train_examples", "data.train_examples_per_class"),
+        ("data.classes", "data.train_examples", "data.train_examples_per_class"),
         "all of the training set is prepared; the choice is made when it is read",
         lambda c, mode: mode == "prepare_data",
     ),
@@ -269,6 +271,16 @@ NOTES = (
         ("evaluation.save_scores", "evaluation.scales"),
         "only with --mode=evaluate",
         lambda c, mode: mode != "evaluate",
+    ),
+    Note(
+        ("evaluation.dropout_seed",),
+        "only with evaluation.dropout_masks",
+        lambda c, mode: not c["evaluation"]["dropout_masks"],
+    ),
+    Note(
+        ("evaluation.dropout_masks",),
+        "this network has no dropout",
+        lambda c, mode: not any(c["model"].get(name) for name in ("dropout", "input_dropout")),
     ),
     Note(
         ("data.boxes.extent", "data.boxes.least_visible"),

@@ -13,6 +13,7 @@ Variants, and errors of the authors' models on the ILSVRC-2012 validation set, f
   :101          44,549,160    21.8 / 6.1 (23.6 / 7.1)
   :152          60,192,808    21.4 / 5.7 (23.0 / 6.7)
   :plain18, :plain34          the same without shortcuts; 27.9 (top-1) and 28.5 / 10.0, ten views
+                              (--config.model.batch_norm=False: without BatchNorm as well)
   :preact_18 ... :preact_200  normalisation and neuron before each convolution (2016)
 
 The stride of 2 is in the first 1x1 convolution of a bottleneck, as in the paper. PyTorch's
@@ -60,7 +61,9 @@ def get_config(variant: str = "") -> ConfigDict:
     model.name = common.choose_variant(variant, VARIANTS)
     model.stride_in = "1x1"  # or 3x3
     model.pool1_padded = False
-    if not variant.startswith("plain"):
+    if variant.startswith("plain"):
+        model.batch_norm = True
+    else:
         model.shortcut = "projection"  # option B; or pad (A), none
     model.neuron = "relu"
     model.init = "he"

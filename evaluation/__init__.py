@@ -3,6 +3,7 @@
 from evaluation.errors import EvaluationError
 from evaluation.evaluate import evaluate
 from evaluation.guesses import guesses
+from evaluation.masks import Masks
 from evaluation.objective import CLASSES, Objective
 from evaluation.protocols import (
     PROTOCOLS,
@@ -21,6 +22,7 @@ __all__ = [
     "PROTOCOLS",
     "EvaluationError",
     "Images",
+    "Masks",
     "Objective",
     "Protocol",
     "Scores",

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from devices import collectives
 from devices.xla import compiler_options, platform_of
+from evaluation import masks
 from evaluation.errors import EvaluationError
 from evaluation.preprocessing import Preprocessing, crop_input, view_input, whole_input
 from evaluation.protocols.protocol import Crops, Dense, Look, Protocol
@@ -48,16 +49,16 @@ def make_steps(
       dtype: of the computation, such as "bfloat16".
     """
     compile_ = _Compiler(mesh, param_specs, protocol.average)
-    size = preprocessing.crop
+    size, scores = preprocessing.crop, masks.scores(network, protocol.masks)
 
     def score(params: Any, statistics: Any, seen: Array) -> Array:
-        return compile_.value(network.apply(params, statistics, seen))
+        return compile_.value(scores(params, statistics, seen))
 
     scored = compile_(score, "params", "everywhere", "rows")
     return [
         _of_whole(look, network, compile_, scored, size, dtype)
         if look.images.whole
-        else _of_square(look, network, compile_, preprocessing, dtype)
+        else _of_square(look, score, compile_, preprocessing, dtype)
         for look in protocol.looks
     ]
 
@@ -124,7 +125,7 @@ class _Compiler:
 
 def _of_square(
     look: Look,
-    network: PureNetwork,
+    score: Callable[[Any, Any, Array], Array],
     compile_: _Compiler,
     preprocessing: Preprocessing,
     dtype: str,
@@ -148,7 +149,7 @@ def _of_square(
                 aligned=preprocessing.aligned_mean,
                 dtype=dtype,
             )
-            return compile_.value(network.apply(params, statistics, seen))
+            return score(params, statistics, seen)
 
         # One view at a time, to keep the activations of one view only.
         per_view = lax.map(of_view, jnp.asarray(places))

@@ -9,7 +9,7 @@ import numpy as np
 
 from input_pipeline import augment, batches, order, sources
 from input_pipeline.batches import Batch, Planned
-from input_pipeline.datasets import Dataset, division, open_dataset
+from input_pipeline.datasets import Dataset, division, open_dataset, with_chosen
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.from_config import Choices, choices
 from input_pipeline.normalization import normalization, of_any_shape
@@ -380,7 +380,7 @@ def prepare_data(
     if not chosen.prepared_dir:
         raise DataError("preparing needs a directory to write to: --config.data.prepared_dir=DIR")
     everything = dataclasses.replace(
-        chosen.chosen, train_examples=None, train_examples_per_class=None
+        chosen.chosen, classes=(), train_examples=None, train_examples_per_class=None
     )
     dataset = _said(_open_source(dataclasses.replace(chosen, chosen=everything), cache_dir))
     directory, crops = Path(chosen.prepared_dir), chosen.crops
@@ -423,13 +423,7 @@ def open_chosen(
         as_they_are=not chosen.crops.rescales,
         only=only,
     )
-    if "train" in dataset.splits:
-        train = division.choose(
-            dataset.splits["train"], chosen.chosen, dataset.class_names, cache_dir
-        )
-        splits = dataset.splits | {"train": train}
-        dataset = dataclasses.replace(dataset, splits=splits, notes=train.notes)
-    return dataset
+    return with_chosen(dataset, chosen.chosen, cache_dir)
 
 
 def _open_source(

@@ -67,12 +67,13 @@ def test_an_older_run_keeps_the_order_of_its_classes(call, tree, tmp_path, monke
 
 @pytest.mark.slow
 def test_a_run_on_a_balanced_fold_goes_on_in_the_same_bits(call, tmp_path):
-    """Balanced sampling and class weights are fields of the run: with others it is refused."""
-    root = write_images(tmp_path / "own", {"ant": 14, "owl": 5, "bee": 3})
+    """Of three of four classes. What it was trained on is fields of the run: others are refused."""
+    root = write_images(tmp_path / "own", {"ant": 14, "owl": 5, "bee": 3, "cat": 9})
     arguments = [
         *TINY, f"--config.data.dir={root}", "--config.data.folds=3", "--config.data.fold=1",
         "--config.data.sampling=balanced", "--config.loss.class_weights=balanced",
         "--config.data.train_examples=12", "--config.evaluate_every_steps=2",
+        "--config.data.classes=0,3,1",
     ]  # fmt: skip
     broken, whole = (f"--workdir={tmp_path / name}" for name in ("broken", "whole"))
     for steps, workdir in ((2, broken), (5, broken), (5, whole)):
@@ -83,6 +84,7 @@ def test_a_run_on_a_balanced_fold_goes_on_in_the_same_bits(call, tmp_path):
         ("data.sampling=uniform", "data.sampling (was balanced, now uniform)"),
         ("loss.class_weights=none", "loss.class_weights (was balanced, now none)"),
         ("data.fold=2", "data.fold (was 1, now 2)"),
+        ("data.classes=0,1,3", "data.classes (was"),
         ("data.train_examples=11", "data.train_examples (was 12, now 11)"),
     ]:
         code, _, err = call(*arguments, broken, f"--config.{other}")

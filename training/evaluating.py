@@ -187,6 +187,8 @@ def _digest(
         "dtype": task.dtype,
         "batch_size": [split.batch_size(look.images) for look in protocol.looks],
     }
+    if protocol.masks.count:
+        settings["masks"] = dataclasses.asdict(protocol.masks)
     return scores_digest(trained, settings)
 
 

@@ -88,9 +88,12 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     **{f"resnet{n}": (resnet.cifar_resnet, {"depth": n}) for n in resnet.CIFAR_DEPTHS},
     **{
         f"plain{n}": (resnet.cifar_resnet, {"depth": n, "shortcut": "none"})
-        for n in resnet.CIFAR_DEPTHS
+        for n in resnet.CIFAR_PLAIN_DEPTHS
     },
-    "preact_resnet110": (resnet.cifar_resnet, {"depth": 110, "preactivation": True}),
+    **{
+        f"preact_resnet{n}": (resnet.cifar_resnet, {"depth": n, "preactivation": True})
+        for n in resnet.CIFAR_PREACTIVATION_DEPTHS
+    },
     "preact_resnet164": (
         resnet.cifar_resnet,
         {"depth": 164, "preactivation": True, "bottleneck": True, "shortcut": "projection"},
@@ -99,7 +102,14 @@ _MODELS: dict[str, tuple[Callable[..., Network], dict[str, Any]]] = {
     "cifar10_18pct": (cifar10.four_layer, {"norm": True}),
     "cifar10_13pct": (cifar10.conv_local, {}),
     "cifar10_11pct": (cifar10.conv_local, {"norm": True, "local3": 64}),
-    **{f"all_cnn_{base}": (all_convolutional.all_convolutional, {"base": base}) for base in "abc"},
+    **{
+        f"{name}_{base}": (
+            all_convolutional.all_convolutional,
+            {"base": base, "reduction": reduction},
+        )
+        for name, reduction in all_convolutional.NAMES.items()
+        for base in "abc"
+    },
     "nin_cifar10": (nin.nin_cifar10, {}),
     "nin_imagenet": (nin.nin_imagenet, {}),
     "convnet": (convnet.convnet, {}),

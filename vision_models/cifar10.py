@@ -63,6 +63,7 @@ def conv_local(
     pool: str = "max",
     norm: bool = False,
     local3: int = 32,
+    shared: bool = False,
     init: str = "gaussian",
     init_std_conv1: float = 0.0001,
     init_std: float = 0.01,
@@ -82,6 +83,8 @@ def conv_local(
       norm: adds normalisation across 9 maps (k=1, alpha 0.001/9, beta 0.75) after pool1
         and between conv2 and pool2.
       local3: maps of the first locally connected layer.
+      shared: local3 and local4 share their kernels between positions: they are convolutions of
+        the same size, initialised alike. Without it a position's kernels are its own.
       init: gaussian, xavier or he.
       init_std_conv1, init_std, init_std_local: standard deviations of the Gaussians of
         conv1, of conv2 and fc10, and of the locally connected layers.
@@ -101,7 +104,7 @@ def conv_local(
     if norm:
         net.add("norm2", response)
     net.pool("pool2", 3, 2, kind=pool, ceil=True)
-    net.local("local3", local3, 3, padding=1, init=local)
-    net.local("local4", 32, 3, padding=1, init=local)
+    for name, maps in (("local3", local3), ("local4", 32)):
+        (net.conv if shared else net.local)(name, maps, 3, padding=1, init=local)
     net.head("fc10", num_classes)
     return net.network()

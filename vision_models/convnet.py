@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-from vision_models import layers
+from vision_models import layers, modules
 from vision_models.network import Builder, Network
 
 
@@ -18,6 +18,7 @@ def convnet(
     hidden: int = 256,
     pool: str = "max",
     neuron: str = "relu",
+    batch_norm: bool = False,
     dropout: float = 0.0,
     init: str = "he",
     init_std: float = 0.01,
@@ -39,6 +40,7 @@ def convnet(
       hidden: units of each hidden layer.
       pool: max, average or l2; "" for none.
       neuron: nonlinearity of all hidden layers.
+      batch_norm: normalisation between each convolution, then without a bias, and its neuron.
       dropout: probability of dropping after each hidden layer (inverted).
       init, init_std: of all kernels, as for `alexnet`.
       rngs: stream `params` draws the parameters.
@@ -56,8 +58,16 @@ def convnet(
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
     for stage in range(1, stages + 1):
         for number in range(1, convolutions + 1):
-            maps = kernels * 2 ** (stage - 1)
-            net.conv(f"conv{stage}_{number}", maps, window, padding=window // 2)
+            maps, name = kernels * 2 ** (stage - 1), f"{stage}_{number}"
+            if batch_norm:
+                net.conv(
+                    f"conv{name}", maps, window, padding=window // 2, use_bias=False,
+                    neuron="identity",
+                )  # fmt: skip
+                net.batch_norm(f"norm{name}")
+                net.add(f"neuron{name}", modules.Neuron(neuron))
+            else:
+                net.conv(f"conv{name}", maps, window, padding=window // 2)
         if pool:
             net.pool(f"pool{stage}", 2, 2, kind=pool)
     for number in range(1, hidden_layers + 1):

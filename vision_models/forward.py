@@ -61,6 +61,7 @@ class Pass:
 
     Attributes:
       dropout_keys: one random key per example, [batch], in training; None in evaluation.
+      sampling: evaluation in which dropout acts all the same.
       statistics: how BatchNorm takes its statistics in training.
       record: receives the activations of every layer by path.
       auxiliary: receives, in training, the logits of auxiliary classifiers by path.
@@ -84,11 +85,12 @@ class Pass:
     windows: bool = False
     neuron: Callable[[str], Function] = layers.neuron
     normalization: Callable[[Function], Function] = lambda function: function
+    sampling: bool = False
 
     @property
     def training(self) -> bool:
         """Whether dropout acts, and BatchNorm uses and updates statistics of the batch."""
-        return self.dropout_keys is not None
+        return self.dropout_keys is not None and not self.sampling
 
     def note(self, path: str, x: Activations) -> None:
         """Records the output of the layer `path`; maps of towers are concatenated."""

@@ -8,8 +8,8 @@ import jax
 from flax import nnx
 from jax import Array
 
-from vision_models import dense
-from vision_models.forward import BatchStatistics
+from vision_models import dense, layers
+from vision_models.forward import BatchStatistics, Pass
 from vision_models.network import Network
 from vision_models.towers import PER_TOWER
 from vision_models.trees import keys_of
@@ -27,6 +27,8 @@ class PureNetwork:
     Attributes:
       init: random key -> (parameters, statistics).
       apply: (parameters, statistics, images) -> logits, in evaluation.
+      sampled: (parameters, statistics, images, dropout keys [batch]) -> logits, in evaluation but
+        for dropout, which draws masks.
       score_map: (parameters, statistics, images, valid) -> (scores, cells), in dense evaluation;
         see `vision_models.dense.score_map`.
       score_maps: (parameters, statistics, images, sizes, offsets, windows) -> score maps of whole
@@ -45,6 +47,7 @@ class PureNetwork:
 
     init: Callable[[Array], tuple[Params, Statistics]]
     apply: Callable[[Params, Statistics, Array], Array]
+    sampled: Callable[[Params, Statistics, Array, Array], Array]
     score_map: Callable[[Params, Statistics, Array, Array], tuple[Array, Array]]
     score_maps: Callable[[Params, Statistics, Array, Array, bool, bool], list[tuple[Array, Array]]]
     check_whole: Callable[[bool], None]
@@ -76,6 +79,12 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
 
     def apply(params: Params, statistics: Statistics, images: Array) -> Array:
         return nnx.merge(graph, params, statistics)(images)
+
+    def sampled(params: Params, statistics: Statistics, images: Array, keys: Array) -> Array:
+        model = nnx.merge(graph, params, statistics)
+        logits = model.run(images, Pass(keys, sampling=True))
+        assert not isinstance(logits, list), "towers end in a head that sums them"
+        return layers.widened(logits)
 
     def score_map(
         params: Params, statistics: Statistics, images: Array, valid: Array
@@ -112,10 +121,10 @@ def functional(create: Callable[[nnx.Rngs], Network]) -> PureNetwork:
         return logits, auxiliary, variables(model)[1]
 
     per_tower = nnx.to_pure_dict(params, lambda leaf: bool(leaf.get_metadata(PER_TOWER, False)))
-    layers = tuple(name for name in abstract.names if name in per_tower)
+    with_parameters = tuple(name for name in abstract.names if name in per_tower)
     return PureNetwork(
-        init, apply, score_map, score_maps, check_whole, window_places, train, per_tower,
-        abstract.towers, abstract.heads, layers,
+        init, apply, sampled, score_map, score_maps, check_whole, window_places, train, per_tower,
+        abstract.towers, abstract.heads, with_parameters,
         has_statistics=bool(nnx.to_pure_dict(states[1])),
     )  # fmt: skip
 

@@ -23,6 +23,8 @@ DEPTHS = {
 BOTTLENECKS_FROM = 50  # layers
 PLAIN_DEPTHS = (18, 34)  # section 4.1
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)  # Table 6
+CIFAR_PLAIN_DEPTHS = (8, *CIFAR_DEPTHS)
+CIFAR_PREACTIVATION_DEPTHS = (20, 56, 110)  # 164 has bottlenecks
 SHORTCUTS = ("projection", "pad", "none")
 
 
@@ -35,6 +37,7 @@ def resnet(
     preactivation: bool = False,
     stride_in: str = "1x1",
     pool1_padded: bool = False,
+    batch_norm: bool = True,
     neuron: str = "relu",
     init: str = "he",
     init_std: float = 0.01,
@@ -56,6 +59,8 @@ def resnet(
         the first `1x1`, as in the paper, or the `3x3`, as in torchvision ("v1.5").
       pool1_padded: pool1 reaches one pixel past the top and left, as in torchvision,
         rather than past the bottom and right, as in the authors' models.
+      batch_norm: normalisation after each convolution. Without it (of plain networks alone)
+        convolutions have biases.
       neuron: nonlinearity of all hidden layers.
       init, init_std: as for `alexnet`; the paper's is He's (section 3.4).
       rngs: stream `params` draws the parameters.
@@ -67,8 +72,9 @@ def resnet(
         raise ValueError(f"depth={depth}: choose 18, 34, 50, 101 or 152, 200 with preactivation")
     if stride_in not in ("1x1", "3x3"):
         raise ValueError(f"stride_in={stride_in}: choose 1x1 or 3x3")
+    _check_batch_norm(batch_norm, shortcut, preactivation)
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
-    _conv(net, "conv1", "norm1", 64, 7, stride=2)
+    _conv(net, "conv1", "norm1" if batch_norm else None, 64, 7, stride=2)
     net.add("neuron1", modules.Neuron(neuron))
     if pool1_padded:
         net.pool("pool1", 3, 2, padding=1)
@@ -79,7 +85,7 @@ def resnet(
         for n, (number, blocks) in enumerate(zip(range(2, 6), DEPTHS[depth], strict=True))
     ]
     bottleneck = depth >= BOTTLENECKS_FROM
-    _stages(net, stages, bottleneck, shortcut, preactivation, stride_in)
+    _stages(net, stages, bottleneck, shortcut, preactivation, stride_in, batch_norm)
     _classifier(net, num_classes, preactivation)
     return net.network()
 
@@ -92,6 +98,7 @@ def cifar_resnet(
     shortcut: str = "pad",
     preactivation: bool = False,
     bottleneck: bool = False,
+    batch_norm: bool = True,
     neuron: str = "relu",
     init: str = "he",
     init_std: float = 0.01,
@@ -101,12 +108,12 @@ def cifar_resnet(
 
     Args:
       num_classes: number of logits.
-      depth: 6n + 2, such as 20, 32, 44, 56, 110; with bottlenecks 9n + 2, such as 164.
+      depth: 6n + 2, such as 8, 20, 32, 44, 56, 110; with bottlenecks 9n + 2, such as 164.
       image_size: side of the square input in pixels.
       shortcut: `pad` (option A, the paper's), `projection` or `none`, a plain network.
       preactivation: normalisation and neuron before each convolution (2016).
       bottleneck: blocks of 1x1, 3x3 and 1x1, the last with four times the maps (2016).
-      neuron, init, init_std, rngs: as for `resnet`.
+      batch_norm, neuron, init, init_std, rngs: as for `resnet`.
 
     Raises:
       ValueError: a depth that is not 6n + 2 (9n + 2), or another impossible option.
@@ -114,21 +121,36 @@ def cifar_resnet(
     per_block = 9 if bottleneck else 6
     if depth < per_block + 2 or (depth - 2) % per_block:
         raise ValueError(f"depth={depth}: a multiple of {per_block}, and 2")
+    _check_batch_norm(batch_norm, shortcut, preactivation)
     net = Builder(image_size, rngs=rngs, init=layers.initializer(init, init_std), neuron=neuron)
-    _conv(net, "conv1", "norm1", 16, 3)
+    _conv(net, "conv1", "norm1" if batch_norm else None, 16, 3)
     net.add("neuron1", modules.Neuron(neuron))
     blocks = (depth - 2) // per_block
     stages = [(f"conv{n + 2}", blocks, 16 * 2**n, 1 if n == 0 else 2) for n in range(3)]
-    _stages(net, stages, bottleneck, shortcut, preactivation, "1x1")
+    _stages(net, stages, bottleneck, shortcut, preactivation, "1x1", batch_norm)
     _classifier(net, num_classes, preactivation)
     return net.network()
 
 
-def _conv(net: Builder, name: str, norm: str, maps: int, window: int, *, stride: int = 1) -> None:
-    """A convolution without bias; the normalisation after it, if any, has one."""
+def _check_batch_norm(batch_norm: bool, shortcut: str, preactivation: bool) -> None:
+    if not batch_norm and (shortcut != "none" or preactivation):
+        raise ValueError(
+            "batch_norm=False: of plain networks alone (shortcut=none, preactivation=False)"
+        )
+
+
+def _conv(
+    net: Builder, name: str, norm: str | None, maps: int, window: int, *, stride: int = 1
+) -> None:
+    """A convolution; its bias is that of the normalisation called `norm`, which follows it.
+
+    With an empty `norm` the normalisation comes before, and neither has a bias after it; with
+    None there is none, and the convolution has a bias of its own.
+    """
     net.conv(
-        name, maps, window, stride=stride, padding=window // 2, use_bias=False, neuron="identity"
-    )
+        name, maps, window, stride=stride, padding=window // 2, use_bias=norm is None,
+        neuron="identity",
+    )  # fmt: skip
     if norm:
         net.batch_norm(norm)
 
@@ -140,6 +162,7 @@ def _stages(
     shortcut: str,
     preactivation: bool,
     stride_in: str,
+    batch_norm: bool,
 ) -> None:
     """The residual blocks; each stage is (name, blocks, maps, stride of its first block)."""
     if shortcut not in SHORTCUTS:
@@ -157,18 +180,21 @@ def _stages(
                 first = stage == stages[0][0] and number == 1
                 _preactivation_block(net, name, convs, stride, shortcut, first)
             else:
-                _block(net, name, convs, stride, shortcut)
+                _block(net, name, convs, stride, shortcut, batch_norm)
 
 
 Convs = Sequence[tuple[int, int, int]]  # (maps, window, stride) of each convolution
 
 
-def _block(net: Builder, name: str, convs: Convs, stride: int, shortcut: str) -> None:
+def _block(
+    net: Builder, name: str, convs: Convs, stride: int, shortcut: str, batch_norm: bool
+) -> None:
     """Convolutions, each with normalisation; the sum with the shortcut; the last neuron."""
 
     def residual(branch: Builder) -> None:
         for number, (maps, window, step) in enumerate(convs, start=1):
-            _conv(branch, f"conv{number}", f"norm{number}", maps, window, stride=step)
+            norm = f"norm{number}" if batch_norm else None
+            _conv(branch, f"conv{number}", norm, maps, window, stride=step)
             if number < len(convs):
                 branch.add(f"neuron{number}", modules.Neuron(net.neuron))
 

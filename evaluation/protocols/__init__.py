@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from evaluation.errors import EvaluationError
+from evaluation.masks import NONE, Masks
 from evaluation.objective import CLASSES, Objective
 from evaluation.preprocessing import Preprocessing
 from evaluation.protocols.crops import (
@@ -70,6 +71,7 @@ def protocol_called(
     preprocessing: Preprocessing,
     scales: Sequence[int] = (),
     dense_average: str = "scores",
+    masks: Masks = NONE,
 ) -> Protocol:
     """Builds the protocol with this name for a network.
 
@@ -79,9 +81,11 @@ def protocol_called(
       scales: shorter sides of the rescaled images, in pixels; () for the protocol's defaults.
       dense_average: what a dense protocol averages over positions: `scores` or `probabilities`.
         Other protocols ignore it.
+      masks: of dropout, over which probabilities are averaged.
 
     Raises:
-      EvaluationError: see `check_protocol`; or a view lies outside its image.
+      EvaluationError: see `check_protocol`; masks for a protocol that does not average
+        probabilities of crops; or a view lies outside its image.
     """
     check_protocol(name, scales)
     options: dict[str, Any] = {"scales": tuple(scales)} if scales else {}
@@ -90,9 +94,17 @@ def protocol_called(
         options["dense_average"] = dense_average
         said += [dense_average] * (dense_average != "scores")
     protocol = PROTOCOLS[name](preprocessing, **options)
+    if masks.count:
+        said.append(masks.label)
+        slides = any(isinstance(v, Dense) for look in protocol.looks for v in look.views)
+        if slides or protocol.average != "probabilities":
+            raise EvaluationError(
+                f"evaluation.dropout_masks={masks.count}: {name} does not average probabilities of "
+                "crops; choose center_crop, ten_view or another protocol that does"
+            )
     for look in protocol.looks:
         _check_look(name, look, preprocessing, given=bool(scales))
-    return dataclasses.replace(protocol, name=name, label="-".join(said))
+    return dataclasses.replace(protocol, name=name, masks=masks, label="-".join(said))
 
 
 def check_protocol(name: str, scales: Sequence[int] = ()) -> None:

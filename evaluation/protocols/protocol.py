@@ -11,6 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from evaluation.masks import NONE, Masks
+
 # Pixels per device in a batch of dense evaluation: eight images of 384 x 512. VGG-D's activations
 # for them take 0.8 GB in float32 (docs/protocols.md).
 _TOGETHER = 8 * 384 * 512
@@ -153,12 +155,14 @@ class Protocol:
       looks: one for each image size.
       average: what is averaged over views and looks: `probabilities`, `scores` (logits), or the
         `outputs` of a network that regresses boxes.
+      masks: of dropout, over which probabilities are averaged in each view.
       label: the name followed by all options that were given. Scores are saved under it.
     """
 
     name: str
     looks: tuple[Look, ...]
     average: str = "probabilities"
+    masks: Masks = NONE
     label: str = ""
 
     @property

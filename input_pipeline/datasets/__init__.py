@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from input_pipeline import annotations, folders, sources
 from input_pipeline.datasets import (
+    classes,
     digit_canvases,
     digits,
     division,
@@ -132,7 +133,8 @@ def open_dataset(
       validation_examples: number of examples to hold out of train if there is no validation split;
         by default 5,000 for CIFAR-10 and MNIST, 360 for the digits, none for ImageNet, and a
         tenth of train for other datasets.
-      chosen: folds, which replace held-out examples, and the subset of the training examples.
+      chosen: the classes, folds, which replace held-out examples, and the subset of the training
+        examples.
       cache_dir: where indices are kept; by default `default_cache_dir()`.
       only: the one split to open, or `REPORTED`; None opens all. Splits that are not opened may be
         damaged or absent.
@@ -147,7 +149,9 @@ def open_dataset(
     """
     cache_dir = cache_dir or default_cache_dir()
     with folders.readable():
-        asked = Asked(name, directory, cache_dir, class_names, only is not None, validation_labels)
+        # Chosen classes are those of the dataset in its own order, not the network's.
+        known = None if chosen.classes else class_names
+        asked = Asked(name, directory, cache_dir, known, only is not None, validation_labels)
         found = FINDERS.get(name, tfds_directories.find)(asked)
         splits = _with_boxes(found, asked)
     base = tfds_directories.base_name(name)
@@ -155,22 +159,44 @@ def open_dataset(
     if only == REPORTED:
         only = "test" if "test" in splits else "validation"
     if only in found.unlabelled and only not in splits:
+        if chosen.classes:
+            raise DataError(f"data.classes: the images of {name}'s split {only} have no labels")
         splits[only] = found.unlabelled[only]
     if only is not None and only not in splits:
         raise _no_split(name, only, list(splits), found.absent)
-    opened = {split: splits[split]() for split in splits if only in (None, split)}
-    if "train" in opened:
-        opened["train"] = division.choose(opened["train"], chosen, found.class_names, cache_dir)
-    notes = [*found.notes, *(note for examples in opened.values() for note in examples.notes)]
-    return Dataset(
+    dataset = Dataset(
         name,
-        opened,
+        {split: splits[split]() for split in splits if only in (None, split)},
         found.class_names,
         found.absent,
-        tuple(dict.fromkeys(notes)),
+        tuple(found.notes),
         layout=found.layout,
         labels_from=found.labels_from,
         ignored=found.ignored,
+    )
+    return with_chosen(dataset, chosen, cache_dir)
+
+
+def with_chosen(dataset: Dataset, chosen: Chosen, cache_dir: Path) -> Dataset:
+    """The classes of a dataset, and the training examples, that are used; with their notes.
+
+    Raises:
+      DataError: there is no such class, or there are fewer examples than asked for.
+    """
+    every, names = dataset.class_names, dataset.class_names
+    splits = dict(dataset.splits)
+    if chosen.classes:
+        classes.check(chosen.classes, len(every), dataset.name)
+        names = tuple(every[label] for label in chosen.classes)
+        splits = {
+            split: classes.chosen(examples, chosen.classes, len(every), cache_dir)
+            for split, examples in splits.items()
+        }
+    if "train" in splits:
+        splits["train"] = division.choose(splits["train"], chosen, names, cache_dir)
+    notes = [*dataset.notes, *(note for examples in splits.values() for note in examples.notes)]
+    return dataclasses.replace(
+        dataset, splits=splits, class_names=names, notes=tuple(dict.fromkeys(notes))
     )
 
 

@@ -23,9 +23,12 @@ VALIDATION_EXAMPLES = {"cifar10": 5000, "mnist": 5000, "digits": 360}
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Which training examples are used; by default all are.
+    """Which examples are used; by default all are.
 
     Attributes:
+      classes: labels of the classes that are used, in the order of the labels that they get; ()
+        for all. They are chosen in all splits, after what is held out for validation: the
+        validation split has the same images, whatever the classes of a training run.
       train_examples: total number of examples. The counts of any two classes differ by one at
         most, unless a class has too few: then it gives all it has, and the others the rest.
       train_examples_per_class: largest number of examples of each class.
@@ -35,6 +38,7 @@ class Chosen:
         divided. For one seed, a smaller subset is contained in every larger one.
     """
 
+    classes: tuple[int, ...] = ()
     train_examples: int | None = None
     train_examples_per_class: int | None = None
     folds: int | None = None

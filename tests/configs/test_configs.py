@@ -49,6 +49,23 @@ ALEXNET = {
     "total_epochs": 90.0,
     "evaluation.protocol": "ten_view",
 }
+# layer-params-146 of the released code, as far as its notes are known.
+SIX_CONV = ALEXNET | {
+    "model.name": "alexnet_six_conv",
+    "model.conv6": 256,
+    "model.init_std_conv3to5": 0.03,
+}
+STAGE = SIX_CONV | {
+    "data.mean": "image_center",
+    "data.augment.colour_noise": "original",
+    "model.lrn_constants.average": True,
+    "model.norm1_before_neuron": True,
+    "model.spatial_norm2": True,
+    "optimizer.learning_rate": 0.001,
+    "optimizer.plateau_patience": 0,
+    "init_head": "new",
+}
+FALL = STAGE | {"data.name": "folder", "optimizer.drop_epochs": None}
 # Zeiler and Fergus 2014, section 3.1 and Figure 3.
 ZFNET = {
     "batch_size": 128,
@@ -292,8 +309,32 @@ RECIPES = {
             "model.towers": 1,
             "model.kernels": (48, 128, 192, 192, 256),
         },
-        "six_conv": ALEXNET
-        | {"model.name": "alexnet_six_conv", "model.conv6": 256, "model.init_std_conv3to5": 0.03},
+        "six_conv": SIX_CONV,
+        "pretrain_2009": FALL
+        | {
+            **{f"optimizer.groups.{n}.multiplier": 10.0 for n in ("conv6", "fc6", "fc7", "fc8")},
+            "optimizer.groups.fc6.match": "fc6/",
+            "optimizer.groups.conv6.drop_epochs": (2.16,),
+            "total_epochs": 6.65,
+        },
+        "pretrain_2011": FALL
+        | {
+            **{f"optimizer.groups.{n}.multiplier": 10.0 for n in ("fc6", "fc7", "fc8")},
+            "optimizer.groups.fc8.drop_epochs": (6,),
+            "total_epochs": 8.11,
+        },
+        "pretrained": STAGE
+        | {
+            "data.name": "imagenet2012",
+            "data.augment.colour_noise_until_epochs": 38.0,
+            "optimizer.drop_epochs": (22, 42),
+            "optimizer.groups.conv1.multiplier": 0.1,
+            "optimizer.groups.conv1.drop_epochs": (5,),
+            "optimizer.groups.conv1.freeze_epochs": 7.0,
+            "optimizer.groups.fc8.multiplier": 10.0,
+            "optimizer.groups.fc8.drop_epochs": (9, 22, 42),
+            "total_epochs": 54.0,
+        },
         "owt": {"model.name": "alexnet_owt", "batch_size": 128, "optimizer.learning_rate": 0.01},
         # models/bvlc_alexnet/solver.prototxt and train_val.prototxt
         "caffe": {
@@ -360,11 +401,16 @@ RECIPES = {
             f"resnet{n}": CIFAR_RESNET | {"model.name": f"resnet{n}", "model.shortcut": "pad"}
             for n in (20, 32, 44, 56)
         },
-        **{f"plain{n}": CIFAR_RESNET | {"model.name": f"plain{n}"} for n in (20, 32, 44, 56)},
+        **{
+            f"plain{n}": CIFAR_RESNET | {"model.name": f"plain{n}", "model.batch_norm": True}
+            for n in (8, 20, 32, 44, 56)
+        },
         "resnet110": CIFAR_RESNET | WARMED_UP | {"model.name": "resnet110"},
         "plain110": CIFAR_RESNET | WARMED_UP | {"model.name": "plain110"},
-        "preact_resnet110": CIFAR_RESNET | WARMED_UP | {"model.name": "preact_resnet110"},
-        "preact_resnet164": CIFAR_RESNET | WARMED_UP | {"model.name": "preact_resnet164"},
+        **{
+            f"preact_resnet{n}": CIFAR_RESNET | WARMED_UP | {"model.name": f"preact_resnet{n}"}
+            for n in (20, 56, 110, 164)
+        },
         "18pct": FOUR_LAYER
         | {
             "model.name": "cifar10_18pct",
@@ -375,12 +421,22 @@ RECIPES = {
         },
         "figure1": FOUR_LAYER | {"model.neuron": "relu", "optimizer.weight_decay": 0.0},
         "figure1_tanh": FOUR_LAYER | {"model.neuron": "tanh", "optimizer.weight_decay": 0.0},
-        "13pct": CONV_LOCAL | {"model.local3": 32, "optimizer.groups.fc10.weight_decay": 0.004},
+        "13pct": CONV_LOCAL
+        | {"model.local3": 32, "model.shared": False, "optimizer.groups.fc10.weight_decay": 0.004},
         "11pct": CONV_LOCAL
         | {"model.local3": 64, "model.norm": True, "optimizer.groups.fc10.weight_decay": 0.01}
         | {"evaluation.protocol": "nine_crop"},
     },
-    "all_convolutional": {base: ALL_CNN | {"model.name": f"all_cnn_{base}"} for base in "abc"},
+    "all_convolutional": {
+        f"{variant}{base}": ALL_CNN | {"model.name": f"{network}_{base}"}
+        for variant, network in {
+            "": "all_cnn",
+            "base_": "base_cnn",
+            "strided_": "strided_cnn",
+            "convpool_": "convpool_cnn",
+        }.items()
+        for base in "abc"
+    },
     "nin": {
         "": NIN | {"data.pad": 4, "data.augment.flip": True},
         "plain": NIN | {"data.pad": 0, "data.augment.flip": False, "data.augment.crop": "center"},

@@ -39,7 +39,12 @@ def test_what_is_held_out_is_said_once():
 
 @pytest.mark.parametrize("name, variant", ALL)
 def test_every_configs_dataset_is_known(name, variant):
-    classes, examples = datasets.size(get_config(name, variant))
+    config = get_config(name, variant)
+    if config.data.name == "folder":  # of images of one's own
+        with pytest.raises(ConfigError, match=r"data\.name=folder has is not known"):
+            datasets.size(config)
+        return
+    classes, examples = datasets.size(config)
     assert classes >= 10 and examples > 1000
 
 
@@ -47,6 +52,11 @@ def test_choices_and_own_data():
     assert datasets.size(config_with(name="imagenet2012", train_examples=500)) == (1000, 500)
     few = config_with(name="cifar10", train_examples_per_class=7)
     assert datasets.size(few) == (10, 70)
+    half = config_with(name="cifar10", classes=(5, 6, 7))
+    with pytest.raises(ConfigError, match=r"has with data\.classes is not known"):
+        datasets.size(half)
+    half.data.train_examples = 90
+    assert datasets.size(half) == (3, 90)
     own = config_with(name="folder")
     with pytest.raises(ConfigError, match=r"config\.model\.num_classes=N"):
         datasets.size(own)

@@ -75,6 +75,7 @@ def test_every_entry_is_a_field_of_a_config_or_an_option_of_a_network():
         ("model.shortcut", vision_models.resnet.SHORTCUTS),
         ("model.configuration", vision_models.vgg.CONFIGURATIONS),
         ("model.base", vision_models.all_convolutional.BASES),
+        ("model.reduction", vision_models.all_convolutional.REDUCTIONS),
         ("model.without", vision_models.alexnet.REMOVABLE),
     ],
 )

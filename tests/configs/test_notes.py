@@ -99,6 +99,14 @@ CASES = [
         ["optimizer.average=polyak"],
     ),
     ("no BatchNorm", "vgg.py:a", "batch_norm.group=8", ["model.batch_norm=True"]),
+    (
+        "no BatchNorm", "cifar10.py:plain20", "batch_norm.group=8", [], ["model.batch_norm=False"],
+    ),
+    ("no dropout", RESNET, "evaluation.dropout_masks=9", ["model.name=vgg_a"]),
+    (
+        "evaluation.dropout_masks", ALEXNET, "evaluation.dropout_seed=1",
+        ["evaluation.dropout_masks=9"],
+    ),
     ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
     ("data.boxes.count", ALEXNET, "data.boxes.extent=visible", ["data.boxes.count=4"]),
@@ -131,6 +139,7 @@ def test_a_field_without_effect_is_said(case):
 OF_MODES = [
     ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
+    ("all of the training set is", ALEXNET, "data.classes=(0, 1)", "prepare_data", "train"),
     ("only in training", ALEXNET, "data.sampling=balanced", "evaluate", "train"),
     ("only in training", ALEXNET, "loss.class_weights=balanced", "evaluate", "compile"),
     (

@@ -142,8 +142,8 @@ def test_the_quick_runs_have_nearly_every_field():
     others = {field for case in ALL for field in fields(*case)} - quick
     assert any(field.startswith("optimizer.groups.") for field in quick)
     assert {field for field in others if not field.startswith("optimizer.groups.")} == {
-        *("model.conv6", "model.batch_norm", "model.auxiliary", "model.auxiliary_dropout"),
-        "model.count_padding",
+        *("model.conv6", "model.auxiliary", "model.auxiliary_dropout", "model.count_padding"),
         *("model.stride_in", "model.pool1_padded"),
-        *("model.local3", "model.init_std_local", "model.norm", "model.input_dropout"),
+        *("model.local3", "model.shared", "model.init_std_local", "model.norm"),
+        "model.input_dropout",
     }

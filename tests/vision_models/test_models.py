@@ -57,6 +57,10 @@ def imagenet(*blocks, bottleneck, projection=True):
     )
 
 
+# Springenberg's last three convolutions, at 6x6 pixels.
+ALL_CNN_TAIL = 6**2 * (331_776 + 36_864 + 1_920)
+
+
 # Name: parameters, multiply-adds (None where the source gives a rounded figure, asserted
 # below). The sources:
 #   paper     the networks' papers, and tables of layers multiplied out by hand
@@ -185,11 +189,17 @@ COUNTS = {
     "resnet44": (658_586, cifar(7)),
     "resnet56": (853_018, cifar(9)),
     "resnet110": (1_727_962, cifar(18)),
+    "plain8": (
+        3 * 144 + 2 * 2304 + 4608 + 9216 + 18_432 + 36_864 + 2 * (3 * 16 + 2 * 32 + 2 * 64) + 650,
+        cifar(1),
+    ),
     "plain20": (269_722, cifar(3)),
     "plain32": (464_154, cifar(5)),
     "plain44": (658_586, cifar(7)),
     "plain56": (853_018, cifar(9)),
     "plain110": (1_727_962, cifar(18)),
+    "preact_resnet20": (269_722, cifar(3)),
+    "preact_resnet56": (853_018, cifar(9)),
     "preact_resnet110": (1_727_962, cifar(18)),
     "preact_resnet164": (  # cv, 1.7 M in the paper
         1_703_258,
@@ -229,6 +239,37 @@ COUNTS = {
         + 16**2 * (82_944 + 165_888 + 331_776)
         + 8**2 * 331_776
         + 6**2 * (331_776 + 36_864 + 1_920),
+    ),
+    # paper: .9 M for A; a ConvPool-CNN has as many parameters as the All-CNN
+    "base_cnn_a": (839_242, 32**2 * 7_200 + 16**2 * 460_800 + ALL_CNN_TAIL),
+    "strided_cnn_a": (839_242, 16**2 * 7_200 + 8**2 * 460_800 + ALL_CNN_TAIL),
+    "convpool_cnn_a": (
+        1_254_250,
+        32**2 * (7_200 + 82_944) + 16**2 * (460_800 + 331_776) + ALL_CNN_TAIL,
+    ),
+    "base_cnn_b": (
+        7_296 + 9_312 + 460_992 + 37_056 + 331_968 + 37_056 + 1_930,
+        32**2 * (7_200 + 9_216) + 16**2 * (460_800 + 36_864) + ALL_CNN_TAIL,
+    ),
+    "strided_cnn_b": (
+        7_296 + 9_312 + 460_992 + 37_056 + 331_968 + 37_056 + 1_930,
+        32**2 * 7_200 + 16**2 * (9_216 + 460_800) + 8**2 * 36_864 + ALL_CNN_TAIL,
+    ),
+    "convpool_cnn_b": (
+        1_300_618,
+        32**2 * (7_200 + 9_216 + 82_944) + 16**2 * (460_800 + 36_864 + 331_776) + ALL_CNN_TAIL,
+    ),
+    "base_cnn_c": (
+        2_688 + 83_040 + 166_080 + 2 * 331_968 + 37_056 + 1_930,
+        32**2 * (2_592 + 82_944) + 16**2 * (165_888 + 331_776) + ALL_CNN_TAIL,
+    ),
+    "strided_cnn_c": (
+        2_688 + 83_040 + 166_080 + 2 * 331_968 + 37_056 + 1_930,
+        32**2 * 2_592 + 16**2 * (82_944 + 165_888) + 8**2 * 331_776 + ALL_CNN_TAIL,
+    ),
+    "convpool_cnn_c": (
+        1_369_738,
+        32**2 * (2_592 + 2 * 82_944) + 16**2 * (165_888 + 2 * 331_776) + ALL_CNN_TAIL,
     ),
     # caffe: nin_cifar10 and nin_imagenet multiplied out (cv: 966,986)
     "nin_cifar10": (
@@ -318,6 +359,13 @@ def test_options_that_change_the_counts():
     assert count("vgg_a", batch_norm=True) == 132_868_840  # torch
     assert count("lenet5", head="linear") == 60_850
     assert count("resnet50", stride_in="3x3") == 25_557_032
+    # A bias in place of a scale and a bias for each of 16 (32, 64) maps: conv1 and three blocks.
+    assert count("plain20", batch_norm=False) == 269_722 - 7 * 16 - 6 * 32 - 6 * 64
+    assert count("plain18", batch_norm=False) == 11_515_688 - 5 * 64 - 4 * (128 + 256 + 512)
+    assert count("convnet", batch_norm=True) == 814_122 + 2 * (32 + 64 + 128)
+    # local3 and local4 of the 13% network once in place of at each of 36 positions.
+    shared = 4_864 + 102_464 + (576 * 32 + 32) + (288 * 32 + 32) + 11_530
+    assert count("cifar10_13pct", shared=True) == shared
 
 
 def test_v15_costs_more():
@@ -358,6 +406,9 @@ SIDES = {
     "cifar10_18pct": {"pool1": 16, "pool2": 8, "pool3": 4},
     "cifar10_11pct": {"pool1": 12, "pool2": 6, "local4": 6},
     "all_cnn_c": {"conv3": 16, "conv6": 8, "conv7": 6},
+    "base_cnn_c": {"pool1": 16, "conv3": 16, "pool2": 8, "conv5": 6},
+    "strided_cnn_b": {"conv1": 32, "conv2": 16, "conv4": 8, "conv5": 6},
+    "convpool_cnn_a": {"conv2": 32, "pool1": 16, "conv4": 16, "pool2": 8, "conv5": 6},
     "inception_v3": {"conv1a": 149, "pool1": 73, "pool2": 35, "mixed_5d": 35}
     | {"mixed_6a": 17, "mixed_6e": 17, "mixed_7a": 8, "mixed_7c": 8},
     "inception_v4": {"conv1": 149, "stem_a": 73, "stem_b": 71, "stem_c": 35}
@@ -491,6 +542,10 @@ def test_options_travel_as_json():
         ("lenet5", {"head": "softmax"}, "choose rbf or linear"),
         ("convnet", {"window": 4}, "window=4 odd"),
         ("all_cnn_a", {"base": "d"}, "choose one of a, b, c"),
+        ("all_cnn_a", {"reduction": "none"}, "reduction=none: choose one of pool, stride, conv"),
+        ("resnet20", {"batch_norm": False}, r"batch_norm=False: .* \(shortcut=none, preact"),
+        ("resnet18", {"batch_norm": False}, "batch_norm=False: of plain networks alone"),
+        ("plain8", {"batch_norm": False, "preactivation": True}, "batch_norm=False: of plain"),
         (
             "alexnet_owt",
             {"neuron": "swish"},
