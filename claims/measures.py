@@ -119,6 +119,20 @@ def test_error(protocol: str = "", *, top5: bool = False) -> Measure:
     return Measure(name, "%", lambda run: _percent(run.evaluation(protocol)[field]), (TRAIN, step))
 
 
+def sampled_error(masks: int) -> Measure:
+    """The error of the centre crop, averaged over networks that dropout samples, in percent."""
+    flags = (
+        "--config.evaluation.protocol=center_crop",
+        f"--config.evaluation.dropout_masks={masks}",
+    )
+    step = Step(f"evaluate-{masks}_masks", "evaluate", flags=flags)
+    return Measure(
+        f"test error, center_crop, {masks} sampled networks", "%",
+        lambda run: _percent(run.evaluation(f"center_crop-{masks}_masks")["top1_error"]),
+        (TRAIN, step),
+    )  # fmt: skip
+
+
 TEST_ERROR = test_error()
 VALIDATION_ERROR = Measure(
     "validation error", "%", lambda run: _percent(last(run.lines("validation"), "top1_error"))

@@ -62,11 +62,12 @@ def row(
     fraction: float = 1.0,
     checked: str = IMAGENET_CHECKED,
     note: str = "",
+    waits: str = "",
 ) -> Claim:
     """The claim that a config reaches its published error.
 
     Args:
-      id, section, source, here, fraction, checked, note: see `Claim`.
+      id, section, source, here, fraction, checked, note, waits: see `Claim`.
       within: tolerance in points.
     """
     config, _, variant = source.partition(":")
@@ -88,5 +89,6 @@ def row(
         fraction=fraction,
         checked="" if here is not None else checked,
         note=note,
+        waits=waits,
         published=True,
     )

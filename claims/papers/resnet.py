@@ -83,18 +83,16 @@ _DEPTH = (
         "cifar10:resnet20", (Arm("ResNet-56", source="cifar10:resnet56"), Arm("ResNet-20")),
         RESPONSE_DEVIATION, (Order("ResNet-56", "ResNet-20"),), fraction=_SHORT,
     ),
-    Claim(
-        "resnet-preactivation", "2016, 3.1 and Table 2",
+    *(Claim(
+        f"resnet-preactivation{'-20' * (depth == 20)}", "2016, 3.1 and Table 2",
         "Normalisation and neuron before each convolution train deep networks better: 6.37 against "
         "6.61% at 110 layers.",
-        "cifar10:resnet56",
-        (Arm("pre-activation", {"model.preactivation": True}), Arm("the paper of 2015")),
+        f"cifar10:resnet{depth}",
+        (Arm("pre-activation", source=f"cifar10:preact_resnet{depth}"), Arm("the paper of 2015")),
         TEST_ERROR, (Order("pre-activation", "the paper of 2015"),), fraction=_SHORT,
-        note="At 56 layers, the names' networks without warm-up.",
-        here=None, waits="a pre-activation network of 20 or 56 layers by name",
-        checked="pre-activation networks' parameters "
-        "(tests/vision_models/test_models.py)",
-    ),
+        common={"optimizer.warmup_steps": 400},
+        note=f"At {depth} layers, both with the warm-up of 400 of 64,000 steps.",
+    ) for depth in (56, 20)),
     Claim(
         "resnet-shortcuts", "4.1, Table 3",
         "Projections where the shape changes (B) are slightly better than padding with zeros (A): "

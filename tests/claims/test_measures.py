@@ -68,6 +68,18 @@ def test_errors_by_protocol(tmp_path):
         measures.test_error("dense").read(run)
 
 
+def test_sampled_networks_have_their_own_evaluation(tmp_path):
+    lines = [
+        {"protocol": "center_crop-30_masks", "top1_error": 0.25},
+        {"protocol": "center_crop", "top1_error": 0.5},
+    ]
+    run, measure = planted(tmp_path, evaluations=lines), measures.sampled_error(30)
+    assert measure.read(run) == Value(25)
+    assert "--config.evaluation.dropout_masks=30" in measure.steps[-1].flags
+    with pytest.raises(LookupError, match="no evaluation by center_crop-31_masks"):
+        measures.sampled_error(31).read(run)
+
+
 def test_what_tools_print(tmp_path):
     run = planted(
         tmp_path,

@@ -138,6 +138,14 @@ def test_cost_of_a_claim_by_hand():
     assert costs.of_claim(CLAIMS["alexnet-relu"]) == pytest.approx(10 * four_layer, rel=1e-12)
 
 
+def test_an_epoch_of_some_classes_has_their_share_of_the_examples():
+    half = {"data.classes": (0, 1, 2, 3, 4)}
+    of = settings.fields_of("cifar10:resnet20", half)
+    assert settings.examples_of(of) == 22_500 and settings.epochs(of) == 64_000 * 128 / 22_500
+    few = settings.fields_of("cifar10:resnet20", {**half, "data.train_examples": 1000})
+    assert settings.examples_of(few) == 1000
+
+
 def test_an_unknown_id_is_answered_with_the_nearest():
     with pytest.raises(ClaimError, match="did you mean alexnet-overlap"):
         registry.find("alexnet-overlaps")
@@ -162,4 +170,4 @@ def test_everything_about_a_claim():
     said = listing.whole(CLAIMS["alexnet-conv3"])
     assert "--config.data.name=cifar10" in said and "paper: 42.7%" in said
     assert "--config=configs/alexnet.py --config.model.without=conv3 --config.seed=0 --con" in said
-    assert "waits for" in listing.whole(CLAIMS["lectures-sharing"])
+    assert "waits for" in listing.whole(CLAIMS["alexnet-six-conv"])
