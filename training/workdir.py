@@ -60,6 +60,7 @@ _PACKAGES = (
 _PATIENCE = 1.0
 # Fields that runs begun by earlier versions do not have, and what they did.
 _LATER_FIELDS = {
+    "data.classes": [],
     "data.fold": 0,
     "data.choice_seed": 0,
     "data.sampling": "uniform",

@@ -58,6 +58,7 @@ def run(tmp_path):
 def test_fields_that_came_later_do_not_stop_a_run_of_before(run):
     workdir, config = run
     later = {"data": config["data"] | {"sampling": "uniform", "fold": 0, "choice_seed": 0}}
+    later["data"]["classes"] = ()
     later |= {"loss": {"class_weights": "none"}}
     workdirs.check_continuation(workdir, config | later)
     later["data"]["sampling"] = "balanced"
