@@ -70,7 +70,8 @@ def score_maps(
       offsets: use every offset; otherwise (0, 0) only.
 
     Returns:
-      For each offset, row by row, what `score_map` returns.
+      For each offset, row by row, what `score_map` returns. A map is empty, [batch, 0, 0,
+      classes], if no window fits into what its offset leaves of the images.
 
     Raises:
       ValueError: see `score_map`, and with `offsets` `check_offsets`.
@@ -81,14 +82,21 @@ def score_maps(
     maps: Activations = images
     for name in network.names[:begin]:
         maps = getattr(network, name)(maps, run, name)
-    reached, found = run.valid, []
+    reached = run.valid
+    found: list[tuple[Array, Array]] = []
     assert reached is not None
     stride = getattr(network, network.names[begin]).stride
     for down, across in itertools.product(range(stride), repeat=2):
         run.valid = jnp.maximum(reached - jnp.array([down, across]), 0)
         scores = each(functools.partial(_from, down, across), maps)
-        for name in network.names[begin:]:
-            scores = getattr(network, name)(scores, run, name)
+        try:
+            for name in network.names[begin:]:
+                scores = getattr(network, name)(scores, run, name)
+        except ValueError:  # too small
+            if not found:
+                raise
+            found.append((found[0][0][:, :0, :0], jnp.zeros_like(reached)))
+            continue
         scores = run.cut(scores)
         assert not isinstance(scores, list) and run.valid is not None
         found.append((layers.widened(scores), run.valid))

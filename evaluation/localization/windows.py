@@ -170,7 +170,7 @@ def flat(
         count, height, width = scores.shape[:3]
         grid = jnp.stack(jnp.mgrid[:height, :width], axis=-1).reshape(1, -1, 2)
         first = (grid * spacing + jnp.array(shift)).astype(jnp.int32)
-        outputs.append(scores.reshape(count, height * width, -1))
+        outputs.append(scores.reshape(count, height * width, scores.shape[-1]))
         begins.append(jnp.broadcast_to(first, (count, *first.shape[1:])))
         inside = (grid < cells[:, None]) & (first + size <= valid[:, None])
         there.append(inside.all(axis=-1))

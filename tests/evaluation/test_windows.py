@@ -195,6 +195,23 @@ def test_windows_have_the_scores_of_a_classifier(name, options):
         np.testing.assert_allclose(look.confidences, probabilities[:, best], rtol=1e-3)
 
 
+def test_offsets_that_leave_too_little_are_left_out():
+    """Images as high as a window: no window begins a row below the first."""
+    trained, task = planted()
+    other = classifier(window=1)
+    ((image, _),) = pictures([(64, 80)])
+    split = split_of([image[:32, :40]], [1], 1, shape=(32, 40))
+    (look,) = windows_of(
+        trained, task, protocol_called("overfeat_boxes", IMAGES, (32,)), split, other, 3
+    )
+    assert look.counts.tolist() == [5]  # 0, 4, 8 and 2, 6 pixels from the left
+    begins = [(0, 0), (0, 4), (0, 8), (0, 2), (0, 6)]
+    logits = of_crops(other, image[:32, :40], begins)
+    order = look.labels[0]
+    np.testing.assert_allclose(look.confidences, jax.nn.softmax(logits)[:, order], rtol=1e-3)
+    np.testing.assert_allclose(look.scores[0], jax.nn.softmax(logits.max(axis=0))[order], rtol=1e-4)
+
+
 @pytest.mark.parametrize("offsets", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_windows_are_crops_at_their_places(offsets):
     """A spot on nothing, which padding is as well: a window's output is that of its crop."""
