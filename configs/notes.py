@@ -203,7 +203,7 @@ NOTES = (
         lambda c, mode: c["model"].get("hidden_layers") == 0,
     ),
     Note(
-        ("model.kernels", "model.window"),
+        ("model.kernels", "model.window", "model.batch_norm"),
         "only with model.stages and model.convolutions",
         lambda c, mode: not c["model"].get("stages", 1) * c["model"].get("convolutions", 1),
     ),

@@ -142,10 +142,11 @@ def _check_batch_norm(batch_norm: bool, shortcut: str, preactivation: bool) -> N
 def _conv(
     net: Builder, name: str, norm: str | None, maps: int, window: int, *, stride: int = 1
 ) -> None:
-    """A convolution; its bias is that of the normalisation called `norm`, which follows it.
+    """A convolution, and the normalisation called `norm` after it.
 
-    With an empty `norm` the normalisation comes before, and neither has a bias after it; with
-    None there is none, and the convolution has a bias of its own.
+    The normalisation's bias stands in for the convolution's. An empty `norm` is for convolutions
+    that are normalised before, without a bias either; with None nothing is normalised, and the
+    convolution has a bias of its own.
     """
     net.conv(
         name, maps, window, stride=stride, padding=window // 2, use_bias=norm is None,

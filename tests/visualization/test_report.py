@@ -247,6 +247,10 @@ def test_a_published_error_says_what_is_overridden(run, tmp_path):
     assert "overridden" not in records.read(workdir).published.source
     change(workdir, command=[*command, "--config.optimizer.momentum=0.9"])
     assert records.read(workdir).published.source.endswith("; here a field is overridden")
+    saved = json.loads((workdir / "config.json").read_text())["config"]
+    saved["data"]["classes"] = [0, 1]
+    change(workdir, config=saved)
+    assert records.read(workdir).published is None  # nothing was published of two digits
 
 
 @pytest.mark.parametrize(
