@@ -199,7 +199,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     evaluation.classifier = config_dict.placeholder(str)
     evaluation.merge = merge = ConfigDict()  # of boxes, see evaluation/localization/merging.py
     merge.classes = 5  # whose boxes are taken at each scale
-    merge.threshold = 1.0  # boxes that are farther apart stay apart
+    merge.threshold = 0.4  # boxes that are farther apart stay apart
     merge.distance = 1.0  # weight of the distance between centres
     # The kit's list of images that the localization error leaves out, a number a line.
     evaluation.excluded = config_dict.placeholder(str)

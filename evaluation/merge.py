@@ -1,6 +1,6 @@
 """Merges the boxes of one or several networks, and prints the localization error.
 
-    python -m evaluation.merge BOXES [BOXES ...] [--threshold=1] [--distance=1] [--by_boxes]
+    python -m evaluation.merge BOXES [BOXES ...] [--threshold=.4] [--distance=1] [--by_boxes]
         [--excluded=FILE] [--out=FILE]
 
 BOXES are files in the `boxes/` of a run: --mode=evaluate --config.evaluation.save_scores=True with
