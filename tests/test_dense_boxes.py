@@ -15,6 +15,8 @@ TINY = [
     "--config.model.hidden=(16, 16)",
     "--config.batch_size=8",
     "--config.total_steps=3",
+    "--config.data.resize=112",
+    "--config.data.crop=112",
     "--config.data.train_examples=64",
     "--config.mesh.data=1",
 ]
@@ -78,10 +80,10 @@ def test_boxes_are_merged_and_written(call, runs, tmp_path, capsys):
     merge.run([kept])
     again = json.loads(capsys.readouterr().out)
     assert again["localization_errors"] == report["localization_errors"]
-    merge.run([kept, "--threshold=0", f"--out={tmp_path / 'apart'}"])
+    merge.run([kept, "--threshold=9", f"--out={tmp_path / 'together'}"])
     capsys.readouterr()
     path = report["guesses"]
-    assert (tmp_path / "apart.csv").read_text() != Path(path).read_text()
+    assert (tmp_path / "together.csv").read_text() != Path(path).read_text()
 
     code, out, err = call(*both, "--config.evaluation.protocol=dense_boxes_true_class", scales)
     assert code == 0, err

@@ -1,8 +1,7 @@
 """A regressor of boxes and a classifier that slide over the images of a split."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 import vision_models
 from devices import mesh as meshes
 from devices.mesh import gather_rows, local_rows
-from evaluation import EvaluationError, Protocol
+from evaluation import EvaluationError, Images, Protocol
 from evaluation.localization import windows
 from evaluation.localization.merging import Windows
 from evaluation.preprocessing import Preprocessing
@@ -111,69 +110,50 @@ def windows_of(
             "a file or a trained network with --config.evaluation.classifier, or choose "
             "dense_boxes_true_class"
         )
-    views = windows.views_of(protocol)
-    crop = task.preprocessing.crop
-    windows.check_windows(protocol.name, "the regressor", task.network, views.offsets)
-    boxes = windows.box_step(
-        task.network, task.mesh, task.param_specs,
-        crop=crop, offsets=views.offsets, dtype=task.dtype,
+    views, found = windows.views_of(protocol), []
+    regressor = _Sliding(
+        trained, task, "regressor", protocol, task.preprocessing.crop,
+        lambda *network, **options: windows.box_step(
+            *network, crop=task.preprocessing.crop, offsets=views.offsets, **options
+        ),
     )  # fmt: skip
-    of_boxes = (put_complete(trained, task), meshes.batch_placer(task.mesh))
-    scores, of_scores, other = None, None, crop
+    says = None
     if classifier is not None:
-        own = classifier.task
-        other = _image_size(classifier.trained)
-        windows.check_windows(protocol.name, "the classifier", own.network, views.offsets)
-        scores = windows.class_step(
-            own.network, own.mesh, own.param_specs,
-            views=views, size=other, dtype=own.dtype,
-            classes=min(classes, classifier.trained.num_classes) if protocol.by_class else 1,
+        size = _image_size(classifier.trained)
+        most = min(classes, classifier.trained.num_classes) if protocol.by_class else 1
+        says = _Sliding(
+            classifier.trained, classifier.task, "classifier", protocol, size,
+            lambda *network, **options: windows.class_step(
+                *network, views=views, size=size, classes=most, **options
+            ),
         )  # fmt: skip
-        of_scores = (put_complete(classifier.trained, own), meshes.batch_placer(own.mesh))
-    found = []
     for look in protocol.looks:
-        if look.images.side < other:
-            raise EvaluationError(
-                f"evaluation.scales: {look.images.side} is below the {other} pixels of a window of "
-                f"evaluation.classifier={classifier.trained.source if classifier else ''}"
-            )
-        normalization = _placed(normalization_of(trained, split, look.images), task)
-        expected = None
-        if classifier is not None:
-            expected = _placed(
-                normalization_of(classifier.trained, split, look.images), classifier.task
-            )
-        parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        of_look = [network.at(split, look.images) for network in (regressor, says) if network]
+        parts: list[windows.Part] = []
         for batch in split.batches(look.images, 0):
-            pixels = {name: batch[name] for name in ("image", "valid")}
-            labels = batch["label"][:, None].astype(np.int32)
-            said = None
-            if scores is not None and of_scores is not None:
-                model, place = of_scores
-                asked = np.full_like(labels, -1) if protocol.by_class else labels
-                placed = place(pixels | {"labels": asked}).values()
-                result = scores(model["params"], model["statistics"], expected, *placed)
-                said = {name: local_rows(value) for name, value in result.items()}
+            there = np.flatnonzero(batch["mask"] > 0)
+            if not protocol.by_class and (batch["label"][there] < 0).any():
+                row = there[int((batch["label"][there] < 0).argmax())]
+                raise EvaluationError(
+                    f"{split.example_name(int(batch['index'][row]))} has no label, and "
+                    f"evaluation.protocol={protocol.name} needs the true class"
+                )
+            labels, said = batch["label"][:, None].astype(np.int32), None
+            if says is not None:
+                said = of_look[1](batch, np.full_like(labels, -1) if protocol.by_class else labels)
                 labels = said["labels"]
-            model, place = of_boxes
-            placed = place(pixels | {"labels": labels}).values()
-            result = boxes(model["params"], model["statistics"], normalization, *placed)
-            regressed = {name: local_rows(value) for name, value in result.items()}
-            for row in np.flatnonzero(batch["mask"] > 0).tolist():
-                if batch["label"][row] < 0 and not protocol.by_class:
-                    raise EvaluationError(
-                        f"{split.example_name(int(batch['index'][row]))} has no label, and "
-                        f"evaluation.protocol={protocol.name} needs the true class"
-                    )
-                of_windows, confidences = windows.of_image(regressed, row, crop, said, other)
-                if not np.isfinite(of_windows).all():
+            regressed = of_look[0](batch, labels)
+            for row in there.tolist():
+                boxes, confidences = windows.of_image(
+                    regressed, row, regressor.size, said, says.size if says else 0
+                )
+                if not np.isfinite(boxes).all():
                     raise RunError(
                         f"{trained.source}: boxes on {split.name} are no numbers, so that nothing "
                         "was evaluated; look at the weights, the preprocessing and compute_dtype"
                     )
-                size = np.tile(batch["valid"][row][::-1], 2)
                 whole = np.ones(1, np.float32) if said is None else said["scores"][row]
-                shares = (of_windows / size).astype(np.float32)
+                shares = boxes / np.tile(batch["valid"][row][::-1], 2)
                 parts.append((int(batch["index"][row]), labels[row], whole, shares, confidences))
         if not parts and jax.process_count() == 1:
             raise RunError(f"not one example of {split.name} could be read")
@@ -183,5 +163,61 @@ def windows_of(
     return found
 
 
-def _placed(normalization: dict[str, np.ndarray], task: Task) -> dict[str, Any]:
-    return {name: meshes.replicate(task.mesh, value) for name, value in normalization.items()}
+class _Sliding:
+    """A network that slides over batches of whole images."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        task: Task,
+        whose: str,
+        protocol: Protocol,
+        size: int,
+        make_step: Callable[..., windows.Step],
+    ):
+        """Compiles it, and puts its weights on its mesh.
+
+        Args:
+          trained, task: the network.
+          whose: regressor or classifier.
+          protocol: by which it is evaluated.
+          size: side of a window in pixels.
+          make_step: network, mesh, specs of parameters, and `dtype` -> the step.
+
+        Raises:
+          EvaluationError: it cannot slide.
+          TrainingError: some layers have no weights.
+        """
+        offsets = windows.views_of(protocol).offsets
+        windows.check_windows(protocol.name, f"the {whose}", task.network, offsets)
+        self.trained, self.task, self.whose, self.size = trained, task, whose, size
+        self._step = make_step(task.network, task.mesh, task.param_specs, dtype=task.dtype)
+        self._model, self._place = put_complete(trained, task), meshes.batch_placer(task.mesh)
+
+    def at(
+        self, split: Split, images: Images
+    ) -> Callable[[dict[str, np.ndarray], np.ndarray], windows.Found]:
+        """A function of a batch of these images, and labels: the step's results on this host.
+
+        Raises:
+          EvaluationError: the images are smaller than a window.
+        """
+        if images.side < self.size:
+            raise EvaluationError(
+                f"evaluation.scales: {images.side} is below the {self.size} pixels of a window of "
+                f"the {self.whose} ({self.trained.source})"
+            )
+        expected = {
+            name: meshes.replicate(self.task.mesh, value)
+            for name, value in normalization_of(self.trained, split, images).items()
+        }
+
+        def run(batch: dict[str, np.ndarray], labels: np.ndarray) -> windows.Found:
+            placed = self._place(
+                {"image": batch["image"], "valid": batch["valid"], "labels": labels}
+            )
+            model = self._model
+            found = self._step(model["params"], model["statistics"], expected, *placed.values())
+            return {name: local_rows(value) for name, value in found.items()}
+
+        return run

@@ -26,6 +26,9 @@ from vision_models.functional import PureNetwork
 # Name -> array [B, ...], of a batch.
 Found = dict[str, Any]
 Step = Callable[..., Found]
+# Of an image its position in the split, labels [k], their scores [k], boxes [p, k, 4] as shares of
+# the image, and confidences [p, k].
+Part = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def views_of(protocol: Protocol) -> Dense:
@@ -224,12 +227,11 @@ def of_image(
     return found, confidences[apart.argmin(axis=1)]
 
 
-def joined(parts: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Windows:
+def joined(parts: list[Part]) -> Windows:
     """Windows of a split from those of its images, by ascending position in the split.
 
     Args:
-      parts: of each image its position, labels [k], scores [k], boxes [p, k, 4] as shares of the
-        image, and confidences [p, k]. Of an image that is there twice the first counts.
+      parts: of each image; of one that is there twice the first counts.
     """
     of: dict[int, Any] = {}
     for part in parts:

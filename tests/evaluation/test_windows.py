@@ -283,7 +283,9 @@ def test_what_is_missing_is_named():
     with pytest.raises(EvaluationError, match="0 has no label"):
         windows_of(trained, task, protocol_called("dense_boxes_true_class", IMAGES), split, None, 5)
     large = classifier(image_size=96)
-    with pytest.raises(EvaluationError, match="64 is below the 96 pixels of a window"):
+    with pytest.raises(
+        EvaluationError, match="64 is below the 96 pixels of a window of the classifier"
+    ):
         windows_of(trained, task, protocol_called("dense_boxes", IMAGES, (64,)), split, large, 5)
     with pytest.raises(TrainingError, match=r"evaluation\.classifier: .*no such"):
         open_classifier("nowhere", ["a"], task)
