@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from evaluation import merge
 from input_pipeline.datasets import digit_canvases
@@ -111,6 +112,16 @@ def test_one_window_is_the_central_crop(call, runs):
     # Boxes are rounded to pixels here, and clipped.
     assert errors[0]["overlap"] == pytest.approx(errors[1]["overlap"], abs=0.03)
     assert abs(errors[0]["localization_error"] - errors[1]["localization_error"]) <= 1.5 / 24
+
+
+def test_classes_have_no_boxes_to_merge(call, tmp_path):
+    image = tmp_path / "zero.png"
+    Image.new("L", (28, 28)).save(image)
+    code, _, err = call(
+        "--mode=predict", "--run=lenet5-mnist", f"--images={image}", "--protocol=center_crop_true_class",
+        f"--out={tmp_path}",
+    )  # fmt: skip
+    assert code == 2 and "it is for networks that regress boxes" in err
 
 
 def test_fields_of_the_merge_are_checked(call, tmp_path):

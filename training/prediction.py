@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from devices import mesh as meshes
-from evaluation import Images, Protocol, check_network, make_steps, protocol_called
+from evaluation import (
+    Images,
+    Protocol,
+    check_network,
+    check_objective,
+    make_steps,
+    protocol_called,
+)
 from evaluation.words import synsets
 from training.errors import RunError, TrainingError
 from training.initial import normalization_for, put_complete
@@ -55,6 +62,7 @@ def predictor(
     task = make_task(trained.name, options, preprocessing, data=1, tower=1)
     chosen = protocol_called(protocol, preprocessing)
     check_network(chosen, task.network)
+    check_objective(chosen, task.objective)
     steps = make_steps(chosen, task.network, task.mesh, task.param_specs, preprocessing, task.dtype)
     # Whole images come one by one: the next one may be of another shape.
     rows = 1 if any(look.images.whole for look in chosen.looks) else most
