@@ -118,7 +118,8 @@ def test_classes_have_no_boxes_to_merge(call, tmp_path):
     image = tmp_path / "zero.png"
     Image.new("L", (28, 28)).save(image)
     code, _, err = call(
-        "--mode=predict", "--run=lenet5-mnist", f"--images={image}", "--protocol=center_crop_true_class",
+        "--mode=predict", "--run=lenet5-mnist", f"--images={image}",
+        "--protocol=center_crop_true_class",
         f"--out={tmp_path}",
     )  # fmt: skip
     assert code == 2 and "it is for networks that regress boxes" in err

@@ -10,7 +10,7 @@ have in common. The paper gives neither units nor constants, and has the interse
 what lies outside it, by which the most different boxes would be the closest. Here the distance is
 in units of the boxes' side (the square root of their mean area), and the other part is 1 less
 intersection over union; threshold and weight are options of a config (`evaluation.merge`). Their
-defaults are good ones on canvases with digits (docs/results.md), the only boxes at hand.
+defaults are good ones on canvases with digits (docs/localization.md), the only boxes at hand.
 """
 
 import dataclasses
