@@ -24,8 +24,9 @@ true class in the central crop (Table 8, S = 384; evaluation.protocol=center_cro
               has its error and that of a regressor that always answers the mean box.
 
 Training starts from a classifier of the same scale (--config.init_from), with a new last layer.
-Papers leave open: how targets are scaled, which of several boxes is the target (here the one of
-which the crop shows most), and what a crop that cuts the object learns (here the whole box;
+Papers leave open: how targets are scaled, what the biases of the new layer start from (here the box
+in the middle, of half the sides), which of several boxes is the target (here the one of which the
+crop shows most), and what a crop that cuts the object learns (here the whole box;
 --config.data.boxes.extent=visible for the part).
 
 Cost: as the classifier's for an epoch; a sixth of its epochs.
