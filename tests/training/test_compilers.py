@@ -47,6 +47,15 @@ def compile_for(call, tmp_path):
     return run
 
 
+@pytest.fixture
+def least_effort():
+    """A tenth of the time of the TPU's compiler; the program is slower, its memory another."""
+    before = jax.config.jax_exec_time_optimization_effort
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    yield
+    jax.config.update("jax_exec_time_optimization_effort", before)
+
+
 def needs(accelerator):
     try:
         check_installed(target_of(accelerator))
@@ -174,15 +183,6 @@ def test_response_normalisation_is_a_kernel_each_way(dtype):
     assert sorted(kernel.bytes for kernel in kernels) == [2 * nbytes, 3 * nbytes]
 
 
-@pytest.fixture
-def least_effort():
-    """A tenth of the time of the TPU's compiler; the program is slower, its memory another."""
-    before = jax.config.jax_exec_time_optimization_effort
-    jax.config.update("jax_exec_time_optimization_effort", -1.0)
-    yield
-    jax.config.update("jax_exec_time_optimization_effort", before)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("accelerator", ["v5e:2x2", "h100:2"])
 @pytest.mark.parametrize("name, variant", DIFFERENT)
@@ -195,6 +195,7 @@ def test_every_config_compiles(compile_for, name, variant, accelerator):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accelerator, data", [("v5e:1x2", 1), ("v5e:2x2", 2), ("h100:2", 1)])
+@pytest.mark.usefixtures("least_effort")
 def test_the_two_towers_compile(compile_for, accelerator, data):
     found, _ = compile_for(accelerator, "--config=configs/alexnet.py")
     assert found["mesh"] == {"data": data, "tower": 2}
@@ -202,6 +203,7 @@ def test_the_two_towers_compile(compile_for, accelerator, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet.py:one_gpu", "resnet.py:50"])
+@pytest.mark.usefixtures("least_effort")
 def test_several_hosts_compile(compile_for, name):
     found, _ = compile_for("v5e:4x4", f"--config=configs/{name}")
     assert found["hosts"] == 4 and found["devices"] == 16
@@ -210,6 +212,7 @@ def test_several_hosts_compile(compile_for, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accelerator", ["v5e:2x2", "h100:4"])
+@pytest.mark.usefixtures("least_effort")
 def test_alexnet_on_four_devices_exchanges_what_its_summary_says(compile_for, accelerator):
     """Gradients go along `data`, and maps along `tower`: forward, and as much backward."""
     found, _ = compile_for(accelerator, "--config=configs/alexnet.py")
@@ -235,6 +238,7 @@ def test_alexnet_on_four_devices_exchanges_what_its_summary_says(compile_for, ac
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("least_effort")
 def test_resnet_on_256_chips_sums_gradients_and_moments(compile_for):
     """An image a chip: gradients are summed over all, BatchNorm's moments over groups of 32."""
     found, _ = compile_for("v5e:16x16", "--config=configs/resnet.py:50")
