@@ -157,7 +157,7 @@ def estimates(arguments: argparse.Namespace, overrides: list[str]) -> list[repor
                     seconds,
                     bound,
                     of_one * count,
-                    images_each=batch // count,
+                    images_each=batch // found["mesh"]["data"],
                     mesh=found["mesh"],
                     step_ms=round(1e3 * seconds, 3),
                     computing_ms=round(1e3 * estimate["computing_seconds"], 3),
