@@ -184,6 +184,8 @@ def gather_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     if jax.process_count() == 1:
         return arrays
     counts = multihost_utils.process_allgather(np.array(len(arrays[0]), np.int32)).reshape(-1)
+    if not counts.max():  # no process has a row
+        return arrays
     gathered = []
     for array in arrays:
         missing = int(counts.max()) - len(array)

@@ -46,11 +46,12 @@ def run(arguments: Sequence[str]) -> None:
     merging = Merging(flags.threshold, flags.distance, flags.by_boxes)
     read = [box_files.read(path) for path in flags.boxes]
     subject = read[0][1]
-    for path, (_, other) in zip(flags.boxes, read, strict=True):
+    for path, (others, other) in zip(flags.boxes, read, strict=True):
         for what, ours, theirs in (
             ("splits", subject.split, other.split),
             ("images", subject.names.images, other.names.images),
             ("classes", subject.names.classes, other.names.classes),
+            ("readable images", read[0][0][0].index.tolist(), others[0].index.tolist()),
         ):
             if ours != theirs:
                 raise EvaluationError(f"{flags.boxes[0]} and {path}: of other {what}")

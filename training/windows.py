@@ -117,10 +117,11 @@ def windows_of(
             *network, crop=task.preprocessing.crop, offsets=views.offsets, **options
         ),
     )  # fmt: skip
-    says = None
+    says, most = None, 1
     if classifier is not None:
         size = _image_size(classifier.trained)
-        most = min(classes, classifier.trained.num_classes) if protocol.by_class else 1
+        if protocol.by_class:
+            most = min(classes, classifier.trained.num_classes)
         says = _Sliding(
             classifier.trained, classifier.task, "classifier", protocol, size,
             lambda *network, **options: windows.class_step(
@@ -155,11 +156,12 @@ def windows_of(
                 whole = np.ones(1, np.float32) if said is None else said["scores"][row]
                 shares = boxes / np.tile(batch["valid"][row][::-1], 2)
                 parts.append((int(batch["index"][row]), labels[row], whole, shares, confidences))
-        if not parts and jax.process_count() == 1:
+        of_all = windows.joined(parts, most)
+        if jax.process_count() > 1:
+            of_all = windows.gathered(of_all, gather_rows)
+        if not len(of_all.index):
             raise RunError(f"not one example of {split.name} could be read")
-        found.append(windows.joined(parts))
-    if jax.process_count() > 1:
-        found = [windows.gathered(look, gather_rows) for look in found]
+        found.append(of_all)
     return found
 
 

@@ -1,7 +1,7 @@
 """Submission files of ILSVRC's second task: guesses with boxes, written and read.
 
 ilsvrc: a line for each image, sorted by file name, with up to five groups of five numbers: a label,
-xmin, ymin, xmax and ymax. A group of zeros is no guess.
+xmin, ymin, xmax and ymax. A group of zeros is no guess, and keeps its place among the five.
 kaggle: after the header ImageId,PredictionString a line for each image, with the same groups. A
 label may also be the class's name, as in LOC_val_solution.csv.
 
@@ -184,13 +184,15 @@ def _guesses(fields: list[str], label_of: dict[str, int], where: str) -> Guesses
         if label is None:
             with contextlib.suppress(EvaluationError):
                 value = _number(said, where)
-                if value == 0 and not any(box):
-                    continue  # as the kit fills up short lines
                 label = label_of.get(str(int(value))) if value == int(value) else None
+                if value == 0 and not any(box):
+                    label = -1  # the kit fills up short lines so
         if label is None:
             raise EvaluationError(f"{where}: no class has the label {said[:40]}")
         labels.append(label)
         boxes.append(box)
+    while labels and labels[-1] == -1 and not any(boxes[-1]):
+        del labels[-1], boxes[-1]
     return Guesses(
         np.array(labels[:GUESSED], np.int64), np.array(boxes[:GUESSED], float).reshape(-1, 4)
     )

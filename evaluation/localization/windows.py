@@ -227,11 +227,12 @@ def of_image(
     return found, confidences[apart.argmin(axis=1)]
 
 
-def joined(parts: list[Part]) -> Windows:
+def joined(parts: list[Part], classes: int) -> Windows:
     """Windows of a split from those of its images, by ascending position in the split.
 
     Args:
-      parts: of each image; of one that is there twice the first counts.
+      parts: of each image; of one that is there twice the first counts. A process may have none.
+      classes: k, number of labels of each image.
     """
     of: dict[int, Any] = {}
     for part in parts:
@@ -242,11 +243,11 @@ def joined(parts: list[Part]) -> Windows:
     )
     return Windows(
         np.array(index, np.int32),
-        np.stack(labels).astype(np.int32),
-        np.stack(scores).astype(np.float32),
+        np.array(labels, np.int32).reshape(-1, classes),
+        np.array(scores, np.float32).reshape(-1, classes),
         np.array([len(of_one) for of_one in boxes], np.int32),
-        np.concatenate(boxes).astype(np.float32),
-        np.concatenate(confidences).astype(np.float32),
+        np.concatenate([np.zeros((0, classes, 4), np.float32), *boxes]).astype(np.float32),
+        np.concatenate([np.zeros((0, classes), np.float32), *confidences]).astype(np.float32),
     )
 
 
@@ -267,5 +268,6 @@ def gathered(windows: Windows, gather_rows: Callable[..., tuple[np.ndarray, ...]
             (int(index[n]), labels[n], scores[n], boxes[end - counts[n] : end],
              confidences[end - counts[n] : end])
             for n, end in enumerate(ends)
-        ]
+        ],
+        windows.labels.shape[1],
     )  # fmt: skip

@@ -157,6 +157,8 @@ def test_lines_as_others_write_them(tmp_path):
     found, notes = localization.read(path, NAMES)
     assert [len(guess.labels) for guess in found] == [5, 1, 0]  # b, a and c
     assert len(notes) == 1 and "1 of 3 images have no line" in notes[0] and "c.JPEG" in notes[0]
+    path.write_text("0 0 0 0 0 1 0 0 9 9 0 0 0 0 0\n")  # the second guess is right, not the first
+    assert localization.read(path, NAMES)[0][1].labels.tolist() == [-1, FOX]
     path.write_text('"ImageId","PredictionString"\na,n02119789 1 2 3 4 n99 1 1 1 1\n')
     with pytest.raises(EvaluationError, match="line 2: no class has the label n99"):
         localization.read(path, NAMES)

@@ -167,6 +167,10 @@ def test_files_of_boxes_are_merged_again(tmp_path, capsys):
     box_files.write(paths[1], [two], box_files.dataclasses.replace(SUBJECT, split="test"), {})
     with pytest.raises(EvaluationError, match="of other splits"):
         merge.run(list(map(str, paths)))
+    fewer = box_files.dataclasses.replace(two, index=np.array([6]))
+    box_files.write(paths[1], [fewer], SUBJECT, {})
+    with pytest.raises(EvaluationError, match=r"a.npz and .*b.npz: of other readable images"):
+        merge.run(list(map(str, paths)))
     paths[1].write_bytes(paths[0].read_bytes()[:300])
     assert commands.ended(merge.run, [str(paths[1])]) == 2
     assert "no file of boxes, or damaged" in capsys.readouterr().err

@@ -14,7 +14,15 @@ from evaluation import EvaluationError, check_objective, protocol_called
 from evaluation.localization import regression, windows
 from evaluation.localization.merging import Merging, Windows, guesses_of
 from evaluation.preprocessing import Preprocessing
-from training import Split, Trained, TrainingError, make_task, open_classifier, windows_of
+from training import (
+    RunError,
+    Split,
+    Trained,
+    TrainingError,
+    make_task,
+    open_classifier,
+    windows_of,
+)
 from training.windows import Classifier
 from vision_models.dense import window_places
 from vision_models.functional import functional, set_variables
@@ -272,6 +280,25 @@ def test_how_far_windows_are_apart(name, apart, shifts):
         spacing, places = window_places(model, offsets=True)
         assert spacing == apart and places[1] == (0, shifts)
         assert len(places) == (apart // shifts) ** 2
+
+
+def test_a_process_without_images():
+    """It has no rows, and gets those of the others; without any image nothing is evaluated."""
+    (look,) = found(2)
+    columns = [getattr(look, field.name) for field in dataclasses.fields(Windows)]
+    others = iter([columns[:4], columns[4:]])
+
+    def gather_rows(*mine):
+        return tuple(np.concatenate(pair) for pair in zip(mine, next(others), strict=True))
+
+    together = windows.gathered(windows.joined([], 1), gather_rows)
+    for name, column in zip(vars(together), columns, strict=True):
+        np.testing.assert_array_equal(getattr(together, name), column)
+        assert getattr(together, name).dtype == column.dtype
+    trained, task = planted()
+    chosen = protocol_called("dense_boxes_true_class", IMAGES)
+    with pytest.raises(RunError, match="not one example of test could be read"):
+        windows_of(trained, task, chosen, split_of([], [], 2), None, 5)
 
 
 def test_what_is_missing_is_named():
