@@ -71,8 +71,9 @@ def init_function(network: PureNetwork, recipe: Recipe) -> Callable[[Array], Sta
         for number, head in enumerate(network.heads):
             *path, name = head.split("/")
             block = functools.reduce(dict.__getitem__, path, params)
-            own_key = jax.random.fold_in(key, number)
-            block[name] = recipe.objective.last_layer(own_key, block[name])
+            if name in block:  # LeNet-5's last layer has no parameters
+                own_key = jax.random.fold_in(key, number)
+                block[name] = recipe.objective.last_layer(own_key, block[name])
         state: State = {
             "params": params,
             "statistics": statistics,

@@ -260,7 +260,7 @@ def test_a_damaged_result_is_said(tmp_path):
         (["run", "alexnet-relu", "--budget=0.1"], "a run needs a minute"),
         (["run", "alexnet-relu", "--budget=nan"], "a run needs a minute"),
         (["run", "alexnet-error"], "needs imagenet2012"),
-        (["run", "lectures-sharing"], "waits for an option"),
+        (["run", "alexnet-six-conv"], "waits for the images of ImageNet Fall"),
         (["run"], "name claims"),
         (["run", "alexnet-relu", "--seeds=0"], "at least 1"),
         (["list", "--paper=x"], "no such paper"),

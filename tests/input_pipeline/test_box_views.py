@@ -219,7 +219,7 @@ def test_without_being_asked_for_nothing_changes(fields, tmp_path):
 def test_a_dataset_without_annotations_is_named(tmp_path):
     data = get_config().data
     data.name, data.resize, data.crop, data.boxes.count = "digits", 32, 32, 1
-    with pytest.raises(DataError, match=r"data\.boxes\.count=1: no boxes"):
+    with pytest.raises(DataError, match=r"data\.boxes\.count=1: there are no annotations"):
         next(open_data(data, tmp_path).training(0, seed=0, batch_size=2))
 
 
