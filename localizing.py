@@ -239,8 +239,9 @@ def merge_boxes(
     if examples.boxes is not None:
         truths = truths_of(data, split)[1]
         annotated = np.array([examples.boxes(row).shown for row in range(examples.count)])
-    sizes = input_pipeline.image_sizes(examples, data.cache_dir, data.choices.reading.parallel)
-    subject = box_files.Subject(names, split, sizes, annotated, truths)
+    looked = (examples, data.cache_dir, data.choices.reading.parallel)
+    sizes, marks = input_pipeline.image_sizes(*looked), input_pipeline.orientation_marks(*looked)
+    subject = box_files.Subject(names, split, sizes, marks, annotated, truths)
     found = box_files.guesses(looks, subject, merging)
     report = {
         "protocol": protocol.label,
@@ -293,16 +294,16 @@ def besides(
         index, rows, labels = gather_rows(scores.index, scores.scores, scores.label)
         index, first = np.unique(index, return_index=True)
         examples = data.examples(split)
-        sizes = input_pipeline.image_sizes(examples, data.cache_dir, data.choices.reading.parallel)[
-            index
-        ]
+        looked = (examples, data.cache_dir, data.choices.reading.parallel)
+        sizes = input_pipeline.image_sizes(*looked)[index]
+        marks = input_pipeline.orientation_marks(*looked)[index]
         scaled = input_pipeline.rescaled_sizes(sizes, look.images.side)
         shares = localization.of_image(
             rows[first][:, :4], scaled, look.images.side, look.images.pad
         )
         drawn = list(map(input_pipeline.boxes_of(examples, split), range(examples.count)))
         annotated = np.array([of_image.shown for of_image in drawn])[index]
-        boxes = localization.in_pixels(shares, sizes, annotated)
+        boxes = localization.in_pixels(shares, sizes, annotated, marks)
         guesses = [
             localization.Guesses(np.array([label]), box[None])
             for label, box in zip(labels[first], boxes, strict=True)

@@ -23,7 +23,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf
 
 from input_pipeline.annotations import boxes_of
-from input_pipeline.boxes import extents
+from input_pipeline.boxes import Boxes, as_read, extents
 from input_pipeline.data import Data, open_data, prepare_data
 from input_pipeline.datasets import REPORTED, Dataset, default_cache_dir, open_dataset
 from input_pipeline.describe import described, open_any
@@ -39,15 +39,17 @@ from input_pipeline.photographs import (
 )
 from input_pipeline.report import reporter
 from input_pipeline.samples import verify, write_sheet
-from input_pipeline.sizes import image_sizes, rescaled_sizes
+from input_pipeline.sizes import image_sizes, orientation_marks, rescaled_sizes
 from input_pipeline.sources import labels_of
 
 __all__ = [
     "REPORTED",
+    "Boxes",
     "Data",
     "DataError",
     "Dataset",
     "Images",
+    "as_read",
     "boxes_of",
     "cache_dir_of",
     "default_cache_dir",
@@ -59,6 +61,7 @@ __all__ = [
     "open_any",
     "open_data",
     "open_dataset",
+    "orientation_marks",
     "pixels_of",
     "prepare_data",
     "read_photograph",

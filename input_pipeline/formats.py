@@ -5,6 +5,7 @@ replaced by zeros is noticed if its pixels are compressed; in uncompressed BMP, 
 zeros are black pixels.
 """
 
+import io
 import zlib
 from typing import Any
 
@@ -91,6 +92,17 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # Pillow's reader fails on damaged EXIF in many ways
         return 1
     return value if value in range(1, 9) else 1
+
+
+def orientation_of(content: bytes | np.ndarray) -> int:
+    """`orientation` of a file's bytes, or of pixels (1); 1 of bytes that are no image."""
+    if isinstance(content, np.ndarray):
+        return 1
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return orientation(image)
+    except Exception:  # Pillow fails on damage in many ways
+        return 1
 
 
 def _eight_bits(image: Image.Image, transparent: Any) -> Image.Image:

@@ -1,11 +1,11 @@
-"""How large the images of a split are, known before they are decoded."""
+"""How large the images of a split are, and how they are turned, known before they are decoded."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import augment, decode, sources
+from input_pipeline import augment, decode, formats, sources
 from input_pipeline.report import progress_bar
 from input_pipeline.sources import Examples
 
@@ -30,16 +30,33 @@ def image_sizes(examples: Examples, cache_dir: Path, threads: int, of: str = "")
     Raises:
       DataError: the place of an image cannot be read.
     """
+    return _headers(examples, cache_dir, threads, of)[0]
+
+
+def orientation_marks(examples: Examples, cache_dir: Path, threads: int) -> np.ndarray:
+    """The EXIF orientation of each image, int32 [count] from 1 (upright) to 8.
+
+    Args, errors: see `image_sizes`, with which they are read.
+    """
+    return _headers(examples, cache_dir, threads, "")[1]
+
+
+def _headers(
+    examples: Examples, cache_dir: Path, threads: int, of: str
+) -> tuple[np.ndarray, np.ndarray]:
     cache = cache_dir / f"sizes-{sources.digest(examples.fingerprint, of)}.npz"
-    saved = sources.load_arrays(cache, "sizes")
+    saved = sources.load_arrays(cache, "sizes", "marks")
     if saved is not None and saved["sizes"].shape == (examples.count, 2):
-        return saved["sizes"]
+        return saved["sizes"], saved["marks"]
     sizes = np.zeros((examples.count, 2), np.int32)
+    marks = np.ones(examples.count, np.int32)
 
     def look(first: int) -> int:
         end = min(first + _AT_ONCE, examples.count)
         for index in range(first, end):
-            sizes[index] = decode.size(examples.read(index)[0]) or (0, 0)
+            content = examples.read(index)[0]
+            sizes[index] = decode.size(content) or (0, 0)
+            marks[index] = formats.orientation_of(content)
         return end - first
 
     title = {"desc": "sizes of images", "unit": " images", "delay": 1.0}
@@ -49,8 +66,8 @@ def image_sizes(examples: Examples, cache_dir: Path, threads: int, of: str = "")
     ):
         for count in pool.map(look, range(0, examples.count, _AT_ONCE)):
             progress.update(count)
-    sources.save_arrays(cache, sizes=sizes)
-    return sizes
+    sources.save_arrays(cache, sizes=sizes, marks=marks)
+    return sizes, marks
 
 
 def rescaled_sizes(sizes: np.ndarray, side: int) -> np.ndarray:

@@ -216,7 +216,10 @@ def draw(arguments: argparse.Namespace, subject: Subject) -> Generator[Path, Non
             read = data.example(split, row, [form])
             if read is not None:
                 best = Guesses(*(part[: arguments.guesses] for part in guessed[row]))
-                size = np.array(drawn.shown)
+                content = examples.read(row)[0]
+                boxes, size = _upright(truth.boxes, drawn.shown, content)
+                truth = truth._replace(boxes=boxes)
+                best = best._replace(boxes=_upright(best.boxes, drawn.shown, content)[0])
                 shown.append(Shown(examples.name(row), read[0][0], size, best, truth, found))
     if not shown:
         what = "--misses: there are none" if arguments.misses and right else "no image has boxes"
@@ -236,6 +239,17 @@ def draw(arguments: argparse.Namespace, subject: Subject) -> Generator[Path, Non
         ),
     ]
     yield _page(arguments, subject, shown, begin)
+
+
+def _upright(
+    corners: np.ndarray, shown: tuple[int, int], content: bytes | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [n, 4] of the image as annotated in the upright one, in pixels; its width, height."""
+    edges = np.add(corners, [0, 0, 1, 1]) / np.tile(shown, 2)
+    boxes = input_pipeline.Boxes(edges, np.zeros(len(edges), np.int32), shown)
+    found = input_pipeline.as_read(boxes, content)
+    size = np.array(found.shown)
+    return found.edges * np.tile(size, 2) - [0, 0, 1, 1], size
 
 
 def _heading(of: Shown, names: tuple[str, ...]) -> str:

@@ -31,6 +31,7 @@ class Subject:
       names: of images and classes.
       split: its name.
       sizes: int32 [count, 2], height and width of the upright images; 0 where there is none.
+      marks: int32 [count], their EXIF orientations from 1 to 8.
       annotated: int32 [count, 2], width and height that annotations give; 0 without one.
       truths: of each image, boxes in pixels of the annotation; None for a split without.
     """
@@ -38,6 +39,7 @@ class Subject:
     names: Names
     split: str
     sizes: np.ndarray
+    marks: np.ndarray
     annotated: np.ndarray
     truths: list[Truth] | None
 
@@ -58,11 +60,11 @@ def guesses(looks: Sequence[Windows], subject: Subject, merging: Merging) -> lis
     of_all = [NO_GUESSES] * len(subject.names.images)
     for row, guess in zip(index, found, strict=True):
         if len(guess.labels):
-            sizes, annotated = (
+            sizes, annotated, marks = (
                 np.repeat(of[row][None], len(guess.labels), axis=0)
-                for of in (subject.sizes, subject.annotated)
+                for of in (subject.sizes, subject.annotated, subject.marks)
             )
-            box = np.rint(in_pixels(guess.boxes, sizes, annotated))
+            box = np.rint(in_pixels(guess.boxes, sizes, annotated, marks))
             box[:, 2:] = np.maximum(box[:, 2:], box[:, :2])  # a pixel at least
             of_all[row] = guess._replace(boxes=box)
     return of_all
@@ -128,6 +130,7 @@ def write(path: Path, looks: Sequence[Windows], subject: Subject, about: dict[st
         "class_names": np.array(subject.names.classes, np.str_),
         "split": subject.split,
         "sizes": subject.sizes,
+        "marks": subject.marks,
         "annotated": subject.annotated,
         **{f"about_{name}": text for name, text in about.items()},
         **{
@@ -168,7 +171,12 @@ def read(path: Path) -> tuple[list[Windows], Subject]:
                 ]
             names = Names(saved["images"].tolist(), saved["class_names"].tolist())
             return looks, Subject(
-                names, str(saved["split"]), saved["sizes"], saved["annotated"], truths
+                names,
+                str(saved["split"]),
+                saved["sizes"],
+                saved["marks"],
+                saved["annotated"],
+                truths,
             )
     except FileNotFoundError as error:
         raise EvaluationError(f"{path}: no such file") from error

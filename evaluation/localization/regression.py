@@ -177,16 +177,23 @@ def of_image(boxes: np.ndarray, scaled: np.ndarray, side: int, pad: int) -> np.n
     return shares
 
 
-def in_pixels(shares: np.ndarray, sizes: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+def in_pixels(
+    shares: np.ndarray, sizes: np.ndarray, annotated: np.ndarray, marks: np.ndarray
+) -> np.ndarray:
     """Boxes in shares of the image as xmin, ymin, xmax and ymax of their first and last pixels.
 
     Args:
-      shares: [N, 4], around the last pixels.
+      shares: [N, 4], around the last pixels, of the upright images.
       sizes: int [N, 2], height and width of the upright images.
       annotated: int [N, 2], width and height that annotations give, whose pixels are meant unless
-        the image has another aspect (it is turned, or has no annotation).
+        the image has another aspect, or no annotation.
+      marks: int [N], EXIF orientations from 1 to 8. Boxes are of the image as it is stored, unless
+        the annotation gives the size of the upright one.
     """
     own = sizes[:, ::-1].astype(np.int64)
+    shares = shares.copy()
+    for row in np.flatnonzero(marks != 1):
+        shares[row], own[row] = _as_stored(shares[row], own[row], annotated[row], marks[row])
     products = annotated * own[:, ::-1]
     same = (annotated > 0).all(axis=1) & (
         np.abs(products[:, 0] - products[:, 1]) < products[:, 0] / 30
@@ -194,6 +201,27 @@ def in_pixels(shares: np.ndarray, sizes: np.ndarray, annotated: np.ndarray) -> n
     shown = np.where(same[:, None], annotated, own)
     found: np.ndarray = shares * np.tile(shown, 2) - [0, 0, 1, 1]
     return found
+
+
+def _as_stored(
+    box: np.ndarray, size: np.ndarray, annotated: np.ndarray, mark: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A box and the width and height of an image as it is stored, from those of the upright one.
+
+    The inverse of `input_pipeline.boxes.as_read`.
+    """
+    turned = mark >= 5
+    tells = turned and annotated.all() and size[0] != size[1]
+    if tells and (annotated[0] > annotated[1]) == (size[0] > size[1]):  # it was shown upright
+        return box, size
+    left, top, right, bottom = box
+    if mark in (2, 3, 6, 7):
+        left, right = 1 - right, 1 - left
+    if mark in (3, 4, 7, 8):
+        top, bottom = 1 - bottom, 1 - top
+    if turned:
+        return np.array([top, left, bottom, right]), size[::-1]
+    return np.array([left, top, right, bottom]), size
 
 
 def means(kept: Scores, excluded: Sequence[int] = ()) -> dict[str, float]:

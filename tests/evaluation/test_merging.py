@@ -138,7 +138,7 @@ def test_at_most_five_guesses_inside_the_image():
 
 SUBJECT = box_files.Subject(
     Names([f"val/{n}.jpg" for n in range(8)], list("abcde")), "validation",
-    np.full((8, 2), 100, np.int32), np.full((8, 2), 50, np.int32),
+    np.full((8, 2), 100, np.int32), np.ones(8, np.int32), np.full((8, 2), 50, np.int32),
     [Truth(4, np.array([[5.0, 5, 19, 19]]), np.array([4])) for _ in range(8)],
 )  # fmt: skip
 

@@ -1,9 +1,12 @@
 """Regressed boxes: the loss, overlaps and errors, by loops over examples."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 import vision_models
 from evaluation import (
@@ -15,6 +18,7 @@ from evaluation import (
 )
 from evaluation.localization import in_pixels, of_image, overlaps, regression
 from evaluation.preprocessing import Preprocessing
+from input_pipeline.boxes import Boxes, as_read
 from training.optimizer import Rate
 from training.recipe import Recipe
 from training.step import init_function
@@ -139,7 +143,32 @@ def test_boxes_go_back_to_the_pixels_of_the_image():
         ((0, 0), [100, 40, 299, 199]),
         ((100, 200), [100, 40, 299, 199]),  # as the file is stored
     ):
-        np.testing.assert_allclose(in_pixels(shares, sizes, np.array([annotated])), [expected])
+        found = in_pixels(shares, sizes, np.array([annotated]), np.array([1]))
+        np.testing.assert_allclose(found, [expected])
+
+
+@pytest.mark.parametrize("mark", range(1, 9))
+@pytest.mark.parametrize("stored", [(400, 200), (30, 30), (200, 400)])
+def test_boxes_go_back_to_the_image_as_it_is_stored(mark, stored):
+    """What the input pipeline turns upright; also where the annotator saw the upright image."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = mark
+    Image.new("RGB", stored).save(file, "JPEG", exif=exif)
+    width, height = stored
+    corners = np.array([[3.0, 5, 17, 25]])
+    upright = stored[::-1] if mark >= 5 else stored
+    for shown in (stored, upright):
+        edges = np.add(corners, [0, 0, 1, 1]) / np.tile(shown, 2)
+        read = as_read(Boxes(edges, np.array([0]), shown), file.getvalue())
+        assert read.shown == upright
+        marks, sizes = np.array([mark]), np.array([upright[::-1]])
+        found = in_pixels(read.edges, sizes, np.array([shown]), marks)
+        np.testing.assert_allclose(found, corners, atol=1e-9)
+    if mark != 1 and width != height:
+        edges = np.add(corners, [0, 0, 1, 1]) / np.tile(stored, 2)
+        read = as_read(Boxes(edges, np.array([0]), stored), file.getvalue())
+        found = in_pixels(read.edges, sizes, np.array([[0, 0]]), marks)  # without an annotation
+        np.testing.assert_allclose(found, corners, atol=1e-9)
 
 
 def test_protocols_and_objectives_that_do_not_go_together():
