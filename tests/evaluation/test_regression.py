@@ -101,6 +101,7 @@ def test_losses_and_errors(name):
     assert means["localization_error"] == pytest.approx((best[there] < 0.5).mean())
 
 
+@pytest.mark.slow
 def test_a_new_last_layer_answers_the_box_in_the_middle():
     network = functional(
         lambda rngs: vision_models.create(

@@ -33,6 +33,7 @@ def test_receptive_fields_of_branches_with_windows_that_are_no_squares(name, fie
     assert max(row.receptive_field for row in rows if row.kind == "Conv") == field
 
 
+@pytest.mark.slow
 def test_a_field_is_what_changes_the_output():
     """The field of one output of a small network, found by changing pixels one by one."""
     model = vision_models.create(

@@ -96,6 +96,7 @@ def test_gradients_of_pools_equal_those_of_xlas_windows(
     np.testing.assert_allclose(back, expected_back, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["max", "sum"])
 @pytest.mark.parametrize(

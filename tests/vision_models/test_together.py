@@ -37,6 +37,7 @@ def build(towers=1):
     return net.network()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("towers", [1, 2])
 def test_layers_together_compute_what_each_computes_alone(towers):
     net = build(towers)

@@ -96,6 +96,7 @@ def test_the_dense_form_equals_a_sliding_window(name, side, inside):
     assert np.std(dense, axis=(1, 2)).max() > 1e-2 * np.abs(dense).max()  # places differ
 
 
+@pytest.mark.slow
 def test_without_padding_every_cell_counts():
     """The lectures' network without padding: crops and dense scores agree everywhere."""
     from vision_models.network import Builder
