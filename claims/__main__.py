@@ -65,7 +65,10 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--budget", type=float, help="Minutes for each claim, or for the sweep.")
         one.add_argument("--runs", help="Directory of the runs; runs/claims.")
         one.add_argument("--data_dir", help="Of the datasets; $VISION_MODELS_DATA by default.")
-        one.add_argument("--parallel", type=int, help="Processes at a time; one a GPU.")
+        one.add_argument(
+            "--parallel", type=int,
+            help="Processes at a time, of several claims if there are; one a GPU by default.",
+        )  # fmt: skip
     return made
 
 
@@ -133,7 +136,7 @@ def _check_count(flag: str, value: int | None) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from claims import jobs, registry, running
+    from claims import execute, jobs, registry, running
 
     _check_count("seeds", arguments.seeds)
     _check_count("parallel", arguments.parallel)
@@ -148,17 +151,12 @@ def _run(arguments: argparse.Namespace) -> int:
     place = jobs.default_place(arguments.runs, arguments.data_dir)
     for claim in claims:
         running.check(claim, place, full=arguments.full)
-    stop, code = _stop_on_signals(), process.DONE
-    for claim in claims:
-        complete = running.run(
-            claim, place, _say, seeds=arguments.seeds, full=arguments.full,
-            until=_until(arguments), budget=arguments.budget, stop=stop,
-            parallel=arguments.parallel,
-        )  # fmt: skip
-        code = code if complete else process.STOPPED
-        if stop.is_set():
-            break
-    return code
+    complete = running.run_all(
+        claims, place, _say, seeds=arguments.seeds, full=arguments.full,
+        until=lambda: _until(arguments), budget=arguments.budget, stop=_stop_on_signals(),
+        slots=execute.free_slots(arguments.parallel),
+    )  # fmt: skip
+    return process.DONE if complete else process.STOPPED
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -171,7 +169,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from claims import jobs, sweep
+    from claims import execute, jobs, sweep
 
     for flag in ("trials", "parallel"):
         _check_count(flag, getattr(arguments, flag))
@@ -183,7 +181,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     complete = sweep.run(
         asked, place, _say, arguments.out, until=_until(arguments), stop=_stop_on_signals(),
-        parallel=arguments.parallel,
+        slots=execute.free_slots(arguments.parallel),
     )  # fmt: skip
     return process.DONE if complete else process.STOPPED
 

@@ -1,6 +1,7 @@
 """Runs jobs as processes: continued where they stopped, several at a time, none twice."""
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -107,8 +108,40 @@ def prepare(job: Job, place: Place, say: Callable[[str], None]) -> None:
         )
 
 
-def slots(parallel: int | None) -> list[dict[str, str]]:
-    """Environment variables of each place for a process: a GPU each, else one for the machine.
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """Places for processes, and the runs that processes are at work on, in any thread.
+
+    Attributes:
+      places: environment variables of each.
+      taken: names of runs.
+      lock: of `taken`.
+    """
+
+    places: tuple[Mapping[str, str], ...] = ({},)
+    taken: set[str] = dataclasses.field(default_factory=set)
+    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    def shared(self, count: int) -> "list[Slots]":
+        """Divides the places among so many claims, or as many as there are places."""
+        count = min(count, len(self.places))
+        return [dataclasses.replace(self, places=self.places[n::count]) for n in range(count)]
+
+    def take(self, name: str) -> bool:
+        """Whether nobody was at work on a run; now the caller is."""
+        with self.lock:
+            free = name not in self.taken
+            self.taken.add(name)
+        return free
+
+    def give_back(self, name: str) -> None:
+        """Ends the work on a run."""
+        with self.lock:
+            self.taken.discard(name)
+
+
+def free_slots(parallel: int | None) -> Slots:
+    """A place for a process on each GPU, else one for the machine.
 
     Args:
       parallel: number of processes at a time; None for as many as there are GPUs.
@@ -120,7 +153,11 @@ def slots(parallel: int | None) -> list[dict[str, str]]:
         gpus = [str(number) for number in range(_gpus())]
     if parallel is None:
         parallel = max(len(gpus), 1)
-    return [{"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} if gpus else {} for n in range(parallel)]
+    return Slots(
+        tuple(
+            {"CUDA_VISIBLE_DEVICES": gpus[n % len(gpus)]} if gpus else {} for n in range(parallel)
+        )
+    )
 
 
 def _gpus() -> int:
@@ -146,9 +183,9 @@ def run(
     *,
     until: float | None = None,
     stop: threading.Event | None = None,
-    parallel: int | None = None,
+    slots: Slots | None = None,
 ) -> bool:
-    """Runs what is pending of jobs.
+    """Runs what is pending of jobs; what another thread is at work on is waited for.
 
     Args:
       jobs: with those that they build on before them (`jobs.every`).
@@ -156,7 +193,7 @@ def run(
       say: gets a line for each beginning and end.
       until: moment of `time.monotonic` at which everything is stopped, to be continued.
       stop: set where a signal asks for the same.
-      parallel: processes at a time; None for one, or one a GPU.
+      slots: places for processes; None for one.
 
     Returns:
       Whether all jobs are finished.
@@ -166,16 +203,33 @@ def run(
     """
     if not (settings.ROOT / "main.py").exists():
         raise ClaimError(f"no main.py in {settings.ROOT}: claims are run in a checkout of the code")
+    slots = slots or Slots()
     for job in jobs:
-        prepare(job, place, say)
-    free, running = slots(parallel), list[tuple[dict[str, str], _Running]]()
+        if slots.take(job.name):
+            try:
+                prepare(job, place, say)
+            finally:
+                slots.give_back(job.name)
+    free, running = list(slots.places), list[tuple[Mapping[str, str], _Running]]()
     waiting = [job for job in jobs if pending(job, place)]
-    started = {job.name for job in waiting}
+    unfinished = {job.name for job in waiting}
     stopping = False
 
     def over() -> bool:
         late = until is not None and time.monotonic() >= until
         return late or (stop is not None and stop.is_set())
+
+    def next_job() -> Job | None:
+        """One whose turn it is and that nobody else is at work on."""
+        for job in list(waiting):
+            if any(other.name in unfinished for other in job.before) or not slots.take(job.name):
+                continue
+            waiting.remove(job)
+            if pending(job, place):
+                return job
+            slots.give_back(job.name)  # another thread has finished it
+            unfinished.discard(job.name)
+        return None
 
     try:
         while waiting or running:
@@ -187,25 +241,23 @@ def run(
                     continue
                 running.remove((slot, item))
                 free.append(slot)
+                slots.give_back(item.job.name)
                 _ended(item, place, say)
                 if not pending(item.job, place):
-                    started.discard(item.job.name)
+                    unfinished.discard(item.job.name)
                 elif not stopping:
                     waiting.insert(0, item.job)
             if stopping and not running:
                 return not any(pending(job, place) for job in jobs)
-            while free and not stopping:
-                ready = [j for j in waiting if not any(b.name in started for b in j.before)]
-                if not ready:
-                    break
-                waiting.remove(ready[0])
-                running.append((slot := free.pop(0), _begin(ready[0], place, slot, say)))
+            while free and not stopping and (ready := next_job()):
+                running.append((slot := free.pop(0), _begin(ready, place, slot, say)))
             time.sleep(0.05)
     finally:
         _stop([item for _, item in running])
         for _, item in running:
             item.process.wait()
             item.output.close()
+            slots.give_back(item.job.name)
     return True
 
 
@@ -235,8 +287,6 @@ def _begin(job: Job, place: Place, slot: Mapping[str, str], say: Callable[[str],
 def _end_with_parent() -> None:
     """Asks Linux to send SIGTERM to this process when its parent ends, however it does."""
     with contextlib.suppress(Exception):
-        import ctypes
-
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 

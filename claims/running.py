@@ -1,7 +1,9 @@
 """Runs a claim: tuning, then the seeds, then its result."""
 
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,14 @@ def run(
     until: float | None = None,
     budget: float | None = None,
     stop: threading.Event | None = None,
-    parallel: int | None = None,
+    slots: execute.Slots | None = None,
     where: Path = results.RESULTS,
 ) -> bool:
     """Runs what is pending of a claim and writes its result.
 
     Args:
       claim: can be run (`check`).
-      place, say, until, stop, parallel: see `execute.run`.
+      place, say, until, stop, slots: see `execute.run`.
       seeds: runs of each arm.
       full: at the paper's data and length.
       budget: minutes; None for as long as it takes.
@@ -69,7 +71,7 @@ def run(
                 f"{claim.id}: --budget={budget:g} is too short to decide it: all of it takes about "
                 f"{minutes:.0f} minutes on two CPU cores; the same command goes on"
             )
-        return execute.run(stage, place, say, until=until, stop=stop, parallel=parallel)
+        return execute.run(stage, place, say, until=until, stop=stop, slots=slots)
 
     complete = through(jobs.every([job for _, job in options]))
     chosen = tuning.chosen(claim, place, full=full)
@@ -89,6 +91,52 @@ def run(
     else:
         say(str(results.write(claim, result, where)))
     return complete
+
+
+def run_all(
+    claims: Sequence[Claim],
+    place: Place,
+    say: Callable[[str], None],
+    *,
+    until: Callable[[], float | None],
+    stop: threading.Event,
+    slots: execute.Slots,
+    **options: Any,
+) -> bool:
+    """Runs claims in turn, as many at a time as there are places for processes.
+
+    Args:
+      claims: that can be run (`check`).
+      place, say, stop: see `execute.run`.
+      until: makes, where a claim begins, the moment at which it is stopped.
+      slots: shared by the claims that are run at a time.
+      options: see `run`.
+
+    Returns:
+      Whether all of them are finished.
+
+    Raises:
+      ClaimError, ClaimRunError: the first failure; it stops the other claims.
+    """
+    free: queue.SimpleQueue[execute.Slots] = queue.SimpleQueue()
+    shares = slots.shared(len(claims))
+    for share in shares:
+        free.put(share)
+
+    def one(claim: Claim) -> bool:
+        if stop.is_set():
+            return False
+        share = free.get()
+        try:
+            return run(claim, place, say, until=until(), stop=stop, slots=share, **options)
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            free.put(share)
+
+    with ThreadPoolExecutor(len(shares)) as workers:
+        return all([future.result() for future in [workers.submit(one, c) for c in claims]])
 
 
 def _runs_of_another(claim: Claim, result: dict[str, Any], where: Path) -> int:

@@ -153,13 +153,13 @@ def run(
     *,
     until: float | None = None,
     stop: threading.Event | None = None,
-    parallel: int | None = None,
+    slots: execute.Slots | None = None,
 ) -> bool:
     """Runs what is pending, prints the table, and writes sweep.json and sweep.html.
 
     Args:
       sweep: what is searched.
-      place, say, until, stop, parallel: see `execute.run`.
+      place, say, until, stop, slots: see `execute.run`.
       out: directory of the files.
 
     Returns:
@@ -174,7 +174,7 @@ def run(
     _check_free(path, about)
     place.require(settings.resolved(sweep.source, sweep.overrides)["data.name"])
     all_jobs = jobs.every([job for trial in sweep.trials for job in sweep.jobs_of(trial)])
-    complete = execute.run(all_jobs, place, say, until=until, stop=stop, parallel=parallel)
+    complete = execute.run(all_jobs, place, say, until=until, stop=stop, slots=slots)
     measure = MEASURES[sweep.measure]
     rows = [_row(sweep, trial, place, measure) for trial in sweep.trials]
     done = [row for row in rows if row["mean"] is not None and math.isfinite(row["mean"])]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -63,7 +64,9 @@ def test_what_is_stopped_is_pending(place):
 
 def test_a_failure_is_said_and_ends_the_others(place):
     with pytest.raises(ClaimError, match=r"failing failed: .*at\.all"):
-        execute.run([job(FOREVER), job(FAILING)], place, lambda line: None, parallel=2)
+        execute.run(
+            [job(FOREVER), job(FAILING)], place, lambda line: None, slots=execute.free_slots(2)
+        )
     assert execute.progress(job(FAILING), place).done == ()
 
 
@@ -71,15 +74,56 @@ def test_jobs_wait_for_those_that_they_build_on(place):
     members = [job(NAME, overrides={"seed": n}) for n in range(2)]
     joint = jobs.make("alexnet:digits", {}, (Step("join", module="platform"),), members=members)
     said = []
-    assert execute.run(jobs.every([joint]), place, said.append, parallel=3)
+    assert execute.run(jobs.every([joint]), place, said.append, slots=execute.free_slots(3))
     assert said[-1] == f"{joint.name}: join" and len(said) == 3
+
+
+def test_what_two_claims_share_is_run_once(place):
+    """Both wait for the same run; the second one finds it finished."""
+    said, one, shared = [], job(NAME), execute.free_slots(2).shared(2)
+    assert len(shared) == 2
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda s: execute.run([one], place, said.append, slots=s), shared))
+    assert both == [True, True] and said == [f"{one.name}: name"]
+
+
+def test_claims_are_run_side_by_side(place, tmp_path, monkeypatch):
+    """Two at a time, each with a place of its own; a failure stops those that have not begun."""
+    together, begun = threading.Barrier(2, timeout=20), []
+
+    def run(claim, place, say, *, until, stop, slots, seeds):
+        begun.append((claim, slots.places))
+        if claim in "ab":
+            together.wait()
+        if claim == "c":
+            raise ClaimError("c failed")
+        assert until == 7 and seeds == 3
+        return claim != "b"
+
+    monkeypatch.setattr(running, "run", run)
+
+    def everything(names):
+        begun.clear()
+        return running.run_all(
+            names, place, print, until=lambda: 7, stop=threading.Event(),
+            slots=execute.free_slots(2), seeds=3,
+        )  # fmt: skip
+
+    assert not everything("ab") and sorted(begun) == [("a", ({},)), ("b", ({},))]
+    assert everything("x") and begun == [("x", ({}, {}))]
+    with pytest.raises(ClaimError, match="c failed"):
+        everything("cc" + 20 * "x")
+    assert {claim for claim, _ in begun} == {"c"}
 
 
 def test_each_gpu_takes_a_process(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    assert execute.slots(None) == [{"CUDA_VISIBLE_DEVICES": n} for n in "47"]
+    two = execute.free_slots(None)
+    assert two.places == ({"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"})
+    assert [part.places for part in two.shared(5)] == [two.places[:1], two.places[1:]]
+    assert two.shared(1)[0].places == two.places and two.shared(2)[0].taken is two.taken
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert execute.slots(None) == [{}] and execute.slots(2) == [{}, {}]
+    assert execute.free_slots(None).places == ({},) and execute.free_slots(2).places == ({}, {})
 
 
 def test_names_are_of_settings():
