@@ -33,12 +33,17 @@ class Step:
       module: run by `python -m`, if there is no mode.
       flags: further arguments. `{run}` stands for the run's directory, `{data_dir}` for the
         dataset's, and `{members}`, alone, for the directories of all runs that the run builds on.
+      enough: of the run so far (`measures.Finished`), whether the process may end; None for at
+        its own end.
     """
 
     name: str
     mode: str = ""
     module: str = ""
     flags: tuple[str, ...] = ()
+    enough: Callable[[Any], bool] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
 
 TRAIN = Step("train", "train")
@@ -191,7 +196,8 @@ class Claim:
     @property
     def trains(self) -> bool:
         """Whether any run trains a network."""
-        return any(TRAIN in self.measure_of(arm).steps for arm in self.arms)
+        steps = [step for arm in self.arms for step in self.measure_of(arm).steps]
+        return any(step.mode == "train" for step in steps)
 
 
 @dataclasses.dataclass(frozen=True)

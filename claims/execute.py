@@ -25,6 +25,7 @@ from process import DONE, STOPPED
 # In a run's directory: the processes that have ended, and their seconds.
 MARK = "claims.json"
 _LOCK_WAIT = 60.0  # seconds; a process that was stopped may still be saving
+_LOOK_EVERY = 1.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +175,8 @@ class _Running:
     process: "subprocess.Popen[bytes]"
     output: IO[bytes]
     begun: float
+    looked: float  # when it was last seen whether that is enough
+    enough: bool = False
 
 
 def run(
@@ -238,6 +241,7 @@ def run(
                 _stop([item for _, item in running])
             for slot, item in list(running):
                 if item.process.poll() is None:
+                    _end_where_enough(item, place)
                     continue
                 running.remove((slot, item))
                 free.append(slot)
@@ -281,7 +285,18 @@ def _begin(job: Job, place: Place, slot: Mapping[str, str], say: Callable[[str],
         start_new_session=True,  # Ctrl-C reaches this process alone, which stops its children
         preexec_fn=_end_with_parent,
     )
-    return _Running(job, step, child, output, time.monotonic())
+    return _Running(job, step, child, output, time.monotonic(), time.monotonic())
+
+
+def _end_where_enough(item: _Running, place: Place) -> None:
+    """Asks a process to save and end where its step has all that it is for."""
+    now = time.monotonic()
+    if item.step.enough is None or item.enough or now - item.looked < _LOOK_EVERY:
+        return
+    item.looked = now
+    item.enough = item.step.enough(Finished(item.job.directory(place)))
+    if item.enough:
+        item.process.terminate()
 
 
 def _end_with_parent() -> None:
@@ -304,10 +319,11 @@ def _ended(item: _Running, place: Place, say: Callable[[str], None]) -> None:
     directory, code = item.job.directory(place), item.process.returncode
     before = progress(item.job, place)
     seconds = before.seconds + time.monotonic() - item.begun
-    if code == DONE:
+    stopped = code in (STOPPED, -signal.SIGTERM)
+    if code == DONE or (stopped and item.enough):
         _mark(directory, Progress((*before.done, item.step.name), False, seconds))
         return
-    if code in (STOPPED, -signal.SIGTERM):
+    if stopped:
         _mark(directory, dataclasses.replace(before, seconds=seconds))
         say(f"{item.job.name}: stopped in {item.step.name}; the same command goes on")
         return

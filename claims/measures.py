@@ -153,12 +153,23 @@ LOSS_GAP = Measure(
 )  # fmt: skip
 
 
-def epochs_to(error: float) -> Measure:
-    """Epochs to a training error, a fraction of 1: the mean over the updates of a line."""
-    return Measure(
-        f"epochs to {error:.0%} training error", "epochs",
-        lambda run: first_below(run.lines("train"), "top1_error", error),
-    )  # fmt: skip
+def epochs_to(error: float, *, ends: bool = False) -> Measure:
+    """Epochs to a training error: the mean over the updates of a line.
+
+    Args:
+      error: a fraction of 1.
+      ends: whether the training ends there.
+    """
+
+    def read(run: Finished) -> Value:
+        return first_below(run.lines("train"), "top1_error", error)
+
+    def reached(run: Finished) -> bool:
+        errors = [line.get("top1_error") for line in run.lines("train")]
+        return any(isinstance(e, int | float) and e <= error for e in errors)
+
+    step = Step(f"train_to_{error:g}", "train", enough=reached) if ends else TRAIN
+    return Measure(f"epochs to {error:.0%} training error", "epochs", read, (step,))
 
 
 def epochs_to_loss(loss: float) -> Measure:

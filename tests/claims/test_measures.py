@@ -41,8 +41,10 @@ FALLING = [(1, 0.9), (2, 0.5), (3, 0.2), (4, 0.3)]
     ],
 )
 def test_epochs_to_an_error(tmp_path, level, expected):
-    found = measures.epochs_to(level).read(planted(tmp_path, FALLING))
-    assert found == pytest.approx(expected)
+    run = planted(tmp_path, FALLING)
+    assert measures.epochs_to(level).read(run) == pytest.approx(expected)
+    (step,) = measures.epochs_to(level, ends=True).steps
+    assert step.enough(run) is not expected.at_least
 
 
 def test_epochs_to_a_loss_and_the_last_values(tmp_path):

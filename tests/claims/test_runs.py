@@ -62,6 +62,20 @@ def test_what_is_stopped_is_pending(place):
     assert not execute.run([one], place, said.append, stop=stop)
 
 
+def test_a_process_ends_where_that_is_enough(place):
+    """As a training does at the error that it is timed to; what is not enough goes on."""
+    said, asked = [], []
+    one = job(dataclasses.replace(FOREVER, enough=lambda run: not asked.append(run)), NAME)
+    assert one.name == job(FOREVER, NAME).name
+    assert execute.run([one], place, said.append, until=time.monotonic() + 60)
+    assert said == [f"{one.name}: forever", f"{one.name}: name"]
+    assert execute.progress(one, place).done == ("forever", "name")
+    assert [run.directory for run in asked] == [one.directory(place)]
+    other = job(dataclasses.replace(FOREVER, enough=lambda run: False), overrides={"seed": 1})
+    assert not execute.run([other], place, said.append, until=time.monotonic() + 1.5)
+    assert execute.progress(other, place).done == ()
+
+
 def test_a_failure_is_said_and_ends_the_others(place):
     with pytest.raises(ClaimError, match=r"failing failed: .*at\.all"):
         execute.run(
