@@ -16,8 +16,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 
-# At most so many pixels are in the chip's fast memory at a time.
+# What is in the chip's fast memory at a time, 16 MB of a v5e: blocks of up to three maps, twice,
+# for the next ones are fetched meanwhile; and of one pixel about ten float32 [channels, images].
 _PIXELS = 16
+_BLOCK_BYTES = 5 * 2**18
+_PIXEL_SIZE = 2**16
 
 
 def fit(shape: tuple[int, ...]) -> bool:
@@ -63,7 +66,7 @@ def gradient(
     scaled, before = partial(_scaled, size, k, alpha, beta), size // 2
 
     def kernel(x_ref: Any, gradient_ref: Any, out_ref: Any, sum_ref: Any) -> None:
-        @pl.when(pl.program_id(0) == 0)
+        @pl.when(pl.program_id(1) == 0)
         def _() -> None:
             sum_ref[...] = jnp.zeros_like(sum_ref)
 
@@ -117,7 +120,7 @@ def _over_pixels(
 
     Args:
       kernel: reads a block of each of the maps, and writes one of the result; where there are two
-        maps, it also adds to sums [C, B], float32, which are the same for all blocks.
+        maps, it also adds to sums [C, B], float32, which are the same for all blocks of pixels.
       products: how many sums over windows it takes.
       interpret: as for `normalized`.
       maps: one or two.
@@ -125,14 +128,14 @@ def _over_pixels(
     batch, height, width, channels = maps[0].shape
     seen = (height * width, channels, batch)
     turned = [x.transpose(1, 2, 3, 0).reshape(seen) for x in maps]
-    pixels = max(n for n in range(1, _PIXELS + 1) if seen[0] % n == 0)
-    block = pl.BlockSpec((pixels, channels, batch), lambda step: (step, 0, 0))
-    sums = pl.BlockSpec((channels, batch), lambda step: (0, 0))
+    pixels, images = _block(seen, maps[0].dtype)
+    block = pl.BlockSpec((pixels, channels, images), lambda part, step: (step, 0, part))
+    sums = pl.BlockSpec((channels, images), lambda part, step: (0, part))
     # Of the types of the maps, which say over which axes of a mesh they vary.
     types = jax.eval_shape(lambda x: (x, x[0].astype(jnp.float32)), turned[0])
     found = pl.pallas_call(
         kernel,
-        grid=(seen[0] // pixels,),
+        grid=(batch // images, seen[0] // pixels),
         in_specs=[block] * len(maps),
         out_specs=(block, sums)[: len(maps)],
         out_shape=types[: len(maps)],
@@ -145,3 +148,13 @@ def _over_pixels(
     )(*turned)
     by_pixel = found[0].reshape(height, width, channels, batch).transpose(3, 0, 1, 2)
     return by_pixel, *found[1:]
+
+
+def _block(seen: tuple[int, int, int], dtype: Any) -> tuple[int, int]:
+    """Pixels and images of a block of maps [pixels, channels, batch] that fit the fast memory."""
+    pixels, channels, batch = seen
+    images = max(
+        n for n in range(128, batch + 1, 128) if batch % n == 0 and channels * n <= _PIXEL_SIZE
+    )
+    most = min(_PIXELS, _BLOCK_BYTES // (channels * images * jnp.dtype(dtype).itemsize))
+    return max(n for n in range(1, most + 1) if pixels % n == 0), images

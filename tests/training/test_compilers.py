@@ -18,6 +18,7 @@ from devices.programs import Program
 from tests.configs.test_configs import ALL, get_config
 from tests.training.test_compiling import SMALL, SPLIT
 from tests.vision_models.test_models import abstract
+from vision_models import response_kernel
 from vision_models.analysis import layer_table
 from vision_models.response import local_response_normalization
 
@@ -181,6 +182,22 @@ def test_response_normalisation_is_a_kernel_each_way(dtype):
     kernels = [operation for operation in program.run() if operation.hand_written]
     nbytes = x.size // 2 * np.dtype(dtype).itemsize
     assert sorted(kernel.bytes for kernel in kernels) == [2 * nbytes, 3 * nbytes]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("images, channels", [(1024, 128), (8192, 48), (256, 256)])
+def test_kernels_of_large_batches_fit_the_fast_memory(dtype, images, channels):
+    needs("v5e:1")
+    sharding = NamedSharding(Mesh(np.array(devices_of("v5e:1")), ("x",)), PartitionSpec())
+    x = jax.ShapeDtypeStruct((images, 27, 27, channels), dtype, sharding=sharding)
+
+    def both(x, gradient):
+        constants = 5, 2.0, 1e-4, 0.75
+        out = response_kernel.normalized(*constants, x)
+        return out, response_kernel.gradient(*constants, True, x, gradient)
+
+    program = Program(jax.jit(both).lower(x, x).compile().as_text(), 1)
+    assert len([operation for operation in program.run() if operation.hand_written]) == 2
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ DTYPES = [jnp.float32, jnp.bfloat16]
 
 
 def maps(dtype, shape=(128, 1, 17, 16)):
-    """Seventeen pixels: more than a block, and a prime number."""
     rng = np.random.default_rng(0)
     x = jnp.maximum(jnp.asarray(rng.normal(0, 60, shape), dtype), 0)
     return x, jnp.asarray(rng.normal(0, 1, shape), dtype)
@@ -25,9 +24,13 @@ def assert_near(ours, theirs, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size, beta", [(5, 0.75), (4, 0.5)])
-def test_kernels_equal_the_formula_by_whole_maps(dtype, size, beta):
-    x, of_result = maps(dtype)
+@pytest.mark.parametrize(
+    "size, beta, shape",
+    [(5, 0.75, (128, 1, 17, 16)), (4, 0.5, (128, 1, 17, 16)), (5, 0.75, (384, 1, 3, 256))],
+)
+def test_kernels_equal_the_formula_by_whole_maps(dtype, size, beta, shape):
+    """More pixels than a block has, and a prime number of them; more images than a block has."""
+    x, of_result = maps(dtype, shape)
     constants = size, 2.0, 1e-4, beta
     banded = partial(response.banded_window_sum, dtype)
     assert_near(
