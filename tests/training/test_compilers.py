@@ -26,6 +26,9 @@ pytestmark = pytest.mark.compilers
 KINDS = ["v5e", "h100"]
 # Without the second names of some variants.
 DIFFERENT = {str(get_config(*case)): case for case in ALL}.values()
+# Classes and images of ImageNet's releases of Fall 2009 and 2011, which are read from folders.
+COUNTS = "model.num_classes", "data.train_examples"
+OF_FOLDERS = {"pretrain_2009": (10_184, 8_900_000), "pretrain_2011": (21_843, 15_000_000)}
 
 
 @pytest.fixture
@@ -205,7 +208,11 @@ def test_kernels_of_large_batches_fit_the_fast_memory(dtype, images, channels):
 @pytest.mark.parametrize("name, variant", DIFFERENT)
 @pytest.mark.usefixtures("least_effort")
 def test_every_config_compiles(compile_for, name, variant, accelerator):
-    found, _ = compile_for(accelerator, f"--config=configs/{name}.py:{variant}".rstrip(":"))
+    size = [
+        f"--config.{field}={number}"
+        for field, number in zip(COUNTS, OF_FOLDERS.get(variant, ()), strict=False)
+    ]
+    found, _ = compile_for(accelerator, f"--config=configs/{name}.py:{variant}".rstrip(":"), *size)
     assert found["bytes_per_device"]["total"] < found["bytes_per_device"]["available"]
     assert found["collectives"] and not found["loops_counted_once"]
 
