@@ -136,6 +136,8 @@ def compile_step(flags: Any, config: Any) -> int:
     import training
     from training import compiling
 
+    paths = {"json": flags.json, "hlo": flags.hlo}
+    compiling.check_places(**paths)
     task = training.task_from_config(config, classes, devices)
 
     def recipe_at(batch: int) -> tuple[Any, int | None]:
@@ -153,7 +155,6 @@ def compile_step(flags: Any, config: Any) -> int:
     if flags.find_batch:
         batch = compiling.find_batch(lambda size: recipe_at(size)[0], task, target, batch)
     found = compiling.compiled(task, recipe_at(batch)[0])
-    paths = {"json": flags.json, "hlo": flags.hlo}
     compiling.tell(found, task, target, *recipe_at(batch), flags.price, **paths)
     return DONE
 

@@ -16,6 +16,7 @@ _ONLY = {
     "picture": ("predict", "compare"),
     "verify": ("describe_data",),
     "json": ("compile", "compare"),
+    "out": ("predict", "compare", "describe_data"),
     "guesses": ("evaluate_guesses",),
 }
 
@@ -47,6 +48,10 @@ def check(flags: Any, arguments: CommandLine | None, several: Collection[str]) -
             raise ConfigError(
                 f"--mode={mode} takes no --{name}; it is for --mode={' or '.join(modes)}"
             )
+    if flags.workdir and mode not in several:
+        raise ConfigError(
+            f"--mode={mode} takes no --workdir; it is for --mode={' or '.join(several)}"
+        )
     if flags.run and mode not in ("predict", "evaluate"):
         raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
     if flags.run and mode == "evaluate" and arguments is not None and arguments.source:

@@ -43,6 +43,7 @@ class Accelerator:
       clock: cycles/s of a TPU; 0 for others.
       network: bytes/s that one device sends to another host; 0 where that is over the same links.
       host: chips of a host along each axis of a topology.
+      largest: chips along each axis, in any order, of the largest topology.
       devices_per_chip: 2 where a device is one of a chip's two cores.
       options: further arguments of XLA's description of the topology.
       reported: part of the name that JAX gives such a device.
@@ -59,6 +60,7 @@ class Accelerator:
     clock: float = 0.0
     network: float = 0.0
     host: tuple[int, ...] = (1,)
+    largest: tuple[int, ...] = (1,)
     devices_per_chip: int = 1
     options: dict[str, str] = dataclasses.field(default_factory=dict)
     reported: str = ""
@@ -82,15 +84,15 @@ def _tpu(
     bandwidth: float,
     link: float,
     clock: float,
-    dimensions: int,
+    largest: tuple[int, ...],
     cores: int = 1,
     **options: str,
 ) -> Accelerator:
     """A TPU, from the figures of a chip; `cores` are devices of their own."""
     return Accelerator(
         f"TPU {name}", flops / cores, "bfloat16", bandwidth / cores, link, 5e-6, "tpu",
-        memory // cores, clock, host=(2, 2, 1)[:dimensions], devices_per_chip=cores,
-        options=options, reported=reported,
+        memory // cores, clock, host=(2, 2, 1)[: len(largest)], largest=largest,
+        devices_per_chip=cores, options=options, reported=reported,
     )  # fmt: skip
 
 
@@ -120,7 +122,8 @@ def _gpu(
     )
     return Accelerator(
         name, flops, "bfloat16", bandwidth, link, 1e-5, "cuda", description["device_memory_size"],
-        network=network, host=(8,), options={"target_config": target}, reported=reported,
+        network=network, host=(8,), largest=(4096,), options={"target_config": target},
+        reported=reported,
     )  # fmt: skip
 
 
@@ -147,13 +150,23 @@ _BLACKWELL = {
 }  # fmt: skip
 
 ACCELERATORS = {
-    "v2": _tpu("v2", "v2", 46e12, 16 * _GIB, 700e9, 62e9, 0.70e9, 2, cores=2),
-    "v3": _tpu("v3", "v3", 123e12, 32 * _GIB, 900e9, 82e9, 0.94e9, 2, cores=2),
+    "v2": _tpu("v2", "v2", 46e12, 16 * _GIB, 700e9, 62e9, 0.70e9, (16, 16), cores=2),
+    "v3": _tpu("v3", "v3", 123e12, 32 * _GIB, 900e9, 82e9, 0.94e9, (32, 32), cores=2),
     # One device a chip, as Cloud TPU sets it up.
-    "v4": _tpu("v4", "v4", 275e12, 32 * _GIB, 1228e9, 50e9, 1.05e9, 3, chip_config_name="megacore"),
-    "v5e": _tpu("v5e", "v5 lite", 197e12, 16 * _GIB, 819e9, 50e9, 1.5e9, 2),
-    "v5p": _tpu("v5p", "v5", 459e12, 95 * _GIB, 2765e9, 100e9, 1.75e9, 3),
-    "v6e": _tpu("v6e", "v6", 918e12, 32 * _GIB, 1640e9, 100e9, 1.75e9, 2),
+    "v4": _tpu(
+        "v4",
+        "v4",
+        275e12,
+        32 * _GIB,
+        1228e9,
+        50e9,
+        1.05e9,
+        (16, 16, 16),
+        chip_config_name="megacore",
+    ),
+    "v5e": _tpu("v5e", "v5 lite", 197e12, 16 * _GIB, 819e9, 50e9, 1.5e9, (16, 16)),
+    "v5p": _tpu("v5p", "v5", 459e12, 95 * _GIB, 2765e9, 100e9, 1.75e9, (16, 16, 24)),
+    "v6e": _tpu("v6e", "v6", 918e12, 32 * _GIB, 1640e9, 100e9, 1.75e9, (16, 16)),
     # NVLink 3, 4 and 5: 600, 900 and 1,800 GB/s both ways together. Between hosts InfiniBand: a
     # card's own adapter of 200 or 400 Gbit/s.
     "a100_40": _gpu(
@@ -170,7 +183,7 @@ ACCELERATORS = {
     ),
     "b200": _gpu("NVIDIA B200", "B200", 2250e12, 7672.32e9, 900e9, 50e9, dict(_BLACKWELL)),
     # This machine's processor as so many devices: what it compiles is exact, its time unknown.
-    "cpu": Accelerator("CPU", 0.0, "float32", 0.0, 0.0, 0.0, "cpu", host=(2**20,)),
+    "cpu": Accelerator("CPU", 0.0, "float32", 0.0, 0.0, 0.0, "cpu", host=(256,), largest=(256,)),
 }
 
 # Peak FLOP/s of a device by a part of the name that JAX reports; the first match counts. Further
@@ -248,6 +261,10 @@ def target_of(text: str | None) -> Target:
     if len(shape) != len(host):
         axes = "a number" if len(host) == 1 else f"{len(host)} axes"
         raise DeviceError(f"--accelerator={text}: {accelerator.name} takes {axes}")
+    # XLA ends the process at some that are larger; thousands of CPU devices would stop the machine.
+    if any(s > most for s, most in zip(sorted(shape), sorted(accelerator.largest), strict=True)):
+        most = "x".join(map(str, accelerator.largest))
+        raise DeviceError(f"--accelerator={text}: at most {kind}:{most}")
     if len(host) == 1:  # any number of a host's GPUs
         divides = shape[0] <= host[0] or shape[0] % host[0] == 0
     else:

@@ -89,8 +89,9 @@ def _times(found: dict[str, Any]) -> list[str]:
     computing = estimate["computing_seconds"]
     said.append(f"{'layer':<24}{'forward ms':>12}{'backward ms':>12}{'other ms':>10}{'share':>8}")
     layers = found["layers"]
-    rest = layers[_LAYERS:]
-    shown = layers[:_LAYERS]
+    count = _LAYERS if len(layers) > _LAYERS + 1 else len(layers)
+    rest = layers[count:]
+    shown = layers[:count]
     if rest:
         ways = ("seconds", "forward", "backward", "otherwise")
         shown.append(
@@ -114,11 +115,18 @@ def _times(found: dict[str, Any]) -> list[str]:
         if "cost" in run:
             cost = f"; ${run['cost']:,.2f} at ${run['price_per_chip_hour']:g} a chip and hour"
         said += [
-            f"whole run   {run['steps']:,} steps: {run['hours']:,.2f} hours, "
-            f"{run['chip_hours']:,.1f} chip-hours{cost}",
+            f"whole run   {run['steps']:,} steps: {_hours(run['hours'])}, "
+            f"{run['chip_hours']:,.{1 if run['chip_hours'] >= 1 else 4}f} chip-hours{cost}",
             "            without evaluation and waiting for images",
         ]
     return said
+
+
+def _hours(hours: float) -> str:
+    """A time in the unit that fits."""
+    if hours >= 1:
+        return f"{hours:,.2f} hours"
+    return f"{60 * hours:.1f} minutes" if hours >= 1 / 60 else f"{3600 * hours:.1f} seconds"
 
 
 def _operation(entry: dict[str, Any], computing: float) -> str:

@@ -6,6 +6,7 @@ its memory and its exchanges. Its time is an estimate (`training.estimates`).
 
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def _does_not_fit(task: Task, recipe: Recipe, needed: int, available: int) -> Do
         over += f" (parameters and optimiser alone take {shown(state)})"
     else:
         data, parts = task.mesh.shape["data"], recipe.micro_batches
-        smaller = int(recipe.batch_size * share) // (data * parts) * data * parts
+        multiple = _multiple(task, recipe)
+        smaller = int(recipe.batch_size * share) // multiple * multiple
         if smaller:
             ways.append(f"--config.batch_size={smaller} or so")
         held = recipe.batch_size // data
@@ -129,6 +131,11 @@ def _does_not_fit(task: Task, recipe: Recipe, needed: int, available: int) -> Do
         needed,
         available,
     )
+
+
+def _multiple(task: Task, recipe: Recipe) -> int:
+    """A number of examples whose multiples the mesh, its parts and BatchNorm's groups take."""
+    return task.mesh.shape["data"] * recipe.micro_batches * max(recipe.statistics_group, 1)
 
 
 def _accepts(recipe: Recipe, task: Task, parts: int) -> bool:
@@ -271,7 +278,7 @@ def find_batch(
       TrainingError: `first` is refused, whatever its size.
     """
     recipe = recipe_at(first)
-    multiple = task.mesh.shape["data"] * recipe.micro_batches * max(recipe.statistics_group, 1)
+    multiple = _multiple(task, recipe)
 
     def fits(count: int) -> bool:
         size = count * multiple
@@ -344,6 +351,31 @@ def tell(
     return found
 
 
+def check_places(**paths: str | None) -> None:
+    """Checks, before minutes of compiling, that files can be written; makes their directories.
+
+    Args:
+      **paths: as for `tell`.
+
+    Raises:
+      TrainingError: one cannot be written, or two are the same.
+    """
+    places = {flag: Path(path) for flag, path in paths.items() if path}
+    for flag, path in places.items():
+        if path.is_dir():
+            raise TrainingError(f"--{flag}={path}: is a directory; name a file")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except FileExistsError as error:
+            raise TrainingError(f"--{flag}={path}: {path.parent} is no directory") from error
+        except OSError as error:
+            raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error
+    if len({path.resolve() for path in places.values()}) < len(places):
+        flags = " and ".join(f"--{flag}" for flag in places)
+        raise TrainingError(f"{flags} are one file: give each a file of its own")
+
+
 def _write(path: Path, text: str) -> None:
     """Writes a file.
 
@@ -351,7 +383,6 @@ def _write(path: Path, text: str) -> None:
       TrainingError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary:
             temporary.write_text(text)
     except OSError as error:

@@ -62,6 +62,11 @@ def test_chips_and_topologies(text, shape, hosts):
         ("h100", "say how many, as h100:1"),
         ("h100:12", "does not divide into hosts of 8"),
         ("h100:2x2", "takes a number"),
+        ("v5e:64x64", "at most v5e:16x16"),
+        ("v5e:8x32", "at most v5e:16x16"),
+        ("v5p:2048x2x1", "at most v5p:16x16x24"),
+        ("h100:80000", "at most h100:4096"),
+        ("cpu:99999", "at most cpu:256"),
     ],
 )
 def test_what_cannot_be_is_said(text, message):

@@ -135,6 +135,11 @@ def _form(array):
         ([*COMPILE, "--config.batch_size=33"], "batch_size=33 is not a multiple of 2 (mesh.data=2"),
         ([*COMPILE, "--config.mesh.data=8"], "the mesh needs 8 devices (mesh.data=8 x mesh.tower"),
         ([*COMPILE, "--config.data.name=folder"], "touches no data"),
+        ([*COMPILE, "--json=."], "--json=.: is a directory; name a file"),
+        ([*COMPILE, "--hlo=README.md/x"], "--hlo=README.md/x: README.md is no directory"),
+        ([*COMPILE, "--json=x", "--hlo=x"], "--json and --hlo are one file"),
+        ([*COMPILE, "--out=x"], "--mode=compile takes no --out"),
+        ([*COMPILE, "--workdir=x"], "--mode=compile takes no --workdir; it is for --mode=train"),
         ([*COMPILE, "--run=lenet5-mnist"], "--mode=compile takes no --run"),
         (["--json=x"], "--mode=train takes no --json; it is for --mode=compile"),
         (["--mode=summary", "--find_batch"], "--mode=summary takes no --find_batch"),
@@ -168,6 +173,10 @@ def test_what_does_not_fit_says_what_helps():
         "What helps: --config.batch_size=24 or so, --config.gradient_accumula"
     )
     assert "gradient_accumulation=4, more devices along mesh.data" in said[1]
+    # BatchNorm's groups take no part of themselves.
+    grouped = dataclasses.replace(recipe, statistics_group=16)
+    with pytest.raises(compiling.DoesNotFitError, match="batch_size=32 or so"):
+        compiling.report(program, task, grouped, small(memory + (sizes["total"] - state) // 8))
     with pytest.raises(compiling.DoesNotFitError, match="alone take"):
         compiling.report(program, task, recipe, small(state // 2))
 
@@ -325,3 +334,10 @@ def test_a_run_costs_its_hours_on_every_chip():
     assert run["hours"] == pytest.approx(1) and run["chip_hours"] == pytest.approx(4)
     assert run["cost"] == pytest.approx(10)
     assert compiled_text.run_of(found, None, 2.5) == {}
+
+
+@pytest.mark.parametrize(
+    "hours, text", [(2.046, "2.05 hours"), (0.5, "30.0 minutes"), (0.005, "18.0 seconds")]
+)
+def test_a_short_run_is_not_zero_hours(hours, text):
+    assert compiled_text._hours(hours) == text
