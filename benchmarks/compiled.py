@@ -114,10 +114,12 @@ def rows_of(path: Path) -> dict[str, float]:
     """What the rows of an earlier output have, by name."""
     try:
         lines = path.read_text().splitlines()
+        rows = [json.loads(line) for line in lines if line.startswith("{")]
+        return {row["name"]: row["ours"] for row in rows}
     except OSError as error:
         raise SystemExit(f"error: --before={path}: {error.strerror}") from error
-    rows = [json.loads(line) for line in lines if line.startswith("{")]
-    return {row["name"]: row["ours"] for row in rows}
+    except (ValueError, KeyError) as error:
+        raise SystemExit(f"error: --before={path}: not the output of this benchmark") from error
 
 
 def row(case: Case, found: dict[str, Any], before: float | None) -> report.Row:

@@ -48,10 +48,8 @@ def check(flags: Any, arguments: CommandLine | None, several: Collection[str]) -
             raise ConfigError(
                 f"--mode={mode} takes no --{name}; it is for --mode={' or '.join(modes)}"
             )
-    if flags.workdir and mode not in several:
-        raise ConfigError(
-            f"--mode={mode} takes no --workdir; it is for --mode={' or '.join(several)}"
-        )
+    if flags.workdir and mode in ("compile", "compare"):
+        raise ConfigError(f"--mode={mode} takes no --workdir; files are named by --json")
     if flags.run and mode not in ("predict", "evaluate"):
         raise ConfigError(f"--mode={mode} takes no --run; a run is named by --workdir")
     if flags.run and mode == "evaluate" and arguments is not None and arguments.source:

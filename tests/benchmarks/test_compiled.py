@@ -41,6 +41,9 @@ def test_a_row_is_beside_the_one_of_an_earlier_run(tmp_path):
     earlier.write_text("a table\n" + json.dumps(first | {"ours": 10.0}) + "\n")
     before = compiled.rows_of(earlier)
     assert compiled.row(case, found, before[case.name])["ratio"] == 2.0
+    earlier.write_text('{"broken')
+    with pytest.raises(SystemExit, match="not the output of this benchmark"):
+        compiled.rows_of(earlier)
     with pytest.raises(SystemExit, match=r"no\.txt"):
         compiled.rows_of(tmp_path / "no.txt")
 

@@ -139,7 +139,7 @@ def _form(array):
         ([*COMPILE, "--hlo=README.md/x"], "--hlo=README.md/x: README.md is no directory"),
         ([*COMPILE, "--json=x", "--hlo=x"], "--json and --hlo are one file"),
         ([*COMPILE, "--out=x"], "--mode=compile takes no --out"),
-        ([*COMPILE, "--workdir=x"], "--mode=compile takes no --workdir; it is for --mode=train"),
+        ([*COMPILE, "--workdir=x"], "--mode=compile takes no --workdir; files are named by"),
         ([*COMPILE, "--run=lenet5-mnist"], "--mode=compile takes no --run"),
         (["--json=x"], "--mode=train takes no --json; it is for --mode=compile"),
         (["--mode=summary", "--find_batch"], "--mode=summary takes no --find_batch"),
