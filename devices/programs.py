@@ -163,7 +163,7 @@ class Program:
         """
         operations: list[Operation] = []
         begun: dict[str, int] = {}
-        for instruction, times in self._run(self.entry, 1):
+        for instruction, times, around in self._run(self.entry, 1):
             # Text inside a computation that runs beside others, or is fused, stands for all of it.
             for exchange in self._exchanges(instruction):
                 kind = _EXCHANGE.fullmatch(exchange.opcode)
@@ -189,29 +189,31 @@ class Program:
                     )
                 )  # fmt: skip
             if not _LOOKS_LIKE_EXCHANGE.match(instruction.opcode):
-                operation = self._operation(instruction, times)
+                operation = self._operation(instruction, times, around)
                 if operation is not None:
                     operations.append(operation)
         return operations
 
-    def _run(self, computation: str, times: int) -> Iterator[tuple[Instruction, int]]:
-        """Instructions of a computation and of those that it calls, and how often they run."""
+    def _run(
+        self, computation: str, times: int, around: str = ""
+    ) -> Iterator[tuple[Instruction, int, str]]:
+        """Instructions of a computation and those it calls, how often, and the path around them."""
         for instruction in self.computations[computation]:
-            called = self._called(instruction)
+            called, inside = self._called(instruction), _path(instruction) or around
             if instruction.opcode == "while":
                 trips = self._trips(instruction)
                 for name in called:
-                    yield from self._run(name, times * trips)
+                    yield from self._run(name, times * trips, inside)
             elif instruction.opcode == "conditional":
                 # One of them runs; the largest stands for it.
                 if called:
                     largest = max(called, key=lambda name: len(self.computations[name]))
-                    yield from self._run(largest, times)
+                    yield from self._run(largest, times, inside)
             elif instruction.opcode in ("call", "async-start") and called:
                 for name in called:
-                    yield from self._run(name, times)
+                    yield from self._run(name, times, inside)
             else:
-                yield instruction, times
+                yield instruction, times, around
 
     def _called(self, instruction: Instruction) -> list[str]:
         """Computations that an instruction names as its own."""
@@ -279,8 +281,8 @@ class Program:
             times,
         )
 
-    def _operation(self, instruction: Instruction, times: int) -> Operation | None:
-        """The kernel that an instruction is; None if it is none."""
+    def _operation(self, instruction: Instruction, times: int, around: str) -> Operation | None:
+        """The kernel that an instruction in such a path is; None if it is none."""
         opcode = instruction.opcode
         target = instruction.attribute(r'custom_call_target="([^"]*)"')
         hand_written = bool(_HAND_WRITTEN.search(instruction.text))
@@ -298,7 +300,7 @@ class Program:
         return Operation(
             instruction.name,
             target or opcode,
-            _path(instruction) or self._path_inside(instruction),
+            _path(instruction) or self._path_inside(instruction) or around,
             times,
             bytes_,
             flops,

@@ -98,7 +98,7 @@ ENTRY %main (a: f32[4,8], b: s32[], c: f32[8]) -> f32[8] {
   %two = f32[4,8]{1,0} fusion(%a, %one, %b), kind=kLoop, calls=%written
   %done = f32[16]{0} all-gather-done(%start)
   %init = (s32[], f32[8]{0}) tuple(%b, %one)
-  %loops = (s32[], f32[8]{0}) while(%init), condition=%c2, body=%outer, backend_config={"known_trip_count":{"n":"3"}}
+  %loops = (s32[], f32[8]{0}) while(%init), condition=%c2, body=%outer, metadata={op_name="jit(step)/input/scan"}, backend_config={"known_trip_count":{"n":"3"}}
   %three = f32[8]{0} fusion(%one), kind=kCustom, calls=%inside
   %begun = ((f32[8]{0}), f32[8]{0}, u32[]{:S(2)}) async-start(%three), calls=%inside
   %ended = f32[8]{0} async-done(%begun), calls=%inside
@@ -120,6 +120,8 @@ def test_everything_that_runs_is_counted_as_often_as_it_runs():
     # Seven times, by the condition, in a loop that runs three times.
     assert found["k"].times == 21 and found["k"].cycles == 100 and found["less"].times == 21
     assert program.loops_of_unknown_length == 0
+    # Where its instructions have no path of their own, the loop's is theirs.
+    assert found["k"].path == "jit(step)/input/scan" and found["z"].path == ""
     # The larger branch of the two.
     assert found["z"].cycles == 9
     # A kernel by hand: what its author says, else its arrays, also those in the chip's memory.
