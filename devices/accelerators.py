@@ -238,9 +238,12 @@ def target_of(text: str | None) -> Target:
     text = text or ""
     kind, _, size = text.partition(":")
     if kind not in ACCELERATORS:
+        said = (
+            f"--accelerator={text}: no such kind" if text else "--accelerator=KIND:CHIPS is missing"
+        )
         raise DeviceError(
-            f"--accelerator={text}: no such kind; there are {', '.join(ACCELERATORS)}, each with "
-            "chips or a topology, as v5e:2x2 or h100:8"
+            f"{said}; there are {', '.join(ACCELERATORS)}, each with chips or a topology, as "
+            "v5e:2x2 or h100:8"
         )
     accelerator = ACCELERATORS[kind]
     host = accelerator.host

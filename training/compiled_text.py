@@ -79,7 +79,7 @@ def _times(found: dict[str, Any]) -> list[str]:
         f"            {1e3 * total:,.2f} ms a step, {estimate['images_per_second']:,.0f} images/s, "
         f"bound by {estimate['bound_by']}",
         f"            computing {1e3 * estimate['computing_seconds']:,.2f} ms ({counted}; "
-        f"{1e3 * estimate['seconds_at_peak']:,.2f} ms at the device's peak)",
+        f"{1e3 * estimate['seconds_at_peak']:,.2f} ms at its bfloat16 peak)",
     ]
     if found["collectives"]:
         said.append(

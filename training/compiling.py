@@ -295,7 +295,11 @@ def find_batch(
         writers.say(f"batch {size}: fits, {shown(total['total'])}{of}")
         return True
 
-    return multiple * largest(fits, max(first // multiple, 1), MOST // multiple)
+    most = MOST // multiple
+    found = largest(fits, max(first // multiple, 1), most)
+    if found == most:
+        writers.say("no larger batch is tried")
+    return multiple * found
 
 
 def largest(fits: Callable[[int], bool], first: int, most: int) -> int:

@@ -129,7 +129,7 @@ def _form(array):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--mode=compile"], "--accelerator=: no such kind; there are v2"),
+        (["--mode=compile"], "--accelerator=KIND:CHIPS is missing; there are v2"),
         (["--mode=compile", "--accelerator=v5e:3x3"], "does not divide into hosts of 2x2"),
         ([*COMPILE, "--price=0"], "--price=0.0: dollars"),
         ([*COMPILE, "--config.batch_size=33"], "batch_size=33 is not a multiple of 2 (mesh.data=2"),
