@@ -165,8 +165,10 @@ def epochs_to(error: float, *, ends: bool = False) -> Measure:
         return first_below(run.lines("train"), "top1_error", error)
 
     def reached(run: Finished) -> bool:
-        errors = [line.get("top1_error") for line in run.lines("train")]
-        return any(isinstance(e, int | float) and e <= error for e in errors)
+        try:
+            return not read(run).at_least
+        except LookupError:  # nothing is logged yet
+            return False
 
     step = Step(f"train_to_{error:g}", "train", enough=reached) if ends else TRAIN
     return Measure(f"epochs to {error:.0%} training error", "epochs", read, (step,))
