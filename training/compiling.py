@@ -348,6 +348,9 @@ def tell(
     found = report(program, task, recipe, target)
     found["run"] = run_of(found, steps, price)
     writers.say("\n".join(lines(found)))
+    if price is not None and "cost" not in found["run"]:
+        why = "the config has no end" if steps is None else f"{target.text} has no estimate of time"
+        writers.say(f"note: --price={price:g} gives no cost, for {why}")
     if paths.get("json"):
         _write(Path(str(paths["json"])), json.dumps(found, indent=1) + "\n")
     if paths.get("hlo"):

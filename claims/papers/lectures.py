@@ -120,14 +120,15 @@ _PRACTICE = (
     ),
     Claim(
         "lectures-cross-validation", "Classification, validation sets",
-        "The rate that cross-validation chooses is the one that a single validation split chooses, "
-        "or a neighbour.",
+        "A single validation split of a few hundred examples gives the error that each of five "
+        "folds gives.",
         "alexnet:digits",
         (Arm("one split", {"data.validation_examples": 288}),
          *(Arm(f"fold {n}", {"data.folds": 5, "data.fold": n}) for n in range(5))),
         VALIDATION_ERROR,
         tuple(Same("one split", f"fold {n}", within=3.0) for n in range(5)), fraction=0.5,
-        note="Of the errors at one rate; python -m claims sweep --folds=5 makes the table.",
+        note="At one rate. The lectures advise cross-validation for so few examples; "
+        "python -m claims sweep --folds=5 makes a table of rates.",
     ),
     Claim(
         "lectures-depth", "Architectures",

@@ -115,8 +115,9 @@ def test_boxes_come_with_each_example(call, tmp_path):
     report = tmp_path / "report.json"
     held = []
     for arguments in (SMALL, BOXES):
-        code, _, err = call(*COMPILE, *arguments, f"--json={report}")
+        code, out, err = call(*COMPILE, *arguments, f"--json={report}", "--price=2")
         assert code == 0, err
+        assert "--price=2 gives no cost, for cpu:2 has no estimate of time" in out
         held.append(json.loads(report.read_text())["bytes_per_device"]["batch"])
     assert held[1] - held[0] == 8 * 3 * (4 * 4 + 4)  # edges and label of three boxes
 
