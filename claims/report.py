@@ -268,7 +268,8 @@ def _charts(claim: Claim, result: Mapping[str, Any]) -> str:
                 series.append(
                     curves.Series("" if number else name, points, colour, thin=number > 0)
                 )
-        made.append(curves.chart(title, series, x="epoch", unit="%"))
+        if any(len(each.points) > 1 for each in series):  # one point is in the table
+            made.append(curves.chart(title, series, x="epoch", unit="%"))
     charts = [chart for chart in made if chart]
     return "\n".join(['<div class="charts">', *charts, "</div>"]) if charts else ""
 
