@@ -143,7 +143,14 @@ def _run(arguments: argparse.Namespace) -> int:
     claims = [registry.find(id) for id in arguments.ids]
     if arguments.all or arguments.paper:
         papers = registry.chosen_papers(arguments.paper)
-        able = [c for paper in papers for c in paper.claims if c.here is not None]
+        every = [c for paper in papers for c in paper.claims]
+        able = [c for c in every if not c.waits and (arguments.full or c.here is not None)]
+        if not able:
+            raise ClaimError(
+                f"--paper={arguments.paper}: nothing of it fits a laptop's data and time; --full "
+                f"--data_dir=DIR runs it at the paper's, and python -m claims list "
+                f"--paper={arguments.paper} has the cost"
+            )
         claims += [claim for claim in able if claim not in claims]
     if not claims:
         raise ClaimError("run what? name claims, or --paper=NAME, or --all")

@@ -35,6 +35,7 @@ class Step:
         dataset's, and `{members}`, alone, for the directories of all runs that the run builds on.
       enough: of the run so far (`measures.Finished`), whether the process may end; None for at
         its own end.
+      codes: exit codes, besides 0, of a process that has done its work.
     """
 
     name: str
@@ -44,10 +45,10 @@ class Step:
     enough: Callable[[Any], bool] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
+    codes: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
 
 TRAIN = Step("train", "train")
-EVALUATE = Step("evaluate", "evaluate")
 SUMMARY = Step("summary", "summary")
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import ctypes
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import shutil
@@ -24,7 +26,6 @@ from process import DONE, STOPPED
 
 # In a run's directory: the processes that have ended, and their seconds.
 MARK = "claims.json"
-_LOCK_WAIT = 60.0  # seconds; a process that was stopped may still be saving
 _LOOK_EVERY = 1.0  # seconds
 
 
@@ -36,20 +37,72 @@ class Progress:
       done: names of the processes that have ended.
       diverged: whether training ended with a loss or parameters that are not finite.
       seconds: that all its processes took.
+      of: what the work is of, where that may change: see `_made_of`.
     """
 
     done: tuple[str, ...] = ()
     diverged: bool = False
     seconds: float = 0.0
+    of: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def progress(job: Job, place: Place) -> Progress:
     """Reads what has been done of a job."""
     try:
         found = json.loads((job.directory(place) / MARK).read_text())
-        return Progress(tuple(found["done"]), found["diverged"], found["seconds"])
+        return Progress(
+            tuple(found["done"]), found["diverged"], found["seconds"], found.get("of", {})
+        )
     except (OSError, ValueError, LookupError, TypeError):
         return Progress()
+
+
+def _made_of(job: Job, place: Place) -> dict[str, str]:
+    """Of the runs that a job builds on, digests of their configs; of a tool's, the code's commit.
+
+    Both change under the same name: a run of a changed config is run anew, and tools change.
+    """
+    found = {}
+    for before in job.before:
+        if saved := _saved(before, place):
+            text = json.dumps([kv for kv in sorted(settings.flat(saved)) if settings.counts(kv[0])])
+            found[before.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    if not job.before and not any(step.mode in ("train", "evaluate") for step in job.steps):
+        found["commit"] = _commit()
+    return found
+
+
+def _saved(job: Job, place: Place) -> dict[str, Any]:
+    """The config with which the run in a job's directory began; empty where there is none."""
+    try:
+        return dict(json.loads((job.directory(place) / "config.json").read_text())["config"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+@functools.cache
+def _commit() -> str:
+    """The commit of the checkout, and whether it is changed; "" where git does not tell."""
+    try:
+        said = [
+            subprocess.run(
+                ["git", *words], cwd=settings.ROOT, capture_output=True, text=True, check=True
+            ).stdout
+            for words in (["rev-parse", "HEAD"], ["diff", "HEAD", "--", "*.py"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said[0][:12] + (f"+{hashlib.sha256(said[1].encode()).hexdigest()[:6]}" * bool(said[1]))
+
+
+def outdated(job: Job, place: Place) -> str:
+    """What has changed since the work in a job's directory was done; "" for nothing."""
+    if changed := changed_fields(job, place):
+        return f"the config has changed since ({', '.join(changed[:4])})"
+    was, now = progress(job, place).of, _made_of(job, place)
+    if others := [name for name, of in was.items() if now.get(name, of) != of]:
+        return f"{', '.join(others)} has changed since"
+    return ""
 
 
 def pending(job: Job, place: Place) -> list[Step]:
@@ -59,8 +112,8 @@ def pending(job: Job, place: Place) -> list[Step]:
 
 
 def finished(job: Job, place: Place) -> Finished | None:
-    """The run of a job; None as long as one of its processes is pending or its config changed."""
-    if pending(job, place) or changed_fields(job, place):
+    """The run of a job; None as long as one of its processes is pending or it is outdated."""
+    if pending(job, place) or outdated(job, place):
         return None
     return Finished(job.directory(place), progress(job, place).diverged)
 
@@ -72,10 +125,7 @@ def unfinished(jobs: Sequence[Job], place: Place) -> list[Job]:
 
 def changed_fields(job: Job, place: Place) -> list[str]:
     """Fields in which the config has changed since the run in the job's directory began."""
-    try:
-        saved = json.loads((job.directory(place) / "config.json").read_text())["config"]
-    except (OSError, ValueError, LookupError):
-        return []
+    saved = _saved(job, place)
     fields = settings.resolved(job.source, job.overrides) if job.trains else {}
     return settings.changed(fields, saved)
 
@@ -83,23 +133,26 @@ def changed_fields(job: Job, place: Place) -> list[str]:
 def prepare(job: Job, place: Place, say: Callable[[str], None]) -> None:
     """Sees that the directory of a job holds its own run, or none.
 
-    A run of a config that has changed since is moved aside.
+    What is outdated is run anew; a training is moved aside first.
 
     Raises:
-      ClaimError: other files are in the way.
+      ClaimError: other files are in the way, or another process is at work there.
     """
     directory = job.directory(place)
     if not directory.exists():
         return
-    if changed := changed_fields(job, place):
+    if why := outdated(job, place):
+        if files.is_locked(directory / ".lock"):
+            raise ClaimError(f"{directory}: {why}, and another process is at work there; end it")
+        if not job.trains:  # its output is written anew
+            (directory / MARK).unlink()
+            say(f"{job.name}: {why}; it is run anew")
+            return
         number = 1
         while (aside := directory.with_name(f"{directory.name}.changed{number}")).exists():
             number += 1
         directory.rename(aside)
-        say(
-            f"{job.name}: the config has changed since ({', '.join(changed[:4])}); it is run anew, "
-            f"the old run is {aside.name}"
-        )
+        say(f"{job.name}: {why}; it is run anew, the old run is {aside.name}")
         return
     known = {MARK, "config.json", "checkpoints", ".lock", "metrics.jsonl"}
     inside = {path.name for path in directory.iterdir()}
@@ -214,8 +267,12 @@ def run(
             finally:
                 slots.give_back(job.name)
     free, running = list(slots.places), list[tuple[Mapping[str, str], _Running]]()
-    waiting = [job for job in jobs if pending(job, place)]
-    unfinished = {job.name for job in waiting}
+    waiting, unfinished = list[Job](), set[str]()
+    for job in jobs:
+        if pending(job, place) or any(before.name in unfinished for before in job.before):
+            waiting.append(job)
+            unfinished.add(job.name)
+    told: set[str] = set()
     stopping = False
 
     def over() -> bool:
@@ -227,6 +284,13 @@ def run(
         for job in list(waiting):
             if any(other.name in unfinished for other in job.before) or not slots.take(job.name):
                 continue
+            if files.is_locked(job.directory(place) / ".lock"):
+                if job.name not in told:
+                    say(f"{job.name}: another process is at work there; waiting for its end")
+                    told.add(job.name)
+                slots.give_back(job.name)
+                continue
+            prepare(job, place, say)  # what it builds on may have been run anew just now
             waiting.remove(job)
             if pending(job, place):
                 return job
@@ -268,11 +332,6 @@ def run(
 def _begin(job: Job, place: Place, slot: Mapping[str, str], say: Callable[[str], None]) -> _Running:
     step, directory = pending(job, place)[0], job.directory(place)
     directory.mkdir(parents=True, exist_ok=True)
-    waited = time.monotonic()
-    while files.is_locked(directory / ".lock"):
-        if time.monotonic() - waited > _LOCK_WAIT:
-            raise ClaimError(f"{directory}: another process is training there; end it, or wait")
-        time.sleep(0.5)
     say(f"{job.name}: {step.name}")
     output = (directory / f"claims-{step.name}.txt").open("wb")
     child = subprocess.Popen(
@@ -319,16 +378,17 @@ def _ended(item: _Running, place: Place, say: Callable[[str], None]) -> None:
     directory, code = item.job.directory(place), item.process.returncode
     before = progress(item.job, place)
     seconds = before.seconds + time.monotonic() - item.begun
+    made_of = _made_of(item.job, place)
     stopped = code in (STOPPED, -signal.SIGTERM)
-    if code == DONE or (stopped and item.enough):
-        _mark(directory, Progress((*before.done, item.step.name), False, seconds))
+    if code in (DONE, *item.step.codes) or (stopped and item.enough):
+        _mark(directory, Progress((*before.done, item.step.name), False, seconds, made_of))
         return
     if stopped:
-        _mark(directory, dataclasses.replace(before, seconds=seconds))
+        _mark(directory, dataclasses.replace(before, seconds=seconds, of=made_of))
         say(f"{item.job.name}: stopped in {item.step.name}; the same command goes on")
         return
     if item.step.mode == "train" and (directory / "nonfinite.json").exists():
-        _mark(directory, Progress((*before.done, item.step.name), True, seconds))
+        _mark(directory, Progress((*before.done, item.step.name), True, seconds, made_of))
         say(f"{item.job.name}: diverged")
         return
     text = Finished(directory).output(item.step).strip().splitlines()
@@ -343,6 +403,7 @@ def _mark(directory: Path, now: Progress) -> None:
         "done": list(now.done),
         "diverged": now.diverged,
         "seconds": round(now.seconds, 1),
+        **({"of": dict(now.of)} if now.of else {}),
     }
     with files.replacing(directory / MARK) as temporary:
         temporary.write_text(json.dumps(content) + "\n")

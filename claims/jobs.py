@@ -232,7 +232,8 @@ def default_place(runs: str | None, data_dir: str | None) -> Place:
         inside = Path(variable) / "tfds"
         data_dir = str(inside if inside.is_dir() else Path(variable))
     kept = Path(runs) if runs else settings.ROOT / "runs" / "claims"
-    return Place(kept.absolute(), None if data_dir is None else Path(data_dir).absolute())
+    data = None if data_dir is None else Path(data_dir).expanduser().absolute()
+    return Place(kept.expanduser().absolute(), data)
 
 
 PYTHON = sys.executable

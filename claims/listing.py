@@ -42,7 +42,8 @@ def whole(claim: Claim) -> str:
     """Everything about a claim: statement, commands here and in full, expectation, result."""
     lines = [f"{claim.id}: {results.status(claim)}", f"  section {claim.section}", ""]
     lines += [f"  {claim.statement}", ""]
-    lines += [f"  measure: {claim.measure.name}"]
+    measures = dict.fromkeys(claim.measure_of(arm).name for arm in claim.arms)
+    lines += [f"  measure: {'; '.join(measures)}"]
     for expected in claim.expected:
         lines.append(f"  expected: {results.describe(expected)}")
     if claim.note:
@@ -59,7 +60,9 @@ def whole(claim: Claim) -> str:
         time = duration(costs.hours(claim, full=full))
         lines += ["", f"  {title}: {flop(cost)} FLOP, {time} on two CPU cores"]
         for arm in claim.arms:
-            paper = "" if arm.paper is None else f" (paper: {arm.paper:g}{claim.measure.unit})"
+            paper = (
+                "" if arm.paper is None else f" (paper: {arm.paper:g}{claim.measure_of(arm).unit})"
+            )
             lines.append(f"  - {arm.name}{paper}")
             lines += [f"      {line}" for line in jobs.shown(jobs.job_of(claim, arm, 0, full=full))]
             lines += [f"      {k}: one of {', '.join(map(str, v))}" for k, v in arm.tune.items()]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from claims.claim import EVALUATE, SUMMARY, TRAIN, Measure, Step, Value
+from claims.claim import SUMMARY, TRAIN, Measure, Step, Value
 
 Line = dict[str, Any]
 
@@ -30,20 +30,20 @@ class Finished:
         return [line for line in read_lines(self.directory / "metrics.jsonl")
                 if line.get("split") == split]  # fmt: skip
 
-    def evaluation(self, protocol: str = "") -> Line:
-        """The last evaluation, of a protocol or of any.
+    def evaluation(self, step: Step) -> Line:
+        """What a process of mode evaluate printed; each protocol has a process of its own.
 
         Raises:
-          LookupError: there is none.
+          LookupError: it printed nothing of the kind.
         """
-        found = [
-            line
-            for line in read_lines(self.directory / "evaluations.jsonl")
-            if protocol in ("", line["protocol"])
-        ]
-        if not found:
-            raise LookupError(f"no evaluation by {protocol or 'any protocol'}")
-        return found[-1]
+        for text in reversed(self.output(step).splitlines()):
+            try:
+                found = json.loads(text)
+                if "protocol" in found:
+                    return dict(found)
+            except (ValueError, TypeError):
+                continue
+        raise LookupError(f"claims-{step.name}.txt has no evaluation")
 
     def output(self, step: Step) -> str:
         """What a process printed."""
@@ -110,26 +110,72 @@ def _percent(number: float) -> Value:
     return Value(100 * number)
 
 
-def test_error(protocol: str = "", *, top5: bool = False) -> Measure:
-    """The error on the reported split, by the config's own protocol or another, in percent."""
+def evaluating(
+    protocol: str = "", *, scales: Sequence[int] = (), masks: int = 0, split: str = ""
+) -> Step:
+    """An evaluation of the last checkpoint.
+
+    Args:
+      protocol: "" for the config's own.
+      scales: pixels of the shorter side; none for the protocol's own.
+      masks: number of networks that dropout samples; 0 for the network with halved outputs.
+      split: "" for the reported one.
+    """
+    told = {
+        "protocol": protocol,
+        "scales": f"({','.join(map(str, scales))},)" if scales else "",
+        "dropout_masks": masks or "",
+        "split": split,
+    }
+    flags = tuple(f"--config.evaluation.{name}={value}" for name, value in told.items() if value)
+    words = [protocol, *map(str, scales), f"{masks}_masks" * bool(masks), split]
+    name = "-".join(["evaluate", *filter(None, words)])
+    return Step(name, "evaluate", flags=flags)
+
+
+def test_error(
+    protocol: str = "", *, scales: Sequence[int] = (), masks: int = 0, top5: bool = False
+) -> Measure:
+    """The error on the reported split in percent, by the config's protocol or another.
+
+    Args:
+      protocol, scales, masks: see `evaluating`.
+      top5: whether the correct class need only be among five guesses.
+    """
     field = "top5_error" if top5 else "top1_error"
-    name = f"{'top-5 ' * top5}test error{f', {protocol}' * bool(protocol)}"
-    flags = (f"--config.evaluation.protocol={protocol}",) if protocol else ()
-    step = Step(f"evaluate-{protocol}", "evaluate", flags=flags) if protocol else EVALUATE
-    return Measure(name, "%", lambda run: _percent(run.evaluation(protocol)[field]), (TRAIN, step))
+    step = evaluating(protocol, scales=scales, masks=masks)
+    more = [f"at {', '.join(map(str, scales))} pixels"] if scales else []
+    more += [f"{masks} sampled networks"] if masks else []
+    name = ", ".join(filter(None, [f"{'top-5 ' * top5}test error", protocol, *more]))
+    return Measure(name, "%", lambda run: _percent(run.evaluation(step)[field]), (TRAIN, step))
 
 
-def sampled_error(masks: int) -> Measure:
-    """The error of the centre crop, averaged over networks that dropout samples, in percent."""
-    flags = (
-        "--config.evaluation.protocol=center_crop",
-        f"--config.evaluation.dropout_masks={masks}",
-    )
-    step = Step(f"evaluate-{masks}_masks", "evaluate", flags=flags)
+def overfitting(field: str, protocol: str = "center_crop") -> Measure:
+    """How much higher an error or loss is on test images than on those of the training.
+
+    Both are of the last checkpoint and of one protocol. The training's own log will not do: it is
+    of distorted images, with dropout, and of the parameters at each step.
+
+    Args:
+      field: top1_error or loss.
+      protocol: of both evaluations.
+    """
+    seen, new = evaluating(protocol, split="train"), evaluating(protocol)
+    scale, unit = (100, "%") if field.endswith("error") else (1, "")
+
+    def read(run: Finished) -> Value:
+        return Value(scale * (run.evaluation(new)[field] - run.evaluation(seen)[field]))
+
+    name = f"test {field.removeprefix('top1_')} less that on the training images, {protocol}"
+    return Measure(name, unit, read, (TRAIN, seen, new))
+
+
+def evaluated_training_error(protocol: str = "center_crop") -> Measure:
+    """The error of the last checkpoint on the training images, in percent."""
+    step = evaluating(protocol, split="train")
     return Measure(
-        f"test error, center_crop, {masks} sampled networks", "%",
-        lambda run: _percent(run.evaluation(f"center_crop-{masks}_masks")["top1_error"]),
-        (TRAIN, step),
+        f"error on the training images, {protocol}", "%",
+        lambda run: _percent(run.evaluation(step)["top1_error"]), (TRAIN, step),
     )  # fmt: skip
 
 
@@ -141,16 +187,6 @@ TRAINING_ERROR = Measure(
     "training error", "%", lambda run: _percent(last(run.lines("train"), "top1_error"))
 )
 TRAINING_LOSS = Measure("training loss", "", lambda run: Value(last(run.lines("train"), "loss")))
-GAP = Measure(
-    "validation error less training error", "%",
-    lambda run: _percent(
-        last(run.lines("validation"), "top1_error") - last(run.lines("train"), "top1_error")
-    ),
-)  # fmt: skip
-LOSS_GAP = Measure(
-    "validation loss less training loss", "",
-    lambda run: Value(last(run.lines("validation"), "loss") - last(run.lines("train"), "loss")),
-)  # fmt: skip
 
 
 def epochs_to(error: float, *, ends: bool = False) -> Measure:
@@ -239,7 +275,9 @@ def _ensemble_error(run: Finished) -> Value:
 
 # Of the average of an arm's members; each of these is evaluated with its scores kept.
 ENSEMBLE_ERROR = Measure("test error", "%", _ensemble_error, (TRAIN, _KEPT))
-ONE_OF_ENSEMBLE = Measure("test error", "%", TEST_ERROR.read, (TRAIN, _KEPT))
+ONE_OF_ENSEMBLE = Measure(
+    "test error", "%", lambda run: _percent(run.evaluation(_KEPT)["top1_error"]), (TRAIN, _KEPT)
+)
 
 
 def linear_error(layer: str, data: str, per_class: int) -> Measure:

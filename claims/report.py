@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import files
-from claims import costs, jobs, listing, registry, results
+from claims import costs, jobs, listing, outcome, registry, results
 from claims.claim import Claim, Paper
 from claims.errors import ClaimError
 from claims.outcome import CONFIRMED, REFUTED, UNDECIDED
@@ -80,12 +80,13 @@ def with_tables(text: str, found: Found) -> str:
 def markdown(found: Found) -> str:
     """The tables of claims that were run, and of those that were not."""
     done = {claim.id for claim, _ in found}
+    able = [c for c in registry.all_claims() if c.id not in done and c.here is not None]
     lines = [
-        f"{len(done)} of {len(registry.all_claims())} claims have been run: {_counts(found)}. A "
-        "claim is decided when the sign holds in each of three seeds and the distance is above "
-        "twice their spread.",
+        f"{len(done)} of {len(registry.all_claims())} claims have been run: {_counts(found)}. "
+        f"{len(able)} others can be run on the data that fit a laptop, and have not been yet. "
+        f"{outcome.RULES}",
         "",
-        "| claim | measure | paper | here, mean ± spread over seeds | length | outcome |",
+        "| claim | measure | paper | here, mean ± spread over seeds | data and length | outcome |",
         "|---|---|---|---|---|---|",
     ]
     for claim, result in found:
@@ -93,10 +94,11 @@ def markdown(found: Found) -> str:
         papers = ", ".join(f"{name} {_shown(a['paper'], a['unit'])}" for name, a in arms.items()
                            if a["paper"] is not None)  # fmt: skip
         ours = ", ".join(f"{name} {_ours(arm)}" for name, arm in arms.items())
+        measures = dict.fromkeys(arm["measure"] for arm in arms.values())
+        length = f"{result['data']}: {result['length']}" if result["length"] else ""
         cells = (
-            f"`{claim.id}`", next(iter(arms.values()))["measure"], papers or "-", ours,
-            f"{result['data']}: {result['length']}" if result["length"] else "-",
-            _verdict(claim, result),
+            f"`{claim.id}`", "; ".join(measures), papers or "-", ours,
+            ". ".join(filter(None, [length, claim.note])) or "-", _verdict(claim, result),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     rest = [c for c in registry.all_claims() if c.id not in done and c.here is None]
@@ -123,8 +125,8 @@ def _counts(found: Found) -> str:
 
 def _verdict(claim: Claim, result: Mapping[str, Any]) -> str:
     old = " (out of date)" if results.out_of_date(claim, result) else ""
-    reasons = [e["said"] for e in result["expected"]]
-    return f"{result['verdict']}{old}" + (f": {'; '.join(reasons)}" if reasons else "")
+    reasons = [f"{e['expected']}: {e['said']}" for e in result["expected"]]
+    return f"{result['verdict']}{old}" + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
 def _shown(number: float | None, unit: str) -> str:
@@ -157,9 +159,8 @@ def page(found: Found) -> str:
     verdicts = [result["verdict"] for _, result in found]
     begin = [
         pages.text(
-            "What the papers claim, the runs that test it, and what came out. A claim is decided "
-            "when the sign holds in each of three seeds and the distance is above twice their "
-            "spread (the larger of the arms' standard deviations).", "soft"),
+            "What the papers claim, the runs that test it, and what came out. "
+            f"{outcome.RULES}", "soft"),
         pages.facts([
             ("claims", f"{len(registry.all_claims())}", f"{len(by_claim)} run"),
             *((verdict, f"{verdicts.count(verdict)}", "")
@@ -241,9 +242,32 @@ def _claim(claim: Claim, result: Mapping[str, Any]) -> list[str]:
         f'<p class="gap">{escape(old)}</p>' if old else "",
         pages.text(claim.note) if claim.note else "",
         pages.table(caption, columns, rows, numbers=range(len(begin), len(columns)), long=(0,)),
+        *(pages.text(said) for said in _tried(result)),
         _charts(claim, result),
         pages.details("Commands, versions, machine", _commands(result)),
     ]
+
+
+def _tried(result: Mapping[str, Any]) -> list[str]:
+    """What was tried for each arm that was tuned, and whether an edge of it was chosen."""
+    said = []
+    for name, arm in result["arms"].items():
+        tried, chosen = arm.get("tried", []), arm.get("chosen", {})
+        if not tried:
+            continue
+        each = [
+            f"{', '.join(f'{k}={v}' for k, v in one['settings'].items())}: "
+            f"{_value(one['value'], one['unit'])}"
+            for one in tried
+        ]
+        edges = [
+            field
+            for field, value in chosen.items()
+            if value in (min(vs := [one["settings"][field] for one in tried]), max(vs))
+        ]
+        edge = f". The best {', '.join(edges)} is at an edge of what was tried" if edges else ""
+        said.append(f"{name}, {tried[0]['measure']} with seed 0 at {'; '.join(each)}{edge}.")
+    return said
 
 
 def _value(value: float | str | None, unit: str) -> str:
@@ -287,7 +311,7 @@ def _commands(result: Mapping[str, Any]) -> str:
         if lines:
             text = escape("\n".join(lines))
             parts.append(f'<h4>{title}</h4>\n<pre tabindex="0">{text}</pre>')
-    told = {**result.get("versions", {}), "commit": (result.get("git_commit") or "")[:12]}
+    told = {**result.get("versions", {}), "commit": " ".join(result.get("git_commits", []))}
     machine = result.get("machine", {})
     said = ", ".join(f"{k} {v}" for k, v in told.items() if v)
     devices = ", ".join(f"{n} {kind}" for kind, n in machine.get("devices", {}).items())

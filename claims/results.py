@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import files
-from claims import jobs, outcome, settings
-from claims.claim import Arm, Claim, Fields, Value
+from claims import jobs, outcome, settings, tuning
+from claims.claim import Arm, Claim, Expectation, Fields, Near, Same, Value
 from claims.errors import ClaimError
 from claims.execute import finished, progress
 from claims.jobs import Job, Place
-from claims.measures import Finished, Line
+from claims.measures import VALIDATION_ERROR, Finished, Line
 from claims.outcome import UNDECIDED
 
 RESULTS = Path(__file__).with_name("results")
 # Points of a curve that are kept.
 _POINTS = 40
 _FULL = "-full"
+_KEYS = {
+    "verdict", "arms", "digest", "runs", "expected", "full", "data", "length", "seeds", "seconds",
+}  # fmt: skip
+_ARM_KEYS = {"measure", "unit", "paper", "values", "mean", "spread", "curves", "commands"}
 
 
 def digest(claim: Claim) -> str:
@@ -34,21 +38,39 @@ def digest(claim: Claim) -> str:
             [
                 arm.name,
                 claim.source_of(arm),
-                {**claim.common, **arm.overrides},
+                _recipe(claim, arm),
                 dict(arm.here),
                 {k: list(v) for k, v in arm.tune.items()},
                 arm.starts_from,
                 arm.members,
+                arm.paper,
                 claim.measure_of(arm).name,
+                [step.flags for step in claim.measure_of(arm).steps],
             ]
             for arm in claim.arms
         ],
         "here": None if claim.here is None else dict(claim.here),
         "fraction": claim.fraction,
+        "tuned_by": claim.tuned_by and claim.tuned_by.name,
         "expected": [repr(expected) for expected in claim.expected],
+        "rules": outcome.VERSION,
     }
     text = json.dumps(told, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _recipe(claim: Claim, arm: Arm) -> dict[str, Any]:
+    """The fields of an arm's config that are not every config's, as far as a run depends on them.
+
+    A field that is added later with the default of all is not among them.
+    """
+    fields = settings.fields_of(claim.source_of(arm), {**claim.common, **arm.overrides})
+    usual = settings.usual()
+    return {
+        path: value
+        for path, value in fields.items()
+        if settings.counts(path) and (path not in usual or usual[path] != value)
+    }
 
 
 def path_of(claim: Claim, *, full: bool, results: Path = RESULTS) -> Path:
@@ -67,8 +89,14 @@ def read(claim: Claim, *, full: bool = False, results: Path = RESULTS) -> dict[s
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["claim"] != claim.id or not {"verdict", "arms", "digest", "runs"} <= found.keys():
+        if found["claim"] != claim.id:
             raise ValueError("not the result of this claim")
+        for there, needed in (
+            (found, _KEYS),
+            *((arm, _ARM_KEYS) for arm in found["arms"].values()),
+        ):
+            if missing := needed - there.keys():
+                raise ValueError(f"without {min(missing)}")
     except (ValueError, LookupError, TypeError) as error:
         raise ClaimError(
             f"{path}: damaged ({error}); remove it, and python -m claims run {claim.id} makes it "
@@ -171,15 +199,9 @@ def gather(
         for seed in range(seeds if claim.trains else 1):
             job = jobs.job_of(claim, arm, seed, chosen.get(arm.name, {}), full=full)
             planned[seed] = job
-            run = finished(job, place)
-            if run is None:
-                continue
-            try:
-                values[seed] = Value(math.inf) if run.diverged else measure.read(run)
-            except LookupError as error:
-                said = f"{run.directory}: {error.args[0]}; remove it, and run again"
-                raise ClaimError(said) from error
-            runs[seed] = run
+            value, run = tuning.read(job, place, measure), finished(job, place)
+            if value is not None and run is not None:
+                values[seed], runs[seed] = value, run
     return gathered
 
 
@@ -214,7 +236,7 @@ def make(
             for expected, found in zip(claim.expected, outcomes, strict=True)
         ],
         "arms": {
-            arm.name: _arm(claim, arm, gathered, chosen.get(arm.name), full=full)
+            arm.name: _arm(claim, arm, place, gathered, chosen.get(arm.name), full=full)
             for arm in claim.arms
         },
         "seconds": round(sum(progress(job, place).seconds for job in planned)),
@@ -240,15 +262,18 @@ def write(claim: Claim, result: Mapping[str, Any], results: Path = RESULTS) -> P
     return path
 
 
-def describe(expected: object) -> str:
-    """An expectation in words."""
-    match type(expected).__name__:
-        case "Order":
-            return f"{expected.lower} < {expected.higher}"  # type: ignore[attr-defined]
-        case "Near":
-            return f"{expected.arm} as in the paper"  # type: ignore[attr-defined]
-        case _:
-            return f"{expected.one} as {expected.other}"  # type: ignore[attr-defined]
+def describe(expected: Expectation) -> str:
+    """An expectation in words, with what is asked for and the paper's distance."""
+    if isinstance(expected, Near):
+        return f"{expected.arm} within {expected.within:g} of the paper's"
+    if isinstance(expected, Same):
+        return f"{expected.one} and {expected.other} within {expected.within:g}"
+    paper = "" if expected.paper is None else f" (paper: {expected.paper:g})"
+    if expected.ratio:
+        least = "" if expected.least is None else f" by {expected.least:g} times"
+        return f"{expected.lower} below {expected.higher}{least or ', as a ratio'}{paper}"
+    least = "" if expected.least is None else f" by {expected.least:g}"
+    return f"{expected.lower} below {expected.higher}{least}{paper}"
 
 
 def _data_of(planned: Mapping[str, Mapping[int, Job]]) -> str:
@@ -273,7 +298,13 @@ def _length(claim: Claim, planned: Mapping[str, Mapping[int, Job]], *, full: boo
 
 
 def _arm(
-    claim: Claim, arm: Arm, gathered: Gathered, chosen: Fields | None, *, full: bool
+    claim: Claim,
+    arm: Arm,
+    place: Place,
+    gathered: Gathered,
+    chosen: Fields | None,
+    *,
+    full: bool,
 ) -> dict[str, Any]:
     values, measure = gathered.values[arm.name], claim.measure_of(arm)
     planned = gathered.jobs[arm.name]
@@ -287,11 +318,26 @@ def _arm(
         "curves": {str(seed): _curves(run) for seed, run in gathered.runs[arm.name].items()},
         "commands": jobs.shown(planned[0]) if planned else [],
     }
+    if arm.tune:
+        told["tried"] = _tried(claim, arm, place, full=full)
     if chosen:
         told["chosen"] = dict(chosen)
     if not full and claim.trains:
-        told["full_commands"] = jobs.shown(jobs.job_of(claim, arm, 0, chosen or {}, full=True))
+        told["full_commands"] = jobs.shown(jobs.job_of(claim, arm, 0, full=True))
+        told["full_commands"] += [
+            f"# {path}: one of {', '.join(map(str, values))}" for path, values in arm.tune.items()
+        ]
     return told
+
+
+def _tried(claim: Claim, arm: Arm, place: Place, *, full: bool) -> list[dict[str, Any]]:
+    """The settings that an arm was tuned over, and what came of each that is finished."""
+    measure = claim.tuned_by or VALIDATION_ERROR
+    return [
+        {"settings": choice, "measure": measure.name, "unit": measure.unit, "value": _number(value)}
+        for choice, job in jobs.tunings(claim, arm, full=full)
+        if (value := tuning.read(job, place, measure)) is not None
+    ]
 
 
 def _number(value: Value) -> float | str:
@@ -330,16 +376,17 @@ def _plotted(line: Line) -> bool:
 
 
 def _environment(runs: Sequence[Finished]) -> dict[str, Any]:
-    """Versions, commit and machine of the first run's config.json; else of this process."""
+    """Versions and machine of the first run's config.json, or of this process; all commits."""
+    saved = []
     for run in runs:
-        try:
-            found = json.loads((run.directory / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
+        with contextlib.suppress(OSError, ValueError):
+            saved.append(json.loads((run.directory / "config.json").read_text(encoding="utf-8")))
+    if saved:
+        commits = dict.fromkeys(found.get("git_commit") for found in saved)
         return {
-            "versions": found.get("versions", {}),
-            "git_commit": found.get("git_commit"),
-            "machine": found.get("machine", {}),
+            "versions": saved[0].get("versions", {}),
+            "git_commits": [commit[:12] for commit in commits if commit],
+            "machine": saved[0].get("machine", {}),
         }
     versions = {"python": platform.python_version()}
     for package in ("vision-models", "jax", "flax"):

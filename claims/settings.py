@@ -12,7 +12,7 @@ from absl import flags
 
 from claims.claim import Fields
 from claims.errors import ClaimError
-from configs import command_line
+from configs import command_line, common
 from configs.common import ConfigError
 from configs.fields import UNITS
 
@@ -59,6 +59,13 @@ def _written(source: str) -> dict[str, Any]:
     module = importlib.import_module(f"configs.{file}")
     config = module.get_config(variant) if variant else module.get_config()
     return dict(flat(json.loads(config.to_json_best_effort())))
+
+
+@functools.cache
+def usual() -> dict[str, Any]:
+    """The fields that all configs begin with, by path."""
+    base = common.base_config(batch_size=1, learning_rate=1.0)
+    return dict(flat(json.loads(base.to_json_best_effort())))
 
 
 def fields_of(source: str, overrides: Fields) -> dict[str, Any]:
@@ -182,8 +189,13 @@ def changed(fields: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     return sorted(
         path
         for path, value in fields.items()
-        if path in before and before[path] != value and not path.startswith(_FREE)
+        if path in before and before[path] != value and counts(path)
     )
+
+
+def counts(path: str) -> bool:
+    """Whether what a run computes depends on a field."""
+    return not path.startswith(_FREE)
 
 
 def key(source: str, overrides: Fields, *others: str) -> str:

@@ -178,7 +178,7 @@ def run(
     measure = MEASURES[sweep.measure]
     rows = [_row(sweep, trial, place, measure) for trial in sweep.trials]
     done = [row for row in rows if row["mean"] is not None and math.isfinite(row["mean"])]
-    best = min(done, key=lambda row: row["mean"], default=None)
+    best = min(done, key=lambda row: (row["at_least"], row["mean"]), default=None)
     content = {**about, "trials": rows, "best": best and best["settings"], "complete": complete}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -206,10 +206,7 @@ def _check_free(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def _row(sweep: Sweep, trial: dict[str, str], place: Place, measure: Measure) -> dict[str, Any]:
-    try:
-        values = [tuning.read(job, place, measure) for job in sweep.jobs_of(trial)]
-    except LookupError as error:
-        raise ClaimError(f"{sweep.source}, {trial}: {error.args[0]}") from error
+    values = [tuning.read(job, place, measure) for job in sweep.jobs_of(trial)]
     numbers = [value.number for value in values if value is not None]
     whole = len(numbers) == len(values)
     finite = [number for number in numbers if math.isfinite(number)]

@@ -1,14 +1,16 @@
 """Chooses between settings of an arm by runs of seed 0."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from claims import jobs
 from claims.claim import Claim, Fields, Measure, Value
+from claims.errors import ClaimError
 from claims.execute import finished
 from claims.jobs import Job, Place
-from claims.measures import VALIDATION_ERROR, last
+from claims.measures import VALIDATION_ERROR, Finished, last
 
 
 def choices(claim: Claim, *, full: bool = False) -> dict[str, list[tuple[dict[str, Any], Job]]]:
@@ -39,8 +41,9 @@ def rank(job: Job, place: Place, measure: Measure) -> tuple[float, ...] | None:
         return None
     if run.diverged:
         return (2.0, math.inf, math.inf)
-    value = measure.read(run)
-    return (float(value.at_least), value.number, last(run.lines("train"), "top1_error"))
+    with _named(run):
+        value = measure.read(run)
+        return (float(value.at_least), value.number, last(run.lines("train"), "top1_error"))
 
 
 def read(job: Job, place: Place, measure: Measure) -> Value | None:
@@ -48,7 +51,17 @@ def read(job: Job, place: Place, measure: Measure) -> Value | None:
     run = finished(job, place)
     if run is None:
         return None
-    return Value(math.inf) if run.diverged else measure.read(run)
+    with _named(run):
+        return Value(math.inf) if run.diverged else measure.read(run)
+
+
+@contextlib.contextmanager
+def _named(run: Finished) -> Iterator[None]:
+    """Says which run does not have what is read from it, and the way out."""
+    try:
+        yield
+    except LookupError as error:
+        raise ClaimError(f"{run.directory}: {error.args[0]}; remove it, and run again") from error
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -58,6 +58,7 @@ def row(
     source: str,
     *,
     within: float,
+    common: Fields = NONE,
     here: Fields | None = None,
     fraction: float = 1.0,
     checked: str = IMAGENET_CHECKED,
@@ -67,7 +68,7 @@ def row(
     """The claim that a config reaches its published error.
 
     Args:
-      id, section, source, here, fraction, checked, note, waits: see `Claim`.
+      id, section, source, common, here, fraction, checked, note, waits: see `Claim`.
       within: tolerance in points.
     """
     config, _, variant = source.partition(":")
@@ -85,6 +86,7 @@ def row(
         (Arm("network", NONE, paper=value),),
         test_error(top5=top5),
         (Near("network", within),),
+        common=common,
         here=here,
         fraction=fraction,
         checked="" if here is not None else checked,

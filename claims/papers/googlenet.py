@@ -31,8 +31,8 @@ CLAIMS = (
         note="Counted without the auxiliary classifiers. Confirmed from 11.5 on.",
     ),
     Claim(
-        "googlenet-auxiliary", "5", "The auxiliary classifiers' effect is relatively minor (.5%), "
-        "and one of them achieves it.",
+        "googlenet-auxiliary", "5", "The auxiliary classifiers' effect is relatively minor "
+        "(.5%).",
         "googlenet",
         (Arm("with them"), Arm("without", {"model.auxiliary": False})),
         test_error("center_crop"), (Order("with them", "without", paper=0.5),),

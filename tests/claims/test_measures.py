@@ -14,7 +14,7 @@ from claims.outcome import CONFIRMED, REFUTED, UNDECIDED, decide
 pytestmark = pytest.mark.quick
 
 
-def planted(tmp_path, train=(), validation=(), evaluations=(), **outputs):
+def planted(tmp_path, train=(), validation=(), **outputs):
     lines = [
         {"step": n, "epoch": epoch, "split": split, "top1_error": error, "loss": 2 * error}
         for split, points in (("train", train), ("validation", validation))
@@ -22,7 +22,6 @@ def planted(tmp_path, train=(), validation=(), evaluations=(), **outputs):
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text + '{"cut')
-    (tmp_path / "evaluations.jsonl").write_text("".join(json.dumps(e) + "\n" for e in evaluations))
     for name, output in outputs.items():
         (tmp_path / f"claims-{name}.txt").write_text(output)
     return Finished(tmp_path)
@@ -52,34 +51,50 @@ def test_epochs_to_a_loss_and_the_last_values(tmp_path):
     assert measures.epochs_to_loss(1.0).read(run) == Value(2.0)
     assert measures.TRAINING_ERROR.read(run).number == pytest.approx(30)
     assert measures.VALIDATION_ERROR.read(run).number == pytest.approx(45)
-    assert measures.GAP.read(run).number == pytest.approx(15)
-    assert measures.LOSS_GAP.read(run).number == pytest.approx(0.3)
 
 
-def test_errors_by_protocol(tmp_path):
-    evaluations = [
-        {"protocol": "center_crop", "top1_error": 0.4, "top5_error": 0.1},
-        {"protocol": "ten_view", "top1_error": 0.3, "top5_error": 0.05},
-        {"protocol": "center_crop", "top1_error": 0.5, "top5_error": 0.2},
-    ]
-    run = planted(tmp_path, evaluations=evaluations)
+def evaluated(tmp_path, **found):
+    """A run with what its evaluations printed: of a step's name, error and loss."""
+    said = {
+        name.replace("__", "-"): json.dumps(
+            {"protocol": "x", "top1_error": error, "top5_error": error / 4, "loss": 2 * error}
+        )
+        for name, error in found.items()
+    }
+    return planted(
+        tmp_path, **{name: f"[]\n{text}\nW0000 warning\n" for name, text in said.items()}
+    )
+
+
+def test_errors_are_those_of_their_own_evaluation(tmp_path):
+    """Whatever else a run that is shared has been evaluated by, and in any order."""
+    run = evaluated(
+        tmp_path, evaluate=0.4, evaluate__ten_view=0.3, evaluate__dense__256__384=0.2,
+        evaluate__center_crop__30_masks=0.25,
+    )  # fmt: skip
+    assert measures.TEST_ERROR.read(run) == Value(40)
+    assert measures.test_error(top5=True).read(run) == Value(10)
     assert measures.test_error("ten_view").read(run) == Value(30)
-    assert measures.test_error("center_crop").read(run) == Value(50)
-    assert measures.test_error(top5=True).read(run) == Value(20)
-    with pytest.raises(LookupError):
-        measures.test_error("dense").read(run)
+    dense = measures.test_error("dense", scales=(256, 384))
+    assert dense.read(run) == Value(20)
+    assert dense.steps[-1].flags == (
+        "--config.evaluation.protocol=dense", "--config.evaluation.scales=(256,384,)",
+    )  # fmt: skip
+    masks = measures.test_error("center_crop", masks=30)
+    assert masks.read(run) == Value(25)
+    assert "--config.evaluation.dropout_masks=30" in masks.steps[-1].flags
+    for absent in (measures.test_error("dense"), measures.test_error("center_crop", masks=31)):
+        with pytest.raises(LookupError, match=f"claims-{absent.steps[-1].name}.txt has no"):
+            absent.read(run)
 
 
-def test_sampled_networks_have_their_own_evaluation(tmp_path):
-    lines = [
-        {"protocol": "center_crop-30_masks", "top1_error": 0.25},
-        {"protocol": "center_crop", "top1_error": 0.5},
-    ]
-    run, measure = planted(tmp_path, evaluations=lines), measures.sampled_error(30)
-    assert measure.read(run) == Value(25)
-    assert "--config.evaluation.dropout_masks=30" in measure.steps[-1].flags
-    with pytest.raises(LookupError, match="no evaluation by center_crop-31_masks"):
-        measures.sampled_error(31).read(run)
+def test_overfitting_is_of_one_network_on_two_splits(tmp_path):
+    run = evaluated(tmp_path, evaluate__center_crop=0.45, evaluate__center_crop__train=0.25)
+    gap = measures.overfitting("top1_error")
+    assert gap.read(run).number == pytest.approx(20) and gap.unit == "%"
+    assert measures.overfitting("loss").read(run).number == pytest.approx(0.4)
+    assert measures.evaluated_training_error().read(run) == Value(25)
+    assert "--config.evaluation.split=train" in gap.steps[1].flags
 
 
 def test_what_tools_print(tmp_path):
@@ -123,11 +138,26 @@ def decided(expected, a, b=(), *, whole=True, **options):
         ((Value(4, at_least=True),) * 3, (9, 9, 9), UNDECIDED),  # a may be above 9 too
         ((Value(4, at_least=True),) * 3, (Value(4, at_least=True),) * 3, UNDECIDED),
         ((1, 1.1, 0.9), (math.inf,) * 3, CONFIRMED),  # b diverged
+        ((1, 1.1, 0.9), (math.inf, 3, 3.1), CONFIRMED),
+        ((1, 1.5, 2), (math.inf, 1.51, 2.01), UNDECIDED),  # those that did not: within the spread
+        ((1, math.inf, 2), (math.inf, 1.5, 2), UNDECIDED),
+        ((math.inf, math.inf, 2.5), (1, 1, 1), REFUTED),
         ((math.inf,) * 3, (math.inf,) * 3, UNDECIDED),
     ],
 )
 def test_an_order(a, b, verdict):
-    assert decided(Order("a", "b"), a, b).verdict == verdict
+    found = decided(Order("a", "b"), a, b)
+    assert found.verdict == verdict
+    assert found.distance is None or math.isfinite(found.distance)
+
+
+def test_divergence_is_counted():
+    said = decided(Order("a", "b"), (1, 1.1, 0.9), (math.inf, 3, 3.1)).said
+    assert said == "2.05, b diverged in 1 of 3 seeds"
+    for expected in (Near("a", within=1), Same("a", "b", within=1)):
+        found = decided(expected, (10, math.inf, 10), (10, 10, 10))
+        assert found.verdict == UNDECIDED and "1 " in found.said and found.distance is None
+    assert decided(Same("a", "b", within=1), (math.inf,) * 3, (1, 1, 1)).verdict == REFUTED
 
 
 def test_a_ratio_has_to_be_above_its_least():
@@ -144,6 +174,7 @@ def test_a_ratio_has_to_be_above_its_least():
         ((10.1, 10.2, 10.0), False, UNDECIDED),
         ((15, 15.1, 14.9), True, REFUTED),
         ((8, 12, 11.5), True, UNDECIDED),
+        ((5, 10, 15.1), True, UNDECIDED),  # the mean is near, the seeds are not
         ((10.1,), True, UNDECIDED),
     ],
 )

@@ -40,7 +40,7 @@ def test_claims_are_whole(claim):
                 assert {one, other} <= set(names)
             case Near(arm):
                 assert claim.arm(arm).paper is not None
-    assert claim.expected or claim.waits
+    assert claim.expected or claim.waits or "does not say" in claim.statement
     assert claim.here is not None or claim.checked
     assert not (claim.waits and claim.here is not None)
     assert 0 < claim.fraction <= 1
@@ -167,7 +167,7 @@ def test_a_listing_names_every_claim_without_jax():
 
 
 def test_everything_about_a_claim():
-    said = listing.whole(CLAIMS["alexnet-conv3"])
-    assert "--config.data.name=cifar10" in said and "paper: 42.7%" in said
-    assert "--config=configs/alexnet.py --config.model.without=conv3 --config.seed=0 --con" in said
+    said = listing.whole(CLAIMS["alexnet-overlap"])
+    assert "--config.data.name=cifar10" in said and "paper: 41.06%" in said
+    assert "--config=configs/alexnet.py --config.model.pool_window=2 --config.seed=0 --con" in said
     assert "waits for" in listing.whole(CLAIMS["alexnet-six-conv"])

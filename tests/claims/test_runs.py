@@ -16,10 +16,17 @@ import pytest
 
 import files
 from claims import execute, jobs, registry, results, running, settings, tuning
-from claims.claim import EVALUATE, TRAIN, Arm, Claim, Order, Step, Value
+from claims.claim import SUMMARY, TRAIN, Arm, Claim, Order, Step, Value
 from claims.errors import ClaimError
 from claims.jobs import Place
-from claims.measures import ENSEMBLE_ERROR, ONE_OF_ENSEMBLE, TEST_ERROR, epochs_to, printed
+from claims.measures import (
+    ENSEMBLE_ERROR,
+    ONE_OF_ENSEMBLE,
+    TEST_ERROR,
+    epochs_to,
+    evaluating,
+    printed,
+)
 from evaluation import Scores
 from evaluation.score_files import write_scores
 from tests.conftest import ROOT
@@ -28,6 +35,7 @@ from tests.runs import lines
 # Processes that end at once, that wait for a signal, and that fail.
 NAME = Step("name", module="platform", flags=())
 FOREVER = Step("forever", module="http.server", flags=("--bind=127.0.0.1", "0"))
+EVALUATE = evaluating()
 FAILING = Step("failing", module="json.tool", flags=("/nowhere/at.all",))
 
 
@@ -188,7 +196,7 @@ def plant(place, job, error, reached=0.6):
     ]
     (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in train))
     evaluation = {"protocol": "center_crop", "top1_error": error, "top5_error": 0.0}
-    (directory / "evaluations.jsonl").write_text(json.dumps(evaluation) + "\n")
+    (directory / "claims-evaluate.txt").write_text(json.dumps(evaluation) + "\na warning\n")
     mark = {"done": ["train", "evaluate"], "diverged": math.isinf(error), "seconds": 60.0}
     (directory / execute.MARK).write_text(json.dumps(mark))
 
@@ -208,7 +216,7 @@ def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
     planted(place)
     said = []
     assert running.run(CLAIM, place, said.append, where=tmp_path)
-    assert said == [f"{CLAIM.id}: confirmed (high rate < low rate: 30)",
+    assert said == [f"{CLAIM.id}: confirmed (high rate below low rate: 30)",
                     str(tmp_path / "test-order.json")]  # fmt: skip
     result = json.loads((tmp_path / "test-order.json").read_text())
     high = result["arms"]["high rate"]
@@ -217,15 +225,21 @@ def test_a_claim_whose_runs_are_done_runs_nothing(place, tmp_path):
     assert high["spread"] == 1 and result["seconds"] == 420
     assert high["curves"]["0"] == {"train": [[0.5, 90], [1.0, 40]]}
     assert result["length"] == "1 epochs, 0.1 of the whole length"
-    assert result["versions"] == {"jax": "1"}
+    assert result["versions"] == {"jax": "1"} and result["git_commits"] == [12 * "c"]
+    tried = {one["settings"]["optimizer.learning_rate"]: one["value"] for one in high["tried"]}
+    assert tried == {0.01: "at least 1", 0.02: pytest.approx(0.9)}
     assert "--config.total_epochs=1.0" in high["commands"][0]
-    assert "total_epochs" not in high["full_commands"][0]
+    full = high["full_commands"]
+    assert "total_epochs" not in full[0] and "learning_rate" not in full[0]
+    assert full[-1] == "# optimizer.learning_rate: one of 0.01, 0.02"
     written = (tmp_path / "test-order.json").stat().st_mtime_ns
     assert running.run(CLAIM, place, said.append, where=tmp_path)
     assert (tmp_path / "test-order.json").stat().st_mtime_ns == written
     assert results.out_of_date(CLAIM, result) == ""
-    other = dataclasses.replace(CLAIM, fraction=0.2)
-    assert "another version of this claim" in results.out_of_date(other, result)
+    paper = (dataclasses.replace(CLAIM.arms[0], paper=3.0), CLAIM.arms[1])
+    for change in ({"fraction": 0.2}, {"arms": paper}, {"tuned_by": epochs_to(0.4)}):
+        other = dataclasses.replace(CLAIM, **change)
+        assert "another version of this claim" in results.out_of_date(other, result)
 
 
 def test_a_result_of_more_runs_is_kept(place, tmp_path):
@@ -261,6 +275,60 @@ def test_a_changed_config_is_run_anew(place):
     aside = one.directory(place).with_name(f"{one.name}.changed1")
     assert (aside / "config.json").exists() and not one.directory(place).exists()
     assert execute.pending(one, place) == list(one.steps)
+
+
+def test_a_changed_recipe_is_told_from_a_later_field(monkeypatch):
+    """A result is out of date when its config says something else, not when all configs grow."""
+    before, read, usual = results.digest(CLAIM), settings.fields_of, settings.usual()
+
+    def grown(changes):
+        monkeypatch.setattr(settings, "fields_of", lambda *asked: {**read(*asked), **changes})
+        return results.digest(CLAIM)
+
+    monkeypatch.setattr(settings, "usual", lambda: {**usual, "later": 1})
+    assert grown({"later": 1}) == before == grown({"log_every_steps": 7})
+    assert before not in (grown({"later": 2}), grown({"optimizer.momentum": 0.5}))
+
+
+def test_what_builds_on_a_run_is_done_anew_with_it(place):
+    members = [job(NAME, overrides={"seed": n}) for n in range(2)]
+    joint = jobs.make("alexnet:digits", {}, (Step("join", module="platform"),), members=members)
+    for rate, anew in ((0.1, True), (0.1, False), (0.2, True)):
+        for member in members:
+            member.directory(place).mkdir(parents=True, exist_ok=True)
+            config = {"config": {"optimizer.learning_rate": rate, "data.dir": f"/{anew}"}}
+            (member.directory(place) / "config.json").write_text(json.dumps(config))
+        said = []
+        assert execute.run(jobs.every([joint]), place, said.append)
+        assert (f"{joint.name}: join" in said) is anew, (rate, said)
+        assert execute.finished(joint, place) is not None
+    assert f"{members[0].name}, {members[1].name} has changed since" in said[0]
+
+
+def test_a_tool_measures_other_code_anew(place, monkeypatch):
+    one, said = job(SUMMARY), []
+    for commit, times in (("a", 1), ("a", 1), ("b", 2)):
+        monkeypatch.setattr(execute, "_commit", lambda c=commit: c)
+        assert execute.run([one], place, said.append)
+        assert said.count(f"{one.name}: summary") == times
+    trained = job(TRAIN, SUMMARY)
+    assert execute._made_of(trained, place) == {}
+
+
+def test_a_run_of_another_process_is_waited_for(place):
+    """Others go on meanwhile, and a stop is heard."""
+    busy, free, said, stop = job(NAME), job(NAME, overrides={"seed": 1}), [], threading.Event()
+    directory = busy.directory(place)
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    with files.locked(directory / ".lock"), ThreadPoolExecutor(1) as thread:
+        running = thread.submit(execute.run, [busy, free], place, said.append, stop=stop)
+        while not execute.finished(free, place):
+            time.sleep(0.01)
+        stop.set()
+        assert running.result(timeout=20) is False
+    assert said.count(f"{busy.name}: another process is at work there; waiting for its end") == 1
+    assert execute.run([busy, free], place, said.append)
 
 
 def test_other_files_are_in_the_way(place):
@@ -305,8 +373,9 @@ def test_absent_data_are_named(tmp_path):
         running.check(claim, Place(tmp_path, tmp_path), full=False)
 
 
-def test_a_damaged_result_is_said(tmp_path):
-    results.path_of(CLAIM, full=False, results=tmp_path).write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", '{"claim": "test-order", "arms": {}}'])
+def test_a_damaged_result_is_said(tmp_path, text):
+    results.path_of(CLAIM, full=False, results=tmp_path).write_text(text)
     with pytest.raises(ClaimError, match="damaged"):
         results.read(CLAIM, results=tmp_path)
 
@@ -320,6 +389,8 @@ def test_a_damaged_result_is_said(tmp_path):
         (["run", "alexnet-error"], "needs imagenet2012"),
         (["run", "alexnet-six-conv"], "waits for the images of ImageNet Fall"),
         (["run"], "name claims"),
+        (["run", "--paper=nin"], "--full --data_dir=DIR runs it"),
+        (["run", "--paper=nin", "--full"], "cifar10: nothing in /nowhere"),
         (["run", "alexnet-relu", "--seeds=0"], "at least 1"),
         (["list", "--paper=x"], "no such paper"),
         (["list", "--papers=alexnet"], "--papers=alexnet"),
@@ -352,7 +423,7 @@ LAST = printed(EVALUATE, r'"top1_error": ([\d.]+)', "error")
 def test_a_killed_claim_goes_on(tmp_path):
     script = (
         "import sys; from pathlib import Path; from claims import execute, jobs;"
-        "from claims.claim import EVALUATE, TRAIN; from tests.claims.test_runs import TINY;"
+        "from claims.claim import TRAIN; from tests.claims.test_runs import EVALUATE, TINY;"
         "one = jobs.make('alexnet:digits', TINY, (TRAIN, EVALUATE));"
         "execute.run([one], jobs.Place(Path(sys.argv[1]), None), print)"
     )
