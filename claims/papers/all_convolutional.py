@@ -39,7 +39,7 @@ def _pools(base: str) -> Claim:
         return Order(name, "Strided-CNN", paper=round(errors["Strided-CNN"] - errors[name], 2))
 
     return Claim(
-        f"all-convolutional-pools-{base}", "4.1, Table 3",
+        f"all-convolutional-pools-{base}", "4.2.1, Table 3",
         "Convolutions of stride 2 in place of max pools do not lower accuracy; pools left out do. "
         f"Base {base.upper()}.",
         f"all_convolutional:{base}", tuple(arms), TEST_ERROR,
@@ -59,7 +59,7 @@ CLAIMS = (
           "(tests/vision_models/test_models.py, test_ablations.py)")
       for kind in ("base", "strided", "convpool") for base in "abc"),
     Claim(
-        "all-convolutional-bases", "4.1, Table 3",
+        "all-convolutional-bases", "4.2.1, Table 3",
         "The deeper bases B and C have less error than A: 9.10 and 9.08 against 10.30%.",
         "all_convolutional:c",
         (Arm("C", paper=9.08), Arm("A", source="all_convolutional:a", paper=10.30)),
@@ -67,7 +67,7 @@ CLAIMS = (
         note="Without dropout here, which needs hundreds of epochs.",
     ),
     Claim(
-        "all-convolutional-augmentation", "4.2, Table 3",
+        "all-convolutional-augmentation", "4.2.1, Table 4",
         "With crops and flips the error of C falls from 9.08 to 7.25%.",
         "all_convolutional:c",
         (Arm("crops and flips", {"data.augment.crop": "square", "data.augment.flip": True,
