@@ -82,6 +82,11 @@ def mean(values: Values) -> float | None:
     return stats.fmean(v.number for v in values.values()) if values else None
 
 
+def in_words(number: float, sign: str = "") -> str:
+    """A number of four digits or less, or a whole one; with a plus where `sign` is one."""
+    return f"{number:{sign},.0f}" if abs(number) >= 1e4 else f"{number:{sign}.4g}"
+
+
 def _diverged(values: Values) -> int:
     return sum(math.isinf(value.number) for value in values.values())
 
@@ -129,7 +134,7 @@ def _with_diverged(
     shown: float | None, gaps: Sequence[float], expected: Order, *, bounded: bool
 ) -> str:
     """The distance in words, with how many runs of which arm diverged."""
-    said = [] if shown is None else [f"{'at least ' * bounded}{shown:.3g}"]
+    said = [] if shown is None else [f"{'at least ' * bounded}{in_words(shown)}"]
     for name, infinite in ((expected.lower, -math.inf), (expected.higher, math.inf)):
         if count := gaps.count(infinite):
             said.append(f"{name} diverged in {count} of {len(gaps)} seeds")
@@ -154,7 +159,7 @@ def _near(expected: Near, values: Values, claim: Claim, needed: int, *, whole: b
     average, deviation = mean(values), spread(values)
     assert average is not None
     distance = average - paper
-    said = f"{distance:+.3g} from the paper's {paper:g}"
+    said = f"{in_words(distance, '+')} from the paper's {in_words(paper)}"
     if not whole:
         return Outcome(UNDECIDED, f"a shorter length than the paper's; {said}", distance, deviation)
     if max(abs(distance), deviation) <= expected.within:
@@ -175,7 +180,7 @@ def _same(expected: Same, values: Mapping[str, Values], needed: int) -> Outcome:
         return Outcome(verdict, f"{lost[0]} and {lost[1]} of {len(seeds)} runs diverged")
     deviation = max(spread(one), spread(other))
     gap = stats.fmean(other[s].number - one[s].number for s in seeds)
-    said = f"{gap:+.3g}, tolerance {expected.within:g}"
+    said = f"{in_words(gap, '+')}, tolerance {in_words(expected.within)}"
     if abs(gap) + TIMES * deviation <= expected.within:
         return Outcome(CONFIRMED, said, gap, deviation)
     if abs(gap) - TIMES * deviation > expected.within:

@@ -19,7 +19,7 @@ from claims.errors import ClaimError
 from claims.execute import finished, progress
 from claims.jobs import Job, Place
 from claims.measures import VALIDATION_ERROR, Finished, Line
-from claims.outcome import UNDECIDED
+from claims.outcome import UNDECIDED, in_words
 
 RESULTS = Path(__file__).with_name("results")
 # Points of a curve that are kept.
@@ -265,14 +265,14 @@ def write(claim: Claim, result: Mapping[str, Any], results: Path = RESULTS) -> P
 def describe(expected: Expectation) -> str:
     """An expectation in words, with what is asked for and the paper's distance."""
     if isinstance(expected, Near):
-        return f"{expected.arm} within {expected.within:g} of the paper's"
+        return f"{expected.arm} within {in_words(expected.within)} of the paper's"
     if isinstance(expected, Same):
-        return f"{expected.one} and {expected.other} within {expected.within:g}"
-    paper = "" if expected.paper is None else f" (paper: {expected.paper:g})"
+        return f"{expected.one} and {expected.other} within {in_words(expected.within)}"
+    paper = "" if expected.paper is None else f" (paper: {in_words(expected.paper)})"
     if expected.ratio:
-        least = "" if expected.least is None else f" by {expected.least:g} times"
+        least = "" if expected.least is None else f" by {in_words(expected.least)} times"
         return f"{expected.lower} below {expected.higher}{least or ', as a ratio'}{paper}"
-    least = "" if expected.least is None else f" by {expected.least:g}"
+    least = "" if expected.least is None else f" by {in_words(expected.least)}"
     return f"{expected.lower} below {expected.higher}{least}{paper}"
 
 

@@ -87,6 +87,7 @@ _PRACTICE = (
         (Arm("ReLU", _depth(n)), Arm("tanh", _depth(n, neuron="tanh", init="xavier")),
          Arm("no neuron", _depth(n, neuron="identity"))),
         TRAINING_ERROR, (Order("ReLU", "tanh"), Order("ReLU", "no neuron")), fraction=_SHORT,
+        note="All at the config's one rate, .01.",
     ) for words, depth, n in (("few", 7, 2), ("ten", 13, 4))),
     *(Claim(
         f"lectures-batch-norm{'' if depth == 20 else f'-{depth}'}",
