@@ -9,7 +9,7 @@ from typing import Any
 
 from claims import costs, execute, jobs, results, tuning
 from claims.claim import Claim
-from claims.errors import ClaimError
+from claims.errors import ClaimError, ClaimRunError
 from claims.jobs import Job, Place
 from claims.outcome import SEEDS
 
@@ -116,12 +116,13 @@ def run_all(
       Whether all of them are finished.
 
     Raises:
-      ClaimError, ClaimRunError: the first failure; it stops the other claims.
+      ClaimError, ClaimRunError: the failure of one claim, or how many failed; the others are run.
     """
     free: queue.SimpleQueue[execute.Slots] = queue.SimpleQueue()
     shares = slots.shared(len(claims))
     for share in shares:
         free.put(share)
+    failed: dict[str, ClaimError | ClaimRunError] = {}
 
     def one(claim: Claim) -> bool:
         if stop.is_set():
@@ -129,6 +130,11 @@ def run_all(
         share = free.get()
         try:
             return run(claim, place, say, until=until(), stop=stop, slots=share, **options)
+        except (ClaimError, ClaimRunError) as error:
+            failed[claim.id] = error
+            if len(claims) > 1:
+                say(f"{claim.id}: {error}")
+            return False
         except BaseException:
             stop.set()
             raise
@@ -136,7 +142,12 @@ def run_all(
             free.put(share)
 
     with ThreadPoolExecutor(len(shares)) as workers:
-        return all([future.result() for future in [workers.submit(one, c) for c in claims]])
+        complete = all([future.result() for future in [workers.submit(one, c) for c in claims]])
+    for error in failed.values():
+        if len(claims) == 1:
+            raise error
+        raise type(error)(f"{len(failed)} of {len(claims)} claims failed: {', '.join(failed)}")
+    return complete
 
 
 def _runs_of_another(claim: Claim, result: dict[str, Any], where: Path) -> int:

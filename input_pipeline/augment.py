@@ -138,10 +138,10 @@ def check(crops: Crops) -> None:
         smaller, larger = getattr(crops, field)
         if smaller > larger:
             raise DataError(f"data.augment.{field}={(smaller, larger)}: the smaller first")
-    if crops.pad and (crops.kind in ("area", "image") or crops.distorts):
+    if crops.pad and crops.kind in ("area", "image"):
         raise DataError(
-            f"data.pad={crops.pad} goes with data.augment.crop=square or center and without "
-            "distortion; for others --config.data.pad=0"
+            f"data.pad={crops.pad} goes with data.augment.crop=square or center; for others "
+            "--config.data.pad=0"
         )
 
 
@@ -255,7 +255,10 @@ def take(
     read, pixels = decode.window(content, choose, exact=exact, repaired=repaired, out=direct)
     row, column = (w - r for w, r in zip(wanted.offset, read.offset, strict=True))
     if crops.distorts:
-        middle = (row + crops.crop / 2, column + crops.crop / 2)
+        if crops.pad:  # also where the window is inside the image: what is added is not read then
+            pixels = np.pad(pixels, ((crops.pad, crops.pad), (crops.pad, crops.pad), (0, 0)))
+        half = crops.pad + crops.crop / 2
+        middle = (row + half, column + half)
         matrix, lens = distortion(crops, draws[DISTORTION])
         kernels.warp(pixels, matrix, middle, lens, wanted.flip, out)
     elif crops.pad:

@@ -1,16 +1,19 @@
 """The registry is complete, and every command in it is one that main.py takes."""
 
+import json
 import re
 import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 from claims import costs, jobs, listing, registry, settings
 from claims.claim import Near, Order, Same
 from claims.errors import ClaimError
 from configs import fields
 from configs.papers import PUBLISHED
+from input_pipeline.from_config import choices
 from tests.conftest import ROOT
 
 CLAIMS = {claim.id: claim for claim in registry.all_claims()}
@@ -91,11 +94,25 @@ def test_every_override_is_a_field_and_in_its_range():
             assert fields.fault(path, read, network) is None, (job.source, path)
 
 
+def test_every_choice_of_crops_and_normalisation_is_one_that_the_pipeline_takes():
+    seen = set()
+    for job in all_jobs():
+        data = nested(settings.fields_of(job.source, job.overrides))["data"]
+        if (text := json.dumps(data, sort_keys=True)) not in seen:
+            seen.add(text)
+            choices(ConfigDict(data))
+    assert len(seen) > 30
+
+
 @pytest.mark.slow
 def test_every_command_is_one_that_main_takes(monkeypatch):
     monkeypatch.chdir(ROOT)
     for job in all_jobs():
         exact = settings.resolved(job.source, job.overrides)
+        for step in job.steps:
+            told = [flag.removeprefix("--config.").split("=") for flag in step.flags if step.mode]
+            if told:
+                settings.resolved(job.source, {**job.overrides, **dict(told)})
         exact.pop("model.image_size", None)  # follows from data.crop
         light = settings.fields_of(job.source, job.overrides)
         assert settings.changed(exact, nested(light)) == []

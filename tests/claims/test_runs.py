@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -110,32 +111,35 @@ def test_what_two_claims_share_is_run_once(place):
 
 
 def test_claims_are_run_side_by_side(place, tmp_path, monkeypatch):
-    """Two at a time, each with a place of its own; a failure stops those that have not begun."""
-    together, begun = threading.Barrier(2, timeout=20), []
+    """Two at a time, each with a place of its own; one that fails does not end the others."""
+    together, begun, said = threading.Barrier(2, timeout=20), [], []
 
     def run(claim, place, say, *, until, stop, slots, seeds):
-        begun.append((claim, slots.places))
-        if claim in "ab":
+        begun.append((claim.id, slots.places))
+        if claim.id in "ab":
             together.wait()
-        if claim == "c":
-            raise ClaimError("c failed")
+        if claim.id == "c":
+            raise ClaimError("why")
         assert until == 7 and seeds == 3
-        return claim != "b"
+        return claim.id != "b"
 
     monkeypatch.setattr(running, "run", run)
 
     def everything(names):
         begun.clear()
         return running.run_all(
-            names, place, print, until=lambda: 7, stop=threading.Event(),
-            slots=execute.free_slots(2), seeds=3,
+            [types.SimpleNamespace(id=name) for name in names], place, said.append,
+            until=lambda: 7, stop=threading.Event(), slots=execute.free_slots(2), seeds=3,
         )  # fmt: skip
 
     assert not everything("ab") and sorted(begun) == [("a", ({},)), ("b", ({},))]
     assert everything("x") and begun == [("x", ({}, {}))]
-    with pytest.raises(ClaimError, match="c failed"):
-        everything("cc" + 20 * "x")
-    assert {claim for claim, _ in begun} == {"c"}
+    with pytest.raises(ClaimError, match=r"^why$"):
+        everything("c")
+    assert not said
+    with pytest.raises(ClaimError, match=r"^1 of 4 claims failed: c$"):
+        everything("cxyz")
+    assert said == ["c: why"] and {claim for claim, _ in begun} == set("cxyz")
 
 
 def test_each_gpu_takes_a_process(monkeypatch):

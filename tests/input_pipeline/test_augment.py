@@ -220,6 +220,19 @@ def test_distortions_against_a_loop(distortion):
         assert (ours != expected).mean() < 0.01
 
 
+@pytest.mark.parametrize("kind, size", [("center", 32), ("square", 24), ("square", 32)])
+def test_what_is_padded_and_distorted_is_a_padded_image_distorted(kind, size):
+    """The zeros around the central square are turned with it."""
+    image = photograph(28, 40)
+    framed = np.pad(image[:, 6:34], ((2, 2), (2, 2), (0, 0)))
+    options = {"rotation": 30.0, "shear": 0.3, "stretch": 1.4, "flip": True}
+    for uniform in drawn(6, seed=3):
+        ours, offset, flip = taken(image, Crops(28, size, kind, pad=2, **options), uniform)
+        expected = taken(framed, Crops(32, size, kind, **options), uniform)
+        np.testing.assert_array_equal(ours, expected[0])
+        assert (offset, flip) == expected[1:]
+
+
 def test_rotations_are_uniform():
     crops = Crops(40, 24, "square", rotation=30.0)
     angles = []

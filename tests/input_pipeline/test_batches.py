@@ -322,7 +322,7 @@ def test_every_kind_of_crop_gives_batches(dataset, tmp_path, crop, distortion):
         ({"augment.area_range": (1.0, 0.5)}, r"area_range=\(1.0, 0.5\): the smaller first"),
         ({"augment.aspect_range": (2.0, 1.0)}, r"aspect_range=.*the smaller first"),
         ({"augment.crop": "image"}, r"data.mean=image is the mean under .*image_center or chan"),
-        ({"pad": 4, "augment.rotation": 5.0}, r"data.pad=4 goes with .*--config.data.pad=0"),
+        ({"pad": 4, "augment.crop": "area"}, r"data.pad=4 goes with .*--config.data.pad=0"),
     ],
 )
 def test_faults_of_the_fields_are_named(changes, message):
