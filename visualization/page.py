@@ -62,7 +62,7 @@ dl.facts dt { color: var(--soft); font-size: .9rem; }
 dl.facts dd { margin: 0; font-size: 1.5rem; font-weight: 600; line-height: 1.25; }
 dl.facts dd small { display: block; font-size: .85rem; font-weight: 400; color: var(--soft); }
 .charts { display: grid; gap: 1.2rem 2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figcaption { font-weight: 600; margin-bottom: .3rem; }
 figure.below figcaption { font-weight: 400; color: var(--soft); margin: .4rem 0 0; }

@@ -158,7 +158,8 @@ _NORM = (
     ),
     Claim(
         "alexnet-lrn-cifar-ten-views", "3.3",
-        "The same by ten views, of which five are mirrored.",
+        "Normalisation lowers the four-layer network's error by ten views as well, half of them "
+        "mirrored.",
         "cifar10:11pct", (Arm("with normalisation"), Arm("without", {"model.norm": False})),
         test_error("ten_view"), (Order("with normalisation", "without"),), fraction=0.1,
         note="The config's own test has nine views, as cuda-convnet2's has.",
@@ -240,10 +241,12 @@ _STRUCTURE = (
         _sent("ours"),
         (Order("towers", "data parallelism", ratio=True),),
     ),
-    without("conv3", "7", "Without a middle layer the top-1 error is about 2 points higher "
-            "(conv3).", "conv3"),
-    without("conv4", "7", "The same without conv4.", "conv4"),
-    without("conv5", "7", "The same without conv5.", "conv5"),
+    without("conv3", "7", "Without conv3, a middle layer, the top-1 error is about 2 points "
+            "higher.", "conv3"),
+    without("conv4", "7", "Without conv4, a middle layer, it is about 2 points higher, too.",
+            "conv4"),
+    without("conv5", "7", "Without conv5, a middle layer, it is about 2 points higher, too.",
+            "conv5"),
     Claim(
         "alexnet-fc7", "ZFNet's Table 3",
         "Without the second hidden fully connected layer the error is about the same: 40.0 against "
