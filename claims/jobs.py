@@ -12,6 +12,7 @@ from claims import settings
 from claims.claim import NONE, Arm, Claim, Fields, Step
 from claims.errors import ClaimError
 from claims.measures import ENSEMBLE, VALIDATION_ERROR
+from configs.common import ConfigError, expanded
 
 # Datasets that need no directory.
 BUILT_IN = ("digits",)
@@ -227,13 +228,15 @@ def shown(job: Job, *, full: bool = False) -> list[str]:
 
 def default_place(runs: str | None, data_dir: str | None) -> Place:
     """Where runs and data are if nothing else is said."""
-    variable = os.environ.get("VISION_MODELS_DATA")
-    if data_dir is None and variable:
-        inside = Path(variable) / "tfds"
-        data_dir = str(inside if inside.is_dir() else Path(variable))
-    kept = Path(runs) if runs else settings.ROOT / "runs" / "claims"
-    data = None if data_dir is None else Path(data_dir).expanduser().absolute()
-    return Place(kept.expanduser().absolute(), data)
+    try:
+        kept = Path(expanded("--runs", runs)) if runs else settings.ROOT / "runs" / "claims"
+        data = Path(expanded("--data_dir", data_dir)).absolute() if data_dir else None
+        if data is None and (variable := os.environ.get("VISION_MODELS_DATA")):
+            there = Path(expanded("VISION_MODELS_DATA", variable)).absolute()
+            data = there / "tfds" if (there / "tfds").is_dir() else there
+    except ConfigError as error:
+        raise ClaimError(str(error)) from error
+    return Place(kept.absolute(), data)
 
 
 PYTHON = sys.executable

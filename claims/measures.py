@@ -30,20 +30,22 @@ class Finished:
         return [line for line in read_lines(self.directory / "metrics.jsonl")
                 if line.get("split") == split]  # fmt: skip
 
-    def evaluation(self, step: Step) -> Line:
-        """What a process of mode evaluate printed; each protocol has a process of its own.
+    def printed(self, step: Step, field: str) -> Line:
+        """The last JSON object with a field that a process printed, each on a line of its own.
+
+        Claims share runs, of which each evaluation is a process of its own.
 
         Raises:
-          LookupError: it printed nothing of the kind.
+          LookupError: there is none.
         """
         for text in reversed(self.output(step).splitlines()):
             try:
                 found = json.loads(text)
-                if "protocol" in found:
+                if field in found:
                     return dict(found)
             except (ValueError, TypeError):
                 continue
-        raise LookupError(f"claims-{step.name}.txt has no evaluation")
+        raise LookupError(f"claims-{step.name}.txt has no {field}")
 
     def output(self, step: Step) -> str:
         """What a process printed."""
@@ -147,7 +149,7 @@ def test_error(
     more = [f"at {', '.join(map(str, scales))} pixels"] if scales else []
     more += [f"{masks} sampled networks"] if masks else []
     name = ", ".join(filter(None, [f"{'top-5 ' * top5}test error", protocol, *more]))
-    return Measure(name, "%", lambda run: _percent(run.evaluation(step)[field]), (TRAIN, step))
+    return Measure(name, "%", lambda run: _percent(run.printed(step, field)[field]), (TRAIN, step))
 
 
 def overfitting(field: str, protocol: str = "center_crop") -> Measure:
@@ -164,7 +166,7 @@ def overfitting(field: str, protocol: str = "center_crop") -> Measure:
     scale, unit = (100, "%") if field.endswith("error") else (1, "")
 
     def read(run: Finished) -> Value:
-        return Value(scale * (run.evaluation(new)[field] - run.evaluation(seen)[field]))
+        return Value(scale * (run.printed(new, field)[field] - run.printed(seen, field)[field]))
 
     name = f"test {field.removeprefix('top1_')} less that on the training images, {protocol}"
     return Measure(name, unit, read, (TRAIN, seen, new))
@@ -175,7 +177,7 @@ def evaluated_training_error(protocol: str = "center_crop") -> Measure:
     step = evaluating(protocol, split="train")
     return Measure(
         f"error on the training images, {protocol}", "%",
-        lambda run: _percent(run.evaluation(step)["top1_error"]), (TRAIN, step),
+        lambda run: _percent(run.printed(step, "top1_error")["top1_error"]), (TRAIN, step),
     )  # fmt: skip
 
 
@@ -269,14 +271,16 @@ ENSEMBLE = Step("ensemble", module="evaluation.ensemble", flags=("{members}", "-
 
 
 def _ensemble_error(run: Finished) -> Value:
-    found = json.loads(run.output(ENSEMBLE).strip().splitlines()[-1])
-    return _percent(found["mean"]["top1_error"])
+    return _percent(run.printed(ENSEMBLE, "mean")["mean"]["top1_error"])
 
 
 # Of the average of an arm's members; each of these is evaluated with its scores kept.
 ENSEMBLE_ERROR = Measure("test error", "%", _ensemble_error, (TRAIN, _KEPT))
 ONE_OF_ENSEMBLE = Measure(
-    "test error", "%", lambda run: _percent(run.evaluation(_KEPT)["top1_error"]), (TRAIN, _KEPT)
+    "test error",
+    "%",
+    lambda run: _percent(run.printed(_KEPT, "top1_error")["top1_error"]),
+    (TRAIN, _KEPT),
 )
 
 
@@ -294,7 +298,7 @@ def linear_error(layer: str, data: str, per_class: int) -> Measure:
                 flags=(*flags, *out))  # fmt: skip
 
     def read(run: Finished) -> Value:
-        found = json.loads(run.output(step).strip().splitlines()[-1])["layers"]
+        found = run.printed(step, "layers")["layers"]
         return _percent(1 - found[layer]["logistic"]["accuracy"])
 
     return Measure(f"error of a linear classifier on {layer}", "%", read, (TRAIN, step))

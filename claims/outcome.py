@@ -18,7 +18,8 @@ RULES = (
     "distance is more than twice the spread (the larger of the arms' standard deviations over "
     "seeds) beyond what is asked for; that two arms are the same, when the distance with twice "
     "the spread is within the tolerance, or without it outside; that an arm has the paper's value, "
-    "when distance and spread are within the tolerance at the paper's length. The spread is over "
+    "when distance and spread are within the tolerance at the paper's length. A run that diverged "
+    "is worse than any other: it counts for the sign, not for the distance. The spread is over "
     "seeds alone: all are tested on the same images."
 )
 VERSION = 2  # of the rules: results of another are out of date
@@ -108,7 +109,7 @@ def _order(expected: Order, values: Mapping[str, Values], needed: int) -> Outcom
     if any(a.at_least and b.at_least for a, b in pairs):
         return Outcome(UNDECIDED, "neither came so far in this length")
     if any(math.isinf(a.number) and math.isinf(b.number) for a, b in pairs):
-        return Outcome(UNDECIDED, "both diverged")
+        return Outcome(UNDECIDED, "both diverged with the same seed")
     gaps = [b.number - a.number for a, b in pairs]
     finite = [gap for gap in gaps if math.isfinite(gap)]
     gap = stats.fmean(finite) if finite else None
@@ -118,7 +119,10 @@ def _order(expected: Order, values: Mapping[str, Values], needed: int) -> Outcom
         least = 1.0 if expected.ratio else 0.0
     bound = math.log(least) if expected.ratio else least
     shown = None if gap is None else math.exp(gap) if expected.ratio else gap
-    said = _with_diverged(shown, gaps, expected, bounded=any(v.at_least for p in pairs for v in p))
+    bound_of = {"at most ": any(a.at_least for a, _ in pairs),
+                "at least ": any(b.at_least for _, b in pairs)}  # fmt: skip
+    begin = next((words for words, holds in bound_of.items() if holds), "")
+    said = _with_diverged(shown, gaps, expected, begin)
     if not any(a.at_least for a, _ in pairs) and all(g > bound for g in gaps):
         verdict = CONFIRMED
     elif not any(b.at_least for _, b in pairs) and all(g < bound for g in gaps):
@@ -130,11 +134,9 @@ def _order(expected: Order, values: Mapping[str, Values], needed: int) -> Outcom
     return Outcome(verdict, said, shown, deviation)
 
 
-def _with_diverged(
-    shown: float | None, gaps: Sequence[float], expected: Order, *, bounded: bool
-) -> str:
+def _with_diverged(shown: float | None, gaps: Sequence[float], expected: Order, begin: str) -> str:
     """The distance in words, with how many runs of which arm diverged."""
-    said = [] if shown is None else [f"{'at least ' * bounded}{in_words(shown)}"]
+    said = [] if shown is None else [f"{begin}{in_words(shown)}"]
     for name, infinite in ((expected.lower, -math.inf), (expected.higher, math.inf)):
         if count := gaps.count(infinite):
             said.append(f"{name} diverged in {count} of {len(gaps)} seeds")
@@ -154,6 +156,8 @@ def _near(expected: Near, values: Values, claim: Claim, needed: int, *, whole: b
     assert paper is not None, f"{claim.id}: Near needs the paper's value"
     if few := _few(len(values), needed):
         return few
+    if any(value.at_least for value in values.values()):
+        return Outcome(UNDECIDED, "a run ended before what it waited for")
     if lost := _diverged(values):
         return Outcome(UNDECIDED, f"{lost} of {len(values)} runs diverged")
     average, deviation = mean(values), spread(values)
@@ -174,6 +178,9 @@ def _same(expected: Same, values: Mapping[str, Values], needed: int) -> Outcome:
     seeds = sorted(one.keys() & other.keys())
     if few := _few(len(seeds), needed):
         return few
+    one, other = ({seed: values[seed] for seed in seeds} for values in (one, other))
+    if any(value.at_least for values in (one, other) for value in values.values()):
+        return Outcome(UNDECIDED, "a run ended before what it waited for")
     lost = _diverged(one), _diverged(other)
     if any(lost):
         verdict = REFUTED if sorted(lost) == [0, len(seeds)] else UNDECIDED

@@ -16,10 +16,10 @@ import files
 from claims import jobs, outcome, settings, tuning
 from claims.claim import Arm, Claim, Expectation, Fields, Near, Same, Value
 from claims.errors import ClaimError
-from claims.execute import finished, progress
 from claims.jobs import Job, Place
 from claims.measures import VALIDATION_ERROR, Finished, Line
 from claims.outcome import UNDECIDED, in_words
+from claims.progress import MARK, finished, progress
 
 RESULTS = Path(__file__).with_name("results")
 # Points of a curve that are kept.
@@ -38,6 +38,7 @@ def digest(claim: Claim) -> str:
             [
                 arm.name,
                 claim.source_of(arm),
+                {**claim.common, **arm.overrides},
                 _recipe(claim, arm),
                 dict(arm.here),
                 {k: list(v) for k, v in arm.tune.items()},
@@ -69,8 +70,13 @@ def _recipe(claim: Claim, arm: Arm) -> dict[str, Any]:
     return {
         path: value
         for path, value in fields.items()
-        if settings.counts(path) and (path not in usual or usual[path] != value)
+        if settings.counts(path, output=True) and (path not in usual or usual[path] != value)
     }
+
+
+def _defaults() -> dict[str, Any]:
+    """What all configs begin with, as far as a result depends on it."""
+    return {k: v for k, v in settings.usual().items() if settings.counts(k, output=True)}
 
 
 def path_of(claim: Claim, *, full: bool, results: Path = RESULTS) -> Path:
@@ -97,7 +103,7 @@ def read(claim: Claim, *, full: bool = False, results: Path = RESULTS) -> dict[s
         ):
             if missing := needed - there.keys():
                 raise ValueError(f"without {min(missing)}")
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ClaimError(
             f"{path}: damaged ({error}); remove it, and python -m claims run {claim.id} makes it "
             "again from the runs that are there"
@@ -107,7 +113,9 @@ def read(claim: Claim, *, full: bool = False, results: Path = RESULTS) -> dict[s
 
 def out_of_date(claim: Claim, result: Mapping[str, Any]) -> str:
     """Why a result no longer says what the claim asks for; "" if it does."""
-    if result["digest"] == digest(claim):
+    usual, before = _defaults(), result.get("defaults", {})
+    same = all(usual[path] == before[path] for path in usual.keys() & before.keys())
+    if same and result["digest"] == digest(claim):
         return ""
     return (
         f"made by another version of this claim (vision_models "
@@ -223,6 +231,7 @@ def make(
         "claim": claim.id,
         "verdict": verdict,
         "digest": digest(claim),
+        "defaults": _defaults(),
         "full": full,
         "data": "" if not claim.trains else _data_of(gathered.jobs),
         "length": _length(claim, gathered.jobs, full=full) if claim.trains else "",
@@ -377,20 +386,21 @@ def _plotted(line: Line) -> bool:
 
 def _environment(runs: Sequence[Finished]) -> dict[str, Any]:
     """Versions and machine of the first run's config.json, or of this process; all commits."""
-    saved = []
+    saved, commits = [], []
     for run in runs:
         with contextlib.suppress(OSError, ValueError):
             saved.append(json.loads((run.directory / "config.json").read_text(encoding="utf-8")))
-    if saved:
-        commits = dict.fromkeys(found.get("git_commit") for found in saved)
-        return {
-            "versions": saved[0].get("versions", {}),
-            "git_commits": [commit[:12] for commit in commits if commit],
-            "machine": saved[0].get("machine", {}),
-        }
+            commits.append(saved[-1].get("git_commit"))
+        with contextlib.suppress(OSError, ValueError, LookupError):  # a tool's
+            commits.append(json.loads((run.directory / MARK).read_text())["of"]["commit"])
     versions = {"python": platform.python_version()}
     for package in ("vision-models", "jax", "flax"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     machine = {"system": platform.platform(), "cores": os.cpu_count()}
-    return {"versions": versions, "machine": machine}
+    first = saved[0] if saved else {}
+    return {
+        "versions": first.get("versions", versions),
+        "git_commits": [commit[:12] for commit in dict.fromkeys(commits) if commit],
+        "machine": first.get("machine", machine),
+    }

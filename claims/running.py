@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from claims import costs, execute, jobs, results, tuning
+from claims import costs, execute, jobs, progress, results, tuning
 from claims.claim import Claim
 from claims.errors import ClaimError, ClaimRunError
 from claims.jobs import Job, Place
@@ -61,7 +61,7 @@ def run(
 
     def through(stage: list[Job]) -> bool:
         nonlocal short
-        left = execute.unfinished(stage, place)
+        left = progress.unfinished(stage, place)
         if not left:
             return True
         say(f"{claim.id}: {len(left)} of {len(stage)} runs to do")

@@ -19,21 +19,20 @@ from configs.fields import UNITS
 ROOT = Path(__file__).resolve().parent.parent
 # Examples of the training split that the configs' defaults leave.
 EXAMPLES = {"imagenet2012": 1_281_167, "cifar10": 45_000, "mnist": 55_000, "digits": 1_437}
-# Fields of which a run computes the same whatever they are: paths, output, and what concerns
-# evaluation alone, whose overrides are part of each evaluation's own command.
-_FREE = (
+# Fields of which a run computes the same whatever they are: paths and how it is divided, and its
+# output, to which what concerns evaluation belongs.
+_PATHS = (
     "data.dir",
     "data.cache_dir",
     "data.prepared_dir",
     "data.threads",
-    "evaluation.",
-    "log_every_",
     "checkpoint_",
     "mesh.",
     "profile_",
     "init_from",
     "model.num_classes",
 )
+_FREE = (*_PATHS, "evaluation.", "log_every_")
 # Moments and lengths that move with the length of a run.
 _MOMENTS = ("total", "drop", "warmup", "freeze", "average_from", "colour_noise_until")
 
@@ -193,9 +192,9 @@ def changed(fields: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
     )
 
 
-def counts(path: str) -> bool:
-    """Whether what a run computes depends on a field."""
-    return not path.startswith(_FREE)
+def counts(path: str, *, output: bool = False) -> bool:
+    """Whether what a run computes depends on a field; with `output` also what it writes."""
+    return not path.startswith(_PATHS if output else _FREE)
 
 
 def key(source: str, overrides: Fields, *others: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from claims import jobs
 from claims.claim import Claim, Fields, Measure, Value
 from claims.errors import ClaimError
-from claims.execute import finished
 from claims.jobs import Job, Place
 from claims.measures import VALIDATION_ERROR, Finished, last
+from claims.progress import finished
 
 
 def choices(claim: Claim, *, full: bool = False) -> dict[str, list[tuple[dict[str, Any], Job]]]:
@@ -51,8 +51,13 @@ def read(job: Job, place: Place, measure: Measure) -> Value | None:
     run = finished(job, place)
     if run is None:
         return None
+    if run.diverged:
+        return Value(math.inf)
     with _named(run):
-        return Value(math.inf) if run.diverged else measure.read(run)
+        value = measure.read(run)
+        if math.isnan(value.number):
+            raise LookupError(f"{measure.name} is not a number")
+        return value
 
 
 @contextlib.contextmanager

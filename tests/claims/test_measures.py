@@ -10,6 +10,7 @@ from claims import measures, outcome
 from claims.claim import Arm, Claim, Near, Order, Same, Value
 from claims.measures import Finished
 from claims.outcome import CONFIRMED, REFUTED, UNDECIDED, decide
+from claims.papers import lectures
 
 pytestmark = pytest.mark.quick
 
@@ -84,7 +85,9 @@ def test_errors_are_those_of_their_own_evaluation(tmp_path):
     assert masks.read(run) == Value(25)
     assert "--config.evaluation.dropout_masks=30" in masks.steps[-1].flags
     for absent in (measures.test_error("dense"), measures.test_error("center_crop", masks=31)):
-        with pytest.raises(LookupError, match=f"claims-{absent.steps[-1].name}.txt has no"):
+        with pytest.raises(
+            LookupError, match=f"claims-{absent.steps[-1].name}.txt has no top1_error"
+        ):
             absent.read(run)
 
 
@@ -103,7 +106,7 @@ def test_what_tools_print(tmp_path):
         summary="fc  Dense\n\nparameters        269,722\nmultiply-adds     40,551,040\n",
         responses="run conv1 0.5\nrun conv2 1.5e+00\n/tmp/run/pictures/responses.png\n",
         gradients="step 1 conv1 5\nstep 9 conv1 0.001\nstep 9 fc 0.1\nx.png\n",
-        ensemble='x\n{"mean": {"top1_error": 0.25}}\n',
+        ensemble='x\n{"mean": {"top1_error": 0.25}}\nW0000 a warning\n',
     )
     assert measures.PARAMETERS.read(run) == Value(269_722)
     assert measures.MULTIPLY_ADDS.read(run) == Value(40_551_040)
@@ -158,6 +161,33 @@ def test_divergence_is_counted():
         found = decided(expected, (10, math.inf, 10), (10, 10, 10))
         assert found.verdict == UNDECIDED and "1 " in found.said and found.distance is None
     assert decided(Same("a", "b", within=1), (math.inf,) * 3, (1, 1, 1)).verdict == REFUTED
+    assert decided(Same("a", "b", within=1), (math.inf,) * 4, (1, 1, 1)).verdict == REFUTED
+
+
+def test_bounds_are_said_and_decide_nothing_alike():
+    ten = (Value(10, at_least=True),) * 3
+    assert decided(Order("a", "b"), (1, 1, 1), ten).said == "at least 9"
+    assert decided(Order("a", "b"), ten, (1, 1, 1)).said == "at most -9"
+    assert decided(Same("a", "b", within=1), ten, ten).verdict == UNDECIDED
+    assert decided(Near("a", within=1), ten).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    "last, failed",
+    [
+        ("====== 43 passed in 9.5s ======", 0),
+        ("= 2 failed, 41 passed, 1 warning in 9s =", 2),
+        ("== 40 passed, 3 errors in 2s ==", 3),
+        ("/usr/bin/python: No module named pytest", None),
+    ],
+)
+def test_gradient_checks_count_what_did_not_pass(tmp_path, last, failed):
+    run = planted(tmp_path, gradient_checks=f"FAILED a::b - 3 failed\n{last}\n")
+    if failed is None:
+        with pytest.raises(LookupError, match="No module named pytest"):
+            lectures.FAILED.read(run)
+    else:
+        assert lectures.FAILED.read(run) == Value(failed)
 
 
 def test_a_ratio_has_to_be_above_its_least():

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import files
-from claims import execute, jobs, registry, results, running, settings, tuning
+from claims import execute, jobs, progress, registry, results, running, settings, tuning
 from claims.claim import SUMMARY, TRAIN, Arm, Claim, Order, Step, Value
 from claims.errors import ClaimError
 from claims.jobs import Place
@@ -53,7 +53,7 @@ def test_a_process_is_run_once(place):
     said, one = [], job(NAME)
     assert execute.run([one], place, said.append)
     assert said == [f"{one.name}: name"]
-    assert execute.finished(one, place).output(NAME).startswith("Linux")
+    assert progress.finished(one, place).output(NAME).startswith("Linux")
     assert execute.run([one], place, said.append) and len(said) == 1
     more = dataclasses.replace(one, steps=(NAME, Step("again", module="platform")))
     assert execute.run([more], place, said.append)
@@ -64,7 +64,7 @@ def test_a_process_is_run_once(place):
 def test_what_is_stopped_is_pending(place):
     said, one = [], job(FOREVER)
     assert not execute.run([one], place, said.append, until=time.monotonic() + 1)
-    assert execute.unfinished([one], place) == [one]
+    assert progress.unfinished([one], place) == [one]
     assert said[-1].endswith("the same command goes on")
     stop = threading.Event()
     stop.set()
@@ -78,11 +78,11 @@ def test_a_process_ends_where_that_is_enough(place):
     assert one.name == job(FOREVER, NAME).name
     assert execute.run([one], place, said.append, until=time.monotonic() + 60)
     assert said == [f"{one.name}: forever", f"{one.name}: name"]
-    assert execute.progress(one, place).done == ("forever", "name")
+    assert progress.progress(one, place).done == ("forever", "name")
     assert [run.directory for run in asked] == [one.directory(place)]
     other = job(dataclasses.replace(FOREVER, enough=lambda run: False), overrides={"seed": 1})
     assert not execute.run([other], place, said.append, until=time.monotonic() + 1.5)
-    assert execute.progress(other, place).done == ()
+    assert progress.progress(other, place).done == ()
 
 
 def test_a_failure_is_said_and_ends_the_others(place):
@@ -90,7 +90,7 @@ def test_a_failure_is_said_and_ends_the_others(place):
         execute.run(
             [job(FOREVER), job(FAILING)], place, lambda line: None, slots=execute.free_slots(2)
         )
-    assert execute.progress(job(FAILING), place).done == ()
+    assert progress.progress(job(FAILING), place).done == ()
 
 
 def test_jobs_wait_for_those_that_they_build_on(place):
@@ -202,7 +202,7 @@ def plant(place, job, error, reached=0.6):
     evaluation = {"protocol": "center_crop", "top1_error": error, "top5_error": 0.0}
     (directory / "claims-evaluate.txt").write_text(json.dumps(evaluation) + "\na warning\n")
     mark = {"done": ["train", "evaluate"], "diverged": math.isinf(error), "seconds": 60.0}
-    (directory / execute.MARK).write_text(json.dumps(mark))
+    (directory / progress.MARK).write_text(json.dumps(mark))
 
 
 def planted(place):
@@ -272,13 +272,13 @@ def test_a_changed_config_is_run_anew(place):
     saved["config"]["optimizer.weight_decay"] = 0.5
     saved["config"]["data.dir"] = "/elsewhere"
     path.write_text(json.dumps(saved))
-    assert execute.finished(one, place) is None
+    assert progress.finished(one, place) is None
     said = []
-    execute.prepare(one, place, said.append)
+    progress.prepare(one, place, said.append)
     assert "(optimizer.weight_decay); it is run anew" in said[0]
     aside = one.directory(place).with_name(f"{one.name}.changed1")
     assert (aside / "config.json").exists() and not one.directory(place).exists()
-    assert execute.pending(one, place) == list(one.steps)
+    assert progress.pending(one, place) == list(one.steps)
 
 
 def test_a_changed_recipe_is_told_from_a_later_field(monkeypatch):
@@ -290,8 +290,13 @@ def test_a_changed_recipe_is_told_from_a_later_field(monkeypatch):
         return results.digest(CLAIM)
 
     monkeypatch.setattr(settings, "usual", lambda: {**usual, "later": 1})
-    assert grown({"later": 1}) == before == grown({"log_every_steps": 7})
-    assert before not in (grown({"later": 2}), grown({"optimizer.momentum": 0.5}))
+    assert grown({"later": 1}) == before == grown({"data.threads": 7})
+    others = ({"later": 2}, {"optimizer.momentum": 0.5}, {"evaluation.protocol": "ten_view"})
+    assert before not in map(grown, others)
+    result = {"digest": grown({}), "defaults": {"later": 1, "gone": 3}}
+    assert results.out_of_date(CLAIM, result) == ""
+    monkeypatch.setattr(settings, "usual", lambda: {**usual, "later": 2})
+    assert "another version" in results.out_of_date(CLAIM, {**result, "digest": grown({})})
 
 
 def test_what_builds_on_a_run_is_done_anew_with_it(place):
@@ -305,34 +310,75 @@ def test_what_builds_on_a_run_is_done_anew_with_it(place):
         said = []
         assert execute.run(jobs.every([joint]), place, said.append)
         assert (f"{joint.name}: join" in said) is anew, (rate, said)
-        assert execute.finished(joint, place) is not None
+        assert progress.finished(joint, place) is not None
     assert f"{members[0].name}, {members[1].name} has changed since" in said[0]
 
 
 def test_a_tool_measures_other_code_anew(place, monkeypatch):
     one, said = job(SUMMARY), []
     for commit, times in (("a", 1), ("a", 1), ("b", 2)):
-        monkeypatch.setattr(execute, "_commit", lambda c=commit: c)
+        monkeypatch.setattr(progress, "_commit", lambda c=commit: c)
         assert execute.run([one], place, said.append)
         assert said.count(f"{one.name}: summary") == times
-    trained = job(TRAIN, SUMMARY)
-    assert execute._made_of(trained, place) == {}
+    assert progress.made_of(job(TRAIN, SUMMARY), place) == {}
+    mark = {"done": ["summary"], "diverged": False, "seconds": 1.0}  # of an earlier version
+    (one.directory(place) / progress.MARK).write_text(json.dumps(mark))
+    assert progress.finished(one, place) is None
 
 
-def test_a_run_of_another_process_is_waited_for(place):
+def test_an_evaluation_by_another_default_protocol_is_done_anew(place):
+    """And the training is not."""
+    one = jobs.make("alexnet:digits", {}, (TRAIN, EVALUATE))
+    plant(place, one, 0.5)
+    assert progress.pending(one, place) == []
+    path = one.directory(place) / progress.MARK
+    mark = {**json.loads(path.read_text()), "of": {"protocol": "ten_view"}}
+    for protocol, pending in (("ten_view", [EVALUATE]), ("center_crop", [])):
+        path.write_text(json.dumps({**mark, "of": {"protocol": protocol}}))
+        assert progress.pending(one, place) == pending
+        assert progress.outdated(one, place) == ""
+
+
+@pytest.mark.parametrize("place_of_lock", [".lock", "a claim's"])
+def test_a_run_of_another_process_is_waited_for(place, place_of_lock):
     """Others go on meanwhile, and a stop is heard."""
     busy, free, said, stop = job(NAME), job(NAME, overrides={"seed": 1}), [], threading.Event()
     directory = busy.directory(place)
     directory.mkdir(parents=True)
     (directory / "config.json").write_text("{}")
-    with files.locked(directory / ".lock"), ThreadPoolExecutor(1) as thread:
+    (place.runs / ".locks").mkdir()
+    lock = directory / ".lock" if place_of_lock == ".lock" else place.runs / ".locks" / busy.name
+    with files.locked(lock), ThreadPoolExecutor(1) as thread:
         running = thread.submit(execute.run, [busy, free], place, said.append, stop=stop)
-        while not execute.finished(free, place):
+        while not progress.finished(free, place):
             time.sleep(0.01)
         stop.set()
         assert running.result(timeout=20) is False
     assert said.count(f"{busy.name}: another process is at work there; waiting for its end") == 1
     assert execute.run([busy, free], place, said.append)
+
+
+def test_what_changes_while_a_claim_runs_ends_it(place):
+    """A run is neither moved aside nor begun anew, time after time."""
+    parent = jobs.make("alexnet:digits", {"seed": 5}, (NAME,))
+    child = jobs.make("alexnet:digits", {}, (NAME, Step("more", module="platform")), parent)
+    config, said = parent.directory(place) / "config.json", []
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"config": {"optimizer.momentum": 0.9}}))
+
+    def say(line):
+        said.append(line)
+        if line == f"{child.name}: name":  # another process runs the parent anew
+            config.write_text(json.dumps({"config": {"optimizer.momentum": 0.1}}))
+
+    with pytest.raises(ClaimError, match=f"{parent.name} has changed since, while it ran; start"):
+        execute.run(jobs.every([child]), place, say)
+    assert said == [f"{parent.name}: name", f"{child.name}: name"]
+    assert execute.run(jobs.every([child]), place, said.append)
+    assert said[2:] == [
+        f"{child.name}: {parent.name} has changed since; it is run anew",
+        f"{child.name}: name", f"{child.name}: more",
+    ]  # fmt: skip
 
 
 def test_other_files_are_in_the_way(place):
@@ -355,7 +401,7 @@ def test_an_ensemble_is_the_average_of_its_members(place):
     for member, bad, sure in zip(joint.members, wrong, (0.6, 0.9), strict=True):
         plant(place, member, 0.0)
         mark = {"done": ["train", "scores"], "diverged": False, "seconds": 1.0}
-        (member.directory(place) / execute.MARK).write_text(json.dumps(mark))
+        (member.directory(place) / progress.MARK).write_text(json.dumps(mark))
         right = np.where(bad, 1 - sure, sure)
         given = np.stack([np.where(label == n, right, 1 - right) for n in (0, 1)], axis=1)
         path = member.directory(place) / "scores" / "test-center_crop.npz"
@@ -365,7 +411,7 @@ def test_an_ensemble_is_the_average_of_its_members(place):
                      class_names=["a", "b"])  # fmt: skip
     assert execute.run(jobs.every([joint]), place, print)
     # The surer member wins where the two disagree: only its two mistakes are left.
-    run = execute.finished(joint, place)
+    run = progress.finished(joint, place)
     assert ENSEMBLE_ERROR.read(run) == Value(20)
 
 
@@ -377,7 +423,10 @@ def test_absent_data_are_named(tmp_path):
         running.check(claim, Place(tmp_path, tmp_path), full=False)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"claim": "test-order", "arms": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"claim": "test-order", "arms": []}', '{"claim": "test-order", "arms": {}}'],
+)
 def test_a_damaged_result_is_said(tmp_path, text):
     results.path_of(CLAIM, full=False, results=tmp_path).write_text(text)
     with pytest.raises(ClaimError, match="damaged"):
@@ -394,6 +443,11 @@ def test_a_damaged_result_is_said(tmp_path, text):
         (["run", "alexnet-six-conv"], "waits for the images of ImageNet Fall"),
         (["run"], "name claims"),
         (["run", "--paper=nin"], "--full --data_dir=DIR runs it"),
+        (["run", "lenet5-error", "--runs=~nosuch/x"], "--runs=~nosuch/x: ~nosuch is no home"),
+        (
+            ["run", "googlenet-parameters", "--runs=/dev/null/x"],
+            "/dev/null/x: no directory for runs",
+        ),
         (["run", "--paper=nin", "--full"], "cifar10: nothing in /nowhere"),
         (["run", "alexnet-relu", "--seeds=0"], "at least 1"),
         (["list", "--paper=x"], "no such paper"),
@@ -446,7 +500,7 @@ def test_a_killed_claim_goes_on(tmp_path):
     while files.is_locked(directory / ".lock"):  # main.py saves, for its parent has ended
         time.sleep(0.1)
     assert execute.run([one], place, print)
-    assert "continuing" in execute.finished(one, place).output(TRAIN)
+    assert "continuing" in progress.finished(one, place).output(TRAIN)
     steps = [line["step"] for line in lines(directory) if line["split"] == "train"]
     assert steps == sorted(set(steps)) and steps[-1] == 400
-    assert 0 <= LAST.read(execute.finished(one, place)).number <= 1
+    assert 0 <= LAST.read(progress.finished(one, place)).number <= 1

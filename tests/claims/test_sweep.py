@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from claims import execute, settings, sweep
+from claims import settings, sweep
 from claims.errors import ClaimError
 from claims.jobs import Place
 from tests.claims.test_runs import plant
@@ -91,4 +91,3 @@ def test_absent_data_are_named(tmp_path):
     made = sweep.parse("configs/cifar10.py:figure1", [], ["seed=0"], [], **OPTIONS)
     with pytest.raises(ClaimError, match="cifar10: name"):
         sweep.run(made, Place(tmp_path, None), print, tmp_path)
-    assert not execute.unfinished([], Place(tmp_path, None))
