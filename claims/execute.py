@@ -238,7 +238,8 @@ def _begin(
 ) -> _Running:
     (step, *others), directory = pending(job, place), job.directory(place)
     directory.mkdir(parents=True, exist_ok=True)
-    of, before = made_of(job, place), progress(job, place)
+    before = progress(job, place)
+    of = {**before.of, **made_of(job, place)}
     done = [name for name in before.done if name not in (step.name, *(o.name for o in others))]
     mark(directory, dataclasses.replace(before, done=tuple(done), of=of))
     say(f"{job.name}: {step.name}")
