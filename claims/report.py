@@ -221,7 +221,7 @@ def _claim(claim: Claim, result: Mapping[str, Any]) -> list[str]:
     facts = [claim.section, result["data"], result["length"]]
     facts += [f"{runs['finished']} of {runs['planned']} runs"]
     facts += [f"{result['seconds'] / 60:,.0f} minutes"] * (result["seconds"] >= 30)
-    seeds = [str(n) for n in range(result["seeds"])]
+    seeds = [str(n) for n in range(result["seeds"])] if result["seeds"] > 1 else []
     measures = {arm["measure"]: None for arm in result["arms"].values()}
     alike = len(measures) == 1
     rows = []
