@@ -9,7 +9,8 @@ He et al. 2015, section 4.2 (mean image, 4 pixels of padding, crops, flips; 64,0
 images; BatchNorm over groups of 64, as on each of the paper's two GPUs):
   :resnet20 ... :resnet110    20, 32, 44, 56, 110 layers; 8.75, 7.51, 7.17, 6.97, 6.43
   :plain8, :plain20 ... :plain110         without shortcuts; 56 layers are worse than 20 (Figure
-                              6); --config.model.batch_norm=False: without BatchNorm as well
+                              6); --config.model.batch_norm=False: without BatchNorm as well,
+                              which needs --config.data.deviation="(64.0,64.0,64.0)" to train
 He et al. 2016:
   :preact_resnet110, :preact_resnet164    6.37, 5.46
   :preact_resnet20, :preact_resnet56      the same, of depths that the paper does not have
