@@ -163,6 +163,8 @@ def run(
                 elif why := outdated(job, place):
                     raise ClaimError(f"{job.name}: {why}, while it ran; start again")
                 waiting.remove(job)
+                if any(progress(before, place).diverged for before in job.before):
+                    _mark_diverged(job, place)
                 if pending(job, place):
                     return job, held.pop_all()
                 left.discard(job.name)
@@ -189,8 +191,14 @@ def run(
                 break
             while free and not stopping and (ready := next_job()):
                 job, held = ready
-                running.append((slot := free.pop(0), _begin(job, place, slot, held, say)))
+                try:
+                    running.append((slot := free.pop(0), _begin(job, place, slot, held, say)))
+                except BaseException:
+                    held.close()
+                    raise
             time.sleep(0.05)
+    except OSError as error:  # such as a full disk
+        raise ClaimRunError(f"{place.runs}: {error}; then the same command goes on") from error
     finally:
         _stop([item for _, item in running])
         for _, item in running:
@@ -198,6 +206,13 @@ def run(
             item.output.close()
             item.held.close()
     return not unfinished(jobs, place)
+
+
+def _mark_diverged(job: Job, place: Place) -> None:
+    """Counts a run as diverged that builds on one that has: there is nothing to begin with."""
+    directory = job.directory(place)
+    directory.mkdir(parents=True, exist_ok=True)
+    mark(directory, Progress((), True, 0.0, made_of(job, place)))
 
 
 class _TakenError(Exception):
@@ -239,9 +254,10 @@ def _begin(
     (step, *others), directory = pending(job, place), job.directory(place)
     directory.mkdir(parents=True, exist_ok=True)
     before = progress(job, place)
-    of = {**before.of, **made_of(job, place)}
-    done = [name for name in before.done if name not in (step.name, *(o.name for o in others))]
-    mark(directory, dataclasses.replace(before, done=tuple(done), of=of))
+    later = {f"{other.name}'s protocol" for other in others}
+    of = {**before.of, **{k: v for k, v in made_of(job, place).items() if k not in later}}
+    done = tuple(name for name in before.done if name != step.name)
+    mark(directory, dataclasses.replace(before, done=done, of=of))
     say(f"{job.name}: {step.name}")
     output = (directory / f"claims-{step.name}.txt").open("wb")
     child = subprocess.Popen(

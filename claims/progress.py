@@ -53,19 +53,29 @@ def made_of(job: Job, place: Place) -> dict[str, str]:
 
     Returns:
       Of each run that it builds on a digest of the config; `commit` of the code, for a tool that
-      looks at no training; `protocol` of the config's own evaluation.
+      looks at no training; for each evaluation, `STEP's protocol` that the config has.
     """
     found = {}
     for before in job.before:
         if saved := _saved(before, place):
-            text = json.dumps([kv for kv in sorted(settings.flat(saved)) if settings.counts(kv[0])])
+            told: list[object] = [
+                kv for kv in sorted(settings.flat(saved)) if settings.counts(kv[0])
+            ]
+            if before in job.members:  # it is their evaluations that are averaged
+                told += _protocols(before).values()
+            text = json.dumps(told)
             found[before.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
     if not job.before and not any(step.mode in ("train", "evaluate") for step in job.steps):
         found["commit"] = _commit()
-    if any(step.mode == "evaluate" for step in job.steps):
-        fields = settings.resolved(job.source, job.overrides)
-        found["protocol"] = str(fields["evaluation.protocol"])
-    return found
+    return found | _protocols(job)
+
+
+def _protocols(job: Job) -> dict[str, str]:
+    steps = [step for step in job.steps if step.mode == "evaluate"]
+    if not steps:
+        return {}
+    protocol = settings.resolved(job.source, job.overrides)["evaluation.protocol"]
+    return {f"{step.name}'s protocol": str(protocol) for step in steps}
 
 
 def _saved(job: Job, place: Place) -> dict[str, Any]:
@@ -100,7 +110,10 @@ def outdated(job: Job, place: Place) -> str:
     if changed := changed_fields(job, place):
         return f"the config has changed since ({', '.join(changed[:4])})"
     was, now = progress(job, place), made_of(job, place)
-    others = [name for name, of in was.of.items() if name != "protocol" and now.get(name, of) != of]
+    protocols = _protocols(job)  # with another one the evaluation alone is done anew: `pending`
+    others = [
+        name for name, of in was.of.items() if name not in protocols and now.get(name, of) != of
+    ]
     if "commit" in now and was.done and "commit" not in was.of:
         others.append("commit")
     return f"{', '.join(others)} has changed since" if others else ""
@@ -111,12 +124,14 @@ def pending(job: Job, place: Place) -> list[Step]:
     now = progress(job, place)
     if now.diverged:
         return []
-    left = [step for step in job.steps if step.name not in now.done]
-    evaluations = [step for step in job.steps if step.mode == "evaluate" and step not in left]
-    if evaluations:
-        protocol = made_of(job, place)["protocol"]
-        left += evaluations * (now.of.get("protocol", protocol) != protocol)
-    return left
+    protocols = _protocols(job)
+    return [
+        step
+        for step in job.steps
+        if step.name not in now.done
+        or any(now.of.get(name, of) != of for name, of in protocols.items()
+               if name == f"{step.name}'s protocol")
+    ]  # fmt: skip
 
 
 def finished(job: Job, place: Place) -> Finished | None:

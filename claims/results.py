@@ -390,7 +390,7 @@ def _environment(runs: Sequence[Finished]) -> dict[str, Any]:
     for run in runs:
         with contextlib.suppress(OSError, ValueError):
             saved.append(json.loads((run.directory / "config.json").read_text(encoding="utf-8")))
-            commits.append(saved[-1].get("git_commit"))
+            commits.append((saved[-1].get("git_commit") or "")[:12])
         with contextlib.suppress(OSError, ValueError, LookupError):  # a tool's
             commits.append(json.loads((run.directory / MARK).read_text())["of"]["commit"])
     versions = {"python": platform.python_version()}
@@ -401,6 +401,6 @@ def _environment(runs: Sequence[Finished]) -> dict[str, Any]:
     first = saved[0] if saved else {}
     return {
         "versions": first.get("versions", versions),
-        "git_commits": [commit[:12] for commit in dict.fromkeys(commits) if commit],
+        "git_commits": [commit for commit in dict.fromkeys(commits) if commit],
         "machine": first.get("machine", machine),
     }

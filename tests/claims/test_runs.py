@@ -327,16 +327,31 @@ def test_a_tool_measures_other_code_anew(place, monkeypatch):
 
 
 def test_an_evaluation_by_another_default_protocol_is_done_anew(place):
-    """And the training is not."""
+    """And the training is not; nor does another claim's evaluation stand for it."""
     one = jobs.make("alexnet:digits", {}, (TRAIN, EVALUATE))
     plant(place, one, 0.5)
     assert progress.pending(one, place) == []
     path = one.directory(place) / progress.MARK
-    mark = {**json.loads(path.read_text()), "of": {"protocol": "ten_view"}}
-    for protocol, pending in (("ten_view", [EVALUATE]), ("center_crop", [])):
-        path.write_text(json.dumps({**mark, "of": {"protocol": protocol}}))
-        assert progress.pending(one, place) == pending
-        assert progress.outdated(one, place) == ""
+    mark = {**json.loads(path.read_text()), "of": {"evaluate's protocol": "ten_view"}}
+    path.write_text(json.dumps(mark))
+    assert progress.pending(one, place) == [EVALUATE] and progress.outdated(one, place) == ""
+    other = dataclasses.replace(one, steps=(TRAIN, NAME))
+    assert execute.run([other], place, print)
+    assert progress.pending(one, place) == [EVALUATE]
+    mark["of"]["evaluate's protocol"] = "center_crop"
+    path.write_text(json.dumps(mark))
+    assert progress.pending(one, place) == []
+
+
+def test_what_builds_on_a_run_that_diverged_has_diverged(place):
+    arms = (Arm("one", measure=ONE_OF_ENSEMBLE), Arm("two", members=2))
+    claim = Claim("x-y", "1", "Said.", "alexnet:digits", arms, ENSEMBLE_ERROR, (), fraction=0.1)
+    joint = jobs.job_of(claim, arms[1], 0)
+    for member in joint.members:
+        plant(place, member, math.inf)
+    said = []
+    assert execute.run(jobs.every([joint]), place, said.append) and not said
+    assert progress.finished(joint, place).diverged
 
 
 @pytest.mark.parametrize("place_of_lock", [".lock", "a claim's"])
