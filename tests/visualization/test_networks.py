@@ -131,9 +131,11 @@ def test_faults_of_flags_and_files(call, tmp_path):
 
 def test_what_claims_found_is_beside_what_was_published(tmp_path):
     claim = registry.find("lenet5-error")
+    arm = {"mean": 0.93, "measure": "test error", "unit": "%", "paper": 0.95, "spread": 0.02,
+           "values": {}, "curves": {}, "commands": []}  # fmt: skip
     told = {"claim": claim.id, "verdict": "confirmed", "digest": "", "runs": {}, "data": "mnist",
-            "length": "20 epochs",
-            "arms": {"network": {"mean": 0.93, "measure": "test error"}}}  # fmt: skip
+            "length": "20 epochs", "expected": [], "full": False, "seeds": 3, "seconds": 0,
+            "arms": {"network": arm}}  # fmt: skip
     results.path_of(claim, full=False, results=tmp_path).write_text(json.dumps(told))
     found = results.of_published(registry.all_claims(), tmp_path)
     assert found.keys() == {("lenet5", "")}
