@@ -240,7 +240,7 @@ def _hold(job: Job, place: Place, slots: Slots, held: contextlib.ExitStack) -> N
         raise ClaimError(
             f"{place.runs}: no directory for runs ({error.strerror}); choose another --runs"
         ) from error
-    if files.is_locked(job.directory(place) / ".lock"):  # a training of whose parent was killed
+    if files.is_locked(job.directory(place) / ".lock"):  # a training whose parent was killed
         raise BlockingIOError
 
 
