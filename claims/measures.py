@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,11 @@ def _percent(number: float) -> Value:
     return Value(100 * number)
 
 
+def _error(step: Step, field: str = "top1_error") -> Callable[[Finished], Value]:
+    """Reads an error from what an evaluation printed."""
+    return lambda run: _percent(run.printed(step, field)[field])
+
+
 def evaluating(
     protocol: str = "", *, scales: Sequence[int] = (), masks: int = 0, split: str = ""
 ) -> Step:
@@ -149,7 +154,7 @@ def test_error(
     more = [f"at {', '.join(map(str, scales))} pixels"] if scales else []
     more += [f"{masks} sampled networks"] if masks else []
     name = ", ".join(filter(None, [f"{'top-5 ' * top5}test error", protocol, *more]))
-    return Measure(name, "%", lambda run: _percent(run.printed(step, field)[field]), (TRAIN, step))
+    return Measure(name, "%", _error(step, field), (TRAIN, step))
 
 
 def overfitting(field: str, protocol: str = "center_crop") -> Measure:
@@ -175,10 +180,8 @@ def overfitting(field: str, protocol: str = "center_crop") -> Measure:
 def evaluated_training_error(protocol: str = "center_crop") -> Measure:
     """The error of the last checkpoint on the training images, in percent."""
     step = evaluating(protocol, split="train")
-    return Measure(
-        f"error on the training images, {protocol}", "%",
-        lambda run: _percent(run.printed(step, "top1_error")["top1_error"]), (TRAIN, step),
-    )  # fmt: skip
+    name = f"error on the training images, {protocol}"
+    return Measure(name, "%", _error(step), (TRAIN, step))
 
 
 TEST_ERROR = test_error()
@@ -276,12 +279,7 @@ def _ensemble_error(run: Finished) -> Value:
 
 # Of the average of an arm's members; each of these is evaluated with its scores kept.
 ENSEMBLE_ERROR = Measure("test error", "%", _ensemble_error, (TRAIN, _KEPT))
-ONE_OF_ENSEMBLE = Measure(
-    "test error",
-    "%",
-    lambda run: _percent(run.printed(_KEPT, "top1_error")["top1_error"]),
-    (TRAIN, _KEPT),
-)
+ONE_OF_ENSEMBLE = Measure("test error", "%", _error(_KEPT), (TRAIN, _KEPT))
 
 
 def linear_error(layer: str, data: str, per_class: int) -> Measure:

@@ -119,9 +119,8 @@ def _order(expected: Order, values: Mapping[str, Values], needed: int) -> Outcom
         least = 1.0 if expected.ratio else 0.0
     bound = math.log(least) if expected.ratio else least
     shown = None if gap is None else math.exp(gap) if expected.ratio else gap
-    bound_of = {"at most ": any(a.at_least for a, _ in pairs),
-                "at least ": any(b.at_least for _, b in pairs)}  # fmt: skip
-    begin = next((words for words, holds in bound_of.items() if holds), "")
+    begin = "at least " * any(b.at_least for _, b in pairs)
+    begin = "at most " if any(a.at_least for a, _ in pairs) else begin
     said = _with_diverged(shown, gaps, expected, begin)
     if not any(a.at_least for a, _ in pairs) and all(g > bound for g in gaps):
         verdict = CONFIRMED

@@ -39,8 +39,13 @@ class Progress:
 
 def progress(job: Job, place: Place) -> Progress:
     """Reads what has been done of a job."""
+    return read(job.directory(place))
+
+
+def read(directory: Path) -> Progress:
+    """Reads what has been done in a run's directory."""
     try:
-        found = json.loads((job.directory(place) / MARK).read_text())
+        found = json.loads((directory / MARK).read_text())
         return Progress(
             tuple(found["done"]), found["diverged"], found["seconds"], found.get("of", {})
         )
@@ -125,13 +130,12 @@ def pending(job: Job, place: Place) -> list[Step]:
     if now.diverged:
         return []
     protocols = _protocols(job)
-    return [
-        step
-        for step in job.steps
-        if step.name not in now.done
-        or any(now.of.get(name, of) != of for name, of in protocols.items()
-               if name == f"{step.name}'s protocol")
-    ]  # fmt: skip
+
+    def changed(step: Step) -> bool:
+        name = f"{step.name}'s protocol"
+        return name in now.of and name in protocols and now.of[name] != protocols[name]
+
+    return [step for step in job.steps if step.name not in now.done or changed(step)]
 
 
 def finished(job: Job, place: Place) -> Finished | None:

@@ -19,7 +19,8 @@ from claims.errors import ClaimError
 from claims.jobs import Job, Place
 from claims.measures import VALIDATION_ERROR, Finished, Line
 from claims.outcome import UNDECIDED, in_words
-from claims.progress import MARK, finished, progress
+from claims.progress import finished, progress
+from claims.progress import read as of_directory
 
 RESULTS = Path(__file__).with_name("results")
 # Points of a curve that are kept.
@@ -391,8 +392,7 @@ def _environment(runs: Sequence[Finished]) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
             saved.append(json.loads((run.directory / "config.json").read_text(encoding="utf-8")))
             commits.append((saved[-1].get("git_commit") or "")[:12])
-        with contextlib.suppress(OSError, ValueError, LookupError):  # a tool's
-            commits.append(json.loads((run.directory / MARK).read_text())["of"]["commit"])
+        commits.append(of_directory(run.directory).of.get("commit", ""))  # a tool's
     versions = {"python": platform.python_version()}
     for package in ("vision-models", "jax", "flax"):
         with contextlib.suppress(metadata.PackageNotFoundError):
