@@ -135,6 +135,7 @@ def compile_step(flags: Any, config: Any) -> int:
     devices = accelerators.devices_of(target)
     import training
     from training import compiling
+    from training.recipe import batch_multiple
 
     paths = {"json": flags.json, "hlo": flags.hlo}
     compiling.check_places(**paths)
@@ -153,7 +154,8 @@ def compile_step(flags: Any, config: Any) -> int:
 
     batch = config.batch_size
     if flags.find_batch:
-        batch = compiling.find_batch(lambda size: recipe_at(size)[0], task, target, batch)
+        multiple = batch_multiple(task.mesh, config.gradient_accumulation, config.batch_norm.group)
+        batch = compiling.find_batch(lambda n: recipe_at(n)[0], task, target, batch, multiple)
     found = compiling.compiled(task, recipe_at(batch)[0])
     compiling.tell(found, task, target, *recipe_at(batch), flags.price, **paths)
     return DONE

@@ -23,7 +23,7 @@ from evaluation.preprocessing import Normalization
 from training import estimates, writers
 from training.compiled_text import lines, run_of, shown
 from training.errors import TrainingError
-from training.recipe import Recipe, check_group
+from training.recipe import Recipe, batch_multiple, check_group
 from training.step import Batch, State, abstract_state, make_train_step
 from training.task import Task, training_flops
 
@@ -113,7 +113,7 @@ def _does_not_fit(task: Task, recipe: Recipe, needed: int, available: int) -> Do
         over += f" (parameters and optimiser alone take {shown(state)})"
     else:
         data, parts = task.mesh.shape["data"], recipe.micro_batches
-        multiple = _multiple(task, recipe)
+        multiple = batch_multiple(task.mesh, parts, recipe.statistics_group)
         smaller = int(recipe.batch_size * share) // multiple * multiple
         if smaller:
             ways.append(f"--config.batch_size={smaller} or so")
@@ -131,11 +131,6 @@ def _does_not_fit(task: Task, recipe: Recipe, needed: int, available: int) -> Do
         needed,
         available,
     )
-
-
-def _multiple(task: Task, recipe: Recipe) -> int:
-    """A number of examples whose multiples the mesh, its parts and BatchNorm's groups take."""
-    return task.mesh.shape["data"] * recipe.micro_batches * max(recipe.statistics_group, 1)
 
 
 def _accepts(recipe: Recipe, task: Task, parts: int) -> bool:
@@ -265,6 +260,7 @@ def find_batch(
     task: Task,
     target: Target,
     first: int,
+    multiple: int,
 ) -> int:
     """The largest batch that fits, to three in a hundred; prints each try.
 
@@ -272,13 +268,12 @@ def find_batch(
       recipe_at: the recipe of a batch size.
       task, target: what is compiled, and for what.
       first: about where the search begins.
+      multiple: only its multiples are tried (`recipe.batch_multiple`).
 
     Raises:
       DoesNotFitError: not even the smallest batch fits.
-      TrainingError: `first` is refused, whatever its size.
+      TrainingError: the recipe is refused, whatever its batch size.
     """
-    recipe = recipe_at(first)
-    multiple = _multiple(task, recipe)
 
     def fits(count: int) -> bool:
         size = count * multiple
@@ -295,7 +290,7 @@ def find_batch(
         writers.say(f"batch {size}: fits, {shown(total['total'])}{of}")
         return True
 
-    most = MOST // multiple
+    most = max(MOST // multiple, 1)
     found = largest(fits, max(first // multiple, 1), most)
     if found == most:
         writers.say("no larger batch is tried")
@@ -348,6 +343,9 @@ def tell(
     found = report(program, task, recipe, target)
     found["run"] = run_of(found, steps, price)
     writers.say("\n".join(lines(found)))
+    used, there = task.mesh.size, target.chips * target.accelerator.devices_per_chip
+    if used < there:
+        writers.say(f"note: mesh.* takes {used} of {there} devices; hours and cost are of them all")
     if price is not None and "cost" not in found["run"]:
         why = "the config has no end" if steps is None else f"{target.text} has no estimate of time"
         writers.say(f"note: --price={price:g} gives no cost, for {why}")

@@ -65,6 +65,17 @@ class Recipe:
     class_weights: tuple[float, ...] | None = None
 
 
+def batch_multiple(mesh: Mesh, micro_batches: int, group: int) -> int:
+    """A number of examples all of whose multiples are batch sizes.
+
+    Args:
+      mesh: `data` is read.
+      micro_batches: of a batch.
+      group: of BatchNorm's statistics, in examples; 0 for the whole batch.
+    """
+    return int(mesh.shape["data"]) * micro_batches * max(group, 1)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh, micro_batches: int) -> None:
     """Checks that every device along `data` gets equally many examples in every micro-batch.
 

@@ -14,6 +14,7 @@ from devices.accelerators import ACCELERATORS, Target, devices_of, target_of
 from devices.programs import Collective, Operation, collectives
 from tests.runs import TINY
 from training import compiled_text, compiling, estimates
+from training.recipe import batch_multiple
 from training.step import init_state, make_train_step
 
 COMPILE = ["--mode=compile", "--accelerator=cpu:2"]
@@ -122,6 +123,13 @@ def test_boxes_come_with_each_example(call, tmp_path):
     assert held[1] - held[0] == 8 * 3 * (4 * 4 + 4)  # edges and label of three boxes
 
 
+def test_devices_that_the_mesh_leaves_over_are_said(call):
+    for mesh, said in ((1, True), (2, False)):
+        code, out, err = call(*COMPILE, *SMALL, f"--config.mesh.data={mesh}")
+        assert code == 0, err
+        assert ("note: mesh.* takes 1 of 2 devices; hours and cost are of them all" in out) == said
+
+
 def _form(array):
     return array.shape, array.dtype, array.sharding.spec
 
@@ -194,12 +202,34 @@ def test_the_largest_batch_is_found(capsys):
         return compiling.bytes_per_device(program, task, at(batch))["total"]
 
     memory = total(24)
-    found = compiling.find_batch(at, task, small(memory), 16)
+    found = compiling.find_batch(at, task, small(memory), 16, 2)
     assert total(found) <= memory < total(found + 2) and found % 2 == 0
     tries = capsys.readouterr().out.splitlines()
     assert tries[0].startswith("batch 16: fits") and "batch 32: does not fit" in tries[1]
     with pytest.raises(compiling.DoesNotFitError, match="alone take"):
-        compiling.find_batch(at, task, small(100), 2)
+        compiling.find_batch(at, task, small(100), 2, 2)
+
+
+@pytest.mark.slow
+def test_only_batches_that_devices_parts_and_groups_take_are_tried(capsys):
+    config = config_of(*SMALL, "--config.gradient_accumulation=2", "--config.batch_norm.group=4")
+    devices = devices_of("cpu:3")
+
+    def at(batch):
+        config.batch_size = batch
+        return made(config, devices)[1]
+
+    with pytest.raises(training.TrainingError, match="batch_size=16 is not a multiple of 6"):
+        at(16)
+    task, recipe = made(config, devices) if at(24) else ()
+    multiple = batch_multiple(task.mesh, recipe.micro_batches, recipe.statistics_group)
+    program = compiling.compiled(task, recipe)
+    limit = small(compiling.bytes_per_device(program, task, recipe)["total"] * 3)
+    capsys.readouterr()
+    found = compiling.find_batch(at, task, limit, 16, multiple)
+    tries = [int(line.split()[1][:-1]) for line in capsys.readouterr().out.splitlines()]
+    assert found in tries and tries[0] == 24 and len(tries) > 3
+    assert multiple == 24 and all(batch % 24 == 0 for batch in tries)
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 20, 63, 64, 65, 999, 5000])
