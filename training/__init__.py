@@ -21,7 +21,7 @@ from training.recipe import Recipe
 from training.schedule import Schedule
 from training.task import Task, make_task
 from training.to_config import config_fields, data_fields
-from training.trained import Trained
+from training.trained import Trained, check_classifier
 from training.windows import open_classifier, windows_of
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Trained",
     "TrainingData",
     "TrainingError",
+    "check_classifier",
     "check_trained",
     "class_names_of",
     "config_fields",

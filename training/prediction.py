@@ -21,7 +21,7 @@ from evaluation.words import synsets
 from training.errors import RunError, TrainingError
 from training.initial import normalization_for, put_complete
 from training.task import make_task
-from training.trained import Trained
+from training.trained import Trained, check_classifier
 
 # Whole images are padded to multiples of so many pixels, so that few programs serve all.
 _STEP = 64
@@ -52,11 +52,7 @@ def predictor(
             f"{trained.source} does not say the {what} of its images: name a config that does, "
             "with --config and, for the normalisation, --config.init_preprocessing"
         )
-    if trained.boxes != "none":
-        raise TrainingError(
-            f"{trained.source} regresses boxes (loss.boxes={trained.boxes}) and knows no classes; "
-            "name a classifier"
-        )
+    check_classifier(trained)
     preprocessing = trained.preprocessing
     options = {**trained.options, "num_classes": trained.num_classes}
     task = make_task(trained.name, options, preprocessing, data=1, tower=1)

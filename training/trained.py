@@ -141,6 +141,19 @@ class Trained:
         return known or vision_models.default_options(self.name)["num_classes"]
 
 
+def check_classifier(trained: Trained) -> None:
+    """Checks that a network's outputs are classes.
+
+    Raises:
+      TrainingError: they are boxes.
+    """
+    if trained.boxes != "none":
+        raise TrainingError(
+            f"{trained.source} regresses boxes (loss.boxes={trained.boxes}) and knows no classes; "
+            "name a classifier"
+        )
+
+
 def _check_last_layer(gives: str, wanted: str | None, path: Path) -> None:
     """Raises TrainingError unless the last layer gives what is wanted: its sizes may fit by chance.
 

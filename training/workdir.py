@@ -59,7 +59,7 @@ _PACKAGES = (
 # Seconds to wait for a lock of a run: `in_training` of another process shares it for an instant.
 _PATIENCE = 1.0
 # Fields that runs begun by earlier versions do not have, and what they did.
-_LATER_FIELDS = {
+LATER_FIELDS = {
     "data.classes": [],
     "data.fold": 0,
     "data.choice_seed": 0,
@@ -217,7 +217,7 @@ def check_continuation(workdir: Path, config: Mapping[str, Any]) -> None:
         if has_checkpoint(workdir):
             say(f"{workdir}: no config.json to compare with; its run is continued as it is")
         return
-    saved, now = (_LATER_FIELDS | flat_fields(of) for of in (saved["config"], config))
+    saved, now = (LATER_FIELDS | flat_fields(of) for of in (saved["config"], config))
     for fields in (saved, now):
         _spell_out_the_network(fields)
     # The evaluations decide when a plateau lowers the rate.

@@ -198,10 +198,11 @@ def evaluation_line(metrics: dict[str, Any]) -> str:
 
 def _errors(metrics: dict[str, Any]) -> list[str]:
     """Words for those errors that there are, the one that is watched first."""
-    return [f"{words} {metrics[name]:.2%}" for name, words in _WORDS.items() if name in metrics]
+    return [f"{words} {metrics[name]:.2%}" for name, words in ERRORS.items() if name in metrics]
 
 
-_WORDS = {
+# The errors among the metrics, and what they are called.
+ERRORS = {
     "top1_error": "top-1 error",
     "top5_error": "top-5 error",
     "localization_error": "localization error",
@@ -212,7 +213,7 @@ def summary_line(
     workdir: Path, step: int, done: bool, seconds: float, best: float, error: str = "top1_error"
 ) -> str:
     """One line about the whole run so far; `best` is the lowest `error` of validation."""
-    found = f"; best validation {_WORDS[error]} {best:.2%}" if math.isfinite(best) else ""
+    found = f"; best validation {ERRORS[error]} {best:.2%}" if math.isfinite(best) else ""
     what = "done" if done else "stopped"
     return f"{what} after {step} steps, this process ran {duration(seconds)}{found}: {workdir}"
 

@@ -27,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     command_line.add_image_flags(parser)
     parser.add_argument("--count", type=positive, default=15, help="Crops that are shown.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the crops.")
+    command_line.add_seed(parser, "Of the crops.")
 
 
 def crops(data: Data, content: bytes | np.ndarray, count: int, seed: int) -> np.ndarray:

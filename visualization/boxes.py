@@ -51,7 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=command_line.positive, default=12, help="Photographs.")
     parser.add_argument("--guesses", type=command_line.positive, default=5, help="Of an image.")
     parser.add_argument("--misses", action="store_true", help="Without a right guess only.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the random choice.")
+    command_line.add_seed(parser, "Of the random choice.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -103,14 +103,14 @@ def make_parser(said: str | None, shared: Sequence[str] = SHARED) -> argparse.Ar
     Args:
       said: its description.
       shared: the flags of `SHARED` that it takes; the others have their defaults. Without
-        --network it takes runs alone.
+        --network it takes runs; without --checkpoint as well, but with a dataset, submission files.
     """
     parser = _Parser(
         description=said, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     if "network" in shared:
         parser.add_argument("run", metavar="RUN_OR_FILE", help=_RUN)
-    elif "data_name" in shared:
+    elif "data_name" in shared and "checkpoint" not in shared:
         parser.add_argument("run", metavar="RUN_OR_GUESSES", help="A run, or a submission file.")
     else:
         parser.add_argument("run", metavar="RUN", help="A run's workdir.")
@@ -152,15 +152,28 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; --help says more")
 
 
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds --seed, an integer of at least 0; `what` says of what."""
+    parser.add_argument("--seed", type=_natural, default=0, help=what)
+
+
 def positive(text: str) -> int:
     """Parses a flag's value as an integer of at least 1.
 
     Raises:
       ValueError, ArgumentTypeError: it is not one; argparse reports either.
     """
+    return _at_least(1, text)
+
+
+def _natural(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text}: at least {least}")
     return number
 
 

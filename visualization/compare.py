@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.common import ConfigError, expanded
-from training.workdir import flat_fields
+from evaluation.metrics import WATCHED
+from training.workdir import LATER_FIELDS, flat_fields
+from training.writers import ERRORS
 from visualization import command_line, curves, page, records
 from visualization.curves import Series
 from visualization.page import json_text, loss, percent
@@ -55,23 +57,29 @@ def opener(arguments: argparse.Namespace) -> dict[str, Record]:
 
 def _charts(runs: dict[str, Record]) -> str:
     made = []
+    errors = [(ERRORS[name].capitalize(), name, "%") for name in _watched(runs)]
     for x in ("step", "epoch"):
-        for title, metric, unit in (("Loss", "loss", ""), ("Top-1 error", "top1_error", "%")):
+        for title, metric, unit in (("Loss", "loss", ""), *errors):
             series = []
             for colour, (name, record) in enumerate(runs.items()):
                 training = record.points("train", metric, x)
                 validation = record.points("validation", metric, x)
-                few = "" if validation else name
+                few = "" if any(y is not None for _, y in validation) else name
                 series.append(Series(few, training, colour, thin=True))
                 series.append(Series(name, validation, colour, marks=True))
             made.append(curves.chart(title, series, x=x, unit=unit))
     return "\n".join(['<div class="charts">', *filter(None, made), "</div>"])
 
 
+def _watched(runs: dict[str, Record]) -> list[str]:
+    """The errors by which some run is judged."""
+    return [name for name in WATCHED if any(r.watched == name for r in runs.values())]
+
+
 def _errors(runs: dict[str, Record]) -> str:
     columns = (
         "run", "network", "data", "steps", "training", "validation", "lowest", "at epoch",
-        "validation loss", "tested", "published",
+        "validation loss", "evaluated", "published",
     )  # fmt: skip
     rows = []
     for name, record in runs.items():
@@ -80,8 +88,9 @@ def _errors(runs: dict[str, Record]) -> str:
         best = record.best() or {}
         paper = record.published
         total = f" of {record.total:,}" if record.total and record.total > record.step else ""
-        tested = [
-            f"{percent(line.get('top1_error'))} {line.get('split')}, {line.get('protocol')}"
+        error = record.watched
+        evaluated = [
+            f"{percent(line.get(error))} {line.get('split')}, {line.get('protocol')}"
             for line in record.evaluations[-1:]
         ]
         rows.append(
@@ -90,21 +99,22 @@ def _errors(runs: dict[str, Record]) -> str:
                 record.network,
                 record.data,
                 f"{record.step:,}{total}",
-                percent(training[-1].get("top1_error") if training else None),
-                percent(final.get("top1_error")),
-                percent(best.get("top1_error")),
+                percent(training[-1].get(error) if training else None),
+                percent(final.get(error)),
+                percent(best.get(error)),
                 curves.number(best.get("epoch")),
                 loss(final.get("loss")),
-                tested[0] if tested else "-",
-                f"{paper.top1:g}%" if paper and paper.top1 is not None else "-",
+                evaluated[0] if evaluated else "-",
+                ", ".join(records.published_words(paper)) if paper else "-",
             ]
         )
     return page.table(
-        "top-1 errors; the last ones, and the lowest of validation",
+        f"{' and '.join(f'{ERRORS[name]}s' for name in _watched(runs))}; the last ones, and the "
+        "lowest of validation",
         columns,
         rows,
         numbers=range(3, 9),
-        long=(0,),
+        long=(0, 9, 10),
     )
 
 
@@ -121,10 +131,16 @@ def differing(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 
 
 def _differences(caption: str, runs: dict[str, dict[str, Any]]) -> str:
-    rows = [[field, *values] for field, values in differing(list(runs.values()))]
-    if not rows:
-        return page.text(f"No difference: {caption}.")
-    return page.table(caption, ["field", *runs], rows, long=range(len(runs) + 1))
+    """A table of the fields in which runs differ; runs without fields are named."""
+    known = {name: fields for name, fields in runs.items() if fields}
+    without = ", ".join(name for name in runs if name not in known)
+    parts = [page.gap(f"{caption} of {without}, which no config.json tells.") if without else ""]
+    rows = [[field, *values] for field, values in differing(list(known.values()))] if known else []
+    if rows:
+        parts.append(page.table(caption, ["field", *known], rows, long=range(len(known) + 1)))
+    elif len(known) > 1:
+        parts.append(page.text(f"No difference: {caption}."))
+    return "\n".join(filter(None, parts))
 
 
 def _commit(text: str) -> str:
@@ -147,10 +163,15 @@ def draw(arguments: argparse.Namespace, runs: dict[str, Record]) -> Generator[Pa
         f"{escape(record.state()[1])}</p></li>"
         for name, record in runs.items()
     ]
-    configs = {name: flat_fields(record.config) for name, record in runs.items()}
+    configs = {
+        name: LATER_FIELDS | flat_fields(record.config) if record.config else {}
+        for name, record in runs.items()
+    }
     environments = {
         name: flat_fields({k: v for k, v in record.environment.items() if k != "command"})
         | {"git_commit": _commit(str(record.environment.get("git_commit", "")))}
+        if record.environment
+        else {}
         for name, record in runs.items()
     }
     sections = [

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -89,9 +90,9 @@ def chart(
     for s in shown:
         ink += _curve(s, horizontal, vertical, unit, x, steps)
     last = [
-        f"{s.name} ends at {number(s.points[-1][1])}{unit}"
+        f"{s.name or 'it'} ends at {number(s.points[-1][1])}{unit}"
         for s in shown
-        if s.name and s.points[-1][1] is not None
+        if (s.name or len(shown) == 1) and s.points[-1][1] is not None
     ]
     if level is not None:
         last.append(f"{level[0]}, a line at {number(level[1])}{unit}")
@@ -108,9 +109,11 @@ def chart(
     )
 
 
-def number(value: float | None) -> str:
-    """A number with three digits or so, as on an axis; a dash for None."""
-    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def number(value: Any) -> str:
+    """A number with three digits or so, as on an axis; a dash for what is none."""
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +137,11 @@ class _Axis:
         low, high = min(values) / 1.3, max(values) * 1.3
         decades = math.log10(high / low)
         subs = (1.0,) if decades > 2 else (1.0, 2.0, 5.0)
-        ticks = LogLocator(subs=subs).tick_values(low, high)
-        return cls(low, high, tuple(t for t in map(float, ticks) if low <= t <= high), log=True)
+        for locator in (LogLocator(subs=subs), MaxNLocator(4)):
+            ticks = tuple(t for t in map(float, locator.tick_values(low, high)) if low <= t <= high)
+            if len(ticks) > 1:  # by one alone no height can be read
+                break
+        return cls(low, high, ticks, log=True)
 
     def __call__(self, value: float) -> float:
         low, high = self.low, self.high

@@ -29,7 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", help="One or several, comma-separated; the last hidden one.")
     parser.add_argument("--pool", choices=feature_files.POOLS, default="none", help="Of maps.")
     parser.add_argument("--limit", type=positive, help="Images, drawn at random; all by default.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the choice.")
+    command_line.add_seed(parser, "Of the choice.")
 
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:

@@ -18,7 +18,6 @@ import optax
 from flax import nnx
 from jax import Array
 
-import training
 from vision_models.network import Network
 from vision_models.trees import keys_of
 from visualization import command_line, pictures
@@ -31,7 +30,7 @@ SHARED = (*command_line.WEIGHTS, *command_line.DATA)
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     parser.add_argument("--limit", type=positive, default=128, help="Images, drawn at random.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the choice.")
+    command_line.add_seed(parser, "Of the choice.")
 
 
 @functools.partial(jax.jit, static_argnums=0)  # so that checkpoints share one compilation
@@ -76,7 +75,7 @@ def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, f
 
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
     """Writes gradients.png and prints the norms."""
-    training.check_trained(opened.trained, opened.data().class_names)
+    opened.named_classes()  # raises where the logits are of other classes, or boxes
     batches = list(opened.images(arguments.limit, seed=arguments.seed))
     images = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])

@@ -67,13 +67,43 @@ class Run:
             raise ConfigError("there is no checkpoint yet")
         return open_run_or_file(self.arguments)
 
+    def check_flags(self) -> None:
+        """Checks that there is what the command line asks for: checkpoint, dataset, split.
+
+        What it does not ask for may be missing.
+
+        Raises:
+          ConfigError, DataError, EvaluationError, TrainingError: there is not.
+        """
+        asked = self.arguments
+        if asked.checkpoint != "latest":
+            _ = self.opened
+        data = asked.split or asked.data_name or asked.data_dir
+        if data and self.record.checkpoints and self._kept is None:
+            self.opened.data()
+
     @functools.cached_property
     def guessed(self) -> Guessed:
         """The guesses: those in the newest file of scores of what was asked for, or computed.
 
         Raises:
-          ConfigError, DataError, EvaluationError, TrainingError: see `opened` and `read_scores`.
+          ConfigError, DataError, EvaluationError, TrainingError: see `opened` and `read_scores`;
+            the network gives boxes.
         """
+        if self._kept is None:
+            return self._computed()
+        name, kept = self._kept
+        return Guessed(
+            kept.scores,
+            tuple(kept.class_names or self.opened.named_classes()),
+            kept.split,
+            f"{len(kept.scores.index):,} images of {kept.split}, {kept.protocol}, "
+            f"checkpoint {kept.checkpoint} ({name})",
+        )
+
+    @functools.cached_property
+    def _kept(self) -> tuple[str, Kept] | None:
+        """Name and content of the newest file of scores of what was asked for."""
         files = (self.record.workdir / "scores").glob("*.npz")
         written = sorted(
             (path for path in files if ".part-" not in path.name),
@@ -82,14 +112,8 @@ class Run:
         for path in reversed(written):
             kept = read_scores(path)
             if self._asked_for(kept):
-                return Guessed(
-                    kept.scores,
-                    tuple(kept.class_names or self.opened.named_classes()),
-                    kept.split,
-                    f"{len(kept.scores.index):,} images of {kept.split}, {kept.protocol}, "
-                    f"checkpoint {kept.checkpoint} ({path.name})",
-                )
-        return self._computed()
+                return path.name, kept
+        return None
 
     def _asked_for(self, kept: Kept) -> bool:
         """Whether scores are of the data, the split and the checkpoint of the command line."""
@@ -117,11 +141,13 @@ class Run:
         whole = Scores(*(np.concatenate(part) for part in zip(*found, strict=True)))
         seen = len(whole.index)
         some = f"all {seen:,}" if seen == count else f"{seen:,} of {count:,}"
+        other = arguments.data_name not in (None, self.record.data)
+        where = f"{arguments.data_name}, {split}" if other else split
         return Guessed(
             whole,
             tuple(names),
             split,
-            f"{some} images of {split}, center_crop, checkpoint {opened.trained.step}",
+            f"{some} images of {where}, center_crop, checkpoint {opened.trained.step}",
         )
 
     def images(self, places: np.ndarray) -> dict[int, np.ndarray]:

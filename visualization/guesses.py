@@ -31,7 +31,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     parser.add_argument("--mistakes", action="store_true", help="Wrong first guesses only.")
     parser.add_argument("--protocol", help="The run's own evaluation.protocol by default.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the random choice.")
+    command_line.add_seed(parser, "Of the random choice.")
 
 
 def short(class_name: str) -> str:

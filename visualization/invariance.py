@@ -33,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", help="Two, FIRST,LAST; the first and last hidden by default.")
     parser.add_argument("--count", type=positive, default=5, help="Images.")
     parser.add_argument("--steps", type=positive, default=31, help="Of each kind of motion.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the choice of images.")
+    command_line.add_seed(parser, "Of the choice of images.")
 
 
 def moved(

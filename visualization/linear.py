@@ -55,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--constants", type=_constants, default="0.1,1,10,100,1e3,1e4,1e5", help="To choose from."
     )
-    parser.add_argument("--seed", type=int, default=0, help="Of splits and folds.")
+    command_line.add_seed(parser, "Of splits and folds.")
     parser.add_argument("--features", help="Directory of files; features/ in the run or here.")
 
 

@@ -27,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queries", type=positive, default=5, help="Drawn from --split.")
     parser.add_argument("--among", default="train", help="The split that is searched.")
     parser.add_argument("--limit", type=positive, help="Search the first so many images only.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the choice of queries.")
+    command_line.add_seed(parser, "Of the choice of queries.")
 
 
 def nearest(

@@ -70,7 +70,12 @@ class Opened:
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Name of each logit's class: a number where nothing is known."""
+        """Name of each logit's class: a number where nothing is known.
+
+        Raises:
+          TrainingError: the network gives boxes, not classes.
+        """
+        training.check_classifier(self.trained)
         return training.class_names_of(self.trained)
 
     def named_classes(self) -> tuple[str, ...]:
@@ -78,8 +83,9 @@ class Opened:
 
         Raises:
           ConfigError, DataError: see `data`.
-          TrainingError: the network was trained on other classes.
+          TrainingError: the network was trained on other classes, or gives boxes.
         """
+        training.check_classifier(self.trained)
         names = self.data().class_names
         training.check_trained(self.trained, names)
         return self.class_names if self.trained.class_names is not None else tuple(names)

@@ -179,7 +179,7 @@ def write(text: str, path: Path) -> Path:
     """
     try:
         with files.replacing(path, shared=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path

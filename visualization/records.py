@@ -13,6 +13,7 @@ from typing import Any
 import trained_networks
 from configs.common import ConfigError, to_steps
 from configs.papers import Published, published
+from evaluation.metrics import WATCHED
 from training.workdir import (
     changes_result,
     flat_fields,
@@ -90,12 +91,14 @@ class Record:
     def published(self) -> Published | None:
         """The published errors of the run's config on its dataset, if any.
 
-        Its `source` says so if the run has another recipe than the config.
+        Its `source` says so if the run has another recipe, or another length, than the config.
         """
         if flat_fields(self.config).get("data.classes"):
             return None  # of all classes
         found = published(*self.source, self.data)
-        changed = sum(changes_result(f) for f in self.overridden if f != "seed")
+        changed = sum(
+            changes_result(f) or f.startswith("total_") for f in self.overridden if f != "seed"
+        )
         if found is None or not changed:
             return found
         fields = "a field is" if changed == 1 else f"{changed} fields are"
@@ -122,6 +125,12 @@ class Record:
         except (ConfigError, LookupError, TypeError):
             return None
 
+    @property
+    def watched(self) -> str:
+        """The error by which the run is judged: of classes, or of boxes."""
+        logged = set().union(*self.metrics, *self.evaluations)
+        return next((name for name in WATCHED if name in logged), WATCHED[0])
+
     def lines(self, split: str) -> list[Line]:
         """The lines of metrics.jsonl on a split, `train` or `validation`."""
         return [line for line in self.metrics if line["split"] == split]
@@ -137,8 +146,9 @@ class Record:
                 found.append((line[x], times * float(value or 0) if known else None))
         return found
 
-    def best(self, metric: str = "top1_error") -> Line | None:
+    def best(self) -> Line | None:
         """The first line with the lowest validation error; None where there is none."""
+        metric = self.watched
         able = [
             line for line in self.lines("validation") if isinstance(line.get(metric), int | float)
         ]
@@ -147,7 +157,8 @@ class Record:
     def state(self) -> tuple[str, str]:
         """`running`, `finished` or `stopped`, and a sentence that says it."""
         total, step = self.total, self.step
-        of = f"step {step:,}" + (f" of {total:,} ({step / total:.0%})" if total else "")
+        share = f" ({100 * step // total}%)" if total and step <= total else ""
+        of = f"step {step:,}" + (f" of {total:,}{share}" if total else "")
         if self.running:
             return "running", f"Still running: {of}. What there is so far is shown."
         if total and step >= total:
@@ -166,7 +177,7 @@ class Record:
 
     def _arguments(self) -> Sequence[str]:
         command = self.environment.get("command")
-        return [text for text in command if isinstance(text, str)] if command else []
+        return [t for t in command if isinstance(t, str)] if isinstance(command, list) else []
 
 
 def read(path: Path) -> Record:
@@ -195,6 +206,9 @@ def read(path: Path) -> Record:
         environment = json.loads((path / "config.json").read_bytes())
     except FileNotFoundError:
         saved, environment = {"config": {}, "dataset": {}}, {}
+    for group in ("model", "data", "loss"):
+        if not isinstance(saved["config"].get(group, {}), dict):
+            raise ConfigError(f"{path / 'config.json'}: damaged ({group} is no group of fields)")
     return Record(
         path,
         saved["config"],
@@ -218,6 +232,13 @@ def read(path: Path) -> Record:
     )
 
 
+def published_words(paper: Published) -> tuple[str, str]:
+    """A published error in percent, and of what and whose it is."""
+    if paper.top1 is None:
+        return f"{paper.top5:g}%", f"top-5, {paper.views}, {paper.source}"
+    return f"{paper.top1:g}%", f"{paper.views}, {paper.source}"
+
+
 def open_record(arguments: argparse.Namespace) -> Record:
     """Reads the run that the command line names; see `read`."""
     return read(Path(arguments.run))
@@ -225,6 +246,8 @@ def open_record(arguments: argparse.Namespace) -> Record:
 
 def _json_lines(path: Path) -> list[Line]:
     """The objects of a file, a line each; a line that is none, such as one cut short, is left out.
+
+    What is NaN or infinite is read as null, which is what this project writes for it.
 
     Raises:
       ConfigError: the file cannot be read.
@@ -238,7 +261,7 @@ def _json_lines(path: Path) -> list[Line]:
     found = []
     for text in texts:
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_constant=lambda _: None)
         except (ValueError, RecursionError):
             continue
         if isinstance(line, dict):

@@ -15,13 +15,16 @@ import shlex
 from collections.abc import Callable, Generator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
 
 import vision_models
 from configs.common import ConfigError
+from evaluation.localization import regression
 from training.workdir import flat_fields
+from training.writers import ERRORS
 from vision_models.analysis import COLUMNS, cells, layer_table
 from visualization import command_line, curves, guessed, kernels, page, records
 from visualization.command_line import positive
@@ -29,10 +32,11 @@ from visualization.curves import Series
 from visualization.guessed import Run
 from visualization.page import count, json_text, loss, percent
 from visualization.pictures import place_of
-from visualization.records import Record
+from visualization.records import Line, Record
 
 opener = records.open_record
 
+_NO_CONFIG = "there is no config.json, or it is empty"
 _ROWS = 100  # of a table of metrics, at most
 _LAYERS = 30  # rows of a table that is shown at once
 
@@ -44,21 +48,35 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=positive, default=2000, help="Images that are guessed, drawn at random."
     )
-    parser.add_argument("--seed", type=int, default=0, help="Of the random choices.")
+    command_line.add_seed(parser, "Of the random choices.")
 
 
 Maker = Callable[[Run], list[str]]
 
 
 def _charts(run: Run) -> list[str]:
-    """Loss, errors, learning rate and speed against epochs."""
-    return [loss_and_errors(run.record), *numbers(run.record)]
-
-
-def loss_and_errors(record: Record) -> str:
-    """The charts of a run."""
+    """Loss, errors, learning rate and speed against epochs, and the numbers."""
+    record = run.record
     if not record.metrics:
         raise ConfigError("metrics.jsonl has no line yet")
+    drawn, absent = charts(record)
+    said = f"{', '.join(absent)}: metrics.jsonl has no number of it"
+    if absent:
+        print(f"without {said}", flush=True)
+    gap = page.gap(f"{said}.") if absent else ""
+    return ["\n".join(['<div class="charts">', *drawn, "</div>"]), gap, *numbers(record)]
+
+
+def charts(record: Record) -> tuple[list[str], list[str]]:
+    """The charts of a run, and the names of curves whose lines have no number."""
+    paper, absent = record.published, []
+    published = {"top1_error": paper.top1, "top5_error": paper.top5} if paper else {}
+
+    def drawn(title: str, series: list[Series], **options: Any) -> str:
+        for of in series:
+            if of.points and not any(y is not None for _, y in of.points):
+                absent.append(f"{title} ({of.name})" if of.name else title)
+        return curves.chart(title, series, x="epoch", **options)
 
     def pair(metric: str) -> list[Series]:
         return [
@@ -66,35 +84,39 @@ def loss_and_errors(record: Record) -> str:
             Series("validation", record.points("validation", metric), 1, marks=True),
         ]
 
-    def level(error: float | None) -> tuple[str, float] | None:
-        paper = record.published
-        return None if paper is None or error is None else (f"{paper.source}, test", error)
+    def error(metric: str) -> str:
+        height = published.get(metric)
+        level = None
+        if paper is not None and height is not None:
+            level = f"{paper.views}, {paper.source}", height
+        return drawn(_title(metric), pair(metric), unit="%", level=level)
 
-    paper, few = record.published, (record.classes or 0) <= 10
+    few = record.classes is not None and record.classes <= 10
     made = [
-        curves.chart("Loss", pair("loss"), x="epoch"),
-        curves.chart(
-            "Top-1 error", pair("top1_error"), x="epoch", unit="%",
-            level=level(paper.top1 if paper else None),
-        ),
-        ""
-        if few
-        else curves.chart(
-            "Top-5 error", pair("top5_error"), x="epoch", unit="%",
-            level=level(paper.top5 if paper else None),
-        ),
-        curves.chart(
+        drawn("Loss", pair("loss")),
+        error(record.watched),
+        "" if few else error("top5_error"),
+        drawn(
             "Learning rate",
             [Series("", record.points("train", "learning_rate"), 2)],
-            x="epoch", logarithmic=True, steps=True,
+            logarithmic=True, steps=True,
         ),
-        curves.chart(
+        drawn(
             "Images per second, in training",
             [Series("", record.points("train", "images_per_second"), 6)],
-            x="epoch",
         ),
     ]  # fmt: skip
-    return "\n".join(['<div class="charts">', *filter(None, made), "</div>"])
+    return list(filter(None, made)), absent
+
+
+def _title(metric: str) -> str:
+    """An error's name as a heading."""
+    return ERRORS[metric].capitalize()
+
+
+def _errors_in(lines: Sequence[Line]) -> list[str]:
+    """The errors that some line has; top-1 where none has any."""
+    return [name for name in ERRORS if any(name in line for line in lines)] or ["top1_error"]
 
 
 def numbers(record: Record) -> list[str]:
@@ -103,13 +125,15 @@ def numbers(record: Record) -> list[str]:
     lines = record.lines(split)
     every = -(-len(lines) // _ROWS)
     few = lines[::-1][::every][::-1]  # the last among them
-    columns = ["step", "epoch", "loss", "top-1 error", "top-5 error", "learning rate"]
+    errors = _errors_in(lines)
+    columns = ["step", "epoch", "loss", *(ERRORS[name] for name in errors), "learning rate"]
     rows = [
         [
             f"{line['step']:,}",
             curves.number(line.get("epoch")),
-            *(loss(line.get("loss")), percent(line.get("top1_error"))),
-            *(percent(line.get("top5_error")), curves.number(line.get("learning_rate"))),
+            loss(line.get("loss")),
+            *(percent(line.get(name)) for name in errors),
+            curves.number(line.get("learning_rate")),
         ]
         for line in few
     ]
@@ -122,23 +146,28 @@ def numbers(record: Record) -> list[str]:
 def _evaluations(run: Run) -> list[str]:
     """What --mode=evaluate measured, and what was published."""
     record = run.record
+    errors = _errors_in(record.evaluations)
     rows = [
         [
             str(line.get("split", "")),
             str(line.get("protocol", "")),
             str(line.get("checkpoint", "")),
-            *(count(line.get("examples")), percent(line.get("top1_error"))),
-            *(percent(line.get("top5_error")), loss(line.get("loss"))),
+            count(line.get("examples")),
+            *(percent(line.get(name)) for name in errors),
+            loss(line.get("loss")),
         ]
         for line in record.evaluations
     ]
     if not rows:
         raise ConfigError("--mode=evaluate has not been run here")
     if paper := record.published:
-        error = [f"{e:.2f}%" if e is not None else "-" for e in (paper.top1, paper.top5)]
+        known = {"top1_error": paper.top1, "top5_error": paper.top5}
+        heights = [known.get(name) for name in errors]
+        error = [f"{height:.2f}%" if height is not None else "-" for height in heights]
         rows.append([f"published: {paper.source}", paper.views, "", "", *error, ""])
-    columns = ["split", "protocol", "checkpoint", "images", "top-1 error", "top-5 error", "loss"]
-    return [page.table("evaluations.jsonl", columns, rows, numbers=range(2, 7))]
+    named = [ERRORS[name] for name in errors]
+    columns = ["split", "protocol", "checkpoint", "images", *named, "loss"]
+    return [page.table("evaluations.jsonl", columns, rows, numbers=range(2, len(columns)))]
 
 
 def _kernels(run: Run) -> list[str]:
@@ -170,8 +199,14 @@ def _layers(run: Run) -> list[str]:
     options = dict(run.record.config.get("model") or {})
     name = options.pop("name", None)
     if name is None:
-        raise ConfigError("config.json names no network")
-    options["num_classes"] = run.record.classes or run.opened.trained.num_classes
+        raise ConfigError("config.json names no network" if run.record.config else _NO_CONFIG)
+    boxes = run.record.config.get("loss", {}).get("boxes", "none")
+    classes = run.record.classes
+    if classes is None:
+        classes = run.opened.trained.num_classes
+    elif boxes != "none":
+        classes = regression.outputs(boxes, classes)
+    options["num_classes"] = classes
     try:
         model = nnx.eval_shape(
             lambda: vision_models.create(name, rngs=nnx.Rngs(jax.random.key(0)), **options)
@@ -199,7 +234,7 @@ def _config(run: Run) -> list[str]:
     """What was overridden, and the whole config."""
     record = run.record
     if not record.config:
-        raise ConfigError("there is no config.json")
+        raise ConfigError(_NO_CONFIG)
     overridden = [[field, json_text(value)] for field, value in record.overridden.items()]
     whole = [[field, json_text(value)] for field, value in flat_fields(record.config).items()]
     columns = ["field", "value"]
@@ -231,7 +266,7 @@ def _environment(run: Run) -> list[str]:
         if key not in found
     ]
     return [
-        page.table("as the run began", ["", ""], rows, long=(0, 1)),
+        page.table("as the run was last started", ["", ""], rows, long=(0, 1)),
         page.gap(f"{' and '.join(absent)}, which this run did not record.") if absent else "",
         f"<h3>Command</h3>\n<pre>{escape(_command(command))}</pre>" if command else "",
     ]
@@ -257,25 +292,25 @@ def headline(record: Record) -> list[tuple[str, str, str]]:
     for title, split in (("training error", "train"), ("validation error", "validation")):
         if lines := record.lines(split):
             epoch = curves.number(lines[-1].get("epoch"))
-            entries.append((title, percent(lines[-1].get("top1_error")), f"epoch {epoch}"))
+            entries.append((title, percent(lines[-1].get(record.watched)), f"epoch {epoch}"))
     if best := record.best():
         epoch = curves.number(best.get("epoch"))
-        entries.append(("best validation", percent(best["top1_error"]), f"epoch {epoch}"))
+        entries.append(("best validation", percent(best[record.watched]), f"epoch {epoch}"))
     if record.evaluations:
         last = record.evaluations[-1]
         said = f"{last.get('protocol')}, checkpoint {last.get('checkpoint')}"
-        entries.append((f"evaluated, {last.get('split')}", percent(last.get("top1_error")), said))
+        entries.append((f"evaluated, {last.get('split')}", percent(last.get(record.watched)), said))
     if paper := record.published:
-        top5 = paper.top1 is None
-        said = f"{'top-5, ' * top5}{paper.views}; {paper.source}"
-        entries.append(("published", f"{paper.top5 if top5 else paper.top1:g}%", said))
+        entries.append(("published", *records.published_words(paper)))
     return entries
 
 
 def draw(arguments: argparse.Namespace, record: Record) -> Generator[Path, None, None]:
     """Writes report.html."""
     path = place_of(arguments.out, record.workdir, "report.html")
-    run, sections, gaps = Run(arguments, record), [], []
+    run, sections = Run(arguments, record), []
+    gaps: dict[str, list[str]] = {}
+    run.check_flags()
     for name, title, make in _SECTIONS:
         try:
             parts = make(run)
@@ -284,7 +319,7 @@ def draw(arguments: argparse.Namespace, record: Record) -> Generator[Path, None,
             if said is None:
                 raise
             parts = [page.gap(f"{said}.")]
-            gaps.append(f'<li><a href="#{name}">{title}</a>: {escape(str(said))}</li>')
+            gaps.setdefault(str(said), []).append(f'<a href="#{name}">{title}</a>')
             print(f"without {title.lower()}: {said}", flush=True)
         sections.append(page.section(name, title, parts))
     kind, sentence = record.state()
@@ -298,7 +333,8 @@ def draw(arguments: argparse.Namespace, record: Record) -> Generator[Path, None,
         page.facts(headline(record)),
     ]
     if gaps:
-        begin += ['<div class="gaps">Not on this page:\n<ul>', *gaps, "</ul></div>"]
+        items = [f"<li>{', '.join(links)}: {escape(said)}</li>" for said, links in gaps.items()]
+        begin += ['<div class="gaps">Not on this page:\n<ul>', *items, "</ul></div>"]
     heading = f"{record.network} on {record.data}"
     yield page.write(page.page(f"{heading}: a run", heading, begin, sections), path)
 

@@ -24,7 +24,7 @@ from visualization.opening import Opened, of_other
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     parser.add_argument("--limit", type=positive, default=1000, help="Images, drawn at random.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the choice.")
+    command_line.add_seed(parser, "Of the choice.")
     parser.add_argument(
         "--beside", action="append", default=[], metavar="RUN", help="Another run to compare with."
     )

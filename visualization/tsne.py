@@ -28,7 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, default=1000, help="Images, drawn at random.")
     parser.add_argument("--perplexity", type=float, default=30.0, help="See scikit-learn.")
     parser.add_argument("--size", type=positive, default=1000, help="Pixels of a picture's side.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the choice, and of t-SNE.")
+    command_line.add_seed(parser, "Of the choice, and of t-SNE.")
 
 
 def places(features: np.ndarray, *, perplexity: float, seed: int) -> np.ndarray:

@@ -60,13 +60,19 @@ def network_of(trained: Trained) -> Network:
     """The module of a trained network, with its weights.
 
     Raises:
-      TrainingError: the weights do not cover every parameter of the network.
+      TrainingError: the weights do not cover every parameter of the network, or this version has
+        no such network or option.
     """
     if trained.fresh:
         raise TrainingError(
             f"{trained.source}: {', '.join(trained.fresh)} would be random numbers; train first"
         )
     options = {**trained.options, "num_classes": trained.num_classes}
-    model = nnx.eval_shape(lambda: vision_models.create(trained.name, rngs=nnx.Rngs(0), **options))
+    try:
+        model = nnx.eval_shape(
+            lambda: vision_models.create(trained.name, rngs=nnx.Rngs(0), **options)
+        )
+    except ValueError as error:
+        raise TrainingError(f"{trained.source}: {error}") from error
     set_variables(model, *jax.tree.map(jnp.asarray, (trained.params, trained.statistics)))
     return model

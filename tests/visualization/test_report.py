@@ -1,9 +1,8 @@
-"""Pages that show a run, and that compare several."""
+"""A page that shows a run."""
 
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jax
@@ -12,94 +11,29 @@ import pytest
 
 from evaluation import Scores
 from evaluation.score_files import write_scores
+from tests.runs import drawn_run
+from tests.visualization.pages import (
+    Page,
+    change,
+    check,
+    metrics,
+    run_of,
+    without_data,
+    write_lines,
+)
 from training import workdir as workdirs
-from visualization import curves, records
-from visualization.compare import differing
-from visualization.curves import Series
+from visualization import records
 
-_VOID = {"meta", "link", "img", "wbr"}
-
-
-class Page(HTMLParser):
-    """A page's tables, by caption, images and links; fails if tags do not match."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.open, self.images, self.links, self.tables, self.words = [], [], [], {}, ""
-        self.text = path.read_text(encoding="utf-8")
-        self.feed(self.text)
-        self.close()
-        assert not self.open
-        assert "http" not in self.text and "<script" not in self.text and "//" not in self.links
-
-    def handle_starttag(self, tag, attrs):
-        named = dict(attrs)
-        self.links += [named[n] for n in ("src", "href") if n in named]
-        if tag == "img":
-            self.images.append(named)
-        if tag == "caption":
-            self.rows, self.words = [], ""
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.words = ""
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in ("line", "circle", "path", "rect"), tag  # of SVG
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        if tag == "caption":
-            self.tables[self.words] = self.rows
-        if tag in ("td", "th"):
-            self.rows[-1].append(self.words)
-
-    def handle_data(self, data):
-        self.words += data
-
-
-def check(page):
-    """Needs nothing else, and every image says what it shows."""
-    assert all(link.startswith(("data:", "#")) for link in page.links)
-    assert all(image["alt"] for image in page.images)
-    assert set(re.findall(r'href="#(\w+)"', page.text)) <= set(re.findall(r'id="(\w+)"', page.text))
-
-
-def metrics(epochs, seed=0):
-    rng = np.random.default_rng(seed)
-    return [
-        {"step": 10 * n + 5 * i, "epoch": n + i / 2, "split": split, "loss": float(rng.random()),
-         "top1_error": float(rng.random()), "top5_error": 0.25, "learning_rate": 0.1 / n,
-         "images_per_second": 100.0}
-        for n in range(1, epochs + 1)
-        for i, split in enumerate(("train", "validation"))
-    ]  # fmt: skip
-
-
-def write_lines(path, lines):
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def change(workdir, **parts):
-    path = workdir / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
-
-
-def run_of(run, tmp_path, name="run", lines=None):
-    """A copy of a run with metrics."""
-    copy = Path(shutil.copytree(run, tmp_path / name))
-    lines = metrics(12) if lines is None else lines
-    if lines:
-        write_lines(copy / "metrics.jsonl", lines)
-    return copy
-
-
-def without_data(workdir):
-    saved = json.loads((workdir / "config.json").read_text())["config"]
-    saved["data"] |= {"name": "mnist", "dir": str(workdir / "nowhere")}
-    change(workdir, config=saved)
+# The smallest network on canvases with digits.
+BOXES = [
+    "--config=configs/convnet.py:conv_relu_pool_fc",
+    "--config.model.kernels=2",
+    "--config.data.name=digit_canvases",
+    "--config.data.boxes.count=3",
+    "--config.data.resize=12",
+    "--config.data.pad=0",
+    "--config.data.crop=12",
+]
 
 
 def test_shows_a_run(look, run, tmp_path):
@@ -108,7 +42,8 @@ def test_shows_a_run(look, run, tmp_path):
     change(workdir, command=["main.py", "--config=configs/lenet5.py:caffe", "--config.seed=0"])
     evaluated = {"split": "test", "protocol": "center_crop", "checkpoint": 1, "examples": 360,
                  "top1_error": 0.875, "top5_error": 0.5, "loss": 2.25}  # fmt: skip
-    write_lines(workdir / "evaluations.jsonl", [evaluated])
+    later = evaluated | {"split": "validation", "top1_error": 0.625}
+    write_lines(workdir / "evaluations.jsonl", [evaluated, later])
     code, printed, err = look("report", workdir, "--limit=5000")
     assert code == 0, err
     assert printed == [str(workdir / "pictures" / "report.html")]
@@ -121,8 +56,10 @@ def test_shows_a_run(look, run, tmp_path):
         for m in lines
     ]  # fmt: skip
     assert page.tables["evaluations.jsonl"][1:] == [
-        ["test", "center_crop", "1", "360", "87.50%", "50.00%", "2.2500"]
+        ["test", "center_crop", "1", "360", "87.50%", "50.00%", "2.2500"],
+        ["validation", "center_crop", "1", "360", "62.50%", "50.00%", "2.2500"],
     ]
+    assert "<dt>evaluated, validation</dt><dd>62.50%<" in page.text
     assert page.tables["overridden, of configs/lenet5.py:caffe"][1:] == [["seed", "0"]]
 
     from visualization import command_line
@@ -201,41 +138,11 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     np.add.at(expected, (label[label >= 0], scores.argmax(axis=1)[label >= 0]), 1)
     np.testing.assert_array_equal(np.array([row[1:] for row in matrix[1:]], int), expected)
     assert [row[0] for row in matrix[1:5]] == ["crane", "crane", "red, small", "class 3"]
+    written = Path(printed[-1]).read_text()
     for other in ("--split=train", "--data_name=cifar10"):  # of which there are no scores
-        code, printed, _ = look("report", workdir, other)
-        assert code == 0
-        assert any(line.startswith("without confusion: ") for line in printed)
-
-
-@pytest.mark.quick
-def test_compares_runs(look, run, tmp_path):
-    first = run_of(run, tmp_path, "first")
-    second = run_of(run, tmp_path, "second", metrics(5, seed=1))
-    saved = json.loads((second / "config.json").read_text())["config"]
-    saved["optimizer"] |= {"momentum": 0.5}
-    change(second, config=saved | {"seed": 7})
-    third = run_of(run, tmp_path, "third", [])
-    code, printed, err = look("compare", first, f"--out={tmp_path}", second, third)
-    assert code == 0, err
-    assert printed[0] == "without curves of third: metrics.jsonl has no line yet"
-    page = Page(tmp_path / "compare.html")
-    check(page)
-    assert page.tables["fields of the configs"] == [
-        ["field", "first", "second", "third"],
-        ["optimizer.momentum", "0.9", "0.5", "0.9"],
-        ["seed", "0", "7", "0"],
-    ]
-    rows = page.tables["top-1 errors; the last ones, and the lowest of validation"][1:]
-    for row, lines in zip(rows, (metrics(12), metrics(5, seed=1)), strict=False):
-        errors = [m["top1_error"] for m in lines if m["split"] == "validation"]
-        assert row[5:7] == [f"{errors[-1]:.2%}", f"{min(errors):.2%}"]
-    assert rows[2][4:9] == ["-"] * 5
-    assert page.text.count("<svg") == 4
-
-
-def test_a_text_and_a_number_differ():
-    fields = [{"a": "1", "b": "", "c": 2}, {"a": 1, "c": 2}]
-    assert differing(fields) == [("a", ['"1"', "1"]), ("b", ['""', ""])]
+        code, _, err = look("report", workdir, other)
+        assert code == 2 and "--data_dir" in err
+    assert Path(printed[-1]).read_text() == written
 
 
 def test_a_published_error_says_what_is_overridden(run, tmp_path):
@@ -245,8 +152,9 @@ def test_a_published_error_says_what_is_overridden(run, tmp_path):
     command = ["main.py", "--config=configs/lenet5.py", "--config.log_every_steps=3"]
     change(workdir, command=[*command, "--config.seed=0"])
     assert "overridden" not in records.read(workdir).published.source
-    change(workdir, command=[*command, "--config.optimizer.momentum=0.9"])
-    assert records.read(workdir).published.source.endswith("; here a field is overridden")
+    for field in ("optimizer.momentum=0.9", "total_steps=60"):  # recipe, length
+        change(workdir, command=[*command, f"--config.{field}"])
+        assert records.read(workdir).published.source.endswith("; here a field is overridden")
     saved = json.loads((workdir / "config.json").read_text())["config"]
     saved["data"]["classes"] = [0, 1]
     change(workdir, config=saved)
@@ -259,6 +167,10 @@ def test_a_published_error_says_what_is_overridden(run, tmp_path):
         ("report", ["setup.cfg"], "setup.cfg: a file; name the directory of a run"),
         ("report", ["docs"], "docs: a directory, but no run"),
         ("report", ["RUN", "--network=lenet5"], "'--network=lenet5' is not understood"),
+        ("report", ["RUN", "--split=tset"], "tset"),
+        ("report", ["RUN", "--checkpoint=999"], "999"),
+        ("report", ["RUN", "--seed=-1"], "-1: at least 0"),
+        ("report", [], "arguments are required: RUN;"),
         ("compare", ["RUN", "--split=test"], "'--split=test' is not understood"),
         ("compare", ["RUN"], "name two runs or more"),
         ("compare", ["RUN", "RUN"], "named twice; name each run once"),
@@ -279,21 +191,6 @@ def test_lines_that_are_no_metrics_are_left_out(run, tmp_path):
     with open(workdir / "metrics.jsonl", "a") as file:
         file.write('[1]\n{"step": 7}\n{"step": 500, "split": "tr')
     assert records.read(workdir).metrics == sorted(metrics(12), key=lambda line: line["step"])
-
-
-def test_a_curve_stops_where_there_is_no_number():
-    points = [(0, 1.0), (1, None), (2, 3.0), (3, 4.0)]
-    drawn = curves.chart("Loss", [Series("run", points)], x="step")
-    assert re.findall("[ML]", re.search(' d="(.*)"', drawn)[1]) == ["M", "M", "L"]
-    falls = curves.chart("Rate", [Series("", [(0, 0.1), (1, 0.01), (2, 0)])], x="step",
-                         logarithmic=True, steps=True)  # fmt: skip
-    assert re.findall("[ML]", re.search(' d="(.*)"', falls)[1]) == ["M", "L", "L"]
-    assert curves.chart("Loss", [Series("run", [(0, None)])], x="step") == ""
-
-
-def test_points_are_left_out_but_not_the_last():
-    few = curves.thinned([(n, float(n)) for n in range(5001)], 100)
-    assert len(few) <= 100 and few[0] == (0, 0.0) and few[-1] == (5000, 5000.0)
 
 
 @pytest.mark.slow
@@ -325,3 +222,153 @@ def test_in_a_browser(look, towers, run, tmp_path, width, scheme):
             assert len(page.screenshot(full_page=True)) > 10_000
     assert said == []
     assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_texts_are_shown_as_they_are_written(look, run, tmp_path):
+    """Of classes, paths and fields: none is taken for HTML."""
+    odd = """<u>"&amp;'"""
+    workdir = run_of(run, tmp_path, odd)
+    saved = json.loads((workdir / "config.json").read_text())["config"]
+    saved["data"] |= {"dir": odd}
+    command = ["main.py", f"--config.data.dir={odd}"]
+    change(workdir, config=saved, command=command, versions={odd: odd})
+    label = np.arange(10, dtype=np.int32)
+    write_scores(
+        workdir / "scores" / "test-center_crop.npz",
+        Scores(label, np.log(np.full((10, 10), 0.1, np.float32)), label),
+        str, 1, "", split="test", protocol="center_crop", class_names=[f"{odd}{n}" for n in label],
+    )  # fmt: skip
+    write_lines(workdir / "evaluations.jsonl", [{"split": odd, "top1_error": 0.5}])
+    code, printed, err = look("report", workdir)
+    assert code == 0, err
+    page = Page(Path(printed[-1]))
+    check(page)
+    assert "<u>" not in page.text
+    assert page.tables["images by true and guessed class"][1][0] == f"{odd}0"
+    assert ["data.dir", odd] in page.tables["overridden, of an unknown config"]
+    assert [f"versions.{odd}", odd] in page.tables["as the run was last started"]
+    assert page.tables["evaluations.jsonl"][1][0] == odd
+    code, _, err = look("compare", workdir, run, f"--out={tmp_path}")
+    assert code == 0, err
+    page = Page(tmp_path / "compare.html")
+    check(page)
+    assert "<u>" not in page.text and page.tables["fields of the configs"][0][1] == odd
+
+
+def test_the_surest_mistakes_come_first_and_the_truth_stands_out(look, run, tmp_path):
+    workdir = run_of(run, tmp_path)
+    names = [str(n) for n in range(10)]
+    given = np.full((4, 10), 0.02, np.float32)
+    given[[0, 1, 2, 3], [1, 2, 3, 4]] = 0.5, 0.7, 0.9, 0.6  # the last is right
+    label = np.array([0, 0, 0, 4], np.int32)
+    write_scores(
+        workdir / "scores" / "validation-center_crop.npz",
+        Scores(np.arange(4, dtype=np.int32), np.log(given), label),
+        str, 1, "", split="validation", protocol="center_crop", class_names=names,
+    )  # fmt: skip
+    code, printed, err = look("report", workdir)
+    assert code == 0, err
+    text = Page(Path(printed[-1])).text
+    mistakes = text[text.index('id="mistakes"') : text.index('id="confusion"')]
+    assert re.findall(r"taken for (\d)</p>", mistakes) == ["3", "2", "1"]
+    guesses = text[text.index('id="guesses"') : text.index('id="mistakes"')]
+    assert re.findall(r'guess true".*?<span title="(\d)">', guesses).count("4") == 1
+
+
+def test_curves_and_the_published_error_are_drawn_at_their_heights(look, run, tmp_path):
+    workdir = run_of(run, tmp_path)
+    without_data(workdir)  # MNIST, of which LeNet-5's error was published
+    change(workdir, command=["main.py", "--config=configs/lenet5.py"])
+    code, printed, err = look("report", workdir)
+    assert code == 0, err
+    text = Page(Path(printed[-1])).text
+    assert "<dt>published</dt><dd>0.95%<small>center_crop, LeCun et al. 1998</small>" in text
+    (chart,) = re.findall(
+        r"<figure class=.chart.>\n<figcaption>Top-1 error.*?</figure>", text, re.S
+    )
+    assert "center_crop, LeCun et al. 1998: 0.95%" in chart
+    ticks = re.findall(r'class="end" x="[\d.]+" y="([\d.]+)">([\d.]+)%', chart)
+    (low, zero), *_, (high, most) = [(float(y) - 4.5, float(tick)) for y, tick in ticks]
+
+    def percent(y):
+        return zero + (float(y) - low) / (high - low) * (most - zero)
+
+    shown = [percent(y) for y in re.findall(r'<circle [^>]*cy="([\d.]+)"', chart)]
+    errors = [100 * m["top1_error"] for m in metrics(12) if m["split"] == "validation"]
+    np.testing.assert_allclose(shown, errors, atol=0.1)
+    (level,) = re.findall(r'<line class="level"[^>]* y1="([\d.]+)"', chart)
+    assert percent(level) == pytest.approx(0.95, abs=0.1)
+
+
+@pytest.mark.parametrize("boxes", ["pcr", "scr"])
+def test_shows_a_run_that_learns_boxes(look, run, tmp_path, boxes):
+    """Its error is of boxes, its table that of its network, and it guesses no classes."""
+    workdir = drawn_run(tmp_path / "boxes", *BOXES, f"--config.loss.boxes={boxes}")
+    lines = [m | {"localization_error": 0.75} for m in metrics(3)]
+    for line in lines:
+        del line["top1_error"], line["top5_error"]
+    write_lines(workdir / "metrics.jsonl", lines)
+    write_lines(workdir / "evaluations.jsonl", [{"split": "test", "localization_error": 0.375}])
+    code, printed, err = look("report", workdir)
+    assert code == 0, err
+    refused = f"regresses boxes (loss.boxes={boxes}) and knows no classes; name a classifier"
+    for part in ("guesses", "mistakes", "confusion"):
+        assert f"without {part}: {workdir} {refused}" in printed
+    page = Page(Path(printed[-1]))
+    check(page)
+    assert "<figcaption>Localization error" in page.text and "Top-1 error" not in page.text
+    assert "<dt>validation error</dt><dd>75.00%<" in page.text
+    assert page.tables["evaluations.jsonl"][:2] == [
+        ["split", "protocol", "checkpoint", "images", "localization error", "loss"],
+        ["test", "", "", "-", "37.50%", "-"],
+    ]
+    from training import Trained
+
+    layers = page.tables["window is size/stride; sees is the receptive field in pixels"]
+    assert sum(int(row[4].replace(",", "")) for row in layers[1:]) == sum(
+        leaf.size for leaf in jax.tree.leaves(Trained.open(workdir).params)
+    )
+    code, _, err = look("occlusion", workdir)
+    assert code == 2 and refused in err
+    code, _, err = look("compare", workdir, run_of(run, tmp_path), f"--out={tmp_path}")
+    assert code == 0, err
+    page = Page(tmp_path / "compare.html")
+    assert page.text.count("<svg") == 6
+    caption = "top-1 errors and localization errors; the last ones, and the lowest of validation"
+    assert page.tables[caption][1][4:7] == ["75.00%"] * 3
+
+
+def test_a_network_of_another_version_is_named(look, run, tmp_path):
+    workdir = run_of(run, tmp_path)
+    saved = json.loads((workdir / "config.json").read_text())["config"]
+    saved["model"]["gone"] = 1
+    change(workdir, config=saved)
+    code, printed, err = look("report", workdir)
+    assert code == 0, err
+    for part in ("first kernels", "guesses", "layers"):
+        assert any(line.startswith(f"without {part}: ") and "gone" in line for line in printed)
+
+
+def test_says_whose_images_are_guessed_and_what_has_no_number(look, run, tmp_path):
+    lines = [m | {"loss": None} for m in metrics(2)]
+    workdir = run_of(run, tmp_path, lines=lines)
+    with open(workdir / "metrics.jsonl", "a") as file:
+        file.write(
+            '{"step": 30, "epoch": "x", "split": "train", "loss": NaN, "learning_rate": "y"}'
+        )
+    code, printed, err = look("report", workdir, "--data_name=digit_canvases", "--limit=4")
+    assert code == 0, err
+    said = "Loss (training), Loss (validation): metrics.jsonl has no number of it"
+    assert f"without {said}" in printed
+    text = Page(Path(printed[-1])).text
+    assert f"Missing: {said}." in text and "nan" not in text.lower().replace("nanmean", "")
+    assert "images of digit_canvases, test, center_crop" in text
+
+
+def test_a_share_of_the_steps_is_never_rounded_up(run, tmp_path):
+    workdir = run_of(run, tmp_path, lines=[{"step": 999, "split": "train"}])
+    saved = json.loads((workdir / "config.json").read_text())["config"]
+    for total, said in ((1000, "step 999 of 1,000 (99%)"), (60, "step 999 of 60.")):
+        saved |= {"total_steps": total, "total_epochs": None}
+        change(workdir, config=saved)
+        assert said in records.read(workdir).state()[1]
