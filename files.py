@@ -1,12 +1,15 @@
 """Files that appear whole, and locks, for all packages."""
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Generator
 from pathlib import Path
 
 _RETRY = 0.02  # seconds between two attempts to take a lock
+# Temporary files of `replacing` that are being written.
+_unfinished: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -25,6 +28,7 @@ def replacing(path: Path, *, shared: bool = False) -> Generator[Path, None, None
     """
     number = f".{os.getpid()}" if shared else ""
     temporary = path.with_name(f".{path.name}{number}.tmp")
+    _unfinished.add(temporary.absolute())
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -34,6 +38,28 @@ def replacing(path: Path, *, shared: bool = False) -> Generator[Path, None, None
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        _unfinished.discard(temporary.absolute())
+
+
+def remove_unfinished() -> None:
+    """Removes the temporary files of `replacing`, for a process that ends without an exception."""
+    for temporary in list(_unfinished):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def check_writable(path: Path) -> None:
+    """Checks that a file can be made at a path, before the work of which it is to hold the result.
+
+    Raises:
+      OSError: it cannot; its directory has to be there.
+    """
+    import tempfile
+
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    tempfile.TemporaryFile(dir=path.parent).close()
 
 
 @contextlib.contextmanager
@@ -41,7 +67,7 @@ def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
     """Holds a lock against other processes, as far as the file system supports locks.
 
     Args:
-      path: the lock's file, which is made.
+      path: the lock's file, which is made; or a directory, which is locked itself.
       patience: seconds to wait for the lock; more than none where others call `is_locked`.
 
     Raises:
@@ -49,7 +75,7 @@ def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
       OSError: the file cannot be made.
     """
     end = time.monotonic() + patience
-    with open(path, "w") as file:
+    with _opened(path) as file:
         while True:
             try:
                 import fcntl
@@ -64,6 +90,17 @@ def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
                 pass
             break
         yield
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[int, None, None]:
+    """A descriptor of a lock's file."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:

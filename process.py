@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import files
+
 # The exit codes of main.py; see its docstring.
 DONE, FAILED, USAGE_ERROR, STOPPED, KILLED = 0, 1, 2, 75, 130
 
@@ -139,12 +141,13 @@ def end_in_words(codes: dict[str, int]) -> None:
 
     def end(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        files.remove_unfinished()
         # Flushes the buffers, which fails if the signal interrupted a write.
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
         with contextlib.suppress(OSError):
-            line = f"{name}: stopped; what was saved before is kept, the same command goes on\n"
+            line = f"{name}: stopped; what was saved before is kept; give the same command again\n"
             os.write(2, line.encode())
         os._exit(codes[name])
 

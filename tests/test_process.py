@@ -197,3 +197,18 @@ def test_a_run_that_is_stopped_before_its_first_step_says_so(tmp_path, seconds):
     _, err = finish(process, 75)
     assert "Traceback" not in err
     assert not (tmp_path / "run" / "checkpoints" / "1").exists()
+
+
+def test_a_signal_leaves_no_half_written_file(tmp_path):
+    script = (
+        "import os, signal, sys; from pathlib import Path; import files, process;"
+        "process.end_in_words({'SIGTERM': 75})\n"
+        "with files.replacing(Path(sys.argv[1]), shared=True) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.pause()"
+    )
+    path = tmp_path / "file"
+    path.write_text("whole")
+    ended = subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT)
+    assert ended.returncode == 75
+    assert list(tmp_path.iterdir()) == [path] and path.read_text() == "whole"

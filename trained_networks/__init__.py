@@ -45,8 +45,8 @@ def path_of(name: str) -> Path:
     path = _HERE / f"{name}.safetensors"
     try:
         digest, expected = hashlib.sha256(path.read_bytes()).hexdigest(), card(name)["sha256"]
-    except (OSError, LookupError, ValueError) as error:
-        raise ValueError(f"{name}: {path} or its card cannot be read ({error})") from error
+    except OSError as error:
+        raise ValueError(f"{name}: {path} cannot be read ({error.strerror})") from error
     if digest != expected:
         raise ValueError(
             f"{name}: {path} is damaged, or is not the file of its card (SHA-256 {digest[:12]}..., "
@@ -59,9 +59,16 @@ def card(name: str) -> dict[str, str]:
     """The front matter of a network's card: field -> value, as text.
 
     Raises:
-      OSError: there is no such card.
-      ValueError: it has no front matter.
+      ValueError: there is no such card, or its front matter lacks a field.
     """
-    _, front, _ = (_HERE / f"{name}.md").read_text(encoding="utf-8").split("---\n", 2)
+    path = _HERE / f"{name}.md"
+    try:
+        _, front, _ = path.read_text(encoding="utf-8").split("---\n", 2)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else "no lines between two of ---"
+        raise ValueError(f"{name}: its card {path} cannot be read ({said})") from error
     pairs = (line.partition(": ") for line in front.splitlines())
-    return {field: value for field, _, value in pairs}
+    found = {field: value for field, _, value in pairs}
+    if lacking := [field for field in FIELDS if field not in found]:
+        raise ValueError(f"{name}: its card {path} lacks {', '.join(lacking)}")
+    return found

@@ -6,7 +6,6 @@ its memory and its exchanges. Its time is an estimate (`training.estimates`).
 
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -371,7 +370,7 @@ def check_places(**paths: str | None) -> None:
             raise TrainingError(f"--{flag}={path}: is a directory; name a file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()
+            files.check_writable(path)
         except FileExistsError as error:
             raise TrainingError(f"--{flag}={path}: {path.parent} is no directory") from error
         except OSError as error:

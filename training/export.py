@@ -61,6 +61,7 @@ def export(trained: Trained, path: Path) -> Path:
             images,
             trained.dataset,
             trained.protocol,
+            trained.validation_examples,
         )
     except weights.WeightsError as error:
         raise TrainingError(str(error)) from error

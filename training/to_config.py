@@ -47,7 +47,9 @@ def config_fields(source: str) -> dict[str, Any]:
 
 def data_fields(trained: Trained) -> dict[str, Any]:
     """The fields `data` that a trained network says: its dataset and how images are cropped."""
-    fields = {} if trained.dataset is None else {"name": trained.dataset}
+    fields: dict[str, Any] = {} if trained.dataset is None else {"name": trained.dataset}
+    if trained.validation_examples is not None:
+        fields["validation_examples"] = trained.validation_examples
     made = trained.preprocessing
     if made is None:
         return fields

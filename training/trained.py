@@ -45,6 +45,8 @@ class Trained:
       notes: sentences on the weights that were used and left out.
       protocol: name of the evaluation protocol of its error; None if not known.
       dataset: name of the dataset that it was trained on, as in `data.name`; None if not known.
+      validation_examples: `data.validation_examples` of its training; None for the dataset's
+        default, or if not known.
       boxes: what it regresses, `scr` or `pcr` (`loss.boxes` of a config); `none` for a classifier.
     """
 
@@ -63,6 +65,7 @@ class Trained:
     protocol: str | None = None
     dataset: str | None = None
     boxes: str = "none"
+    validation_examples: int | None = None
 
     @classmethod
     def open(
@@ -132,6 +135,7 @@ class Trained:
             protocol=trained.protocol,
             dataset=trained.dataset,
             boxes=trained.boxes,
+            validation_examples=trained.validation_examples,
         )
 
     @property
@@ -186,6 +190,7 @@ def _of_weights(loaded: Weights, preprocessing: Preprocessing | None) -> Trained
         notes=loaded.notes,
         protocol=loaded.protocol,
         dataset=loaded.dataset,
+        validation_examples=loaded.validation_examples,
     )
 
 
@@ -263,6 +268,7 @@ def _from_run(
         protocol=config.get("evaluation", {}).get("protocol"),
         dataset=config.get("data", {}).get("name"),
         boxes=boxes,
+        validation_examples=config.get("data", {}).get("validation_examples"),
     )
 
 

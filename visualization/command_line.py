@@ -153,25 +153,31 @@ class _Parser(argparse.ArgumentParser):
 
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds --seed, an integer of at least 0; `what` says of what."""
-    parser.add_argument("--seed", type=_natural, default=0, help=what)
+    """Adds --seed, a whole number below 2^32; `what` says of what."""
+    parser.add_argument("--seed", type=_seed, default=0, help=what)
 
 
 def positive(text: str) -> int:
     """Parses a flag's value as an integer of at least 1.
 
     Raises:
-      ValueError, ArgumentTypeError: it is not one; argparse reports either.
+      ArgumentTypeError: it is not one.
     """
-    return _at_least(1, text)
+    return _whole(text, 1)
 
 
-def _natural(text: str) -> int:
-    return _at_least(0, text)
+def _seed(text: str) -> int:
+    number = _whole(text, 0)
+    if number >= 2**32:  # scikit-learn takes none of these
+        raise argparse.ArgumentTypeError(f"{text}: below 2^32")
+    return number
 
 
-def _at_least(least: int, text: str) -> int:
-    number = int(text)
+def _whole(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: no whole number") from None
     if number < least:
         raise argparse.ArgumentTypeError(f"{text}: at least {least}")
     return number

@@ -7,6 +7,7 @@ as they are computed, so that a split may be larger than memory.
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from training import RunError
 from training.scoring import scores_digest
 from visualization.opening import Opened
 
+_ENDS = 2**16  # bytes of a file's beginning and end
 # Ways to make one number of each map; `none` keeps every value, in the order (y, x, map).
 POOLS = ("none", "average", "max")
 
@@ -57,7 +59,8 @@ def about(opened: Opened, split: str, layer: str, pool: str) -> dict[str, str]:
 
     Returns:
       `network` and `digest` (of its options, weights, normalisation and crop), `layer` and `pool`
-      (`none` where the layer makes no maps), `images` (digest of the decoded pixels), `split`.
+      (`none` where the layer makes no maps), `images` (see `Data.pixels_digest`: an image of a
+      folder that is replaced by one of the same name and length is not noticed), `split`.
       `source` and `data` are for reading only.
 
     Raises:
@@ -73,7 +76,7 @@ def about(opened: Opened, split: str, layer: str, pool: str) -> dict[str, str]:
         "images": data.pixels_digest(split, opened.look.images),
         "split": split,
         "source": trained.source + ("" if trained.step is None else f" at step {trained.step}"),
-        "data": data.dataset.name,
+        "data": f"{data.dataset.name}{f' in {where}' if (where := opened.data_dir()) else ''}",
     }
 
 
@@ -101,7 +104,7 @@ def compute(
     """Computes layers in one pass over images, and writes the files of each.
 
     No file changes before all are complete. At most a batch of features is in memory, and the
-    number, label and name of each image.
+    number, label and name of each image. All files are in one directory.
 
     Args:
       opened: the network.
@@ -110,6 +113,7 @@ def compute(
       chosen: int64, ascending: numbers of the images in the split.
 
     Raises:
+      ConfigError: another process writes features into the directory.
       DataError: no image can be read.
       RunError: the files cannot be written.
     """
@@ -117,8 +121,10 @@ def compute(
     examples = data.examples(split)
     index, label = [], []
     layers = sorted({of["layer"] for of in paths.values()})
+    (place,) = {path.parent for path in paths}
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(files.locked(place))
             described = {p: stack.enter_context(_described(p.with_suffix(".npz"))) for p in paths}
             appends = {p: stack.enter_context(_appending(p)) for p in paths}
             for found, batch in opened.activations(layers, only=split, chosen=chosen):
@@ -134,9 +140,14 @@ def compute(
             arrays["name"] = np.array([examples.name(int(n)) for n in arrays["index"]], np.str_)
             arrays["class_names"] = np.array(data.class_names, np.str_)
             for path, of in paths.items():
-                described[path](arrays | {key: np.array(value) for key, value in of.items()})
+                texts = {**of, "rows": appends[path](None)}
+                described[path](arrays | {key: np.array(value) for key, value in texts.items()})
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"{place}: another process is writing features there; wait for its end, or name "
+            "another directory"
+        ) from error
     except OSError as error:
-        place = next(iter(paths)).parent
         raise RunError(
             f"{place}: {len(chosen):,} images of {', '.join(layers)} cannot be written "
             f"({error.strerror}); choose another place, fewer images, or a --pool"
@@ -144,8 +155,11 @@ def compute(
 
 
 @contextlib.contextmanager
-def _appending(path: Path) -> Generator[Callable[[np.ndarray], None], None, None]:
-    """A function that appends rows [b, n] to a `.npy` file, which appears whole at the end."""
+def _appending(path: Path) -> Generator[Callable[[np.ndarray | None], str], None, None]:
+    """A function that appends rows [b, n] to a `.npy` file, which appears whole at the end.
+
+    With None in place of rows it completes the file, and returns `_digest` of it.
+    """
     count, width = 0, 0
 
     def header() -> None:
@@ -153,20 +167,30 @@ def _appending(path: Path) -> Generator[Callable[[np.ndarray], None], None, None
         shape = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
         np.lib.format.write_array_header_1_0(file, shape)
 
-    def append(rows: np.ndarray) -> None:
+    def append(rows: np.ndarray | None) -> str:
         nonlocal count, width
+        if rows is None:
+            file.seek(0)
+            header()
+            file.flush()
+            return _digest(temporary)
         if not count:
             width = rows.shape[1]
             header()
         file.write(np.ascontiguousarray(rows, "<f4").data)
         count += len(rows)
+        return ""
 
     with files.replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
         yield append
-        file.seek(0)
-        header()
-        # A description of other rows must not stand beside these.
-        path.with_suffix(".npz").unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    """Of a file's beginning and end: features of two networks have not the same first row."""
+    with open(path, "rb") as file:
+        begin = file.read(_ENDS)
+        file.seek(-min(file.seek(0, 2), _ENDS), 2)
+        return hashlib.sha256(begin + file.read()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -214,6 +238,8 @@ def read(path: Path) -> Features:
             texts = {k: str(saved[k]) for k in saved if saved[k].shape == ()}
         if len(values) != len(found["index"]) or values.ndim != 2:
             raise ValueError(f"{len(found['index'])} rows described, {values.shape} stored")
+        if texts.get("rows") != _digest(path):
+            raise ValueError("rows of another file are described")
     except Exception as error:  # damaged files fail in many ways
         raise ConfigError(
             f"{path}: no features with their description ({error}); remove it, or name another "

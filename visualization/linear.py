@@ -19,7 +19,6 @@ and kept there. Files: linear.json, which is also the last printed line, and lin
 """
 
 import argparse
-import dataclasses
 import json
 import os
 from collections.abc import Generator, Sequence
@@ -31,14 +30,13 @@ from sklearn.preprocessing import normalize
 
 import files
 from configs.common import ConfigError
-from input_pipeline import DataError
-from input_pipeline.sources import labels_of
 from training import RunError
 from visualization import classifiers, command_line, feature_files, pictures
 from visualization.classifiers import KINDS, Drawn
 from visualization.command_line import positive
 from visualization.feature_files import Features
-from visualization.opening import ALL, Opened
+from visualization.linear_images import Pool, check_classes, parts, pools, readable, trials
+from visualization.opening import Opened
 
 _TITLES = {"svm": "linear SVM", "logistic": "logistic regression"}
 _BLOCK = 1024  # test images that are classified at once
@@ -63,112 +61,15 @@ def _constants(text: str) -> list[float]:
     """Ascending numbers above 0.
 
     Raises:
-      ValueError, ArgumentTypeError: they are not.
+      ArgumentTypeError: they are not.
     """
-    numbers = sorted({float(part) for part in text.split(",")})
+    try:
+        numbers = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        numbers = [0.0]
     if not (numbers[0] > 0 and np.isfinite(numbers).all()):
         raise argparse.ArgumentTypeError(f"{text}: numbers above 0")
     return numbers
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pool:
-    """Labelled images of one or several splits, numbered through.
-
-    Attributes:
-      labels: by split, int32 [count].
-    """
-
-    labels: dict[str, np.ndarray]
-
-    @property
-    def label(self) -> np.ndarray:
-        """Of all images, int32 [n]."""
-        return np.concatenate(list(self.labels.values()))
-
-    def by_split(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Ascending numbers in the pool -> numbers in each split, of those that have any."""
-        found, begin = {}, 0
-        for split, labels in self.labels.items():
-            here = numbers[(numbers >= begin) & (numbers < begin + len(labels))] - begin
-            if len(here):
-                found[split] = here
-            begin += len(labels)
-        return found
-
-
-def pools(opened: Opened, asked: str | None) -> tuple[Pool, Pool | None]:
-    """The images to train on, and those to test on; None to take these from the first as well.
-
-    Args:
-      opened: the network.
-      asked: --split.
-
-    Raises:
-      DataError: a split does not exist, or has images without labels.
-    """
-    if asked in ("train", ALL):
-        data = opened.data(asked)
-        splits = [s for s in ("train", "validation", "test") if s in data.dataset.splits]
-        return _pool(opened, splits, asked), None
-    train = _pool(opened, ["train"], "train")
-    tested = asked or opened.data().evaluation_split
-    return train, _pool(opened, [tested], tested)
-
-
-def _pool(opened: Opened, splits: Sequence[str], asked: str) -> Pool:
-    data = opened.data(asked)
-    labels = {split: labels_of(data.examples(split), data.cache_dir) for split in splits}
-    for split, of_split in labels.items():
-        if (of_split < 0).any():
-            raise DataError(
-                f"{data.dataset.name}: {(of_split < 0).sum():,} of {len(of_split):,} images of "
-                f"{split} have no label; choose another --split"
-            )
-    return Pool(labels)
-
-
-def trials(
-    arguments: argparse.Namespace, train: Pool, test: Pool | None, class_names: Sequence[str]
-) -> list[Drawn]:
-    """The images of every random split; all images, once, without --per_class.
-
-    Raises:
-      ConfigError: a class has too few images, or flags contradict each other.
-    """
-    per_class, others = arguments.per_class, None if test is None else test.label
-    if per_class is None:
-        for flag in ("splits", "test_per_class"):
-            if getattr(arguments, flag) is not None:
-                raise ConfigError(f"--{flag} is of random splits, which need --per_class=K")
-        if others is None:
-            raise ConfigError(
-                f"--split={arguments.split}: training and test images are drawn from it at "
-                "random, which needs --per_class=K"
-            )
-        return [Drawn(np.arange(len(train.label)), np.arange(len(others)))]
-    needed = per_class + (others is None)
-    counts = np.bincount(train.label, minlength=len(class_names))
-    there = counts > 0
-    if others is not None:
-        there |= np.bincount(others, minlength=len(class_names)) > 0
-    few = [n for n in map(int, np.flatnonzero(there)) if counts[n] < needed]
-    if few:
-        said = ", ".join(f"{class_names[n]} ({counts[n]})" for n in few[:5])
-        more = ", ..." if len(few) > 5 else ""
-        most = int(counts[there].min()) - (others is None)
-        rest = "" if others is not None else ", and one to test on,"
-        raise ConfigError(
-            f"--per_class={per_class}: {len(few)} class{'es' * (len(few) > 1)} of "
-            f"{'+'.join(train.labels)} have fewer images{rest}: {said}{more}; "
-            + (f"choose at most {most}" if most > 0 else "leave --per_class out")
-        )
-    return [
-        classifiers.draw_images(
-            train.label, others, per_class, arguments.test_per_class or 50, (arguments.seed, n)
-        )
-        for n in range(arguments.splits or 3)
-    ]
 
 
 def features_of(
@@ -188,10 +89,11 @@ def features_of(
 
     Raises:
       ConfigError: a file is of another network or of other data.
+      RunError: another process replaced a file meanwhile.
     """
     arguments, found = opened.arguments, {}
-    missing: dict[str, dict[Path, dict[str, str]]] = {split: {} for split in wanted}
-    chosen = dict(wanted)
+    # By split and images: files that are computed in one pass.
+    missing: dict[tuple[str, bytes], tuple[np.ndarray, dict[Path, dict[str, str]]]] = {}
     for split, numbers in wanted.items():
         for layer in layers:
             of = feature_files.about(opened, split, layer, arguments.pool)
@@ -204,14 +106,25 @@ def features_of(
                 kept = feature_files.read(path)
                 feature_files.check(kept, of)
             if kept is None or not kept.holds(numbers):
-                missing[split][path] = of
-            if kept is not None:  # what is written again loses no image
-                chosen[split] = np.union1d(chosen[split], kept.index)
-            found[split, layer] = path
-    for split, paths in missing.items():
-        if paths:
-            feature_files.compute(opened, split, paths, chosen[split])
-    return {key: feature_files.read(path) for key, path in found.items()}
+                # What is written again loses no image.
+                chosen = numbers if kept is None else np.union1d(numbers, kept.index)
+                missing.setdefault((split, chosen.tobytes()), (chosen, {}))[1][path] = of
+            found[split, layer] = path, of
+    for (split, _), (chosen, paths) in missing.items():
+        feature_files.compute(opened, split, paths, chosen)
+    features = {}
+    for (split, layer), (path, of) in found.items():
+        kept = features[split, layer] = feature_files.read(path)
+        try:
+            feature_files.check(kept, of)
+            whole = kept.holds(wanted[split])
+        except ConfigError:
+            whole = False
+        if not whole:
+            raise RunError(
+                f"{path}: replaced by another process; run this again, or with --features=DIR"
+            )
+    return features
 
 
 def measure(
@@ -236,15 +149,21 @@ def measure(
     accuracies: dict[str, list[float]] = {kind: [] for kind in KINDS}
     fitted: dict[str, list[classifiers.Fitted]] = {kind: [] for kind in KINDS}
     for one in drawn:
-        parts = list(_readable(kept, pool[0], one.train))
-        inputs = normalize(np.concatenate([kept[s].rows(n) for s, n, _ in parts]))
-        labels = np.concatenate([of for _, _, of in parts])
+        learned = list(parts(pool[0], one.train))
+        rows = np.concatenate([kept[s].rows(n) for s, n, _ in learned])
+        if not np.isfinite(rows).all():
+            raise RunError(
+                f"{next(iter(kept.values())).path}: features that are infinite or no numbers; the "
+                "network's weights are not sound"
+            )
+        inputs = normalize(rows)
+        labels = np.concatenate([of for _, _, of in learned])
         folds = min(arguments.folds, int(np.unique(labels, return_counts=True)[1].min()))
         for kind in KINDS:
             result = classifiers.fit(
                 kind, inputs, labels, arguments.constants, folds, arguments.seed
             )
-            tests = list(_readable(kept, pool[1], one.test))
+            tests = list(parts(pool[1], one.test))
             blocks = (
                 normalize(kept[s].rows(numbers[begin : begin + _BLOCK]))
                 for s, numbers, _ in tests
@@ -266,24 +185,16 @@ def measure(
     }
 
 
-def _readable(
-    kept: dict[str, Features], pool: Pool, numbers: np.ndarray
-) -> Generator[tuple[str, np.ndarray, np.ndarray], None, None]:
-    """Yields split, numbers in the split and labels of images that could be read."""
-    for split, there in pool.by_split(numbers).items():
-        there = there[np.isin(there, kept[split].index)]
-        yield split, there, pool.labels[split][there]
-
-
 def check_size(rows: int, width: int, layer: str) -> None:
     """Checks that training on features fits into memory.
 
-    scikit-learn works in float64, on all rows and on four fifths of them at a time.
+    scikit-learn works in float64, on all rows and on four fifths of them at a time; LIBLINEAR, the
+    SVM's library, copies these into nodes of 16 bytes. 37 bytes a number were measured.
 
     Raises:
       ConfigError: it does not.
     """
-    needed = rows * width * (4 + 4 + 8 + 8)
+    needed = rows * width * (4 + 4 + 8 + 8 + 16)
     try:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a Unix
@@ -299,19 +210,13 @@ def check_size(rows: int, width: int, layer: str) -> None:
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
     """Prints the table, writes linear.json and linear.png, and prints the JSON in a line."""
     asked = (arguments.layers or opened.last_hidden).split(",")
-    layers = [opened.layer(name.strip(), flag="layers") for name in asked]
+    layers = list(dict.fromkeys(opened.layer(name.strip(), flag="layers") for name in asked))
+    path, picture = opened.out("linear.json"), opened.out("linear.png")
     train, test = pools(opened, arguments.split)
     data = opened.data(arguments.split)
     drawn = trials(arguments, train, test, data.class_names)
     pool = train, test or train
-    smallest = int(np.unique(train.label[drawn[0].train], return_counts=True)[1].min())
-    if len(np.unique(train.label[drawn[0].train])) < 2:
-        raise ConfigError(f"{data.dataset.name}: images of one class only; two are needed")
-    if len(arguments.constants) > 1 and min(smallest, arguments.folds) < 2:
-        raise ConfigError(
-            "cross-validation needs two training images of every class and --folds=2; or give "
-            "a single constant, such as --constants=1"
-        )
+    check_classes(arguments, train, drawn, data.dataset.name)
     for layer in layers:
         of_maps = len(opened.shapes[layer]) == 3 and arguments.pool != "none"
         shape = opened.shapes[layer][-1:] if of_maps else opened.shapes[layer]
@@ -322,6 +227,14 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
             for split, there in part.by_split(numbers).items():
                 wanted[split] = np.union1d(wanted.get(split, there), there)
     kept = features_of(opened, layers, wanted)
+    one_layer = {split: kept[split, layers[0]] for split in wanted}
+    asked_for = drawn
+    drawn = [readable(one_layer, pool, one) for one in asked_for]
+    lost = sum(len(a.train) + len(a.test) - len(b.train) - len(b.test)
+               for a, b in zip(asked_for, drawn, strict=True))  # fmt: skip
+    if lost:
+        print(f"note: {lost} of the images drawn cannot be read, and are left out")
+        check_classes(arguments, train, drawn, f"{data.dataset.name}, without what is unreadable")
     print(f"{len(drawn[0].train):,} training images, {len(drawn[0].test):,} test images")
     print(f"{'layer':<24} {'features':>9}" + "".join(f"  {_TITLES[k]:<20} C" for k in KINDS))
     results = {}
@@ -346,14 +259,12 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         "scaling": "l2",
         "layers": results,
     }
-    yield _picture(results, opened.out("linear.png"))
-    path = opened.out("linear.json")
     try:
         with files.replacing(path, shared=True) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
-    yield path
+    yield from (path, _picture(results, picture))
     print(json.dumps(report))
 
 

@@ -10,7 +10,6 @@ import difflib
 import functools
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,10 @@ def rows(
             published[name][f"{config}:{variant}".rstrip(":")] = paper
             ours[name] += (Measured(**told) for told in claimed.get((config, variant), ()))
     for trained in trained_networks.names():
-        card = trained_networks.card(trained)
+        try:
+            card = trained_networks.card(trained)
+        except ValueError as fault:
+            raise ConfigError(str(fault)) from fault
         if card["network"] in ours:
             error = round(float(card["test_error"]) / 100, 6)
             parameters = int(card["parameters"])
@@ -330,14 +332,9 @@ def _place(flag: str, path: str) -> Path:
     Raises:
       RunError: it cannot be written.
     """
-    whole = place_of(str(Path(path).parent), None, Path(path).name, flag=flag)
-    if whole.is_dir():
-        raise RunError(f"{whole}: is a directory; name a file with --{flag}")
-    try:
-        tempfile.TemporaryFile(dir=whole.parent).close()
-    except OSError as error:
-        raise _unwritable(whole, error) from error
-    return whole
+    if Path(path).is_dir():
+        raise RunError(f"{path}: is a directory; name a file with --{flag}")
+    return place_of(str(Path(path).parent), None, Path(path).name, flag=flag)
 
 
 def _write(path: Path, text: str) -> None:

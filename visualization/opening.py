@@ -25,7 +25,7 @@ from input_pipeline import Data, DataError
 from input_pipeline.batches import Batch
 from input_pipeline.sources import subset
 from training import Trained, TrainingError
-from training.workdir import is_directory, saved_config, steps_in
+from training.workdir import is_directory, located, saved_config, steps_in
 from vision_models.analysis import activation_shapes, layer_table
 from vision_models.network import Network
 from visualization.pictures import place_of
@@ -33,6 +33,11 @@ from visualization.weights import central_look, network_of, open_trained
 
 # Stands for all splits together where a split can be named.
 ALL = "all"
+# Fields of `data` that say how images are read, not which.
+_READING = (
+    *("resize", "pad", "crop", "mean", "mean_values", "deviation", "augment"),
+    *("decode", "unreadable", "threads", "cache_dir"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -233,10 +238,10 @@ class Opened:
                 "and --data_dir=DIR (--data_name=digits needs no directory)"
             )
         other = named != own.get("name")
+        if other:  # of the run's own dataset only how its images are read
+            own = {name: value for name, value in own.items() if name in _READING}
         if other or arguments.data_dir:
             own |= {"name": named, "dir": arguments.data_dir, "prepared_dir": None}
-        if other:
-            own |= {"validation_examples": None}
         fields = config_of({"data": own}).data
         split = only or arguments.split or input_pipeline.REPORTED
         return input_pipeline.open_data(
@@ -245,6 +250,12 @@ class Opened:
             only=None if split == ALL else split,
             class_names=None if other else self.trained.class_names,
         )
+
+    def data_dir(self) -> str:
+        """The directory of `data` as it was given; "" where there is none."""
+        asked, own = self.arguments, self._data_fields()
+        other = asked.data_dir or asked.data_name not in (None, own.get("name"))
+        return str((asked.data_dir if other else own.get("dir")) or "")
 
     def _data_fields(self) -> dict[str, Any]:
         if self.arguments.config is not None:
@@ -419,7 +430,7 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     """
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     path = Path(arguments.run)
-    if arguments.checkpoint != "latest" and not is_directory(path):
+    if arguments.checkpoint != "latest" and located(path).is_file():
         raise ConfigError(f"--checkpoint={arguments.checkpoint}: {path} is a file; leave it out")
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)

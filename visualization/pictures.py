@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image, ImageDraw, ImageFont
 
+import files
 from training import RunError
 
 _LETTERS = 14  # pixels: size of names in mosaics
@@ -130,14 +131,16 @@ def place_of(
       flag: that gives `out`, for messages.
 
     Raises:
-      RunError: the directory cannot be created.
+      RunError: the directory cannot be created, or the file not written.
     """
     place = Path(out or (workdir or Path()) / directory)
     try:
         place.mkdir(parents=True, exist_ok=True)
+        files.check_writable(place / name)
     except OSError as error:
+        at = place / name if isinstance(error, IsADirectoryError) else place
         raise RunError(
-            f"{place}: cannot be written ({error.strerror}); name a place with --{flag}"
+            f"{at}: cannot be written ({error.strerror}); name a place with --{flag}"
         ) from error
     return place / name
 

@@ -1,5 +1,6 @@
 """The networks that come with the project: their cards, and how they are opened by name."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ import trained_networks
 import vision_models
 from tests.conftest import ROOT
 from tests.runs import TINY, drawn_run
-from training import Trained, TrainingError
+from training import Trained, TrainingError, config_fields, export
 from training.classes import Start, known_classes
 from vision_models import weights
 from vision_models.trees import flatten
@@ -42,7 +43,7 @@ def test_what_a_card_says_of_the_file_is_true(name):
     assert int(card["parameters"]) == sum(array.size for array in flatten(trained.params).values())
     assert card["network"] == trained.name
     assert card["network"] in vision_models.list_models()
-    assert card["dataset"] == trained.dataset
+    assert (card["dataset"], card["protocol"]) == (trained.dataset, trained.protocol)
     assert trained.preprocessing is not None and trained.normalization is not None
     assert len(trained.class_names) == trained.num_classes
     text = (ROOT / "trained_networks" / f"{name}.md").read_text()
@@ -59,9 +60,33 @@ def test_the_error_of_the_card_is_measured_by_one_command(name, call, shared_dat
     code, out, err = call("--mode=evaluate", f"--run={name}", data, f"--workdir={tmp_path}")
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
-    assert (result["split"], result["examples"]) == ("test", 10_000)
-    wrong, card = round(result["top1_error"] * result["examples"]), trained_networks.card(name)
-    assert (card["test_error"], card["protocol"]) == (f"{wrong / 100:.2f}", result["protocol"])
+    card = trained_networks.card(name)
+    assert (card["dataset"], result["examples"]) in {("mnist", 10_000), ("cifar10", 10_000)}
+    error = f"{100 * result['top1_error']:.2f}"
+    assert (result["split"], card["test_error"]) == ("test", error)
+    assert card["protocol"] == result["protocol"]
+
+
+@pytest.mark.quick
+def test_images_that_a_network_has_not_seen_are_its_validation(tmp_path):
+    """A file says how many were held out; the dataset's default is 5,000 of MNIST."""
+    assert config_fields("lenet5-mnist")["data"]["validation_examples"] == 1000
+    trained = dataclasses.replace(Trained.open("lenet5-mnist"), validation_examples=77)
+    path = export(trained, tmp_path / "copy.safetensors")
+    assert Trained.open(path).validation_examples == 77
+    assert config_fields(str(path))["data"]["validation_examples"] == 77
+
+
+@pytest.mark.parametrize("card", ["", "---\nnetwork: lenet5\n---\n", None])
+def test_a_card_that_is_missing_or_incomplete(call, tmp_path, monkeypatch, card):
+    shutil.copy(trained_networks.path_of("lenet5-mnist"), tmp_path)
+    if card is not None:
+        (tmp_path / "lenet5-mnist.md").write_text(card)
+    monkeypatch.setattr(trained_networks, "_HERE", tmp_path)
+    for command in (["--mode=compare"], ["--mode=evaluate", "--run=lenet5-mnist"]):
+        code, _, err = call(*command)
+        assert code == 2 and "lenet5-mnist: its card " in err, err
+        assert len(err.splitlines()) <= 2
 
 
 @pytest.mark.quick
@@ -129,7 +154,7 @@ def test_a_damaged_file_is_noticed(call, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="is not the file of its card"):
         Trained.open("lenet5-mnist")
     (folder / "lenet5-mnist.md").unlink()
-    with pytest.raises(TrainingError, match="or its card cannot be read"):
+    with pytest.raises(TrainingError, match=r"its card \S+ cannot be read \(No such file"):
         Trained.open("lenet5-mnist")
 
 

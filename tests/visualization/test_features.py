@@ -1,24 +1,21 @@
-"""Files of features and linear classifiers on them, against other ways to compute both."""
+"""Files of features, against other ways to compute them."""
 
-import json
+import dataclasses
+import shutil
 import tracemalloc
 from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer
-from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
+import files
+from configs.common import ConfigError
 from input_pipeline import pixels_of
 from tests.conftest import write_images
 from tests.runs import drawn_run
-from visualization import classifiers, feature_files
+from visualization import feature_files
 
 
 @pytest.fixture(autouse=True)
@@ -140,127 +137,6 @@ def test_what_is_interrupted_leaves_the_files_that_were_there(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.quick
-def test_random_splits():
-    """Of each class so many, disjoint, at most so many to test on; fewer are among more."""
-    labels = np.random.default_rng(0).permutation(np.repeat([0, 3, 4], [9, 20, 70]))
-    few = classifiers.draw_images(labels, None, 5, 10, (7, 0))
-    assert np.bincount(labels[few.train]).tolist() == [5, 0, 0, 5, 5]
-    assert np.bincount(labels[few.test]).tolist() == [4, 0, 0, 10, 10]
-    assert not np.intersect1d(few.train, few.test).size
-    more = classifiers.draw_images(labels, labels, 8, 10, (7, 0))
-    assert np.isin(few.train, more.train).all()
-    other = classifiers.draw_images(labels, None, 5, 10, (7, 1))
-    assert not np.array_equal(other.train, few.train)
-
-
-def by_scikit_learn(features, labels, drawn, kind):
-    """Mean class accuracy with scikit-learn alone: pipelines, folds one by one."""
-    x, y = features[drawn.train], labels[drawn.train]
-    best, folds = None, StratifiedKFold(4, shuffle=True, random_state=5)
-    for constant in (0.1, 10, 1000):
-        model = LinearSVC(C=constant, random_state=5, max_iter=20_000)
-        if kind == "logistic":
-            model = LogisticRegression(C=constant, max_iter=2_000)
-        whole = make_pipeline(Normalizer(), model)
-        score = cross_val_score(whole, x, y, cv=folds, scoring="balanced_accuracy").mean()
-        if best is None or score > best[0]:
-            best = score, constant, whole
-    predicted = best[2].fit(x, y).predict(features[drawn.test])
-    return balanced_accuracy_score(labels[drawn.test], predicted), best[1]
-
-
-def test_accuracies_are_those_of_scikit_learn(look, run, tmp_path):
-    """Two random splits of the digits that are not held out; then from the files that they made."""
-    asked = (
-        "--per_class=12",
-        "--test_per_class=30",
-        "--splits=2",
-        "--folds=4",
-        "--constants=0.1,10,1000",
-        "--seed=5",
-    )
-    asked += ("--layers=conv2", "--pool=max", f"--features={tmp_path}", f"--out={tmp_path}")
-    code, printed, err = look("linear", run, "--split=train", *asked)
-    assert code == 0, err
-    report = json.loads(printed[-1])
-    assert report == json.loads((tmp_path / "linear.json").read_text())
-    assert report["train_examples"] == 120 and report["splits"] == 2
-    kept = feature_files.read(tmp_path / "train-conv2-max.npy")
-    whole = digits_of(run)
-    features = np.zeros((len(whole), kept.values.shape[1]), np.float32)
-    features[kept.index] = kept.values
-    np.testing.assert_array_equal(whole[kept.index], kept.label)
-    for kind in classifiers.KINDS:
-        found = report["layers"]["conv2"][kind]
-        for number in (0, 1):
-            drawn = classifiers.draw_images(whole, None, 12, 30, (5, number))
-            accuracy, constant = by_scikit_learn(features, whole, drawn, kind)
-            assert found["constants"][number] == constant
-            assert found["accuracies"][number] == pytest.approx(accuracy, abs=1e-12)
-        assert found["accuracy"] == pytest.approx(np.mean(found["accuracies"]))
-    stored = (tmp_path / "train-conv2-max.npy").read_bytes()
-    assert look("linear", run, "--split=train", *asked)[1][-1] == printed[-1]
-    assert (tmp_path / "train-conv2-max.npy").read_bytes() == stored
-
-
-def digits_of(run):
-    """Labels of the digits that are not held out."""
-    from visualization import command_line
-    from visualization.opening import open_run_or_file
-
-    opened = open_run_or_file(command_line.make_parser("").parse_args([str(run)]))
-    examples = opened.data("train").examples("train")
-    return np.array([examples.read(number)[1] for number in range(examples.count)])
-
-
-@pytest.mark.slow
-def test_train_and_test_as_they_are(look, run, tmp_path):
-    """Without --per_class: trained on all of train, tested on what is held out."""
-    places = (f"--features={tmp_path}", f"--out={tmp_path}")
-    code, printed, err = look("linear", run, "--layers=ip1", "--constants=1", *places)
-    assert code == 0, err
-    report = json.loads(printed[-1])
-    train, test = (feature_files.read(tmp_path / f"{n}-ip1.npy") for n in ("train", "validation"))
-    assert (report["train_examples"], report["test_examples"]) == (1720, 77)
-    assert len(train.index) == 1720 and len(test.index) == 77
-    model = make_pipeline(Normalizer(), LinearSVC(C=1, random_state=0)).fit(
-        train.values, train.label
-    )
-    expected = balanced_accuracy_score(test.label, model.predict(test.values))
-    found = report["layers"]["ip1"]["svm"]
-    assert found["accuracy"] == pytest.approx(expected) and found["deviation"] is None
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--layers=conv9"], "--layers=conv9: no such layer; did you mean conv2? there are grey"),
-        (["--per_class=9999"], "--per_class=9999: 10 classes of train have fewer images: 0 (1"),
-        (["--split=all"], "--split=all: training and test images are drawn from it at random"),
-        (["--splits=2"], "--splits is of random splits, which need --per_class=K"),
-        (["--per_class=1"], "cross-validation needs two training images of every class"),
-        (["--constants=0"], "argument --constants: 0: numbers above 0"),
-    ],
-    ids=str,
-)
-def test_faults_are_named(look, run, tmp_path, arguments, message):
-    code, _, err = look("linear", run, f"--out={tmp_path}", f"--features={tmp_path}", *arguments)
-    assert code == 2 and message in err, err
-    assert len(err.splitlines()) <= 2
-    assert not list(tmp_path.iterdir())
-
-
-def test_images_without_labels(look, run, tmp_path):
-    data = write_images(tmp_path / "data", {"train/a": 3, "train/b": 3, "test": 2})
-    named = ("--data_name=folder", f"--data_dir={data}", "--split=test")
-    code, _, err = look("features", run, *named, "--layer=ip1", f"--out={tmp_path}")
-    assert code == 0, err
-    assert feature_files.read(tmp_path / "test-ip1.npy").label.tolist() == [-1, -1]
-    code, _, err = look("linear", run, *named, f"--out={tmp_path}")
-    assert code == 2 and "2 of 2 images of test have no label; choose another --split" in err, err
-
-
 def test_features_of_another_network_or_of_other_data(look, tmp_path, private_cache):
     network = drawn_run(
         tmp_path / "run",
@@ -286,3 +162,81 @@ def test_features_of_another_network_or_of_other_data(look, tmp_path, private_ca
     (network / "features" / "train-ip1.npz").unlink()
     code, _, err = look(*asked)
     assert code == 2 and "no features with their description" in err
+
+
+@pytest.mark.quick
+def test_a_description_of_other_rows_is_refused(tmp_path):
+    """As when a process is killed between its two files, or two write at once."""
+    one, other = tmp_path / "one" / "test-fc7.npy", tmp_path / "other" / "test-fc7.npy"
+    for path, width in ((one, 4), (other, 5)):
+        path.parent.mkdir()
+        write(path, 2, width)
+    shutil.copy(other, one)
+    with pytest.raises(ConfigError, match="no features with their description"):
+        feature_files.read(one)
+
+
+@pytest.mark.quick
+def test_one_process_writes_features_at_a_time(tmp_path):
+    path = tmp_path / "test-fc7.npy"
+    write(path, 2, 4)
+    before = path.read_bytes()
+    with (
+        files.locked(tmp_path),
+        pytest.raises(ConfigError, match="another process is writing features there; wait"),
+    ):
+        write(path, 3, 4)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+    write(path, 3, 4)
+    assert len(feature_files.read(path).index) == 300
+
+
+def opened_run(run, *arguments):
+    from visualization import command_line
+    from visualization.opening import open_run_or_file
+
+    return open_run_or_file(command_line.make_parser("").parse_args([str(run), *arguments]))
+
+
+def test_features_are_told_apart_by_crop_layer_and_pool(look, run, tmp_path):
+    opened = opened_run(run)
+    made = opened.trained.preprocessing
+    trained = dataclasses.replace(opened.trained, preprocessing=dataclasses.replace(made, pad=1))
+    other = dataclasses.replace(opened, trained=trained)
+    digests = [feature_files.about(o, "train", "conv2", "max")["digest"] for o in (opened, other)]
+    assert len(set(digests)) == 2
+    asked = ("features", run, "--layer=conv2", "--limit=3", f"--out={tmp_path}")
+    assert look(*asked, "--pool=max")[0] == 0
+    for suffix in ("npy", "npz"):
+        (tmp_path / f"validation-conv2-max.{suffix}").rename(
+            tmp_path / f"validation-conv2-average.{suffix}"
+        )
+    with pytest.raises(ConfigError, match="features of layer conv2 with --pool=max"):
+        of = feature_files.about(opened, "validation", "conv2", "average")
+        feature_files.check(feature_files.read(tmp_path / feature_files.file_name(of)), of)
+
+
+def test_choices_of_the_runs_own_images_are_not_made_of_others(look, tmp_path, private_cache):
+    """Five a class, three of ten classes, folds: of the digits alone."""
+    network = drawn_run(
+        tmp_path / "run",
+        "--config=configs/lenet5.py:caffe",
+        "--config.data.name=digits",
+        "--config.data.classes=(3, 5, 7)",
+        "--config.data.train_examples_per_class=5",
+    )
+    counts = {"train/a": 8, "train/b": 7, "train/c": 1, "train/d": 2, "val/a": 2}
+    data = write_images(tmp_path / "data", counts)
+    named = ("--data_name=folder", f"--data_dir={data}", "--split=train")
+    code, _, err = look("features", network, *named, "--layer=ip1", f"--out={tmp_path}")
+    assert code == 0, err
+    labels = feature_files.read(tmp_path / "train-ip1.npy").label
+    assert np.bincount(labels).tolist() == [8, 7, 1, 2]
+    assert opened_run(network).data("train").examples("train").count == 15
+
+
+def test_a_missing_path_is_no_file(look, tmp_path):
+    code, _, err = look("features", tmp_path / "typo", "--checkpoint=best")
+    assert code == 2 and "is a file" not in err and "typo" in err
+    code, _, err = look("features", "lenet5-mnist", "--checkpoint=best")
+    assert code == 2 and "is a file; leave it out" in err

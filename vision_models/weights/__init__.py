@@ -13,7 +13,8 @@ width, in, out] or `norm1/variance` [maps]; `normalization/mean` and
 `normalization/deviation`; and as metadata `format` ("vision_models"), `model` (name),
 `options` (JSON), `class_names` and `images` (JSON, where known; `images` says how images are
 cropped), `dataset` and `protocol` (names, where known: what they were trained on, and how their
-error is measured) and `sha256`, the checksum of all of this.
+error is measured), `validation_examples` (a number, where known: how many training images were
+held out) and `sha256`, the checksum of all of this.
 """
 
 import dataclasses
@@ -118,6 +119,7 @@ def load(
             made, settings, params, statistics, normalization, str(path),
             class_names=names, imagenet=names is None, images=files.images_of(source),
             dataset=source.metadata.get("dataset"), protocol=source.metadata.get("protocol"),
+            validation_examples=files.held_out_of(source),
         )  # fmt: skip
         return fit(ours, name, options or {}, new_head=new_head, verify=source.verify)
 
@@ -159,6 +161,7 @@ def save(
     images: Mapping[str, Any] | None = None,
     dataset: str | None = None,
     protocol: str | None = None,
+    validation_examples: int | None = None,
 ) -> None:
     """Writes a `.safetensors` file, named as this module's docstring says.
 
@@ -171,13 +174,14 @@ def save(
       images: how images are cropped, as JSON.
       dataset: name of the dataset that they were trained on.
       protocol: name of the evaluation protocol that their error belongs to.
+      validation_examples: number of the dataset's training images that were held out.
 
     Raises:
       WeightsError: the file cannot be written.
     """
     files.write_ours(
         Path(path), name, options, params, statistics, normalization, class_names, images, dataset,
-        protocol,
+        protocol, validation_examples,
     )  # fmt: skip
 
 

@@ -187,6 +187,18 @@ def class_names(path: Path) -> tuple[str, ...] | None:
         return None
 
 
+def held_out_of(source: Source) -> int | None:
+    """The number of training images held out from what one of our files holds; None if not said.
+
+    Raises:
+      WeightsError: it is no number.
+    """
+    said = source.metadata.get("validation_examples")
+    if said is not None and not said.isdecimal():
+        raise WeightsError(f"{source.path}: its metadata say validation_examples={said[:20]!r}")
+    return None if said is None else int(said)
+
+
 def write_ours(
     path: Path,
     name: str,
@@ -198,6 +210,7 @@ def write_ours(
     images: Mapping[str, Any] | None = None,
     dataset: str | None = None,
     protocol: str | None = None,
+    validation_examples: int | None = None,
 ) -> None:
     """Writes our `.safetensors`; see `vision_models.weights.save`."""
     tensors = flatten(params) | flatten(statistics)
@@ -211,6 +224,8 @@ def write_ours(
         metadata["dataset"] = dataset
     if protocol is not None:
         metadata["protocol"] = protocol
+    if validation_examples is not None:
+        metadata["validation_examples"] = str(validation_examples)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

@@ -88,6 +88,8 @@ class Weights:
       images: how images are cropped for them, as `save` was told; None where that is not known.
       dataset: name of the dataset that they were trained on; None where that is not known.
       protocol: name of their evaluation protocol, as `save` was told; None where that is not known.
+      validation_examples: number of the dataset's training images that they have not seen, which
+        are its validation split; None where that is not known.
     """
 
     name: str
@@ -103,3 +105,4 @@ class Weights:
     images: dict[str, Any] | None = None
     dataset: str | None = None
     protocol: str | None = None
+    validation_examples: int | None = None
