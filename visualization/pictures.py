@@ -161,11 +161,14 @@ def save(picture: np.ndarray, path: Path) -> Path:
 def save_figure(figure: Figure, path: Path, *, dpi: int = 100) -> Path:
     """Writes a matplotlib figure in the format of the path's suffix, closes it, returns the path.
 
+    A PNG does not say which version of matplotlib drew it, so that equal figures are equal files.
+
     Raises:
       RunError: it cannot be written.
     """
     try:
-        figure.savefig(path, dpi=dpi)
+        nameless = {"Software": None} if path.suffix == ".png" else None
+        figure.savefig(path, dpi=dpi, metadata=nameless)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
