@@ -167,7 +167,8 @@ def _evaluations(run: Run) -> list[str]:
         rows.append([f"published: {paper.source}", paper.views, "", "", *error, ""])
     named = [ERRORS[name] for name in errors]
     columns = ["split", "protocol", "checkpoint", "images", *named, "loss"]
-    return [page.table("evaluations.jsonl", columns, rows, numbers=range(2, len(columns)))]
+    made = page.table("evaluations.jsonl", columns, rows, numbers=range(2, len(columns)), long=(0,))
+    return [made]
 
 
 def _kernels(run: Run) -> list[str]:
