@@ -15,6 +15,7 @@ The last line of the output is a JSON object.
 """
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def run(arguments: Sequence[str]) -> None:
       arguments: of the command line, without the program's name.
 
     Raises:
-      EvaluationError: files of different images or classes, or none of boxes.
+      EvaluationError: files of different images or classes, or none of boxes; a flag out of range.
       OSError: --out cannot be written.
     """
     parser = commands.plain_parser(__doc__)
@@ -43,6 +44,10 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--excluded", type=Path)
     parser.add_argument("--out", type=Path)
     flags = parser.parse_args(arguments)
+    for name in ("threshold", "distance"):
+        value = getattr(flags, name)
+        if not 0 <= value < math.inf:
+            raise EvaluationError(f"--{name}={value:g}: a number of 0 or more")
     merging = Merging(flags.threshold, flags.distance, flags.by_boxes)
     read = [box_files.read(path) for path in flags.boxes]
     subject = read[0][1]

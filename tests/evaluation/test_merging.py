@@ -164,6 +164,9 @@ def test_files_of_boxes_are_merged_again(tmp_path, capsys):
     (tmp_path / "list.txt").write_text("1\n2\n3\n4\n")
     merge.run([*map(str, paths), f"--excluded={tmp_path / 'list.txt'}"])
     assert json.loads(capsys.readouterr().out)["localization_errors"] == [0.75] * 5
+    for flag in ("--threshold=nan", "--distance=-1"):
+        with pytest.raises(EvaluationError, match=f"{flag}: a number of 0 or more"):
+            merge.run([*map(str, paths), flag])
     box_files.write(paths[1], [two], box_files.dataclasses.replace(SUBJECT, split="test"), {})
     with pytest.raises(EvaluationError, match="of other splits"):
         merge.run(list(map(str, paths)))
