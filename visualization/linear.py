@@ -150,13 +150,7 @@ def measure(
     fitted: dict[str, list[classifiers.Fitted]] = {kind: [] for kind in KINDS}
     for one in drawn:
         learned = list(parts(pool[0], one.train))
-        rows = np.concatenate([kept[s].rows(n) for s, n, _ in learned])
-        if not np.isfinite(rows).all():
-            raise RunError(
-                f"{next(iter(kept.values())).path}: features that are infinite or no numbers; the "
-                "network's weights are not sound"
-            )
-        inputs = normalize(rows)
+        inputs = np.concatenate([_scaled(kept[s], n) for s, n, _ in learned])
         labels = np.concatenate([of for _, _, of in learned])
         folds = min(arguments.folds, int(np.unique(labels, return_counts=True)[1].min()))
         for kind in KINDS:
@@ -165,7 +159,7 @@ def measure(
             )
             tests = list(parts(pool[1], one.test))
             blocks = (
-                normalize(kept[s].rows(numbers[begin : begin + _BLOCK]))
+                _scaled(kept[s], numbers[begin : begin + _BLOCK])
                 for s, numbers, _ in tests
                 for begin in range(0, len(numbers), _BLOCK)
             )
@@ -183,6 +177,22 @@ def measure(
         }
         for kind in KINDS
     }
+
+
+def _scaled(kept: Features, numbers: np.ndarray) -> np.ndarray:
+    """The features of images, each scaled to length 1: float32 [n, features].
+
+    Raises:
+      RunError: they are no finite numbers.
+    """
+    rows = kept.rows(numbers)
+    if not np.isfinite(rows).all():
+        raise RunError(
+            f"{kept.path}: features that are infinite or no numbers; the network's weights are not "
+            "sound"
+        )
+    scaled: np.ndarray = normalize(rows)
+    return scaled
 
 
 def check_size(rows: int, width: int, layer: str) -> None:
@@ -227,9 +237,8 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
             for split, there in part.by_split(numbers).items():
                 wanted[split] = np.union1d(wanted.get(split, there), there)
     kept = features_of(opened, layers, wanted)
-    one_layer = {split: kept[split, layers[0]] for split in wanted}
     asked_for = drawn
-    drawn = [readable(one_layer, pool, one) for one in asked_for]
+    drawn = [readable(kept, pool, one) for one in asked_for]
     lost = sum(len(a.train) + len(a.test) - len(b.train) - len(b.test)
                for a, b in zip(asked_for, drawn, strict=True))  # fmt: skip
     if lost:

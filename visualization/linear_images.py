@@ -123,11 +123,20 @@ def parts(
         yield split, there, pool.labels[split][there]
 
 
-def readable(kept: dict[str, Features], pool: tuple[Pool, Pool], one: Drawn) -> Drawn:
-    """What can be read of the images of a random split."""
+def readable(kept: dict[tuple[str, str], Features], pool: tuple[Pool, Pool], one: Drawn) -> Drawn:
+    """The images of a random split that have features of all layers.
+
+    Args:
+      kept: by split and layer.
+      pool: of training and of test images.
+      one: the random split.
+    """
 
     def of(pool: Pool, numbers: np.ndarray) -> np.ndarray:
-        there = [np.isin(n, kept[s].index) for s, n in pool.by_split(numbers).items()]
+        there = [
+            np.all([np.isin(n, f.index) for (of, _), f in kept.items() if of == split], axis=0)
+            for split, n in pool.by_split(numbers).items()
+        ]
         return numbers[np.concatenate(there)]
 
     return Drawn(of(pool[0], one.train), of(pool[1], one.test))

@@ -128,8 +128,11 @@ class Record:
     @property
     def watched(self) -> str:
         """The error by which the run is judged: of classes, or of boxes."""
-        logged = set().union(*self.metrics, *self.evaluations)
-        return next((name for name in WATCHED if name in logged), WATCHED[0])
+        for lines in (self.metrics, self.evaluations):
+            for name in WATCHED:
+                if any(name in line for line in lines):
+                    return name
+        return WATCHED[0]
 
     def lines(self, split: str) -> list[Line]:
         """The lines of metrics.jsonl on a split, `train` or `validation`."""

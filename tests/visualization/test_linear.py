@@ -217,6 +217,24 @@ def test_only_images_that_are_used_are_computed(look, run, tmp_path):
     assert (report["train_examples"], report["test_examples"]) == (20, 10)
 
 
+def test_an_image_that_one_layer_lacks_is_left_out_of_all(look, run, tmp_path):
+    """As when it could not be read at one time, and could at another."""
+    asked = ("linear", run, "--per_class=2", "--splits=1", "--constants=1", "--pool=max")
+    asked += ("--layers=conv1,ip1", f"--features={tmp_path}", f"--out={tmp_path}")
+    assert look(*asked)[0] == 0
+    path = tmp_path / "train-ip1.npy"
+    values, of = np.load(path), dict(np.load(path.with_suffix(".npz")))
+    lost, rows = of["index"][7], np.arange(len(values)) != 7
+    np.save(path, values[rows])
+    of |= {name: of[name][rows] for name in ("index", "label", "name")}
+    of |= {"unreadable": lost[None], "rows": np.array(feature_files._digest(path))}
+    np.savez(path.with_suffix(".npz"), **of)
+    code, printed, err = look(*asked)
+    assert code == 0, err
+    assert "note: 1 of the images drawn cannot be read, and are left out" in printed
+    assert json.loads(printed[-1])["train_examples"] == 19
+
+
 @pytest.mark.parametrize("other", ["images", "network"])
 def test_what_another_process_replaced_is_noticed(look, run, tmp_path, monkeypatch, other):
     """After this one has written it, and before it reads it."""
@@ -249,14 +267,16 @@ def test_a_network_that_gives_no_numbers(look, run, tmp_path):
     asked = ("linear", run, "--layers=ip1", "--per_class=2", "--splits=1", "--constants=1")
     asked += (f"--features={tmp_path}", f"--out={tmp_path}")
     assert look(*asked)[0] == 0
-    values = np.load(features / "train-ip1.npy")
-    values[5:] = np.nan
-    np.save(features / "train-ip1.npy", values)
-    of = dict(np.load(features / "train-ip1.npz"))
-    of["rows"] = np.array(feature_files._digest(features / "train-ip1.npy"))
-    np.savez(features / "train-ip1.npz", **of)
-    code, _, err = look(*asked)
-    assert code == 1 and "train-ip1.npy: features that are infinite or no numbers" in err
+    for split in ("validation", "train"):
+        path = features / f"{split}-ip1.npy"
+        values = np.load(path)
+        values[5:] = np.nan
+        np.save(path, values)
+        of = dict(np.load(path.with_suffix(".npz")))
+        of["rows"] = np.array(feature_files._digest(path))
+        np.savez(path.with_suffix(".npz"), **of)
+        code, _, err = look(*asked)
+        assert code == 1 and f"{split}-ip1.npy: features that are infinite or no numbers" in err
 
 
 def test_memory_is_counted_before_the_work(monkeypatch):
