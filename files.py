@@ -1,7 +1,6 @@
 """Files that appear whole, and locks, for all packages."""
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Generator
@@ -49,25 +48,26 @@ def remove_unfinished() -> None:
             temporary.unlink()
 
 
-def check_writable(path: Path) -> None:
-    """Checks that a file can be made at a path, before the work of which it is to hold the result.
+def check_writable(directory: Path) -> None:
+    """Checks that files can be made in a directory, before the work whose results they will hold.
 
     Raises:
-      OSError: it cannot; its directory has to be there.
+      OSError: they cannot.
     """
     import tempfile
 
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    tempfile.TemporaryFile(dir=path.parent).close()
+    tempfile.TemporaryFile(dir=directory).close()
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
+def locked(
+    path: Path, *, patience: float = 0.0, directory: bool = False
+) -> Generator[None, None, None]:
     """Holds a lock against other processes, as far as the file system supports locks.
 
     Args:
-      path: the lock's file, which is made; or a directory, which is locked itself.
+      path: the lock's file, which is made.
+      directory: whether `path` is a directory, which is locked itself.
       patience: seconds to wait for the lock; more than none where others call `is_locked`.
 
     Raises:
@@ -75,7 +75,7 @@ def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
       OSError: the file cannot be made.
     """
     end = time.monotonic() + patience
-    with _opened(path) as file:
+    with _opened(path, os.O_RDONLY if directory else os.O_WRONLY | os.O_CREAT) as file:
         while True:
             try:
                 import fcntl
@@ -93,9 +93,8 @@ def locked(path: Path, *, patience: float = 0.0) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Generator[int, None, None]:
+def _opened(path: Path, flags: int) -> Generator[int, None, None]:
     """A descriptor of a lock's file."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT
     descriptor = os.open(path, flags, 0o666)
     try:
         yield descriptor

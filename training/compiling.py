@@ -370,7 +370,7 @@ def check_places(**paths: str | None) -> None:
             raise TrainingError(f"--{flag}={path}: is a directory; name a file")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.check_writable(path)
+            files.check_writable(path.parent)
         except FileExistsError as error:
             raise TrainingError(f"--{flag}={path}: {path.parent} is no directory") from error
         except OSError as error:

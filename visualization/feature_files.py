@@ -124,7 +124,7 @@ def compute(
     (place,) = {path.parent for path in paths}
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(files.locked(place))
+            stack.enter_context(files.locked(place, directory=True))
             described = {p: stack.enter_context(_described(p.with_suffix(".npz"))) for p in paths}
             appends = {p: stack.enter_context(_appending(p)) for p in paths}
             for found, batch in opened.activations(layers, only=split, chosen=chosen):

@@ -92,15 +92,13 @@ def features_of(
       RunError: another process replaced a file meanwhile.
     """
     arguments, found = opened.arguments, {}
+    directory = Path(arguments.features or (opened.workdir or Path()) / "features")
     # By split and images: files that are computed in one pass.
     missing: dict[tuple[str, bytes], tuple[np.ndarray, dict[Path, dict[str, str]]]] = {}
     for split, numbers in wanted.items():
         for layer in layers:
             of = feature_files.about(opened, split, layer, arguments.pool)
-            path = pictures.place_of(
-                arguments.features, opened.workdir, feature_files.file_name(of), "features",
-                "features",
-            )  # fmt: skip
+            path = directory / feature_files.file_name(of)
             kept = None
             if path.exists():
                 kept = feature_files.read(path)
@@ -110,6 +108,8 @@ def features_of(
                 chosen = numbers if kept is None else np.union1d(numbers, kept.index)
                 missing.setdefault((split, chosen.tobytes()), (chosen, {}))[1][path] = of
             found[split, layer] = path, of
+    if missing:
+        pictures.place_of(arguments.features, opened.workdir, "", "features", "features")
     for (split, _), (chosen, paths) in missing.items():
         feature_files.compute(opened, split, paths, chosen)
     features = {}

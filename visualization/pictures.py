@@ -126,7 +126,7 @@ def place_of(
     Args:
       out: the directory; None for `directory` in the run, or else in the current directory.
       workdir: of the run; None for a file.
-      name: of the file.
+      name: of the file; "" for the directory.
       directory: see `out`.
       flag: that gives `out`, for messages.
 
@@ -136,12 +136,13 @@ def place_of(
     place = Path(out or (workdir or Path()) / directory)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        files.check_writable(place / name)
+        files.check_writable(place)
     except OSError as error:
-        at = place / name if isinstance(error, IsADirectoryError) else place
         raise RunError(
-            f"{at}: cannot be written ({error.strerror}); name a place with --{flag}"
+            f"{place}: cannot be written ({error.strerror}); name a place with --{flag}"
         ) from error
+    if name and (place / name).is_dir():
+        raise RunError(f"{place / name}: is a directory; name another place with --{flag}")
     return place / name
 
 

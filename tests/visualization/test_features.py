@@ -182,7 +182,7 @@ def test_one_process_writes_features_at_a_time(tmp_path):
     write(path, 2, 4)
     before = path.read_bytes()
     with (
-        files.locked(tmp_path),
+        files.locked(tmp_path, directory=True),
         pytest.raises(ConfigError, match="another process is writing features there; wait"),
     ):
         write(path, 3, 4)

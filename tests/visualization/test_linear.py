@@ -1,5 +1,6 @@
 """Linear classifiers on features, against scikit-learn called directly."""
 
+import errno
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
+import files
 from configs.common import ConfigError
 from tests.conftest import write_images
 from visualization import classifiers, feature_files, linear
@@ -258,8 +260,28 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(look, run, tmp_p
     code, printed, err = look(
         "linear", run, "--layers=ip1", f"--features={tmp_path}", f"--out={tmp_path}"
     )
-    assert code == 1 and "linear.png: cannot be written (Is a directory)" in err
+    assert code == 1 and "linear.png: is a directory; name another place with --out" in err
     assert not printed and not list(tmp_path.glob("*.npy"))
+
+
+def test_features_are_read_where_nothing_can_be_written(look, run, tmp_path, monkeypatch):
+    """As those in the run of somebody else; what is missing there cannot be added."""
+    features, out = tmp_path / "features", tmp_path / "out"
+    asked = ("linear", run, "--per_class=2", "--splits=1", "--constants=1", f"--out={out}")
+    asked += (f"--features={features}",)
+    assert look(*asked, "--layers=ip1")[0] == 0
+    check = files.check_writable
+
+    def read_only(directory):
+        if directory == features:
+            raise OSError(errno.EROFS, "Read-only file system")
+        check(directory)
+
+    monkeypatch.setattr(files, "check_writable", read_only)
+    assert look(*asked, "--layers=ip1")[0] == 0
+    code, _, err = look(*asked, "--layers=conv1")
+    assert code == 1 and "features: cannot be written (Read-only file system)" in err
+    assert "name a place with --features" in err
 
 
 def test_a_network_that_gives_no_numbers(look, run, tmp_path):
