@@ -67,7 +67,7 @@ def locked(
 
     Args:
       path: the lock's file, which is made.
-      directory: whether `path` is a directory, which is locked itself.
+      directory: whether `path` is a directory, which is there, and is locked itself.
       patience: seconds to wait for the lock; more than none where others call `is_locked`.
 
     Raises:
@@ -75,8 +75,8 @@ def locked(
       OSError: the file cannot be made.
     """
     end = time.monotonic() + patience
-    with _opened(path, os.O_RDONLY if directory else os.O_WRONLY | os.O_CREAT) as file:
-        while True:
+    with _opened(path, directory) as file:
+        while file is not None:
             try:
                 import fcntl
 
@@ -93,9 +93,15 @@ def locked(
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Generator[int, None, None]:
-    """A descriptor of a lock's file."""
-    descriptor = os.open(path, flags, 0o666)
+def _opened(path: Path, directory: bool) -> Generator[int | None, None, None]:
+    """A descriptor of a lock's file; None for a directory that cannot be opened."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY if directory else os.O_WRONLY | os.O_CREAT, 0o666)
+    except PermissionError:  # not a Unix, or a directory that may be written and not read
+        if not directory:
+            raise
+        yield None
+        return
     try:
         yield descriptor
     finally:

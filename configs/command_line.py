@@ -120,6 +120,11 @@ def parse(
     unchanged, config = config, flag_values["config"].value
     keep_overridden_unit(config, overrides)
     values = {field: _get(config, field) for field in overrides}
+    other_data = values.get("data.name", unchanged.data.name) != unchanged.data.name
+    assert config is not None, "it is defined above"
+    if not source and other_data and "data.validation_examples" not in values:
+        with config.ignore_type():  # so many were held out of the run's own dataset
+            config.data.validation_examples = None
     for field, value in values.items():
         before = _get(unchanged, field)
         kind = str if before and isinstance(before, tuple) and isinstance(before[0], str) else None

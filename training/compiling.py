@@ -344,7 +344,8 @@ def tell(
     writers.say("\n".join(lines(found)))
     used, there = task.mesh.size, target.chips * target.accelerator.devices_per_chip
     if used < there:
-        writers.say(f"note: mesh.* takes {used} of {there} devices; hours and cost are of them all")
+        counted = "; hours and cost are of them all" * ("hours" in found["run"])
+        writers.say(f"note: mesh.* takes {used} of {there} devices{counted}")
     if price is not None and "cost" not in found["run"]:
         why = "the config has no end" if steps is None else f"{target.text} has no estimate of time"
         writers.say(f"note: --price={price:g} gives no cost, for {why}")

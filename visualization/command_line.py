@@ -103,7 +103,7 @@ def make_parser(said: str | None, shared: Sequence[str] = SHARED) -> argparse.Ar
     Args:
       said: its description.
       shared: the flags of `SHARED` that it takes; the others have their defaults. Without
-        --network it takes runs; without --checkpoint as well, but with a dataset, submission files.
+        `network` it takes a run; with `data_name` and without `checkpoint`, a submission file too.
     """
     parser = _Parser(
         description=said, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

@@ -239,7 +239,7 @@ def read(path: Path) -> Features:
         if len(values) != len(found["index"]) or values.ndim != 2:
             raise ValueError(f"{len(found['index'])} rows described, {values.shape} stored")
         if texts.get("rows") != _digest(path):
-            raise ValueError("rows of another file are described")
+            raise ValueError("rows of another file are described, or by an earlier version")
     except Exception as error:  # damaged files fail in many ways
         raise ConfigError(
             f"{path}: no features with their description ({error}); remove it, or name another "

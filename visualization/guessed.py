@@ -1,6 +1,7 @@
 """What a run's network says of a dataset: guesses, mistakes and confusion, as HTML."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 
@@ -9,6 +10,7 @@ import numpy as np
 import evaluation
 from configs.common import ConfigError
 from evaluation import Scores
+from evaluation.errors import EvaluationError
 from evaluation.protocols.protocol import log_softmax
 from evaluation.score_files import Kept, read_scores
 from evaluation.words import first_words
@@ -78,8 +80,13 @@ class Run:
         asked = self.arguments
         if asked.checkpoint != "latest":
             _ = self.opened
-        data = asked.split or asked.data_name or asked.data_dir
-        if data and self.record.checkpoints and self._kept is None:
+        if not (asked.split or asked.data_name or asked.data_dir) or not self.record.checkpoints:
+            return
+        kept = None
+        if not asked.data_dir:
+            with contextlib.suppress(EvaluationError):  # files that were not asked for
+                kept = self._kept
+        if kept is None:
             self.opened.data()
 
     @functools.cached_property

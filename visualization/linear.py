@@ -104,7 +104,7 @@ def features_of(
                 kept = feature_files.read(path)
                 feature_files.check(kept, of)
             if kept is None or not kept.holds(numbers):
-                # What is written again loses no image.
+                # What is written again loses no image, but those that others add meanwhile.
                 chosen = numbers if kept is None else np.union1d(numbers, kept.index)
                 missing.setdefault((split, chosen.tobytes()), (chosen, {}))[1][path] = of
             found[split, layer] = path, of
@@ -237,10 +237,11 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
             for split, there in part.by_split(numbers).items():
                 wanted[split] = np.union1d(wanted.get(split, there), there)
     kept = features_of(opened, layers, wanted)
-    asked_for = drawn
-    drawn = [readable(kept, pool, one) for one in asked_for]
-    lost = sum(len(a.train) + len(a.test) - len(b.train) - len(b.test)
-               for a, b in zip(asked_for, drawn, strict=True))  # fmt: skip
+    lost = 0
+    for split, numbers in wanted.items():
+        of = [np.isin(numbers, kept[split, layer].index) for layer in layers]
+        lost += int((~np.all(of, axis=0)).sum())
+    drawn = [readable(kept, pool, one) for one in drawn]
     if lost:
         print(f"note: {lost} of the images drawn cannot be read, and are left out")
         check_classes(arguments, train, drawn, f"{data.dataset.name}, without what is unreadable")

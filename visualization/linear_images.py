@@ -145,7 +145,7 @@ def readable(kept: dict[tuple[str, str], Features], pool: tuple[Pool, Pool], one
 def check_classes(
     arguments: argparse.Namespace, train: Pool, drawn: Sequence[Drawn], name: str
 ) -> None:
-    """Checks that every random split has classes, and images of each, to train and to test on.
+    """Checks that every random split has two classes to train on, and images to test on.
 
     Raises:
       ConfigError: it has not.

@@ -14,6 +14,7 @@ import trained_networks
 from configs.common import ConfigError, to_steps
 from configs.papers import Published, published
 from evaluation.metrics import WATCHED
+from training import TrainingError
 from training.workdir import (
     changes_result,
     flat_fields,
@@ -93,16 +94,17 @@ class Record:
 
         Its `source` says so if the run has another recipe, or another length, than the config.
         """
-        if flat_fields(self.config).get("data.classes"):
-            return None  # of all classes
+        fields = flat_fields(self.config)
+        if fields.get("data.classes") or fields.get("loss.boxes", "none") != "none":
+            return None  # they are errors of all classes
         found = published(*self.source, self.data)
         changed = sum(
             changes_result(f) or f.startswith("total_") for f in self.overridden if f != "seed"
         )
         if found is None or not changed:
             return found
-        fields = "a field is" if changed == 1 else f"{changed} fields are"
-        return found._replace(source=f"{found.source}; here {fields} overridden")
+        those = "a field is" if changed == 1 else f"{changed} fields are"
+        return found._replace(source=f"{found.source}; here {those} overridden")
 
     @property
     def step(self) -> int:
@@ -211,7 +213,7 @@ def read(path: Path) -> Record:
         saved, environment = {"config": {}, "dataset": {}}, {}
     for group in ("model", "data", "loss"):
         if not isinstance(saved["config"].get(group, {}), dict):
-            raise ConfigError(f"{path / 'config.json'}: damaged ({group} is no group of fields)")
+            raise TrainingError(f"{path / 'config.json'}: damaged ({group} is no group of fields)")
     return Record(
         path,
         saved["config"],

@@ -13,7 +13,7 @@ from PIL import Image
 
 import trained_networks
 import vision_models
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_images
 from tests.runs import TINY, drawn_run
 from training import Trained, TrainingError, config_fields, export
 from training.classes import Start, known_classes
@@ -75,6 +75,20 @@ def test_images_that_a_network_has_not_seen_are_its_validation(tmp_path):
     path = export(trained, tmp_path / "copy.safetensors")
     assert Trained.open(path).validation_examples == 77
     assert config_fields(str(path))["data"]["validation_examples"] == 77
+
+
+def test_other_data_are_divided_as_they_are(call, tmp_path):
+    """The number held out of the network's own dataset is not of others."""
+    data = write_images(
+        tmp_path / "data", {f"{s}/{n}": 2 for s in ("train", "val") for n in range(10)}
+    )
+    asked = ("--mode=evaluate", "--run=lenet5-mnist", "--config.data.name=folder")
+    asked += (f"--config.data.dir={data}", f"--workdir={tmp_path / 'run'}")
+    code, out, err = call(*asked)
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["examples"] == 20
+    code, _, err = call(*asked, "--config.data.validation_examples=3")
+    assert code == 2 and "folder has a validation split of its own; leave that field out" in err
 
 
 @pytest.mark.parametrize("card", ["", "---\nnetwork: lenet5\n---\n", None])

@@ -106,6 +106,15 @@ def test_names_what_a_run_does_not_have(look, run, tmp_path, lines, said, withou
     assert ("<circle" in page.text) == (len(lines) > 0)  # a single point is seen
 
 
+def test_a_damaged_file_of_scores_that_was_not_asked_for(look, run, tmp_path):
+    workdir = run_of(run, tmp_path)
+    (workdir / "scores").mkdir()
+    (workdir / "scores" / "test-center_crop.npz").write_bytes(b"PK")
+    code, printed, err = look("report", workdir, "--split=validation", "--limit=9")
+    assert code == 0, err
+    assert any(line.startswith("without guesses: ") for line in printed)
+
+
 def test_shows_a_run_that_has_not_begun(look, run, tmp_path):
     workdir = run_of(run, tmp_path, lines=[])
     shutil.rmtree(workdir / "checkpoints")
@@ -139,6 +148,8 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     np.testing.assert_array_equal(np.array([row[1:] for row in matrix[1:]], int), expected)
     assert [row[0] for row in matrix[1:5]] == ["crane", "crane", "red, small", "class 3"]
     written = Path(printed[-1]).read_text()
+    code, _, err = look("report", workdir, f"--data_dir={tmp_path / 'nowhere'}")
+    assert code == 2 and "nowhere" in err
     for other in ("--split=train", "--data_name=cifar10"):  # of which there are no scores
         code, _, err = look("report", workdir, other)
         assert code == 2 and "--data_dir" in err
@@ -159,6 +170,9 @@ def test_a_published_error_says_what_is_overridden(run, tmp_path):
     saved["data"]["classes"] = [0, 1]
     change(workdir, config=saved)
     assert records.read(workdir).published is None  # nothing was published of two digits
+    saved["data"]["classes"], saved["loss"]["boxes"] = [], "scr"
+    change(workdir, config=saved)
+    assert records.read(workdir).published is None  # nor of their boxes
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class Weights:
       dataset: name of the dataset that they were trained on; None where that is not known.
       protocol: name of their evaluation protocol, as `save` was told; None where that is not known.
       validation_examples: number of the dataset's training images that they have not seen, which
-        are its validation split; None where that is not known.
+        are its validation split; None where that is not known, or the dataset's default.
     """
 
     name: str
