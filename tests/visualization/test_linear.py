@@ -308,3 +308,36 @@ def test_memory_is_counted_before_the_work(monkeypatch):
     linear.check_size(5000, 5368, "fc7")
     with pytest.raises(ConfigError, match="training on 5,000 x 5,369 numbers takes about 1 GiB"):
         linear.check_size(5000, 5369, "fc7")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("kind", classifiers.KINDS)
+def test_the_constant_is_that_of_the_highest_mean_class_accuracy(kind):
+    """Of 80 and 20 images: plain accuracy would choose one that always says the first class."""
+    rng, constants = np.random.default_rng(2), (0.01, 1.0, 100.0)
+    labels = np.repeat([0, 1], [80, 20]).astype(np.int32)
+    angle = rng.normal(np.where(labels == 0, 0.0, 0.5), 0.35)
+    features = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    folds, best = StratifiedKFold(4, shuffle=True, random_state=0), {}
+    for scoring in ("accuracy", "balanced_accuracy"):
+        found = [
+            cross_val_score(
+                classifiers.classifier(kind, c), features, labels, cv=folds, scoring=scoring
+            ).mean()
+            for c in constants
+        ]
+        best[scoring] = constants[int(np.argmax(found))]
+    assert best["accuracy"] != best["balanced_accuracy"]
+    chosen = classifiers.fit(kind, features, labels, constants, 4, 0)
+    assert chosen.constant == best["balanced_accuracy"] and chosen.converged
+
+
+@pytest.mark.parametrize("kind", classifiers.KINDS)
+def test_a_training_that_ends_before_it_converged_is_said(look, run, tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(classifiers._STEPS, kind, 1)
+    asked = ("--layers=ip1", "--per_class=20", "--splits=1", "--constants=0.1")
+    code, printed, err = look("linear", run, *asked, f"--features={tmp_path}", f"--out={tmp_path}")
+    assert code == 0, err
+    said = [line for line in printed if line.endswith("a training ended before it converged")]
+    assert said == [f"note: ip1, {TITLES[kind][0]}: a training ended before it converged"]
+    assert json.loads(printed[-1])["layers"]["ip1"][kind]["converged"] is False
