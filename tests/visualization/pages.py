@@ -92,3 +92,11 @@ def without_data(workdir):
     saved = json.loads((workdir / "config.json").read_text())["config"]
     saved["data"] |= {"name": "mnist", "dir": str(workdir / "nowhere")}
     change(workdir, config=saved)
+
+
+def opened_run(run, *arguments):
+    """A run as the commands open it."""
+    from visualization import command_line
+    from visualization.opening import open_run_or_file
+
+    return open_run_or_file(command_line.make_parser("").parse_args([str(run), *arguments]))

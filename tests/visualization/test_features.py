@@ -15,6 +15,7 @@ from configs.common import ConfigError
 from input_pipeline import pixels_of
 from tests.conftest import write_images
 from tests.runs import drawn_run
+from tests.visualization.pages import opened_run
 from visualization import feature_files
 
 
@@ -26,10 +27,7 @@ def one_thread():
 
 def one_by_one(run, index):
     """Activations of conv2 and ip1 for the digits held out, an image at a time, uncompiled."""
-    from visualization import command_line
-    from visualization.opening import open_run_or_file
-
-    opened = open_run_or_file(command_line.make_parser("").parse_args([str(run)]))
+    opened = opened_run(run)
     examples, found = opened.data().examples("validation"), {"conv2": [], "ip1": []}
     top, left, _ = opened.view
     side, mean = opened.trained.preprocessing.crop, opened.trained.normalization
@@ -189,13 +187,6 @@ def test_one_process_writes_features_at_a_time(tmp_path):
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
     write(path, 3, 4)
     assert len(feature_files.read(path).index) == 300
-
-
-def opened_run(run, *arguments):
-    from visualization import command_line
-    from visualization.opening import open_run_or_file
-
-    return open_run_or_file(command_line.make_parser("").parse_args([str(run), *arguments]))
 
 
 def test_features_are_told_apart_by_crop_layer_and_pool(look, run, tmp_path):

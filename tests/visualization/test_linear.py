@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 import files
 from configs.common import ConfigError
 from tests.conftest import write_images
+from tests.visualization.pages import opened_run
 from visualization import classifiers, feature_files, linear
 
 
@@ -91,10 +92,7 @@ def test_accuracies_are_those_of_scikit_learn(look, run, tmp_path):
 
 def digits_of(run):
     """Labels of the digits that are not held out."""
-    from visualization import command_line
-    from visualization.opening import open_run_or_file
-
-    opened = open_run_or_file(command_line.make_parser("").parse_args([str(run)]))
+    opened = opened_run(run)
     examples = opened.data("train").examples("train")
     return np.array([examples.read(number)[1] for number in range(examples.count)])
 

@@ -17,6 +17,7 @@ from tests.visualization.pages import (
     change,
     check,
     metrics,
+    opened_run,
     run_of,
     without_data,
     write_lines,
@@ -62,10 +63,7 @@ def test_shows_a_run(look, run, tmp_path):
     assert "<dt>evaluated, validation</dt><dd>62.50%<" in page.text
     assert page.tables["overridden, of configs/lenet5.py:caffe"][1:] == [["seed", "0"]]
 
-    from visualization import command_line
-    from visualization.opening import open_run_or_file
-
-    opened = open_run_or_file(command_line.make_parser("").parse_args([str(workdir)]))
+    opened = opened_run(workdir)
     expected = np.zeros((10, 10), int)
     for batch in opened.images():
         logits = opened.model(opened.inputs(batch["image"]))
