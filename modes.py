@@ -57,13 +57,16 @@ def in_workdir(arguments: CommandLine, flags: Any) -> int:
     from training import workdir as workdirs
 
     config, mode = arguments.config, flags.mode
-    config_names = (
-        arguments.name or Path(flags.run or "").stem,
-        arguments.variant,
-        arguments.overrides,
-    )
     run = flags.run if flags.run and workdirs.is_directory(Path(flags.run)) else None
-    workdir = Path(flags.workdir or run or workdirs.default_workdir(*config_names))
+    if run and flags.workdir and Path(flags.workdir).resolve() != Path(run).resolve():
+        raise ConfigError(
+            f"--run={run} is a run, and its evaluation goes into it: leave out "
+            f"--workdir={flags.workdir}"
+        )
+    workdir = Path(flags.workdir or run or "")
+    if not (flags.workdir or run):
+        name = arguments.name or workdirs.name_of_weights(flags.run)
+        workdir = workdirs.default_workdir(name, arguments.variant, arguments.overrides)
     if flags.distributed:
         launch = devices.launch_from(
             flags.coordinator_address, flags.num_processes, flags.process_id
@@ -274,8 +277,10 @@ def train(config: Any, workdir: Path, begun: bool) -> int:
             ),
             example_name=examples.name,
             watch=watch,
-            normalization=training.normalization_for(initial, task.preprocessing.square)
-            or data.normalization(validated),
+            normalization=lambda: (
+                training.normalization_for(initial, task.preprocessing.square)
+                or data.normalization(validated)
+            ),
             dataset={
                 "class_names": list(data.class_names),
                 "fingerprint": data.fingerprint,
@@ -317,7 +322,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
         localizing.check_boxes(config, data, split)
     task, excluded = localizing.without_excluded(config, data, split, task)
     trained = _opened(config, workdir, begun, task.options, data.class_names)
-    facts = training.facts_of_inputs(data.fingerprint, None if begun else trained, begun)
+    facts = training.facts_of_inputs(data.fingerprint, trained, begun)
     devices.agree_on_inputs(facts)
     training.check_trained(trained, data.class_names)
     share, rows, plans = devices.process_share(task.mesh), {}, {}
@@ -393,7 +398,7 @@ def _opened(
         )
     initial = training.open_initial(
         training.start_from_config(config), name, options or written, class_names,
-        config.loss.boxes if options else None,
+        config.loss.boxes if options else None, config.evaluation.checkpoint,
     )  # fmt: skip
     assert initial is not None, "main asks for a checkpoint or init_from"
     return initial

@@ -34,15 +34,14 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
             "several with commas between them"
         )
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
-    trained = opening.open_trained(Path(flags.run), flags.network, config)
+    checkpoint = "latest" if config is None else config.evaluation.checkpoint
+    trained = opening.open_trained(Path(flags.run), flags.network, config, checkpoint)
     chosen = flags.protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
     named = trained.class_names is not None or trained.imagenet
     if not named:
         print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
-    is_path = Path(flags.images).exists()  # whose name may have a comma in it
-    texts = [flags.images] if is_path else flags.images.split(",")
-    photographs = input_pipeline.find_photographs([text for text in texts if text])
+    photographs = input_pipeline.find_photographs(flags.images)
     protocol, at_once, scores_of = training.predictor(
         trained, chosen, min(len(photographs), _AT_ONCE)
     )

@@ -139,7 +139,7 @@ def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int)
                 validation=validation,  # type: ignore[arg-type]
                 example_name=str,
                 watch=training_protocol("center_crop", task.preprocessing),
-                normalization=normalization,
+                normalization=lambda: normalization,
                 dataset={"class_names": [], "fingerprint": "", "train_examples": 10**6},
             ),
             Path(directory),

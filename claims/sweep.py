@@ -37,7 +37,7 @@ class Sweep:
       source: `CONFIG[:VARIANT]`.
       overrides: of all trials.
       trials: overrides of each trial besides these.
-      seed: of the runs.
+      seed: of the runs, where the trials have none of their own.
       folds: of cross-validation; None for the config's validation split.
       measure: one of MEASURES.
     """
@@ -51,7 +51,7 @@ class Sweep:
 
     def jobs_of(self, trial: Mapping[str, str]) -> list[Job]:
         """The runs of a trial: one, or one a fold."""
-        common = {**self.overrides, **trial, "seed": self.seed}
+        common = {**self.overrides, "seed": self.seed, **trial}
         if self.folds is None:
             return [jobs.make(self.source, common, (TRAIN,))]
         parts = [{"data.folds": self.folds, "data.fold": n} for n in range(self.folds)]
@@ -96,6 +96,11 @@ def parse(
         raise ClaimError(f"--folds={folds}: at least 2")
     fixed = dict(_pair(o.removeprefix("--config."), o) for o in overrides)
     tried = _grid(grids) if grids else _drawn(ranges, trials, seed)
+    if "seed" in fixed:
+        raise ClaimError(f"--config.seed={fixed['seed']}: of a sweep it is --seed")
+    divided = {"data.folds", "data.fold"} & {*fixed}.union(*tried) if folds is not None else ()
+    for field in sorted(divided):
+        raise ClaimError(f"{field}: --folds={folds} says it; leave one of them out")
     made = Sweep(f"{Path(file).stem}{colon}{variant}", fixed, tried, seed, folds, measure)
     for trial in made.trials:
         for job in made.jobs_of(trial):
@@ -274,7 +279,8 @@ def _page(
     cells = [[row[c] for c in columns] for row in _cells(rows, best, measure)]
     source = " ".join(settings.arguments(sweep.source, sweep.overrides))
     split = f"{sweep.folds} folds" if sweep.folds else "the validation split"
-    begin = [pages.text(f"{source}; {split}; seed {sweep.seed}", "soft")]
+    seed = "" if "seed" in fields else f"; seed {sweep.seed}"
+    begin = [pages.text(f"{source}; {split}{seed}", "soft")]
     sections = [
         pages.section("table", "Trials", [pages.table(measure.name, columns, cells)]),
         pages.section(

@@ -37,11 +37,11 @@ before, with a new fc8:
 
     python main.py --config=configs/alexnet.py:original --config.data.dir=DIR
     python main.py --config=configs/alexnet.py:pretrain_2009 --config.data.dir=DIR_2009 \
-        --config.init_from=runs/alexnet-original
+        --config.init_from=runs/alexnet-original --workdir=runs/alexnet-2009
     python main.py --config=configs/alexnet.py:pretrain_2011 --config.data.dir=DIR_2011 \
-        --config.init_from=runs/alexnet-pretrain_2009
+        --config.init_from=runs/alexnet-2009 --workdir=runs/alexnet-2011
     python main.py --config=configs/alexnet.py:pretrained --config.data.dir=DIR \
-        --config.init_from=runs/alexnet-pretrain_2011
+        --config.init_from=runs/alexnet-2011
 
 DIR_2009 and DIR_2011 hold a folder for each class of ImageNet's releases of Fall 2009 (10,184
 classes) and of Fall 2011 (15 million images, 21,843 classes). These images were not at hand: of the

@@ -20,6 +20,7 @@ from configs.common import ConfigError, base_config, expanded, keep_overridden_u
 
 _OVERRIDE = re.compile(r"--?config\.(?P<path>[\w.]+)(?P<value>=.*)?", re.DOTALL)
 _NEGATED = re.compile(r"--?noconfig\.(?P<path>[\w.]+)")
+_WRONG_FIELD = re.compile(r"^flag --(?:no)?config\.(?P<path>[\w.]+)=(?P<value>[^:]*)")
 _OF_ANY_NETWORK = ("model.name", "model.num_classes", "model.image_size")
 _KINDS = {
     int: "an integer",
@@ -147,9 +148,9 @@ def _value(flag: str, arguments: Sequence[str]) -> str:
 def _parse_flags(arguments: Sequence[str], flag_values: flags.FlagValues) -> None:
     try:
         rest = flag_values(arguments)
-    except flags.IllegalFlagValueError:
-        raise
     except flags.Error as error:
+        if _WRONG_FIELD.search(str(error)):
+            raise  # `_wrong_value` has better words
         raise ConfigError(str(error).splitlines()[0]) from error
     if rest[1:]:
         raise ConfigError(
@@ -388,9 +389,8 @@ def _nearest(path: str, names: list[str]) -> str:
 
 
 def _wrong_value(message: str, config: ConfigDict) -> str:
-    match = re.search(r"flag --(?:no)?config\.(?P<path>[\w.]+)=(?P<value>[^:]*)", message)
-    if match is None:
-        return message.splitlines()[0]
+    match = _WRONG_FIELD.search(message)
+    assert match is not None, message
     kind = _type(config, match["path"])
     return (
         f"--config.{match['path']}={fields.shown(match['value'])}: "

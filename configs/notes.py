@@ -23,6 +23,8 @@ SLIDING = (
 )
 # Those that merge boxes.
 MERGING = ("dense_boxes", "dense_boxes_true_class", "overfeat_boxes")
+# Those that take a box from each view as it is.
+BOX_OF_VIEW = ("center_crop_true_class",)
 
 
 class Note(NamedTuple):
@@ -56,17 +58,23 @@ def _decays(optimizer: Fields) -> bool:
     return any(node["weight_decay"] for node in (optimizer, *optimizer["groups"].values()))
 
 
+def _name(model: Fields) -> str:
+    """The network's name; empty where a command line names none."""
+    return model["name"] or ""
+
+
 def has_batch_norm(model: Fields) -> bool:
     """Whether a network has BatchNorm."""
-    if model["name"].startswith("plain"):
+    name = _name(model)
+    if name.startswith("plain"):
         return bool(model.get("batch_norm", True))
-    always = re.match(r"(preact_)?resnet|inception", model["name"]) is not None
-    return always or model.get("batch_norm", False) or model["name"].endswith("_bn")
+    always = re.match(r"(preact_)?resnet|inception", name) is not None
+    return always or model.get("batch_norm", False) or name.endswith("_bn")
 
 
 def has_bottlenecks(model: Fields) -> bool:
     """Whether the blocks of an ImageNet ResNet are bottlenecks, which have 1x1 convolutions."""
-    depth = re.search(r"\d+$", model["name"])
+    depth = re.search(r"\d+$", _name(model))
     return depth is not None and int(depth[0]) >= 50
 
 
@@ -210,7 +218,7 @@ NOTES = (
     Note(
         ("model.lrn",),
         "not with BatchNorm in GoogLeNet",
-        lambda c, mode: c["model"]["name"].startswith("googlenet") and has_batch_norm(c["model"]),
+        lambda c, mode: _name(c["model"]).startswith("googlenet") and has_batch_norm(c["model"]),
     ),
     Note(
         ("model.auxiliary_dropout",),
@@ -271,6 +279,11 @@ NOTES = (
         ("evaluation.save_scores", "evaluation.scales"),
         "only with --mode=evaluate",
         lambda c, mode: mode != "evaluate",
+    ),
+    Note(
+        ("evaluation.save_scores",),
+        "a network of boxes has no scores of classes; its guesses are written without being asked",
+        lambda c, mode: c["evaluation"]["protocol"] in BOX_OF_VIEW,
     ),
     Note(
         ("evaluation.dropout_seed",),

@@ -13,7 +13,8 @@ Variants, and errors of the authors' models on the ILSVRC-2012 validation set, f
   :101          44,549,160    21.8 / 6.1 (23.6 / 7.1)
   :152          60,192,808    21.4 / 5.7 (23.0 / 6.7)
   :plain18, :plain34          the same without shortcuts; 27.9 (top-1) and 28.5 / 10.0, ten views
-                              (--config.model.batch_norm=False: without BatchNorm as well)
+                              (--config.model.batch_norm=False, with
+                              --config.batch_norm.recompute_examples=0: without BatchNorm as well)
   :preact_18 ... :preact_200  normalisation and neuron before each convolution (2016)
 
 The stride of 2 is in the first 1x1 convolution of a bottleneck, as in the paper. PyTorch's

@@ -171,7 +171,8 @@ class Data:
             _check_images(self.dataset, images)
         try:
             content, label = examples.read(index)
-            return [decoded(content, images) for images in forms], label
+            exact = self.choices.reading.exact
+            return [decoded(content, images, exact=exact) for images in forms], label
         except UnreadableError as error:
             batches.leave_out(examples, index, error, self.choices.reading)
             return None

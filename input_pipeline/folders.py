@@ -1,10 +1,8 @@
 """Images in class folders: which files are read, and how the other files are reported."""
 
 import contextlib
-import dataclasses
 import json
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,21 +11,20 @@ import numpy as np
 
 from input_pipeline import names
 from input_pipeline.errors import DataError
+from input_pipeline.listing import (
+    Left,
+    Listing,
+    in_words,
+    named_as_image,
+    odd_kind,
+    without_waiting,
+)
 from input_pipeline.names import shown
 from input_pipeline.report import progress_bar
 from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
 
 # Counting files stops here; messages then say that there are more.
 _MANY = 10_000
-_KINDS = (
-    (stat.S_ISFIFO, "FIFO"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "device"),
-    (stat.S_ISBLK, "device"),
-)
-
-# Files that are not used, by kind: their number, and the path of the first.
-Left = dict[str, tuple[int, str]]
 
 
 def class_folders(directory: Path) -> dict[str, bytes]:
@@ -148,7 +145,7 @@ def from_files(directory: Path) -> Examples:
     Raises:
       DataError: no image there, or no permission.
     """
-    listing = _Listing(os.fsencode(directory.parent), {}, {})
+    listing = Listing(os.fsencode(directory.parent), {}, {})
     with readable():
         found = listing.images(os.fsencode(directory.name))
     if not found:
@@ -187,20 +184,11 @@ def read_file(path: bytes) -> bytes:
     Raises:
       DataError: it cannot be read, or is a device or the like, which would have no end.
     """
-    with readable(), open(path, "rb", buffering=0, opener=_without_waiting) as file:
-        kind = _odd_kind(os.fstat(file.fileno()).st_mode)
+    with readable(), open(path, "rb", buffering=0, opener=without_waiting) as file:
+        kind = odd_kind(os.fstat(file.fileno()).st_mode)
         if kind:
             raise DataError(f"{shown(path)}: a {kind}, not a file; remove it")
         return file.read()
-
-
-def _without_waiting(path: str | bytes, flags: int) -> int:
-    """Opens a file without blocking, even a FIFO that has no writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _odd_kind(mode: int) -> str | None:
-    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), None)
 
 
 def index_state(changed: dict[str, int], class_names: Sequence[str]) -> str:
@@ -256,7 +244,7 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
         if all(changed(top + b"/" + bytes(raw)) == at for raw, at in inside):
             return saved
 
-    listing = _Listing(top, {}, {})
+    listing = Listing(top, {}, {})
     stray = listing.images(b"")
     if stray:
         raise DataError(
@@ -267,7 +255,7 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     title = f"index of {shown(directory)}"
     for folder, raw in progress_bar(folders.items(), desc=title, unit=" folders", delay=1.0):
-        folder_listing = _Listing(top, {}, listing.inside)
+        folder_listing = Listing(top, {}, listing.inside)
         images = folder_listing.images(raw)
         if not images:
             _refuse_empty(directory, folder, folder_listing.left)
@@ -304,20 +292,6 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
     return arrays
 
 
-def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
-    """Names and sizes of the images directly in a directory, and a sentence on unused files.
-
-    Images and ignored files are recognised as in class folders, see `from_folders`.
-
-    Raises:
-      OSError: it cannot be listed.
-    """
-    listing = _Listing(os.fsencode(directory), {}, {})
-    found = listing.images(b"")
-    notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
-    return found, notes
-
-
 def changed(directory: bytes) -> int:
     """Modification time of a directory in nanoseconds; -1 if it does not exist."""
     try:
@@ -341,110 +315,3 @@ def _refuse_empty(directory: Path, folder: str, left: Left) -> None:
         + (f"; it holds {in_words(left)}" if left else "")
         + ". Fill or remove the folder"
     )
-
-
-@dataclasses.dataclass
-class _Listing:
-    """Lists images, and counts what is not used.
-
-    Attributes:
-      top: the directory that holds the class folders.
-      left: files that are not used.
-      inside: modification time, in nanoseconds, of each folder in a class folder, by path in `top`.
-      ignored: number of files and folders that are hidden or a system's own.
-    """
-
-    top: bytes
-    left: Left
-    inside: dict[bytes, int]
-    ignored: int = 0
-
-    def add(self, other: "_Listing") -> None:
-        """Adds the counts of another listing."""
-        for kind, (count, first) in other.left.items():
-            so_far, earliest = self.left.get(kind, (0, first))
-            self.left[kind] = (so_far + count, earliest)
-        self.ignored += other.ignored
-
-    def images(self, folder: bytes) -> list[tuple[bytes, int]]:
-        """Paths below `top` and sizes of the images in a folder and below it, sorted by path.
-
-        Args:
-          folder: a class folder's name; empty for `top` alone, without the folders in it.
-        """
-        status = os.stat(self.top + b"/" + folder)  # noqa: PTH116 (bytes)
-        found = self._images(folder, ((status.st_dev, status.st_ino),))
-        return sorted(found) if folder else found
-
-    def _images(self, folder: bytes, above: tuple[tuple[int, int], ...]) -> list[tuple[bytes, int]]:
-        """As `images`; `above` are (device, inode) of the folder and of those that hold it."""
-        found = []
-        with os.scandir(self.top + b"/" + folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                name = shown(entry.name)
-                path = folder + b"/" + entry.name if folder else entry.name
-                is_image = named_as_image(name)
-                if entry.is_dir():
-                    if names.is_clutter(name, folder=True):
-                        self.ignored += 1
-                    elif folder:
-                        status = entry.stat()
-                        identity = (status.st_dev, status.st_ino)
-                        if identity in above:
-                            self._leave("link to a folder that holds it", path)
-                            continue
-                        self.inside[path] = status.st_mtime_ns
-                        found += self._images(path, (*above, identity))
-                elif names.is_clutter(name):
-                    self.ignored += 1
-                    if is_image and not name.startswith("._"):
-                        self._leave("hidden", path)
-                elif is_image or not names.suffix(name):
-                    if not is_image and not _begins_as_image(entry):
-                        self._leave("without a suffix", path)
-                        continue
-                    status = _status(entry)
-                    kind = _odd_kind(status.st_mode)
-                    if kind:
-                        self._leave(kind, path)
-                    else:
-                        found.append((path, status.st_size))
-                else:
-                    self._leave(f"*{names.suffix(name)}", path)
-        return found
-
-    def _leave(self, kind: str, path: bytes) -> None:
-        so_far, first = self.left.get(kind, (0, shown(path)))
-        self.left[kind] = (so_far + 1, first)
-
-
-def _status(entry: "os.DirEntry[bytes]") -> os.stat_result:
-    try:
-        return entry.stat()
-    except FileNotFoundError as error:
-        if not entry.is_symlink():
-            raise
-        raise DataError(
-            f"{shown(entry.path)}: a link to nowhere; remove it, or put back what it is to"
-        ) from error
-
-
-def named_as_image(name: str) -> bool:
-    """Whether a file's name has an image's suffix."""
-    return name.lower().endswith(names.IMAGE_SUFFIXES)
-
-
-def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
-    if not entry.is_file():
-        return False
-    try:
-        with open(entry.path, "rb", buffering=0, opener=_without_waiting) as file:
-            return names.begins_as_image(file.read(12) or b"")
-    except OSError:  # counted with the files that are no images
-        return False
-
-
-def in_words(left: Left) -> str:
-    """Unused files, the most frequent kind first: 12 *.heic (cat/1.heic), 3 *.txt (cat/a.txt)."""
-    ordered = sorted(left.items(), key=lambda item: -item[1][0])
-    return names.listed([f"{count:,} {kind} ({first})" for kind, (count, first) in ordered])

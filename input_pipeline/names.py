@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from input_pipeline.errors import DataError, escaped
 
@@ -45,6 +45,15 @@ def shown(path: str | bytes | os.PathLike[str]) -> str:
     except UnicodeEncodeError:  # text from a file, in a locale that cannot encode it
         raw = escaped(os.fspath(path))  # type: ignore[arg-type]
     return raw.decode("utf-8", "backslashreplace")
+
+
+def paths_in(text: str) -> list[str]:
+    """Splits a list of paths at its commas, unless the whole text is an existing path."""
+    try:
+        one = "," not in text or Path(text).exists()
+    except OSError:  # longer than a path can be
+        one = False
+    return [path for path in ([text] if one else text.split(",")) if path]
 
 
 def key(name: str) -> str:

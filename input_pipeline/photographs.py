@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from input_pipeline import augment, decode, folders, names
+from input_pipeline import augment, decode, folders, listing, names
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.names import shown
 
@@ -29,32 +29,31 @@ class Images(Protocol):
         """Width in pixels of the zeros on each side of the square."""
 
 
-def find_photographs(paths: Sequence[str]) -> list[Path]:
+def find_photographs(named: str) -> list[Path]:
     """Lists the image files that paths name.
 
     Args:
-      paths: of files, which are taken as they are, and of directories, which are searched for
-        images with their subdirectories; `~` is the home directory.
+      named: paths with commas between them, unless the whole is one path: of files, which are
+        taken as they are, and of directories, which are searched for images with their
+        subdirectories; `~` is the home directory.
 
     Returns:
-      Paths in the order of `paths`, sorted within each directory.
+      Paths in the order of `named`, sorted within each directory, each once.
 
     Raises:
       DataError: a path does not exist or cannot be read, or a directory has no image.
     """
     found: list[Path] = []
-    for text in paths:
+    whole = os.path.expanduser(named)  # noqa: PTH111 (pathlib's fails without a home)
+    for text in names.paths_in(whole):
         path = Path(os.path.expanduser(text))  # noqa: PTH111 (pathlib's fails without a home)
         try:
             if path.is_dir():
-                inside = sorted(
-                    Path(directory) / name
-                    for directory, below, files in os.walk(path)
-                    for name in files
-                    if not names.is_clutter(shown(name)) and folders.named_as_image(shown(name))
-                )
+                inside, notes = listing.images_below(path)
                 if not inside:
                     raise DataError(f"--images={shown(text)}: no images in this directory")
+                for note in notes:
+                    print(f"note: {note}", file=sys.stderr)
                 found += inside
             elif path.exists():
                 found.append(path)
@@ -62,7 +61,7 @@ def find_photographs(paths: Sequence[str]) -> list[Path]:
                 raise DataError(f"--images={shown(text)}: no such file or directory")
         except OSError as error:
             raise DataError(f"--images={shown(text)}: cannot be read ({error.strerror})") from error
-    return found
+    return list(dict.fromkeys(found))
 
 
 def read_photograph(path: Path) -> bytes:
@@ -93,12 +92,13 @@ def pixels_of(content: bytes | np.ndarray, images: Images, name: str) -> np.ndar
         raise DataError(f"{name}: {error}") from error
 
 
-def decoded(content: bytes | np.ndarray, images: Images) -> np.ndarray:
+def decoded(content: bytes | np.ndarray, images: Images, *, exact: bool = False) -> np.ndarray:
     """An image as evaluation reads it.
 
     Args:
       content: a file's bytes, or uint8 [height, width, 3].
       images: the central square, with zeros around it, or all of the image.
+      exact: as in `decode.window`.
 
     Returns:
       uint8 [height, width, 3], rescaled.
@@ -109,14 +109,14 @@ def decoded(content: bytes | np.ndarray, images: Images) -> np.ndarray:
     if not images.whole:
         crops = augment.central_square(images.side, images.pad)
         square = np.zeros((crops.crop, crops.crop, 3), np.uint8)
-        augment.take(content, crops, augment.MIDDLE, square, exact=False)
+        augment.take(content, crops, augment.MIDDLE, square, exact=exact)
         return square
     size = decode.size(content)
     if size is None:
         assert isinstance(content, bytes), "an array has a size"
         size = decode.pixels(content).shape[:2]  # raises the error that says why
     whole = np.zeros((*augment.rescaled(*size, images.side), 3), np.uint8)
-    augment.take_whole(content, images.side, whole, exact=False)
+    augment.take_whole(content, images.side, whole, exact=exact)
     return whole
 
 

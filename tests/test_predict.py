@@ -30,6 +30,8 @@ def photographs(tmp_path):
         pixels = rng.integers(0, 256, (4, 5 + number, 3), np.uint8)
         Image.fromarray(pixels).resize((90, 70), Image.BICUBIC).save(tmp_path / "in" / name)
     (tmp_path / "in" / "notes.txt").write_text("no image")
+    (tmp_path / "in" / "@eaDir").mkdir()  # where a disk station keeps its thumbnails
+    shutil.copy(tmp_path / "in" / "a.jpg", tmp_path / "in" / "@eaDir" / "thumbnail.jpg")
     return tmp_path / "in"
 
 
@@ -41,7 +43,8 @@ def predicted(call, out, *arguments):
 
 
 def test_five_guesses_for_each_image(call, run, photographs, tmp_path):
-    found, said, _ = predicted(call, tmp_path / "out", f"--run={run}", f"--images={photographs}")
+    found, said, err = predicted(call, tmp_path / "out", f"--run={run}", f"--images={photographs}")
+    assert "not used: 1 *.txt (./notes.txt)" in err
     assert [line["image"] for line in found] == [
         str(photographs / name) for name in ("a.jpg", "b,c.png", "deeper/d.jpg")
     ]
@@ -56,6 +59,10 @@ def test_five_guesses_for_each_image(call, run, photographs, tmp_path):
     two = f"--images={photographs / 'a.jpg'},{photographs / 'deeper'}"
     both, _, _ = predicted(call, tmp_path, f"--run={run}", two)
     assert [line["image"] for line in both] == [found[0]["image"], found[2]["image"]]
+    many = f"--images={','.join([str(photographs / 'a.jpg')] * 130)}"
+    assert len(many) > 4096  # the longest path
+    all_of_them, _, _ = predicted(call, tmp_path, f"--run={run}", many)
+    assert [line["image"] for line in all_of_them] == [found[0]["image"]]
 
 
 @pytest.mark.parametrize("protocol", ["center_crop", "ten_view"])
@@ -141,6 +148,7 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
         (["--run=RUN", "--images=EMPTY"], "no images in this directory"),
         (["--run=RUN", "--images=IMAGES", "--distributed"], "--mode=predict is for one process"),
         (["--run=RUN", "--images=IMAGES", "--config.seed=1"], "no --config"),
+        (["--run=RUN", "--images=IMAGES", "--picture=yes"], "flag --picture=yes"),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from flax import nnx
 from PIL import Image
 
 import vision_models
+from input_pipeline import Data
 from tests.conftest import ROOT, write_images
 from vision_models import weights
 from vision_models.functional import variables
@@ -160,7 +161,7 @@ def test_ten_views_of_a_published_resnet_are_those_of_pytorch(call, shared_data,
     assert result["loss"] == pytest.approx(loss / 10_000, rel=1e-4)
 
 
-def test_a_run_starts_from_a_file_and_an_export_gives_it_back(call, tmp_path):
+def test_a_run_starts_from_a_file_and_an_export_gives_it_back(call, tmp_path, monkeypatch):
     path, first, second = (tmp_path / n for n in ("w.safetensors", "first", "second"))
     lenet(path)
     frozen = [*DIGITS, "--config.optimizer.learning_rate=0"]
@@ -189,6 +190,11 @@ def test_a_run_starts_from_a_file_and_an_export_gives_it_back(call, tmp_path):
     # With another preprocessing it is another network.
     code, out, _ = call(*again, "--config.init_preprocessing=config")
     assert last_json(out)["loss"] != evaluated["loss"]
+    # A run that goes on has its preprocessing, and reads no training set for another.
+    monkeypatch.setattr(Data, "normalization", None)
+    code, out, err = call(*frozen, "--config.total_steps=4", f"--workdir={first}")
+    assert code == 0, err
+    assert "done after 4 steps" in out
 
 
 def variables_of(loaded):

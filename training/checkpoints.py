@@ -292,7 +292,7 @@ class Checkpoints:
                     "evaluated; choose latest"
                 )
             return self._undamaged(best)
-        if which.isdigit() and int(which) in steps:
+        if which.isdecimal() and int(which) in steps:
             return self._undamaged(int(which))
         raise TrainingError(
             f"evaluation.checkpoint={which}: choose latest, best or one of the steps "

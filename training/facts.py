@@ -29,8 +29,11 @@ _SETTINGS = (
     "jax_threefry_partitionable",
     "jax_platforms",
 )
-_ROOMS = ("configs", "devices", "evaluation", "input_pipeline", "training", "vision_models")
-_FILES = ("files.py", "main.py", "modes.py", "process.py")
+_ROOMS = (
+    *("configs", "devices", "evaluation", "input_pipeline", "trained_networks", "training"),
+    "vision_models",
+)
+_FILES = ("files.py", "localizing.py", "main.py", "modes.py", "process.py")
 
 
 def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,18 +52,21 @@ def facts_of_launch(mode: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def facts_of_inputs(fingerprint: str, initial: Trained | None, begun: bool) -> dict[str, Any]:
+def facts_of_inputs(fingerprint: str, opened: Trained | None, begun: bool) -> dict[str, Any]:
     """Facts known once data and weights have been opened, by their names on the screen.
 
     Args:
       fingerprint: the dataset's.
-      initial: weights to start from.
+      opened: weights to start from; the workdir's checkpoint where that was opened, which may be
+        a newer one for a process that came later.
       begun: whether the workdir holds a checkpoint.
     """
+    found = None if opened is None else opened.step if begun else weights_digest(opened)
     return {
         "the dataset's files, labels or splits": fingerprint[:12],
-        "the weights of init_from": None if initial is None else weights_digest(initial),
+        "the weights of init_from": None if begun else found,
         "a checkpoint in --workdir": begun,
+        "the step of that checkpoint": found if begun else None,
     }
 
 

@@ -27,14 +27,15 @@ def open_initial(
     options: dict[str, Any],
     class_names: Sequence[str] | None = None,
     learns: str | None = None,
+    checkpoint: str = "latest",
 ) -> Trained | None:
-    """Opens the weights that a network starts from: a file, or the newest checkpoint of a run.
+    """Opens the weights that a network starts from: a file, or a checkpoint of a run.
 
     Args:
       start: the source of the weights, and which parts of it are used.
       name, options: the network's.
       class_names: the dataset's; a difference from the weights' classes is printed.
-      learns: see `Trained.open`.
+      learns, checkpoint: see `Trained.open`.
 
     Returns:
       None for random weights. `normalization` is None where the config's own is to be used.
@@ -46,7 +47,9 @@ def open_initial(
         return None
     path = user_path(start.source, "init_from")
     try:
-        trained = Trained.open(path, name, options, new_head=start.new_head, learns=learns)
+        trained = Trained.open(
+            path, name, options, checkpoint=checkpoint, new_head=start.new_head, learns=learns
+        )
         trained = with_normalization(trained, start.preprocessing)
     except TrainingError as error:
         raise TrainingError(f"init_from: {printable(str(error))}") from error
@@ -114,7 +117,7 @@ def normalization_for(initial: Trained | None, square: int | None) -> dict[str, 
     """The normalisation that weights expect, for images of `square` pixels; None if not known.
 
     Of whole images (None), whose shape is any, the mean is a colour, [3]; that of a mean image
-    is the mean of its pixels.
+    is the mean of its pixels, without those of padding.
 
     Raises:
       TrainingError: its mean image has another size, and its pixels differ.
@@ -124,6 +127,9 @@ def normalization_for(initial: Trained | None, square: int | None) -> dict[str, 
     mean = initial.normalization["mean"]
     if square is None:
         if mean.ndim == 3:
+            made = initial.preprocessing
+            if made is not None and made.pad and len(mean) == made.square:
+                mean = mean[made.pad : -made.pad, made.pad : -made.pad]
             same = (mean == mean[0, 0]).all()
             mean = mean[0, 0] if same else mean.mean(axis=(0, 1), dtype=np.float64)
         deviation = initial.normalization["deviation"]

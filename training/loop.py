@@ -54,7 +54,8 @@ class TrainingData:
       validation: () -> one pass over the validation split.
       example_name: index of a training example -> its name.
       watch: the protocol of validation, which looks at squares as training does.
-      normalization: `mean` [square, square, 3] and `deviation` [3] of images, float32.
+      normalization: () -> `mean` [square, square, 3] and `deviation` [3] of images, float32; may
+        read the whole training set, and is asked only by a run that begins.
       dataset: JSON kept with each checkpoint: `class_names`, `fingerprint`, `train_examples`.
     """
 
@@ -62,7 +63,7 @@ class TrainingData:
     validation: Callable[[], Generator[NumpyBatch, None, None]]
     example_name: Callable[[int], str]
     watch: Protocol
-    normalization: dict[str, np.ndarray]
+    normalization: Callable[[], dict[str, np.ndarray]]
     dataset: dict[str, Any]
 
 
@@ -230,10 +231,11 @@ def _begin(
     checkpoints.clear_unfinished()
     step = checkpoints.latest_sound() or 0
     if not step:
+        normalization = _replicated(task.mesh, data.normalization())
         state = init_state(task.network, recipe, task.mesh)
         if initial is not None:
             state = start_from(state, initial)
-        return 0, state, _replicated(task.mesh, data.normalization), Progress(recipe.plateau)
+        return 0, state, normalization, Progress(recipe.plateau)
     state = checkpoints.restore_state(step, abstract_state(task.network, recipe, task.mesh))
     normalization = checkpoints.restore_normalization(step, meshes.replicated(task.mesh))
     saved, _ = checkpoints.restore_json(step)

@@ -85,7 +85,7 @@ class Trained:
           name, options: of the network that the weights are for; None for the network that
             they were trained as, which a run and our own files say. A run's own name without
             options means the run's options, any other name its defaults.
-          checkpoint: of a run: `latest`, `best` or a step.
+          checkpoint: of a run: `latest`, `best` or a step; `latest` of a file.
           new_head: whether the classifiers are left out.
           learns: what the last layer has to give, as `Trained.boxes`; None for anything.
 
@@ -103,6 +103,10 @@ class Trained:
         path = located(Path(path))
         try:
             if not is_directory(path):
+                if checkpoint != "latest" and path.exists():
+                    raise TrainingError(
+                        f"evaluation.checkpoint={checkpoint}: {path} is a file; leave it out"
+                    )
                 _check_last_layer("none", None if new_head else learns, path)
                 return _from_file(path, name, options, new_head)
             trained = _from_run(path, checkpoint, name, options or {})

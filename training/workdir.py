@@ -100,6 +100,20 @@ def default_workdir(name: str, variant: str, overrides: Mapping[str, Any]) -> Pa
     return Path("runs") / readable
 
 
+def name_of_weights(source: str) -> str:
+    """The name of the directory, in `runs`, for evaluations of a weights file.
+
+    Args:
+      source: of a trained network its name, which is the answer; else the file's path. Exported
+        files are all called alike, so that their contents tell them apart, on any host.
+    """
+    path = Path(source)
+    if located(path) != path:
+        return source
+    with open(path, "rb") as file:
+        return f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}"
+
+
 def user_path(text: str, field: str) -> Path:
     """A path as a user writes it: `~` is the home directory, and `./~` a file of that name.
 

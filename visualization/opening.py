@@ -25,7 +25,7 @@ from input_pipeline import Data, DataError
 from input_pipeline.batches import Batch
 from input_pipeline.sources import subset
 from training import Trained, TrainingError
-from training.workdir import is_directory, located, saved_config, steps_in
+from training.workdir import is_directory, saved_config, steps_in
 from vision_models.analysis import activation_shapes, layer_table
 from vision_models.network import Network
 from visualization.pictures import place_of
@@ -331,7 +331,7 @@ class Opened:
         """
         path, index = self.arguments.image, self.arguments.index
         if path:
-            found = input_pipeline.find_photographs([path])
+            found = input_pipeline.find_photographs(path)
             if len(found) != 1:
                 raise DataError(f"--image={path}: {len(found)} images are there; name one")
             return input_pipeline.read_photograph(found[0]), -1
@@ -430,8 +430,6 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     """
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     path = Path(arguments.run)
-    if arguments.checkpoint != "latest" and located(path).is_file():
-        raise ConfigError(f"--checkpoint={arguments.checkpoint}: {path} is a file; leave it out")
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
 

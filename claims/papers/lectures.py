@@ -162,7 +162,7 @@ _PRACTICE = (
         "Convolutions have far fewer parameters than locally connected layers (conv1 of AlexNet "
         "34,944 in place of 105,705,600), and less error.",
         "cifar10:13pct", (Arm("convolutions", {"model.shared": True}), Arm("locally connected")),
-        TEST_ERROR, (Order("convolutions", "locally connected"),), fraction=0.025,
+        TEST_ERROR, (Order("convolutions", "locally connected"),), fraction=0.08,
         note="local3 and local4 of the 13% network, with 146,570 parameters in all in place of "
         "1,116,490.",
     ),

@@ -22,8 +22,9 @@ from input_pipeline.datasets import (
     tfds_directories,
 )
 from input_pipeline.datasets.division import Chosen
-from input_pipeline.datasets.layout import Asked, Found, directories
+from input_pipeline.datasets.layout import Asked, Found
 from input_pipeline.errors import DataError
+from input_pipeline.names import paths_in
 from input_pipeline.sources import Examples
 
 # Datasets with their own module; any other name refers to a dataset that TFDS prepared.
@@ -202,7 +203,7 @@ def with_chosen(dataset: Dataset, chosen: Chosen, cache_dir: Path) -> Dataset:
 
 def _with_boxes(found: Found, asked: Asked) -> dict[str, Callable[[], Examples]]:
     """The splits, whose examples have the boxes of the annotations beside them."""
-    roots = [Path(text) for text in directories(asked.directory)]
+    roots = [Path(text) for text in paths_in(asked.directory or "")]
     # Files come first: annotations beside a list apply to every image that no directory holds.
     roots.sort(key=Path.is_dir)
     places = {root: annotations.beside(root) for root in roots}

@@ -35,7 +35,7 @@ class Asked:
           DataError: it is missing or empty, or several are named; or none is named, and the
             message is `missing`.
         """
-        named = directories(self.directory)
+        named = names.paths_in(self.directory or "")
         if len(named) > 1:
             raise DataError(
                 f"data.dir={self.directory}: {len(named)} directories; several are for classes of "
@@ -53,7 +53,7 @@ class Asked:
           DataError: one is missing, empty or named twice; or none is named, and the message is
             `missing`.
         """
-        named = directories(self.directory)
+        named = names.paths_in(self.directory or "")
         if not named:
             raise DataError(missing)
         roots = [Path(text) for text in named]
@@ -67,17 +67,6 @@ class Asked:
             if places.count(place) > 1:
                 raise DataError(f"data.dir={self.directory}: {text} is named twice")
         return roots
-
-
-def directories(text: str | None) -> list[str]:
-    """Splits `data.dir` at its commas, unless the whole text is an existing path."""
-    if not text:
-        return []
-    try:
-        one = "," not in text or Path(text).exists()
-    except OSError:  # longer than a path can be
-        one = False
-    return [text] if one else [path for path in text.split(",") if path]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline import folders, names
+from input_pipeline import folders, listing, names
 from input_pipeline.datasets.layout import Listed, Place
 from input_pipeline.errors import DataError
 from input_pipeline.names import shown
@@ -272,7 +272,7 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str | Non
                 ):
                     continue
                 # There is no line of column names if the first path has an image's suffix.
-                if len(cells) != 2 or not folders.named_as_image(cells[0].strip()):
+                if len(cells) != 2 or not listing.named_as_image(cells[0].strip()):
                     raise _wrong(path, reader.line_num, _other_columns(cells))
                 columns = ["path", "label"]
             if len(cells) != len(columns):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from input_pipeline import folders
+from input_pipeline import folders, listing
 from input_pipeline.layouts.members import Members, Stored, members
 from input_pipeline.names import shown
 
@@ -22,6 +22,6 @@ def find(directory: Path) -> Stored | None:
 
 
 def _list(directory: Path) -> Members:
-    images, notes = folders.images_in(directory)
+    images, notes = listing.images_in(directory)
     names, sizes = [name for name, _ in images], [size for _, size in images]
     return members([(names, [-1] * len(names), sizes, 0, [0] * len(names))], notes=notes)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_pipeline import folders, names
+from input_pipeline import folders, listing, names
 from input_pipeline.errors import DataError
 from input_pipeline.names import listed, shown
 from input_pipeline.sources import Examples, digest, load_arrays, save_arrays
@@ -47,12 +47,12 @@ class Aside:
     """Counts the members of tars that are not images, by the same rules as in folders.
 
     Attributes:
-      left: members that are not used; see `folders.Left`.
+      left: members that are not used; see `listing.Left`.
       ignored: number of members that are hidden or belong to an operating system.
     """
 
     def __init__(self) -> None:
-        self.left: folders.Left = {}
+        self.left: listing.Left = {}
         self.ignored = 0
 
     def is_clutter(self, path: str, *, folder: bool = False) -> bool:
@@ -71,7 +71,7 @@ class Aside:
     def is_image(self, path: str) -> bool:
         """Whether a member's suffix is that of an image; counts it in `left` if not."""
         name = path.rpartition("/")[2]
-        named = folders.named_as_image(name)
+        named = listing.named_as_image(name)
         if self.is_clutter(path):
             if named and not name.startswith("._"):
                 self.leave("hidden", path)
@@ -88,7 +88,7 @@ class Aside:
 
     def said(self, found: Members, where: Path) -> Members:
         """Adds notes on the members left out, and their number, to the images found in `where`."""
-        note = f"{shown(where)}: not used: {folders.in_words(self.left)}"
+        note = f"{shown(where)}: not used: {listing.in_words(self.left)}"
         notes = (*found.notes, *([note] if self.left else []))
         return found._replace(notes=notes, ignored=self.ignored)
 

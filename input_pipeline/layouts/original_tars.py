@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from input_pipeline import folders, names
+from input_pipeline import folders, listing, names
 from input_pipeline.errors import DataError
 from input_pipeline.layouts import tar_files
 from input_pipeline.layouts.members import Aside, Members, Stored, members, read_at
@@ -186,7 +186,7 @@ def _count_images(folder: Path, most: int) -> int:
     count = 0
     for _, _, here in os.walk(os.fsencode(folder)):
         found = map(shown, here)
-        count += sum(folders.named_as_image(n) and not names.is_clutter(n) for n in found)
+        count += sum(listing.named_as_image(n) and not names.is_clutter(n) for n in found)
         if count >= most:
             break
     return min(count, most)

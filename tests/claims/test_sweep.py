@@ -43,6 +43,14 @@ def test_random_points_are_in_their_ranges_and_the_same_again():
     assert all(0.1 <= float(trial["model.dropout"]) <= 0.9 for trial in made.trials)
 
 
+def test_seeds_can_be_swept():
+    made = parsed(["seed=0,2"])
+    assert [job.overrides["seed"] for trial in made.trials for job in made.jobs_of(trial)] == [
+        "0",
+        "2",
+    ]
+
+
 def test_folds_are_runs_of_their_own():
     made = parsed(["model.dropout=0.0,0.5"], folds=3)
     jobs = made.jobs_of(made.trials[1])
@@ -62,6 +70,9 @@ def test_folds_are_runs_of_their_own():
         (["model.dropout=0.0"], [], [], {"folds": 1}, "at least 2"),
         (["model.dropout=0.0"], [], [], {"measure": "test_error"}, "choose one of"),
         (["model.dropout=0.0"], [], ["--config.seeed=1"], {}, "seed"),
+        (["model.dropout=0.0"], [], ["--config.seed=3"], {}, "of a sweep it is --seed"),
+        (["data.fold=0,1"], [], [], {"folds": 3}, "data.fold: --folds=3 says it"),
+        (["seed=0,1"], [], ["--config.data.folds=2"], {"folds": 3}, "data.folds: --folds=3"),
     ],
 )
 def test_what_is_not_understood(grids, ranges, overrides, options, said):

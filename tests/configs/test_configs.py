@@ -220,9 +220,8 @@ CONV_LOCAL = CUDA_CONVNET | {
     "optimizer.weight_decay": 0.0,
     "optimizer.groups.local3.weight_decay": 0.004,
     "optimizer.groups.local4.weight_decay": 0.004,
-    "optimizer.drop_epochs": (500, 510),
-    "total_epochs": 520.0,
-    "evaluation.protocol": "ten_view",
+    "optimizer.groups.biases.multiplier": 2.0,
+    "optimizer.groups.biases.drop_epochs": (),  # only epsW is divided
 }
 # Springenberg et al. 2015, section 3.1.
 ALL_CNN = {
@@ -253,6 +252,8 @@ NIN = {
     "optimizer.groups.biases.multiplier": 2.0,
     "optimizer.groups.cccp6.multiplier": 0.1,
     "optimizer.groups.cccp6_bias.multiplier": 0.2,
+    "optimizer.groups.biases.drop_epochs": (),
+    "optimizer.groups.cccp6_bias.drop_epochs": (),
     "total_epochs": 260.0,
 }
 # Sermanet et al. 2014, section 3.1 and Tables 1 and 3.
@@ -422,9 +423,12 @@ RECIPES = {
         "figure1": FOUR_LAYER | {"model.neuron": "relu", "optimizer.weight_decay": 0.0},
         "figure1_tanh": FOUR_LAYER | {"model.neuron": "tanh", "optimizer.weight_decay": 0.0},
         "13pct": CONV_LOCAL
-        | {"model.local3": 32, "model.shared": False, "optimizer.groups.fc10.weight_decay": 0.004},
+        | {"model.local3": 32, "model.shared": False, "optimizer.groups.fc10.weight_decay": 0.004}
+        | {"optimizer.drop_epochs": (140, 150), "total_epochs": 160.0}
+        | {"evaluation.protocol": "ten_view"},
         "11pct": CONV_LOCAL
         | {"model.local3": 64, "model.norm": True, "optimizer.groups.fc10.weight_decay": 0.01}
+        | {"optimizer.drop_epochs": (500, 510), "total_epochs": 520.0}
         | {"evaluation.protocol": "nine_crop"},
     },
     "all_convolutional": {

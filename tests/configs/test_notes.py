@@ -6,7 +6,7 @@ import pytest
 
 import main
 import vision_models
-from configs import command_line, notes
+from configs import command_line, common, notes
 from input_pipeline.from_config import choices
 from tests.configs.test_configs import ALL, get_config
 from tests.configs.test_tiny_runs import Recorder
@@ -19,6 +19,7 @@ ALEXNET, RESNET, LENET = "alexnet.py", "resnet.py:50", "lenet5.py:caffe"
 
 
 def said(source, *overrides, mode="train"):
+    """The remarks on a command line."""
     parsed = command_line.parse(
         ["main.py", f"--config={ROOT / 'configs' / source}", *(f"--config.{o}" for o in overrides)],
         main.define_flags(),
@@ -109,6 +110,10 @@ CASES = [
     ),
     ("auxiliary classifiers", ALEXNET, "loss.auxiliary_weight=.3", ["model.name=googlenet"]),
     ("init_from", ALEXNET, "init_head=new", ["init_from=/x.pth"]),
+    (
+        "a network of boxes", ALEXNET, "evaluation.save_scores=True",
+        ["evaluation.protocol=center_crop"], ["evaluation.protocol=center_crop_true_class"],
+    ),
     ("data.boxes.count", ALEXNET, "data.boxes.extent=visible", ["data.boxes.count=4"]),
     (
         "takes the true one", ALEXNET, "evaluation.merge.classes=3",
@@ -129,10 +134,11 @@ CASES = [
 def test_a_field_without_effect_is_said(case):
     reason, source, override, effect, *without = case
     besides = without[0] if without else []
-    (line,) = said(source, *besides, override)
+    mode = "evaluate" if override.startswith("evaluation.save") else "train"
+    (line,) = said(source, *besides, override, mode=mode)
     field = override.partition("=")[0]
     assert line.startswith(f"--config.{field}=") and " has no effect: " in line and reason in line
-    assert said(source, *(besides if effect else ()), *effect, override) == []
+    assert said(source, *(besides if effect else ()), *effect, override, mode=mode) == []
 
 
 # Part of the entry's reason, config, override, a mode without its effect, and one with it.
@@ -173,6 +179,16 @@ def test_every_entry_has_a_case():
         for path in note.paths:
             known = [p for p in command_line.fields.FIELDS if fnmatch.fnmatchcase(p, path)]
             assert known, path
+
+
+def test_modes_that_name_no_network():
+    """Every field that they take can be overridden without an error."""
+    without = common.any_config().to_dict()
+    for note in notes.NOTES:
+        for path in note.paths:
+            notes.reason(path.replace("*", "x"), without, "describe_data")
+    (line,) = notes.without_effect(without, "describe_data", {"batch_norm.group": 8})
+    assert "no BatchNorm" in line
 
 
 @pytest.mark.parametrize("name, variant", ALL)

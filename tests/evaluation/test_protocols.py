@@ -342,7 +342,9 @@ def test_those_that_slide_are_known_to_the_configs():
         name for name, make in PROTOCOLS.items() if "dense_average" in signature(make).parameters
     }
     assert set(notes.SLIDING) == sliding
-    assert set(notes.MERGING) == {name for name, make in PROTOCOLS.items() if make(IMAGES).merges}
+    boxes = {name: make(IMAGES) for name, make in PROTOCOLS.items() if make(IMAGES).of_boxes}
+    assert set(notes.MERGING) == {name for name, protocol in boxes.items() if protocol.merges}
+    assert set(notes.BOX_OF_VIEW) == boxes.keys() - set(notes.MERGING)
 
 
 def test_training_is_watched_by_its_own_squares():

@@ -232,7 +232,7 @@ def test_the_list_of_a_folder_is_kept_until_the_folder_changes(tmp_path, monkeyp
     first = opened("folder", root, cache)
     assert len(list(cache.glob("images-*.npz"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "_Listing", None)  # listing any folder would fail
+        patch.setattr(folders, "Listing", None)  # listing any folder would fail
         again = opened("folder", root, cache)
     assert again.fingerprint == first.fingerprint
     assert again.splits["train"].read(4) == first.splits["train"].read(4)

@@ -17,6 +17,7 @@ from tests.conftest import ROOT, write_images
 from tests.runs import TINY, drawn_run
 from training import Trained, TrainingError, config_fields, export
 from training.classes import Start, known_classes
+from training.workdir import name_of_weights
 from vision_models import weights
 from vision_models.trees import flatten
 from visualization import kernels
@@ -206,6 +207,26 @@ def test_a_run_and_its_file_are_evaluated_without_a_config(call, tmp_path, monke
     assert results[2] | {"checkpoint": 1} == pytest.approx(results[0])
     lines = (workdir / "evaluations.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == results[:2]
+    # One place for a run's evaluations, and one checkpoint in a file.
+    elsewhere = f"--workdir={tmp_path / 'elsewhere'}"
+    code, _, err = call("--mode=evaluate", f"--run={workdir}", elsewhere)
+    assert code == 2 and "is a run, and its evaluation goes into it" in err
+    best = "--config.evaluation.checkpoint=best"
+    code, _, err = call("--mode=evaluate", f"--run={exported}", elsewhere, best)
+    assert code == 2 and f"evaluation.checkpoint=best: {exported} is a file" in err
+    code, _, err = call(*TINY, "--mode=evaluate", f"--config.init_from={workdir}", elsewhere, best)
+    assert code == 2 and "no checkpoint of" in err and "has been evaluated" in err
+
+
+def test_files_of_one_name_are_evaluated_in_places_of_their_own(tmp_path):
+    """Exported files are all called weights.safetensors."""
+    (tmp_path / "b").mkdir()
+    one = Path(shutil.copy(trained_networks.path_of("lenet5-mnist"), tmp_path / "w.safetensors"))
+    other = Path(shutil.copy(one, tmp_path / "b"))
+    assert name_of_weights(str(one)) == name_of_weights(str(other)) != "w"
+    other.write_bytes(one.read_bytes() + b"x")
+    assert name_of_weights(str(one)) != name_of_weights(str(other))
+    assert name_of_weights("lenet5-mnist") == "lenet5-mnist"
 
 
 @pytest.mark.quick

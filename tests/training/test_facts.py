@@ -1,5 +1,6 @@
 """What tells the processes of a run apart."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,8 @@ import main
 import modes
 from configs import command_line
 from devices import agreement
+from tests.conftest import ROOT
+from tests.test_architecture import MAY_IMPORT
 from training import facts as run_facts
 from training.trained import Trained
 
@@ -89,7 +92,7 @@ def test_what_is_no_field_is_compared_too():
 
 
 def test_the_digest_of_the_code(tmp_path):
-    """Every module that makes a run is in it; strange files are not."""
+    """Names and contents of modules are in it; strange files are not."""
     for room in ("training", "configs"):
         (tmp_path / room).mkdir()
     (tmp_path / "training" / "loop.py").write_text("a = 1")
@@ -101,6 +104,18 @@ def test_the_digest_of_the_code(tmp_path):
     added = run_facts.code_digest(tmp_path)
     (tmp_path / "training" / "loop.py").write_text("a = 2")
     assert len({before, added, run_facts.code_digest(tmp_path)}) == 3
+
+
+def test_every_module_that_makes_a_run_is_in_the_digest():
+    """What `main.py` may import, without what only other modes do."""
+    rooms, reached = set(), ["main"]
+    while reached:
+        room = reached.pop()
+        rooms.add(room)
+        reached += MAY_IMPORT[room] - rooms - {"predicting", "visualization", "claims"}
+    files = {f"{room}.py" for room in rooms if (ROOT / f"{room}.py").is_file()}
+    assert files == set(run_facts._FILES)
+    assert {room for room in rooms if f"{room}.py" not in files} == set(run_facts._ROOMS)
 
 
 def weights(value=1.0, mean=None, name="kernel"):
@@ -119,6 +134,12 @@ def test_other_weights_and_data_are_told_apart():
     assert said(same, run_facts.facts_of_inputs("ab", weights(name="scale"), False)) == of_weights
     of_data = ["the dataset's files, labels or splits"]
     assert said(same, run_facts.facts_of_inputs("cd", weights(), False)) == of_data
-    assert said(same, run_facts.facts_of_inputs("ab", weights(), True)) == [
+    begun = run_facts.facts_of_inputs("ab", None, True)
+    assert said(run_facts.facts_of_inputs("ab", None, False), begun) == [
         "a checkpoint in --workdir"
     ]
+    early, late = (
+        run_facts.facts_of_inputs("ab", dataclasses.replace(weights(), step=step), True)
+        for step in (500, 1000)
+    )
+    assert said(early, late) == ["the step of that checkpoint"]

@@ -1,9 +1,12 @@
 """A trained network, opened: what its images are like."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from evaluation.preprocessing import Preprocessing
+from input_pipeline.normalization import Normalizer, normalization, of_any_shape
 from training import Trained, TrainingError, normalization_for
 from training.trained import usual_preprocessing
 from vision_models.weights import Weights
@@ -29,6 +32,21 @@ def test_a_mean_image_fits_its_own_size():
     np.testing.assert_array_equal(normalization_for(trained(mean), 40)["mean"], mean)
     with pytest.raises(TrainingError, match="a mean image of 40 pixels, images here have 56"):
         normalization_for(trained(mean), 56)
+
+
+@pytest.mark.parametrize("pad", [0, 4])
+def test_the_mean_of_whole_images_is_without_padding(pad):
+    """As the input pipeline has it for such images, of a mean image and of a mean colour."""
+    whole = np.random.default_rng(0).uniform(0, 255, (32, 32, 3)).astype(np.float32)
+    for kind in ("image", "channel", "values"):
+        normalizer = Normalizer(kind, (3.0, 2.0, 1.0), (2.0, 2.0, 2.0))
+        kept = normalization(normalizer, 32, pad, whole)
+        made = dataclasses.replace(
+            trained(kept["mean"]), normalization=kept, preprocessing=Preprocessing(32, 32, pad)
+        )
+        expected, found = of_any_shape(normalizer, whole), normalization_for(made, None)
+        for name in ("mean", "deviation"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
 
 
 def test_images_of_weights_that_do_not_say_it():
