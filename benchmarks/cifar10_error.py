@@ -1,6 +1,8 @@
 """The test error of CIFAR-10's ResNet-20 after a short training, beside PyTorch's.
 
-    python -m benchmarks.cifar10_error --data=DIR [--epochs=3] [--seeds 0 1 2]
+    python -m benchmarks.cifar10_error [--quick] [--data=DIR] [--epochs=3] [--seeds 0 1 2]
+
+DIR (by default $VISION_MODELS_DATA/tfds) is where TFDS prepared cifar10.
 
 Both sides train He et al.'s network by the recipe of configs/cifar10.py, for --epochs instead of
 64,000 steps; the rate drops at half and at three quarters of them. Our side is main.py. PyTorch's
@@ -11,6 +13,7 @@ over groups of 64, rate .1, momentum .9, weight decay .0001 on all parameters.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,10 +137,17 @@ def ours(directory: str, epochs: int, seed: int) -> float:
 def main() -> None:
     """Trains both sides with each seed and prints their errors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="where TFDS prepared cifar10")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="one epoch, one seed")
+    parser.add_argument("--data", help="where TFDS prepared cifar10")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+")
     arguments = parser.parse_args()
+    arguments.epochs = arguments.epochs or (1 if arguments.quick else 3)
+    arguments.seeds = arguments.seeds or ([0] if arguments.quick else [0, 1, 2])
+    if arguments.data is None:
+        if "VISION_MODELS_DATA" not in os.environ:
+            parser.error("--data=DIR, or the variable VISION_MODELS_DATA, names the dataset")
+        arguments.data = str(Path(os.environ["VISION_MODELS_DATA"], "tfds").absolute())
     splits, rows = load(arguments.data), []
     for seed in arguments.seeds:
         errors = (

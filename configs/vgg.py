@@ -3,7 +3,8 @@
 "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015.
 
     python main.py --config=configs/vgg.py:a --config.data.dir=DIR
-    python main.py --config=configs/vgg.py:d --config.data.dir=DIR --config.init_from=runs/vgg-a
+    python main.py --config=configs/vgg.py:d --config.data.dir=DIR \
+        --config.init_from=runs/vgg-a --workdir=runs/vgg-d
 
 The paper starts the deeper networks from a trained A: from its first four convolutions and its
 fully connected layers (section 3.1). The authors found later that they train from scratch with

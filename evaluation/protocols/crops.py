@@ -39,11 +39,16 @@ def ten_view_logits(preprocessing: Preprocessing) -> Protocol:
     """The ten views of fb.resnet.torch (datasets/transforms.lua, train.lua), which averages logits.
 
     The order is the centre and the corners of the image, then the centre and the corners of the
-    mirrored image. The mirrored image's left corners are the original's right corners.
+    mirrored image, whose left corners are the original's right corners. The corners are those of
+    the whole rescaled image, not of its central square. Difference: where an odd number of pixels
+    is left, the centre may begin one pixel earlier than there.
     """
     mirrored = [(y, 2 - x, 1) for y, x in (_CENTRE, *_CORNERS)]
     views = [(y, x, 0) for y, x in (_CENTRE, *_CORNERS)] + mirrored
-    return _of_square("ten_view_logits", preprocessing, views, average="scores")
+    look = Look(
+        Images(preprocessing.resize, whole=True), (Crops(preprocessing.crop, _views(views)),)
+    )
+    return Protocol("ten_view_logits", (look,), average="scores")
 
 
 def nine_crop(preprocessing: Preprocessing) -> Protocol:

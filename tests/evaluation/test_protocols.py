@@ -133,8 +133,11 @@ def ten_view(photograph, scales):
 
 
 def ten_view_logits(photograph, scales):
-    image = square(photograph)
-    views = corners_and_centre(image) + corners_and_centre(mirror(image))
+    image = rescaled(photograph, RESIZE)
+    centre = corners_and_centre(image)[2]
+    views = [centre, mirror(centre)]
+    for turned in (image, mirror(image)):
+        views += [view for n, view in enumerate(corners_and_centre(turned)) if n != 2]
     return softmax(np.mean([scores_of(v) for v in views], axis=0))
 
 
@@ -352,7 +355,7 @@ def test_training_is_watched_by_its_own_squares():
     for name in PROTOCOLS:
         with contextlib.suppress(EvaluationError):
             called.append(training_protocol(name, usual).name)
-    crops = {"center_crop", "ten_view", "ten_view_logits", "nine_crop"}
+    crops = {"center_crop", "ten_view", "nine_crop"}
     assert set(called) == {*crops, "center_crop_true_class"}
 
 
@@ -371,17 +374,18 @@ def test_numbers_of_views_and_their_order():
     assert counts("multi_crop_and_dense", 256, 384) == ([256, 384], 104)
     assert counts("overfeat")[1] == 12
 
-    def views(name):
+    def views(name, width=256):
         (look,) = protocol_called(name, usual).looks
-        places = look.views[0].offsets(256, 256)
+        places = look.views[0].offsets(256, width)
         return [(*p, f) for p, f in zip(places.tolist(), look.views[0].views[:, 2], strict=True)]
 
     first = [([0, 0], 0), ([0, 32], 0), ([16, 16], 0), ([32, 0], 0), ([32, 32], 0)]
     as_lists = [([y, x], int(flip)) for y, x, flip in views("ten_view")]
     assert as_lists == first + [(place, 1) for place, _ in first]
-    torch = [([y, x], int(flip)) for y, x, flip in views("ten_view_logits")]
-    assert [place for place, _ in torch[:5]] == [[16, 16], [0, 0], [0, 32], [32, 0], [32, 32]]
-    assert [place for place, _ in torch[5:]] == [[16, 16], [0, 32], [0, 0], [32, 32], [32, 0]]
+    # Of an image of 500 x 375, the corners of all of it.
+    torch = [([y, x], int(flip)) for y, x, flip in views("ten_view_logits", 341)]
+    assert [place for place, _ in torch[:5]] == [[16, 58], [0, 0], [0, 117], [32, 0], [32, 117]]
+    assert [place for place, _ in torch[5:]] == [[16, 58], [0, 117], [0, 0], [32, 117], [32, 0]]
     (look,) = protocol_called("multi_crop", usual).looks
     grid = look.views[0].offsets(256, 341)
     assert grid[:6].tolist() == [[0, 0], [0, 29], [0, 58], [0, 87], [0, 117], [8, 0]]
