@@ -90,7 +90,7 @@ def parse(data: bytes, path: str) -> Source:
     for layer in (*net.layer, *net.layers):
         kind = layer.type if isinstance(layer.type, str) else _V1_TYPES.get(layer.type, "")
         settings = {}
-        if layer.HasField("lrn_param"):
+        if kind == "LRN":
             lrn = layer.lrn_param
             settings = {
                 "size": lrn.local_size if lrn.HasField("local_size") else 5,
@@ -108,19 +108,25 @@ def parse(data: bytes, path: str) -> Source:
 
 
 def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
-    """Name and options of the network in a file; None if it is not a known one."""
-    names = set(source.tensors)
+    """Name and options of the network in a file; None if it is not a known one.
+
+    The options hold every setting that no tensor shows.
+    """
+    names, kinds = set(source.tensors), [kind for _, kind, _ in source.layers]
     if {"ip1.weight", "conv1.weight", "conv2.weight"} <= names:
         return "lenet_caffe", COMMON
     if {"cccp1.weight", "conv4-1024.weight"} <= names:
         return "nin_imagenet", COMMON
     if {"conv5.weight", "fc6.weight"} <= names:
-        order = [name for name, _, _ in source.layers]
-        options: dict[str, Any] = {**COMMON, "towers": 2, "inverted_dropout": True}
-        if "norm1" in order and "pool1" in order:
-            options["pool_before_norm"] = order.index("pool1") < order.index("norm1")
         lrn = next((s for _, kind, s in source.layers if kind == "LRN"), None)
-        if lrn:
+        options: dict[str, Any] = {
+            **COMMON, "towers": 2, "inverted_dropout": True, "pool_window": 3,
+            "lrn": lrn is not None, "lcn": False, "norm1_before_neuron": False,
+            "spatial_norm2": False,
+        }  # fmt: skip
+        if {"LRN", "Pooling"} <= set(kinds):
+            options["pool_before_norm"] = kinds.index("Pooling") < kinds.index("LRN")
+        if lrn is not None:
             options["lrn_constants"] = {**lrn, "average": True}
             options["lrn_across_towers"] = True
         return "alexnet", options
@@ -129,14 +135,17 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
         name = vgg_by_convolutions(shapes)
         return (name, {**COMMON, "lrn": False, "batch_norm": False}) if name else None
     if "inception_3a/1x1.weight" in names:
-        return "googlenet", {**COMMON, "auxiliary": "loss1/fc.weight" in names}
+        return "googlenet", {
+            **COMMON, "lrn": "LRN" in kinds, "batch_norm": False,
+            "auxiliary": "loss1/fc.weight" in names,
+        }  # fmt: skip
     if "res2a_branch2a.weight" in names:
         blocks = {n.partition("_")[0] for n in names if n.startswith("res")}
         counts = tuple(sum(b.startswith(f"res{s}") for b in blocks) for s in (2, 3, 4, 5))
         for depth in (50, 101, 152):
             if counts == resnet.DEPTHS[depth]:
-                settings = {"neuron": "relu", "shortcut": "projection", "stride_in": "1x1"}
-                return f"resnet{depth}", {**settings, "pool1_padded": False}
+                settings = {"shortcut": "projection", "stride_in": "1x1", "pool1_padded": False}
+                return f"resnet{depth}", {"neuron": "relu", "preactivation": False, **settings}
     return None
 
 

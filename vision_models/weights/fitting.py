@@ -50,7 +50,7 @@ def fit(
         grown = grows(weights.name, name)
         if not grown:
             raise another_network(Path(weights.source), weights.name, name)
-    made = {**vision_models.default_options(weights.name), **weights.options}
+    made = _all_options(weights.name, weights.options)
     if grown:
         made.pop("configuration")
         made.pop("lrn")
@@ -156,7 +156,7 @@ def check_options(
 ) -> None:
     """Raises WeightsError if networks differ in options that tensors do not show."""
     flat_found = _flat_options(found)
-    flat_wanted = _flat_options({**vision_models.default_options(name), **wanted})
+    flat_wanted = _all_options(name, wanted)
     rescales = flat_wanted.get("inverted_dropout", True)  # then dropout is for training alone
 
     def free(option: str) -> bool:
@@ -172,6 +172,11 @@ def check_options(
     if differing:
         overrides = " ".join(f"--config.model.{k}={v}" for k, v in differing.items())
         raise WeightsError(f"{path} holds a {name} of other settings, which need {overrides}")
+
+
+def _all_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a network that is created with `options`, as `lrn_constants.k` where nested."""
+    return _flat_options(vision_models.default_options(name)) | _flat_options(options)
 
 
 def _flat_options(options: Mapping[str, Any]) -> dict[str, Any]:

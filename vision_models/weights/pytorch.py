@@ -23,7 +23,10 @@ _VARIABLES |= {"bias": "bias", "variance": "running_var"}
 
 
 def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
-    """Name and options of the network in a file; None if it is not a known one."""
+    """Name and options of the network in a file; None if it is not a known one.
+
+    The options hold every setting that no tensor shows.
+    """
     tensors = source.tensors
     shapes = {name: value.shape for name, value in tensors.items()}
     if shapes.get("features.0.weight") == (64, 3, 11, 11):
@@ -45,17 +48,18 @@ def recognise(source: Source) -> tuple[str, dict[str, Any]] | None:
         blocks = {m[0] for n in tensors if (m := re.match(r"layer\d+\.\d+\.", n))}
         counts = tuple(sum(b.startswith(f"layer{s}.") for b in blocks) for s in (1, 2, 3, 4))
         bottleneck = "layer1.0.conv3.weight" in tensors
+        options: dict[str, Any] = {"neuron": "relu", "preactivation": False}
         if not counts[3]:
             if len(set(counts[:3])) > 1:
                 return None
             projections = any("downsample" in n for n in _shortcuts_renamed(tensors))
             shortcut = "projection" if projections else "pad"
-            return f"resnet{6 * counts[0] + 2}", {"neuron": "relu", "shortcut": shortcut}
+            return f"resnet{6 * counts[0] + 2}", {**options, "shortcut": shortcut}
         for depth, blocks_of in resnet.DEPTHS.items():
             if counts == blocks_of and bottleneck == (depth >= resnet.BOTTLENECKS_FROM):
-                options = {"neuron": "relu", "shortcut": "projection", "pool1_padded": True}
+                settings = {"shortcut": "projection", "pool1_padded": True}
                 stride = {"stride_in": "3x3"} if bottleneck else {}
-                return f"resnet{depth}", {**options, **stride}
+                return f"resnet{depth}", {**options, **settings, **stride}
     return None
 
 

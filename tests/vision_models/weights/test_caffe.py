@@ -159,6 +159,7 @@ def test_caffes_googlenet(tmp_path):
         layers.append((name, kind, [kernel, bias]))
 
     make("conv1/7x7_s2", (64, 3, 7, 7))
+    layers.append(("pool1/norm1", "LRN", [], (5, 1e-4, 0.75)))
     make("conv2/3x3_reduce", (64, 64, 1, 1))
     make("conv2/3x3", (192, 64, 3, 3))
     reads = 192
@@ -208,6 +209,8 @@ def test_caffes_googlenet(tmp_path):
 
     with pytest.raises(WeightsError, match=r"--config.model.auxiliary=False"):
         weights.load(path, "googlenet")
+    with pytest.raises(WeightsError, match=r"need --config.model.lrn=True$"):
+        weights.load(path, "googlenet", {"lrn": False})
     options = {"auxiliary": False}
     loaded = weights.load(path, "googlenet", options)
     network = functional(lambda rngs: vision_models.create("googlenet", rngs=rngs, **options))
