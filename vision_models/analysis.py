@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 
 from vision_models.forward import Window, sides
-from vision_models.modules import BatchNorm
+from vision_models.modules import BatchNorm, LocalResponseNorm
 from vision_models.network import Auxiliary, Branches, Network, Sequential
 from vision_models.towers import Exchange, TowerHead
 
@@ -75,7 +75,8 @@ class Layer:
       connections: of these neurons: their weights, each where it acts, and their biases. Without
         weight sharing the layer would have as many parameters.
       exchanged_bytes: sent from tower to tower, for one image, in float32.
-      receptive_field: side, in pixels of the image, of the square that one output sees.
+      receptive_field: side, in pixels of the image, of the square that one output sees; the
+        spatial neighbourhood of normalisations is not counted.
       activation_bytes: size of the output for one image, in float32.
       auxiliary: whether the layer belongs to an auxiliary classifier.
     """
@@ -148,6 +149,8 @@ def _exchanged(layer: Any, output: tuple[int, ...]) -> int:
         return math.prod(output) * (layer.towers - 1)  # each sends its share to all others
     if isinstance(layer, TowerHead):
         return math.prod(output) * layer.towers * (layer.towers - 1)  # each sends all scores
+    if isinstance(layer, LocalResponseNorm):
+        return math.prod(output) * (layer.across - 1)  # each sends its maps to all others
     return 0
 
 
@@ -180,7 +183,10 @@ def _layers(
             ends.append(end)
         if ends and not isinstance(sequence, Branches):
             field = ends[-1]
-    return found, max(ends, default=field) if isinstance(sequence, Branches) else field
+    if isinstance(sequence, Branches) and ends:
+        rows, columns, jumps = zip(*ends, strict=True)
+        field = max(rows), max(columns), max(jumps)
+    return found, field
 
 
 def spacing(model: Network, layers: int | None = None) -> int:

@@ -44,7 +44,10 @@ PER_TOWER = "per_tower"
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """Gives every tower the maps of all towers: the only communication below the head."""
+    """Gives every tower the maps of all towers.
+
+    It is the only communication below the head, but for normalisation across towers.
+    """
 
     towers: int
 

@@ -24,13 +24,21 @@ def test_receptive_fields():
 
 
 @pytest.mark.parametrize(
-    "name, field",
-    [("inception_v3", 1311), pytest.param("inception_v4", 2071, marks=pytest.mark.slow)],
+    "name, field, splits",
+    [
+        ("inception_v3", 1311, [1119, 1183, 1247, 1311]),
+        pytest.param(
+            "inception_v4", 2071, [1751, 1815, 1879, 1943, 2007, 2071], marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_receptive_fields_of_branches_with_windows_that_are_no_squares(name, field):
+def test_receptive_fields_of_branches_with_windows_that_are_no_squares(name, field, splits):
     """As computed by Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019."""
     rows = [r for r in layer_table(abstract(name)) if not r.auxiliary and r.window]
     assert max(row.receptive_field for row in rows if row.kind == "Conv") == field
+    found = {row.name: row.receptive_field for row in rows}
+    wide, tall = ([f for n, f in found.items() if n.endswith(f"split/{x}/conv")] for x in "ab")
+    assert wide == tall == splits  # 1x3 and 3x1 see as far, one to the sides, one up and down
 
 
 @pytest.mark.slow
@@ -69,9 +77,32 @@ def test_the_summary_adds_up():
     assert f"bytes exchanged   234,304 by all towers ({sent})" in alexnet
 
 
+@pytest.mark.parametrize(
+    "pool_before_norm, norms",
+    [(False, (55 * 55 * 96, 27 * 27 * 256)), (True, (27 * 27 * 96, 13 * 13 * 256))],
+)
+def test_normalisation_across_towers_is_an_exchange(pool_before_norm, norms):
+    """Caffe's AlexNet and CaffeNet; in one tower there is nobody to send maps to."""
+    across = {
+        "image_size": 227,
+        "lrn_across_towers": True,
+        "pool_before_norm": pool_before_norm,
+    }
+    for towers in (2, 1):
+        model = abstract_with("alexnet", towers=towers, **across)
+        sent = {row.name: row.exchanged_bytes for row in layer_table(model)}
+        expected = [4 * numbers * (towers - 1) for numbers in norms]
+        assert [sent["norm1"], sent["norm2"]] == expected
+        assert sum(sent.values()) == sum(expected) + 234_304 * (towers - 1)
+
+
+def abstract_with(name, **options):
+    return nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
+
+
 def connections(name, **options):
     """Neurons and connections of a whole network."""
-    model = nnx.eval_shape(lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options))
+    model = abstract_with(name, **options)
     rows = [row for row in layer_table(model) if not row.auxiliary]
     return sum(row.neurons for row in rows), sum(row.connections for row in rows)
 
@@ -87,12 +118,7 @@ def test_neurons_and_connections_are_the_papers():
 
 def test_normalisations_do_not_count():
     small = {"image_size": 67, "kernels": (8, 12, 16, 16, 12), "hidden": (24, 20)}
-    made = [
-        nnx.eval_shape(
-            lambda lcn=lcn: vision_models.create("alexnet", rngs=nnx.Rngs(0), lcn=lcn, **small)
-        )
-        for lcn in (False, True)
-    ]
+    made = [abstract_with("alexnet", lcn=lcn, **small) for lcn in (False, True)]
     assert len({vision_models.multiply_adds(model) for model in made}) == 1
 
 
