@@ -239,7 +239,7 @@ def _digits(config: ConfigDict) -> None:
     config.batch_size = 64
     config.data.name = "digits"
     config.data.resize = 68
-    config.data.crop = 64  # about the smallest that three poolings leave any cells of
+    config.data.crop = 64  # the smallest that three poolings leave any cells of
     config.data.augment.flip = False  # a mirrored digit is another sign
     config.data.augment.colour_noise = "none"
     config.model.init_std_conv3to5 = 0.03

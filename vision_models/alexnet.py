@@ -79,7 +79,7 @@ def alexnet(
 
     Args:
       num_classes: number of logits.
-      image_size: side of the square input in pixels, at least 63.
+      image_size: side of the square input in pixels, at least 64; with `pool_window=2` 36.
       towers: 2 as in the paper; 1 joins the towers, so that every kernel reads every
         map and normalisation sees all channels.
       kernels: number of maps of conv1 to conv5, all towers together.

@@ -1,3 +1,6 @@
+import inspect
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import vision_models
 from devices.mesh import make_mesh, param_specs, shardings
+from vision_models import alexnet
 from vision_models.analysis import activation_shapes, layer_table
 from vision_models.functional import functional, variables
 
@@ -316,6 +320,16 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
     logits = model(jnp.asarray(x, jnp.bfloat16))
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, model(x), rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("pool_window, least", [(3, 64), (2, 36)])
+def test_the_least_size_is_the_docstrings(pool_window, least):
+    said = inspect.getdoc(alexnet.alexnet)
+    assert re.search(r"image_size: .* at least 64; with `pool_window=2` 36\.", said)
+    model = abstract(pool_window=pool_window, image_size=least)
+    assert activation_shapes(model)["pool5"] == (1, 1, 256)
+    with pytest.raises(ValueError, match=f"{least - 1} pixels are too small: .* left at pool5"):
+        abstract(pool_window=pool_window, image_size=least - 1)
 
 
 @pytest.mark.parametrize(
