@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,12 @@ from typing import NamedTuple
 from input_pipeline import folders, names
 from input_pipeline.errors import DataError
 from input_pipeline.sources import Examples
+
+# Words for parts of a dataset that are no split of ours -> the split that they may serve as.
+_OTHER_PARTS = {
+    "eval": "validation", "evaluation": "validation", "unlabeled": "", "unlabelled": "",
+    "pred": "", "prediction": "", "predictions": "",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +146,36 @@ def split_folders(root: Path) -> dict[str, Path]:
         if split is not None:
             found[split] = root / os.fsdecode(raw)
     return found
+
+
+def called_like_splits(root: Path) -> dict[Path, str]:
+    """The folders of `root` with a whole word for a part of a dataset in their names, in any case.
+
+    Such are seg_train, testImages and val2017, and not trains or valley.
+
+    Returns:
+      Folder -> its split; empty for a part that is none.
+    """
+    found: dict[Path, str] = {}
+    for name, raw in folders.class_folders(root).items():
+        for word in re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", name):
+            split = names.split_of(word) or _OTHER_PARTS.get(word.casefold())
+            if split is not None:
+                found.setdefault(root / os.fsdecode(raw), split)
+    return found
+
+
+def unwrapped(directory: Path) -> Path:
+    """The folder that holds what is in a directory: seg_train/seg_train of seg_train."""
+    for _ in range(2):
+        inside = list(folders.class_folders(directory).values())
+        if len(inside) != 1 or folders.holds_images(directory):
+            break
+        deeper = directory / os.fsdecode(inside[0])
+        if deeper.name != directory.name and not folders.class_folders(deeper):
+            break  # a single class
+        directory = deeper
+    return directory
 
 
 def absent_folders(root: Path, where: dict[str, Path]) -> dict[str, str]:

@@ -23,7 +23,8 @@ def find(asked: Asked) -> Found:
     in several places are one class.
 
     Raises:
-      DataError: nothing is there, there are fewer than two classes, or two classes share a name.
+      DataError: nothing is there, there are fewer than two classes, two classes share a name, or
+        what look like class folders are splits.
     """
     roots = asked.roots(f"dataset {asked.name} needs a directory: --config.data.dir=DIR")
     stored = own_stored.find(asked, roots)
@@ -141,6 +142,7 @@ def _tree(root: Path) -> Place:
         )
         layout_text = ", ".join(f"{path.name}/<class>/*" for path in split_paths.values())
     else:
+        notes += _check_no_splits(root)
         split_paths, layout_text = {"train": root}, "<class>/*"
         absent.pop("train")
     return Place(
@@ -155,6 +157,33 @@ def _tree(root: Path) -> Place:
         ignored=0 if root in split_paths.values() else folders.count_clutter(root),
         called="class folders",
         looked_for="looked for {base}/<class>/* or <class>/*",
+    )
+
+
+def _check_no_splits(root: Path) -> list[str]:
+    """Checks that class folders are none of splits, such as seg_train/<class>/; notes if some may.
+
+    Raises:
+      DataError: all are named as parts of a dataset, of two kinds or more, and one holds folders.
+    """
+    parts = layout.called_like_splits(root)
+    if len(set(parts.values())) < 2:
+        return []
+    listed = names.listed([shown(path.name) for path in parts])
+    inner = {path: layout.unwrapped(path) for path in parts}
+    trees = [path for path in parts if len(folders.class_folders(inner[path])) > 1]
+    if not trees or len(parts) < len(folders.class_folders(root)):
+        return [f"{root}: {listed} taken for classes, not for splits"]
+    of_split = {split: inner[path] for path, split in reversed(parts.items()) if split}
+    moves = [
+        f"{shown(of_split[split].relative_to(root))} to {split}"
+        for split in names.SPLITS
+        if split in of_split
+    ]
+    alone = next((path for path in trees if parts[path] == "train"), trees[0])
+    raise DataError(
+        f"{root}: {listed} are called as splits are, not as classes. Move (or link) "
+        f"{', '.join(moves)}; or take the classes of one, as --config.data.dir={inner[alone]}"
     )
 
 

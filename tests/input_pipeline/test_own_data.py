@@ -296,3 +296,60 @@ def test_folders_links_and_suffixes_as_people_have_them(tmp_path):
     # A new image deep inside is noticed.
     shutil.copy(store / "more" / "0.jpg", root / "cat" / "2024" / "june" / "new.jpg")
     assert opened(root, tmp_path, validation_examples=1).splits["train"].count == 12
+
+
+@pytest.mark.parametrize(
+    "counts, moves, alone",
+    [
+        (
+            {"seg_train/a": 2, "seg_train/b": 2, "seg_test/a": 1, "seg_test/b": 1, "seg_pred": 3},
+            "seg_train to train, seg_test to test",
+            "seg_train",
+        ),
+        (
+            {f"seg_{s}/seg_{s}/{c}": 1 for s in ("train", "test") for c in "ab"}
+            | {"seg_pred/seg_pred": 2},
+            "seg_train/seg_train to train, seg_test/seg_test to test",
+            "seg_train/seg_train",
+        ),
+        (
+            {"TrainImages/a": 2, "TrainImages/b": 2, "val2017/a": 1, "testset_1": 3},
+            "TrainImages to train, val2017 to validation, testset_1 to test",
+            "TrainImages",
+        ),
+    ],
+)
+def test_folders_called_like_splits_are_no_classes(tmp_path, counts, moves, alone):
+    root = write_images(tmp_path / "d", counts)
+    (root / ".cache").mkdir()
+    with pytest.raises(DataError) as raised:
+        opened(root, tmp_path)
+    said = str(raised.value)
+    assert f"{root}: " in said and ", ".join(sorted({n.split("/")[0] for n in counts})) in said
+    assert f"Move (or link) {moves}; or" in said
+    assert said.endswith(f"--config.data.dir={root / alone}")
+    for move in moves.split(", "):
+        source, split = move.split(" to ")
+        (root / split).symlink_to(source)
+    dataset = opened(root, tmp_path)  # links will do
+    assert dataset.class_names == ("a", "b") and "train" in dataset.splits
+    assert opened(root / alone, tmp_path).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "counts, noted",
+    [
+        # Words that begin or end as those of splits, and folders in which all are alike.
+        ({f"{c}/{d}": 1 for c in ("trains", "valleys", "contest") for d in "ab"}, ""),
+        ({f"{c}/{d}": 1 for c in ("bullet_train", "freight train") for d in "ab"}, ""),
+        ({f"{c}/{d}": 1 for c in ("bullet_train", "test_tube", "cat") for d in "ab"},
+         "bullet_train, test_tube taken for classes"),
+        ({"bullet train": 2, "test tube": 2}, "bullet train, test tube taken for classes"),
+        ({"bullet train/old": 2, "test tube": 2}, "bullet train, test tube taken for classes"),
+    ],
+)  # fmt: skip
+def test_classes_whose_names_sound_like_splits(tmp_path, counts, noted):
+    dataset = opened(write_images(tmp_path / "d", counts), tmp_path)
+    assert dataset.class_names == tuple(sorted({name.split("/")[0] for name in counts}))
+    taken = [note for note in dataset.notes if "taken for classes, not for splits" in note]
+    assert bool(taken) == bool(noted) and noted in "".join(taken)
