@@ -1,7 +1,9 @@
 """Directories that TFDS prepared: resolves the dataset, its configuration and its version."""
 
 import functools
+import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,8 @@ from input_pipeline.errors import DataError, first_line
 from input_pipeline.sources import Examples
 
 _Openers = dict[str, Callable[[], Examples]]
+# Among so many entries of a folder that TFDS prepared is one of its folders.
+_FEW = 32
 
 
 class _Parts(NamedTuple):
@@ -48,12 +52,41 @@ def _infos(directory: Path) -> list[Path]:
     return [*directory.glob("*/dataset_info.json"), *directory.glob("*/*/dataset_info.json")]
 
 
+def _infos_of_configurations(root: Path) -> list[Path]:
+    """Info files of NAME/CONFIG/VERSION in a `data_dir`.
+
+    A folder that begins with files, as one of a million images does, is not listed to its end.
+    """
+
+    def folders(directory: Path, most: int | None = None) -> list[Path]:
+        try:
+            with os.scandir(directory) as entries:
+                return [Path(e.path) for e in itertools.islice(entries, most) if e.is_dir()]
+        except OSError:
+            return []
+
+    def with_folders(directory: Path) -> list[Path]:
+        return [folder for folder in folders(directory) if folders(folder, _FEW)]
+
+    versions = [
+        version
+        for name in with_folders(root)
+        for config in with_folders(name)
+        for version in folders(config)
+        if _is_version(version.name)
+    ]
+    return [path for path in (v / "dataset_info.json" for v in versions) if path.is_file()]
+
+
 def names_in(root: Path) -> list[str]:
     """Names of the datasets that TFDS prepared in `root`, a `data_dir` or one dataset's folder."""
     found = set()
-    for path in (root / "dataset_info.json", *_infos(root)):
+    configured = _infos_of_configurations(root)
+    for path in (root / "dataset_info.json", *_infos(root), *configured):
         try:
-            found.add(str(json.loads(path.read_bytes())["name"]))
+            name = str(json.loads(path.read_bytes())["name"])
+            if path not in configured or name == path.parents[2].name:
+                found.add(name)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (ValueError, LookupError, TypeError, RecursionError) as error:

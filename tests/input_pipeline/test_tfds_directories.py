@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs.alexnet import get_config
-from input_pipeline import REPORTED, DataError, decode, open_data, open_dataset
+from input_pipeline import REPORTED, DataError, decode, describe, open_data, open_dataset
+from input_pipeline.datasets import tfds_directories
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SPLITS = {"train": 6, "validation": 3}
@@ -190,3 +191,22 @@ def test_files_beside_a_prepared_dataset_change_nothing(tmp_path):
     shutil.copytree(tmp_path / "a" / "plain" / "1.0.0", tmp_path / "a" / "plain" / "@eaDir" / "x")
     after = opened("plain", tmp_path / "a", tmp_path)
     assert after.fingerprint == before.fingerprint and after.notes == ()
+
+
+def test_datasets_with_configurations_are_found_without_a_name(resized, tmp_path):
+    names_in = tfds_directories.names_in
+    assert names_in(resized) == ["alone", "resized"]
+    assert names_in(resized / "resized") == names_in(resized / "resized" / "8x8") == ["resized"]
+    root = tmp_path / "tfds"
+    shutil.copytree(resized / "resized", root / "resized")
+    assert names_in(root) == ["resized"]
+    assert names_in(tmp_path) == []  # TFDS would not find it there
+    data = get_config("").data
+    data.dir = str(root)
+    with pytest.raises(DataError, match=r"configurations 16x16, 8x8; name one: .*resized/16x16"):
+        describe.open_any(data, tmp_path / "cache", named=False)
+    shutil.rmtree(root / "resized" / "16x16")
+    assert describe.open_any(data, tmp_path / "cache", named=False).name == "resized"
+    prepare(root, "plain")
+    with pytest.raises(DataError, match=r"holds plain, resized, as TFDS prepares them; name one"):
+        describe.open_any(data, tmp_path / "cache", named=False)
