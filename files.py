@@ -1,7 +1,8 @@
-"""Files that appear whole, and locks, for all packages."""
+"""Files that appear whole, locks, and paths as users write them, for all packages."""
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -9,6 +10,27 @@ from pathlib import Path
 _RETRY = 0.02  # seconds between two attempts to take a lock
 # Temporary files of `replacing` that are being written.
 _unfinished: set[Path] = set()
+
+
+def expanded(path: str) -> str:
+    """A path with ~ or ~NAME, which shells leave as it is behind =, as the home directory.
+
+    Raises:
+      ValueError: there is no such home, or it is a URL; the message is the reason alone.
+    """
+    if re.match(r"[A-Za-z][\w.+-]+://", path):
+        raise ValueError(
+            "a URL, and paths are of mounted file systems: mount the bucket (as gcsfuse does) or "
+            "download it, and name the directory"
+        )
+    whole = os.path.expanduser(path)  # noqa: PTH111 (pathlib's fails without a home)
+    if whole.startswith("~"):
+        first = Path(path).parts[0]
+        raise ValueError(
+            f"{first} is no home directory that the system knows; write the path in full, or "
+            f"./{first} for what is called so"
+        )
+    return whole
 
 
 @contextlib.contextmanager

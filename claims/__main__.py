@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("--full", action="store_true", help="At the paper's data and length.")
     running.add_argument("--seeds", type=int, default=3, help="Runs of each arm.")
     report = commands.add_parser("report", help="Makes the page and the tables.")
-    report.add_argument("--out", type=Path, help="Directory of report.html and results.md; docs/.")
+    report.add_argument("--out", help="Directory of report.html and results.md; docs/.")
     sweep = commands.add_parser("sweep", help="A grid or a random search over any fields.")
     sweep.add_argument("--config", required=True, help="Such as configs/cifar10.py:figure1.")
     sweep.add_argument("--grid", action="append", default=[], metavar="FIELD=VALUE,VALUE,...")
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--seed", type=int, default=0, help="Of the draws and the runs.")
     sweep.add_argument("--folds", type=int, help="Folds of cross-validation; else one split.")
     sweep.add_argument("--measure", default="validation_error", help="What is lowest is best.")
-    sweep.add_argument("--out", type=Path, default=Path("sweep"), help="Directory of the files.")
+    sweep.add_argument("--out", default="sweep", help="Directory of the files.")
     for one in (running, sweep):
         one.add_argument("--budget", type=float, help="Minutes for each claim, or for the sweep.")
         one.add_argument("--runs", help="Directory of the runs; runs/claims.")
@@ -168,8 +168,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from claims import report, settings
+    from configs.common import expanded
 
-    out = arguments.out or settings.ROOT / "docs"
+    out = Path(expanded("--out", arguments.out)) if arguments.out else settings.ROOT / "docs"
     for path in report.write(out, _say):
         print(path)
     return process.DONE
@@ -177,17 +178,19 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from claims import execute, jobs, sweep
+    from configs.common import expanded
 
     for flag in ("trials", "parallel"):
         _check_count(flag, getattr(arguments, flag))
     place = jobs.default_place(arguments.runs, arguments.data_dir)
+    out = Path(expanded("--out", arguments.out))
     asked: Any = sweep.parse(
         arguments.config, arguments.overrides, arguments.grid, arguments.random,
         trials=arguments.trials, seed=arguments.seed, folds=arguments.folds,
         measure=arguments.measure,
     )  # fmt: skip
     complete = sweep.run(
-        asked, place, _say, arguments.out, until=_until(arguments), stop=_stop_on_signals(),
+        asked, place, _say, out, until=_until(arguments), stop=_stop_on_signals(),
         slots=execute.free_slots(arguments.parallel),
     )  # fmt: skip
     return process.DONE if complete else process.STOPPED

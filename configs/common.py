@@ -1,12 +1,11 @@
 """What the config files share: the common fields, durations in any unit, variants."""
 
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+import files
 from configs.fields import AUGMENT, COUNT, UNITS
 
 
@@ -29,19 +28,15 @@ PATHS = (
 
 
 def expanded(name: str, path: str) -> str:
-    """A path with ~ or ~NAME, which shells leave as it is behind =, as the home directory.
+    """The path that a user means by the value of a flag or field, see `files.expanded`.
 
     Raises:
-      ConfigError: there is no such home; the message begins with `name`.
+      ConfigError: there is no such home, or it is a URL; the message begins with `name`.
     """
-    whole = os.path.expanduser(path)  # noqa: PTH111 (pathlib's fails without a home)
-    if whole.startswith("~"):
-        first = Path(path).parts[0]
-        raise ConfigError(
-            f"{name}={path}: {first} is no home directory that the system knows; write the path in "
-            f"full, or ./{first} for what is called so"
-        )
-    return whole
+    try:
+        return files.expanded(path)
+    except ValueError as error:
+        raise ConfigError(f"{name}={path}: {error}") from error
 
 
 def expand_paths(config: Any) -> None:

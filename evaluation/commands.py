@@ -1,12 +1,17 @@
-"""What the commands of this package share: options that name score files, and exit codes."""
+"""What the commands of this package share: options that name files, streams, and exit codes."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
 
-from evaluation.errors import EvaluationError
+import files
+import process
+from process import DONE, FAILED, KILLED, STOPPED
 
-DONE, FAILED, USAGE_ERROR = 0, 1, 2
+Command = Callable[[Sequence[str]], None]
+
 # An example whose name ends so is a file of an image.
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -30,23 +35,49 @@ def plain_parser(said: str | None) -> argparse.ArgumentParser:
     )
 
 
-def ended(run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
+def path(text: str) -> Path:
+    """Parses a flag's value as a path, see `files.expanded`.
+
+    Raises:
+      ArgumentTypeError: it is none.
+    """
+    try:
+        return Path(files.expanded(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+
+
+def main(run: Command) -> NoReturn:
+    """Runs a command and exits with the code of `ended`; handles streams and signals as main.py."""
+    process.guard_streams()
+    process.end_in_words({"SIGTERM": STOPPED, "SIGHUP": STOPPED, "SIGINT": KILLED})
+    sys.exit(ended(run, sys.argv[1:]))
+
+
+def ended(run: Command, arguments: Sequence[str]) -> int:
     """Runs a command and prints its errors without a traceback.
 
     Args:
       run: the command, called with its arguments.
-      arguments: by default those of the process.
+      arguments: of the command line, without the program's name.
 
     Returns:
-      The exit code: DONE; USAGE_ERROR after an EvaluationError; FAILED after an OSError, taken
-      to be a file that could not be written.
+      The exit code: DONE; that of an EvaluationError; FAILED after an OSError, taken to be a file
+      that could not be written.
     """
-    try:
-        run(sys.argv[1:] if arguments is None else arguments)
-    except EvaluationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except OSError as error:
-        print(f"error: {error.filename}: cannot be written ({error.strerror})", file=sys.stderr)
-        return FAILED
-    return DONE
+
+    def done() -> int:
+        run(arguments)
+        return DONE
+
+    return process.failing_in_words(done, _in_words)
+
+
+class _UnwrittenError(Exception):
+    exit_code = FAILED
+
+
+def _in_words(error: Exception) -> Exception | None:
+    if not isinstance(error, OSError):
+        return None
+    return _UnwrittenError(f"{error.filename}: cannot be written ({error.strerror})")

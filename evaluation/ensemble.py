@@ -16,7 +16,6 @@ The last line of the output is a JSON object.
 """
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,10 +161,10 @@ def run(arguments: Sequence[str]) -> None:
       OSError: --out cannot be written.
     """
     parser = commands.parser(__doc__)
-    parser.add_argument("scores", nargs="+", metavar="RUN_OR_SCORES")
+    parser.add_argument("scores", nargs="+", metavar="RUN_OR_SCORES", type=commands.path)
     parser.add_argument("--weights", default="equal")
     parser.add_argument("--error", default="top5", choices=ERRORS, help="that search makes small")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=commands.path)
     flags = parser.parse_args(arguments)
     members = [score_files.scores_of(s, flags.split, flags.protocol) for s in flags.scores]
     check_alike(members)
@@ -248,4 +247,4 @@ def _keep(
 
 
 if __name__ == "__main__":
-    sys.exit(commands.ended(run))
+    commands.main(run)

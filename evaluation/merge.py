@@ -16,9 +16,7 @@ The last line of the output is a JSON object.
 
 import json
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from evaluation import commands
 from evaluation.errors import EvaluationError
@@ -37,12 +35,12 @@ def run(arguments: Sequence[str]) -> None:
       OSError: --out cannot be written.
     """
     parser = commands.plain_parser(__doc__)
-    parser.add_argument("boxes", nargs="+", metavar="BOXES", type=Path)
+    parser.add_argument("boxes", nargs="+", metavar="BOXES", type=commands.path)
     parser.add_argument("--threshold", type=float, default=Merging().threshold)
     parser.add_argument("--distance", type=float, default=Merging().distance)
     parser.add_argument("--by_boxes", action="store_true")
-    parser.add_argument("--excluded", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--excluded", type=commands.path)
+    parser.add_argument("--out", type=commands.path)
     flags = parser.parse_args(arguments)
     for name in ("threshold", "distance"):
         value = getattr(flags, name)
@@ -71,4 +69,4 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.ended(run))
+    commands.main(run)

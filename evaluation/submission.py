@@ -132,10 +132,10 @@ def run(arguments: Sequence[str]) -> None:
       OSError: the file cannot be written.
     """
     parser = commands.parser(__doc__)
-    parser.add_argument("scores", metavar="RUN_OR_SCORES")
+    parser.add_argument("scores", metavar="RUN_OR_SCORES", type=commands.path)
     parser.add_argument("--format", required=True, choices=SUFFIXES)
-    parser.add_argument("--out", type=Path, help="by default beside the scores")
-    parser.add_argument("--images", type=Path, help="of kaggle: where the images are")
+    parser.add_argument("--out", type=commands.path, help="by default beside the scores")
+    parser.add_argument("--images", type=commands.path, help="of kaggle: where the images are")
     flags = parser.parse_args(arguments)
     kept = score_files.scores_of(flags.scores, flags.split, flags.protocol)
     found = guesses(kept)
@@ -153,4 +153,4 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(commands.ended(run))
+    commands.main(run)

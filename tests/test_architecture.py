@@ -17,9 +17,9 @@ MAY_IMPORT = {
     "trained_networks": set(),
     "devices": set(),
     "input_pipeline": {"files"},
-    "configs": set(),
+    "configs": {"files"},
     "vision_models": {"devices", "files"},
-    "evaluation": {"vision_models", "devices", "files"},
+    "evaluation": {"process", "vision_models", "devices", "files"},
     "training": {"evaluation", "vision_models", "devices", "trained_networks", "files"},
     "visualization": {
         "process",

@@ -237,6 +237,11 @@ def test_absent_data_are_named(tmp_path):
         (["list", "--paper=x"], "no such paper"),
         (["list", "--papers=alexnet"], "--papers=alexnet"),
         (["sing"], "invalid choice"),
+        (["report", "--out=~nobody-of-this-name/x"], "~nobody-of-this-name is no home directory"),
+        (
+            ["sweep", "--config=configs/alexnet.py:digits", "--out=gs://bucket/x"],
+            "--out=gs://bucket/x: a URL",
+        ),
     ],
 )
 def test_bad_input_is_a_line_and_exit_code_2(arguments, said, monkeypatch, capsys):

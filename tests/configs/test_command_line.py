@@ -247,11 +247,16 @@ def test_homes_are_put_into_every_path(tmp_path, monkeypatch):
     for field in PATHS:
         assert command_line._get(parsed.config, field) == f"{tmp_path}/a b/é"
     # What is not at the beginning, or has a slash before it, is a name like any other.
-    for path in ("./~", "a/~/b", "/~", ""):
+    for path in ("./~", "a/~/b", "/~", "", "./gs://b/r", "/gs://b", "gs:/b", "a b://c"):
         assert expanded("--workdir", path) == path
     for path in ("~nobody-of-this-name/x", "~nobody-of-this-name"):
         with pytest.raises(ConfigError, match=r"--workdir=.*or \./~nobody-of-this-name for what"):
             expanded("--workdir", path)
+    for url in ("gs://bucket/run", "s3://b", "https://a.b/vgg16.pth", "file:///x", "a+b-1.c://d"):
+        with pytest.raises(ConfigError, match=r"--workdir=.*: a URL.* mount the bucket"):
+            expanded("--workdir", url)
+    with pytest.raises(ConfigError, match=r"data.dir=gs://b/c: a URL"):
+        expand_paths(parse(f"{ALEXNET}:digits", "--config.data.dir=/a,gs://b/c").config)
 
 
 def test_no_field_that_holds_a_path_is_forgotten():

@@ -1,11 +1,17 @@
 """Files for ILSVRC's and Kaggle's servers, from scores and from images without labels."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from evaluation import Scores, commands, score_files, submission
 from evaluation.words import synsets
+from tests.conftest import ROOT
 
 
 def write(path, scores, names, class_names=None):
@@ -60,6 +66,48 @@ def test_kaggle(scores, capsys, tmp_path):
     assert out.read_text().splitlines()[1].startswith("a_01,1000 0 0 29 19 1 0 0 29 19 ")
 
 
+def test_homes_are_put_into_every_path(scores, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (30, 20)).save(tmp_path / "a_01.JPEG")
+    Image.new("RGB", (30, 20)).save(tmp_path / "b_02.JPEG")
+    code, out, err = said(capsys, "~/s.npz", "--format=kaggle", "--out=~/new/s.csv", "--images=~/")
+    assert code == 0, err
+    assert out == f"{tmp_path}/new/s.csv\n" and "0 0 29 19" in (tmp_path / "new/s.csv").read_text()
+    assert not (tmp_path / "~").exists()
+    for path, message in (
+        ("~nobody-of-this-name/x", "~nobody-of-this-name is no home directory"),
+        ("gs://bucket/x", "gs://bucket/x: a URL"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            said(capsys, scores, "--format=ilsvrc", f"--out={path}")
+        assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_no_command_takes_a_path_as_it_is_written():
+    """A shell leaves the ~ of --out=~/x to the command."""
+    for room in ("evaluation", "claims", "visualization"):
+        for source in (ROOT / room).rglob("*.py"):
+            assert "type=Path" not in source.read_text(), source
+
+
+def test_nobody_reads_the_notes_and_the_path_is_not_utf8(scores, tmp_path):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    try:
+        place.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    read, write_end = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "evaluation.submission", scores, "--format=ilsvrc"]
+    answer = subprocess.run(
+        [*command, f"--out={place / 's.txt'}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=write_end
+    )
+    os.close(write_end)
+    assert answer.returncode == 0 and (place / "s.txt").exists()
+    assert answer.stdout.decode() == f"{tmp_path}/\\udcff/s.txt\n"
+
+
 def test_ids_are_those_of_the_synsets():
     """ID 1 is kit fox, and each of the 1000 has one."""
     ids = submission.ilsvrc_ids()
@@ -105,7 +153,7 @@ def test_images_without_labels_are_scored(imagenet_folder, call, capsys, tmp_pat
     assert code == 0, err
     assert '"examples": 2' in out and '"top1_error": null' in out
     assert call(*evaluate)[1].count('"split": "validation"') == 1
-    kept = score_files.scores_of(str(tmp_path / "run"), split="test")
+    kept = score_files.scores_of(tmp_path / "run", split="test")
     assert kept.scores.label.tolist() == [-1, -1]
     code, _, err = said(capsys, str(tmp_path / "run"), "--split=test", "--format=ilsvrc")
     assert code == 0, err
