@@ -32,7 +32,7 @@ def write(out: Path, say: Callable[[str], None], results_dir: Path = results.RES
         if old := results.out_of_date(claim, result):
             say(f"{claim.id}: {old}")
     known = {f"{claim.id}{suffix}" for claim in registry.all_claims() for suffix in ("", "-full")}
-    for path in sorted(results_dir.glob("*.json")):
+    for path in sorted(results_dir.glob("[!.]*.json")):
         if path.stem not in known:
             say(f"{path}: of no claim that is in the registry; it is left out")
     written = []

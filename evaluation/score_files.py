@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -126,15 +126,12 @@ def read_scores(path: Path) -> Kept:
     """
     try:
         with np.load(path, allow_pickle=False) as saved:
-            # Older files have split and protocol in their name only.
-            split, _, protocol = path.stem.partition("-")
             names = saved["class_names"].tolist() if "class_names" in saved else None
             kept = Kept(
                 path,
                 Scores(*(saved[field] for field in _FIELDS)),
                 saved["name"],
-                str(saved["split"]) if "split" in saved else split,
-                str(saved["protocol"]) if "protocol" in saved else protocol,
+                *_subject(path, saved),
                 tuple(names) if names else None,
                 saved["checkpoint"].item(),
             )
@@ -161,25 +158,49 @@ def read_scores(path: Path) -> Kept:
     return kept
 
 
-def scores_of(source: str, split: str | None = None, protocol: str | None = None) -> Kept:
+def finished(directory: Path) -> list[Path]:
+    """The score files in a directory, sorted: no parts, and no hidden files of systems."""
+    found = sorted(p for p in directory.glob("[!.]*.npz") if ".part-" not in p.name)
+    return [path for path in found if path.is_file()]
+
+
+def subject(path: Path) -> tuple[str, str]:
+    """Split and protocol of a score file; of a damaged one those that its name says."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return _subject(path, saved)
+    except Exception:  # damaged files fail in many ways
+        return _subject(path, {})
+
+
+def _subject(path: Path, saved: Mapping[str, np.ndarray]) -> tuple[str, str]:
+    # Older files have them in their name only.
+    split, _, protocol = path.stem.partition("-")
+    return str(saved.get("split", split)), str(saved.get("protocol", protocol))
+
+
+def scores_of(source: Path, split: str | None = None, protocol: str | None = None) -> Kept:
     """Reads the scores that a command line names.
 
     Args:
-      source: path of a score file, or of a run's directory, whose files in `scores/` are searched.
+      source: a score file, or a run's directory, whose files in `scores/` are searched. Files
+        there that are not wanted may be damaged.
       split, protocol: the file that is wanted of a run; None for any.
 
     Raises:
       EvaluationError: no file of a run matches, or several do; or as in `read_scores`.
     """
-    path = Path(source)
-    if not path.is_dir():
-        return read_scores(path)
-    inside = path / "scores" if (path / "scores").is_dir() else path
-    there = sorted(p for p in inside.glob("*.npz") if ".part-" not in p.name)
-    kept = [read_scores(p) for p in there]
-    fitting = [k for k in kept if split in (None, k.split) and protocol in (None, k.protocol)]
+    if not source.is_dir():
+        return read_scores(source)
+    inside = source / "scores" if (source / "scores").is_dir() else source
+    there = finished(inside)
+    fitting = [
+        path
+        for path, (of_split, of_protocol) in zip(there, map(subject, there), strict=True)
+        if split in (None, of_split) and protocol in (None, of_protocol)
+    ]
     if len(fitting) == 1:
-        return fitting[0]
+        return read_scores(fitting[0])
     listed = ", ".join(p.name for p in there)
     if fitting:
         raise EvaluationError(

@@ -90,6 +90,8 @@ def test_names_that_are_not_utf8(tmp_path, call):
 
 def lay_strays(root):
     """What file systems, desktops and people leave in every directory below one."""
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7")  # macOS, of every file
     for directory in [root, *(path for path in root.rglob("*") if path.is_dir())]:
         for name in (".DS_Store", "._a", ".nfs0001", "Thumbs.db", "desktop.ini", "notes.txt"):
             (directory / name).write_bytes(b"\xff?")

@@ -25,7 +25,7 @@ FIELDS = (
 
 def names() -> list[str]:
     """The names of the networks, sorted."""
-    return sorted(path.stem for path in _HERE.glob("*.safetensors"))
+    return sorted(path.stem for path in _HERE.glob("[!.]*.safetensors"))
 
 
 def path_of(name: str) -> Path:

@@ -72,7 +72,7 @@ def facts_of_inputs(fingerprint: str, opened: Trained | None, begun: bool) -> di
 
 def code_digest(root: Path) -> str:
     """A digest of the names and contents of the Python files that a run executes."""
-    files = [p for room in _ROOMS for p in (root / room).rglob("*.py")]
+    files = [p for room in _ROOMS for p in (root / room).rglob("[!.]*.py")]
     files += [root / name for name in _FILES]
     digest = hashlib.sha256()
     for path in sorted(p for p in files if p.is_file()):

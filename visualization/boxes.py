@@ -102,7 +102,7 @@ def opener(arguments: argparse.Namespace) -> Subject:
     path, fields = given, {}
     if workdir is not None:
         found = sorted(
-            (workdir / "guesses").glob(f"{arguments.split or '*'}-*.csv"),
+            (workdir / "guesses").glob(f"{arguments.split or '[!.]*'}-*.csv"),
             key=lambda file: file.stat().st_mtime,
         )
         if not found:

@@ -12,7 +12,7 @@ from configs.common import ConfigError
 from evaluation import Scores
 from evaluation.errors import EvaluationError
 from evaluation.protocols.protocol import log_softmax
-from evaluation.score_files import Kept, read_scores
+from evaluation.score_files import Kept, finished, read_scores, subject
 from evaluation.words import first_words
 from visualization import page
 from visualization.opening import Opened, open_run_or_file
@@ -111,25 +111,16 @@ class Run:
     @functools.cached_property
     def _kept(self) -> tuple[str, Kept] | None:
         """Name and content of the newest file of scores of what was asked for."""
-        files = (self.record.workdir / "scores").glob("*.npz")
-        written = sorted(
-            (path for path in files if ".part-" not in path.name),
-            key=lambda path: path.stat().st_mtime,
-        )
-        for path in reversed(written):
-            kept = read_scores(path)
-            if self._asked_for(kept):
-                return path.name, kept
-        return None
-
-    def _asked_for(self, kept: Kept) -> bool:
-        """Whether scores are of the data, the split and the checkpoint of the command line."""
         asked = self.arguments
-        return (
-            asked.data_name in (None, self.record.data)
-            and asked.split in (None, kept.split)
-            and (asked.checkpoint == "latest" or kept.checkpoint == self.opened.trained.step)
-        )
+        if asked.data_name not in (None, self.record.data):
+            return None
+        written = finished(self.record.workdir / "scores")
+        for path in sorted(written, key=lambda path: path.stat().st_mtime, reverse=True):
+            if asked.split in (None, subject(path)[0]):
+                kept = read_scores(path)
+                if asked.checkpoint == "latest" or kept.checkpoint == self.opened.trained.step:
+                    return path.name, kept
+        return None
 
     def _computed(self) -> Guessed:
         opened, arguments = self.opened, self.arguments

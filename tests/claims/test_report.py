@@ -32,10 +32,12 @@ def test_results_of_another_version_and_of_no_claim_are_said(tmp_path):
     result = results.read(claim) | {"digest": "0" * 12}
     results.write(claim, result, tmp_path / "results")
     (tmp_path / "results" / "resnet-lost.json").write_text("{}")
+    (tmp_path / "results" / "._resnet-cost.json").write_bytes(b"\0\5\26\7")
     said = []
     (page,) = report.write(tmp_path / "out", said.append, tmp_path / "results")
     assert any("resnet-cost: made by another version" in line for line in said)
     assert any("resnet-lost.json: of no claim" in line for line in said)
+    assert not any("._" in line for line in said)
     assert "made by another version of this claim" in page.read_text()
 
 

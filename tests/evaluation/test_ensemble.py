@@ -144,6 +144,12 @@ def test_scores_that_do_not_go_together_are_named(three, capsys, tmp_path):
     code, _, err = said(capsys, *runs)
     assert code == 2 and "several files of scores" in err
     assert said(capsys, *runs, "--split=validation")[0] == 0
+    # What is damaged and not wanted, and what systems leave behind, is in nobody's way.
+    for name in ("test-center_crop", "._validation-center_crop", "validation-dense"):
+        (tmp_path / "run0" / "scores" / f"{name}.npz").write_bytes(b"\0\5\26\7")
+    assert said(capsys, *runs, "--split=validation", "--protocol=center_crop")[0] == 0
+    code, _, err = said(capsys, *runs, "--split=test")
+    assert code == 2 and "test-center_crop.npz: no file of scores, or damaged" in err
     (tmp_path / "damaged.npz").write_bytes(b"PK\3\4 no more")
     code, _, err = said(capsys, str(tmp_path / "damaged.npz"))
     assert code == 2 and "damaged.npz: no file of scores, or damaged" in err

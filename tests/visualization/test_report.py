@@ -110,7 +110,12 @@ def test_a_damaged_file_of_scores_that_was_not_asked_for(look, run, tmp_path):
     (workdir / "scores" / "test-center_crop.npz").write_bytes(b"PK")
     code, printed, err = look("report", workdir, "--split=validation", "--limit=9")
     assert code == 0, err
-    assert any(line.startswith("without guesses: ") for line in printed)
+    assert not any(line.startswith("without guesses: ") for line in printed)
+    without_data(workdir)
+    code, printed, err = look("report", workdir)
+    assert code == 0, err
+    (reason,) = (line for line in printed if line.startswith("without guesses: "))
+    assert "test-center_crop.npz: no file of scores, or damaged" in reason
 
 
 def test_shows_a_run_that_has_not_begun(look, run, tmp_path):
@@ -137,6 +142,7 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
         Scores(np.arange(50, dtype=np.int32), scores, label),
         str, 1, "", split="test", protocol="ten_view", class_names=names,
     )  # fmt: skip
+    (workdir / "scores" / "._test-ten_view.npz").write_bytes(b"\0\5\26\7")  # newer, and a system's
     code, printed, _ = look("report", workdir)
     assert code == 0
     assert not any(line.startswith("without confusion") for line in printed)
@@ -148,10 +154,14 @@ def test_counts_saved_scores_without_the_dataset(look, run, tmp_path):
     written = Path(printed[-1]).read_text()
     code, _, err = look("report", workdir, f"--data_dir={tmp_path / 'nowhere'}")
     assert code == 2 and "nowhere" in err
+    (workdir / "scores" / "validation-dense.npz").write_bytes(b"PK")
+    code, printed, err = look("report", workdir, "--split=test", f"--out={tmp_path / 'out'}")
+    assert code == 0 and not any(line.startswith("without confusion") for line in printed), err
+    (workdir / "scores" / "validation-dense.npz").unlink()
     for other in ("--split=train", "--data_name=cifar10"):  # of which there are no scores
         code, _, err = look("report", workdir, other)
         assert code == 2 and "--data_dir" in err
-    assert Path(printed[-1]).read_text() == written
+    assert (workdir / "pictures" / "report.html").read_text() == written
 
 
 def test_a_published_error_says_what_is_overridden(run, tmp_path):
