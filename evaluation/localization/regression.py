@@ -185,8 +185,8 @@ def in_pixels(
     Args:
       shares: [N, 4], around the last pixels, of the upright images.
       sizes: int [N, 2], height and width of the upright images.
-      annotated: int [N, 2], width and height that annotations give, whose pixels are meant unless
-        the image has another aspect, or no annotation.
+      annotated: int [N, 2], width and height that annotations give, in whose pixels the true boxes
+        are; those of an image without one are its own.
       marks: int [N], EXIF orientations from 1 to 8. Boxes are of the image as it is stored, unless
         the annotation gives the size of the upright one.
     """
@@ -194,11 +194,7 @@ def in_pixels(
     shares = shares.copy()
     for row in np.flatnonzero(marks != 1):
         shares[row], own[row] = _as_stored(shares[row], own[row], annotated[row], marks[row])
-    products = annotated * own[:, ::-1]
-    same = (annotated > 0).all(axis=1) & (
-        np.abs(products[:, 0] - products[:, 1]) < products[:, 0] / 30
-    )
-    shown = np.where(same[:, None], annotated, own)
+    shown = np.where((annotated > 0).all(axis=1, keepdims=True), annotated, own)
     found: np.ndarray = shares * np.tile(shown, 2) - [0, 0, 1, 1]
     return found
 

@@ -18,7 +18,7 @@ from evaluation import (
 )
 from evaluation.localization import in_pixels, of_image, overlaps, regression
 from evaluation.preprocessing import Preprocessing
-from input_pipeline.boxes import Boxes, as_read
+from input_pipeline.boxes import Boxes, as_read, extents
 from training.optimizer import Rate
 from training.recipe import Recipe
 from training.step import init_function
@@ -142,10 +142,31 @@ def test_boxes_go_back_to_the_pixels_of_the_image():
     for annotated, expected in (
         ((200, 100), [50, 20, 149, 99]),
         ((0, 0), [100, 40, 299, 199]),
-        ((100, 200), [100, 40, 299, 199]),  # as the file is stored
+        ((100, 100), [25, 20, 74, 99]),  # whatever the aspect
     ):
         found = in_pixels(shares, sizes, np.array([annotated]), np.array([1]))
         np.testing.assert_allclose(found, [expected])
+
+
+def test_a_guess_of_the_true_region_is_the_true_box():
+    """A JPEG of 1000 x 500 pixels, annotated at 500 x 375, and any other sizes and marks."""
+    rng = np.random.default_rng(2)
+    drawn = [((1000, 500), (500, 375), 1, [250.0, 0, 499, 374])]
+    for _ in range(100):
+        stored, shown = rng.integers(20, 60, (2, 2)).tolist()
+        corners = np.sort(rng.integers(0, np.repeat([shown], 2, axis=0)), axis=0).ravel()
+        drawn.append((tuple(stored), tuple(shown), int(rng.integers(1, 9)), corners))
+    for stored, shown, mark, corners in drawn:
+        file, exif = io.BytesIO(), Image.Exif()
+        exif[ExifTags.Base.Orientation] = mark
+        Image.new("RGB", stored).save(file, "JPEG", exif=exif)
+        boxes = Boxes(np.array([corners]) / np.tile(shown, 2), np.array([0]), shown)
+        read = as_read(extents(boxes), file.getvalue())
+        upright = stored[::-1] if mark >= 5 else stored
+        found = in_pixels(
+            read.edges, np.array([upright[::-1]]), np.array([shown]), np.array([mark])
+        )
+        np.testing.assert_allclose(found, boxes.corners, atol=1e-3)
 
 
 @pytest.mark.parametrize("mark", range(1, 9))
