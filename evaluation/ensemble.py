@@ -15,6 +15,7 @@ rounds. --out writes the average as a score file.
 The last line of the output is a JSON object.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,15 +33,32 @@ ERRORS = {"top1": 1, "top5": 5}
 STEPS, ROUNDS, BEGIN = 20, 5, 10
 
 
-def misses(probabilities: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
-    """Whether the label is not among the k most probable: [N, classes], [N] -> bool [N].
+def misses(scores: np.ndarray, label: np.ndarray, k: int) -> np.ndarray:
+    """Whether the label is not among the k highest scores: [N, classes], [N] -> bool [N].
 
-    As in `metrics.misses`, ties rank by class number, and a value that is not finite is a miss.
+    As in `metrics.misses`, scores are any monotone function of the probabilities, ties rank by
+    class number, and a value that is not finite is a miss.
     """
-    own = probabilities[np.arange(len(label)), label][:, None]
-    before = np.arange(probabilities.shape[1]) < label[:, None]
-    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)
+    own = scores[np.arange(len(label)), label][:, None]
+    before = np.arange(scores.shape[1]) < label[:, None]
+    rank = ((scores > own) | ((scores == own) & before)).sum(axis=1)
     return (rank >= k) | ~np.isfinite(own[:, 0])
+
+
+def averaged(scores: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """The logarithm of the weighted mean of probabilities, float64 [N, classes].
+
+    Args:
+      scores: logarithms of each member's, [N, classes]. No probability is too small.
+      weights: [members], 0 or more, and not all of them 0.
+    """
+    terms = (
+        np.log(share) + of_member.astype(np.float64)
+        for share, of_member in zip(weights / weights.sum(), scores, strict=True)
+        if share
+    )
+    total: np.ndarray = functools.reduce(np.logaddexp, terms)
+    return total
 
 
 def search(
@@ -49,30 +67,36 @@ def search(
     """Weights with few errors, by the coordinate search of 2012.
 
     Args:
-      probabilities: float32 [N, classes] of each member.
+      probabilities: float64 [N, classes] of each member.
       errors_of: weighted sum of them, float64 [N, classes] -> number of wrong examples.
 
     Returns:
       float64 [members], 0 to 1.
     """
     weights = np.full(len(probabilities), BEGIN)  # in steps
-    # Integers times float32 are exact in float64, so a sum does not depend on the search's path.
-    total = sum(w * p.astype(np.float64) for w, p in zip(weights, probabilities, strict=True))
-    fewest = errors_of(total)
+    fewest = errors_of(_sum(weights, probabilities))
     for _ in range(ROUNDS):
         before = weights.copy()
         for member, own in enumerate(probabilities):
-            others = total - weights[member] * own.astype(np.float64)
+            # Added up anew: what is small beside a member would be lost in a difference from it.
+            others = _sum(np.where(np.arange(len(weights)) == member, 0, weights), probabilities)
             for step in range(STEPS + 1):
                 if step == weights[member] or not (step or np.delete(weights, member).any()):
                     continue
-                tried = others + step * own
-                errors = errors_of(tried)
+                errors = errors_of(others + step * own)
                 if errors < fewest:
-                    fewest, weights[member], total = errors, step, tried
+                    fewest, weights[member] = errors, step
         if (weights == before).all():
             break
     return weights / STEPS
+
+
+def _sum(weights: np.ndarray, probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    total = np.zeros(probabilities[0].shape)
+    for weight, of_member in zip(weights, probabilities, strict=True):
+        if weight:
+            total += weight * of_member
+    return total
 
 
 def check_alike(members: Sequence[Kept]) -> None:
@@ -158,7 +182,7 @@ def run(arguments: Sequence[str]) -> None:
 
     Raises:
       EvaluationError: scores of different examples or classes, or invalid arguments.
-      OSError: --out cannot be written.
+      OSError: --out cannot be written; the errors are printed all the same.
     """
     parser = commands.parser(__doc__)
     parser.add_argument("scores", nargs="+", metavar="RUN_OR_SCORES", type=commands.path)
@@ -169,7 +193,7 @@ def run(arguments: Sequence[str]) -> None:
     members = [score_files.scores_of(s, flags.split, flags.protocol) for s in flags.scores]
     check_alike(members)
     label = members[0].scores.label
-    probabilities = [np.exp(m.scores.scores) for m in members]
+    scores = [m.scores.scores for m in members]
     labelled = bool((label >= 0).all())
     searched = flags.weights == "search"
     if searched and not labelled:
@@ -182,7 +206,9 @@ def run(arguments: Sequence[str]) -> None:
         order = np.random.default_rng(0).permutation(len(label))
         half, reported = order[: len(label) // 2], np.sort(order[len(label) // 2 :])
         k, own = ERRORS[flags.error], label[half]
-        weights = search([p[half] for p in probabilities], lambda p: int(misses(p, own, k).sum()))
+        # In float32 many would be 0, and rank by class number.
+        probabilities = [np.exp(s[half].astype(np.float64)) for s in scores]
+        weights = search(probabilities, lambda p: int(misses(p, own, k).sum()))
     elif flags.weights != "equal":
         weights = _given_weights(flags.weights, len(members))
     result: dict[str, Any] = {
@@ -191,16 +217,17 @@ def run(arguments: Sequence[str]) -> None:
         "weights": weights.tolist(),
     }
     if labelled:
-        result |= _errors(members, probabilities, weights, label, reported)
-    if flags.out is not None:
-        _keep(flags.out, members, probabilities, weights)
-        print(f"{flags.out}: the average")
-    print(json.dumps(result))
+        result |= _errors(members, weights, label, reported)
+    try:
+        if flags.out is not None:
+            _keep(flags.out, members, weights)
+            print(f"{flags.out}: the average")
+    finally:
+        print(json.dumps(result))
 
 
 def _errors(
     members: Sequence[Kept],
-    probabilities: Sequence[np.ndarray],
     weights: np.ndarray,
     label: np.ndarray,
     rows: np.ndarray,
@@ -213,16 +240,13 @@ def _errors(
             for name, k in ERRORS.items()
         }
 
-    def mean(by: np.ndarray) -> np.ndarray:
-        return sum(w * p[rows] for w, p in zip(by, probabilities, strict=True)) / by.sum()
-
-    labels = _labels(members)
-    table = {name: errors(p[rows]) for name, p in zip(labels, probabilities, strict=True)}
+    labels, scores = _labels(members), [m.scores.scores[rows] for m in members]
+    table = {name: errors(of_member) for name, of_member in zip(labels, scores, strict=True)}
     found: dict[str, Any] = {"members": [{"scores": name, **table[name]} for name in labels]}
-    table["mean"] = found["mean"] = errors(mean(np.ones(len(weights))))
+    table["mean"] = found["mean"] = errors(averaged(scores, np.ones(len(weights))))
     if (weights != weights[0]).any():
         said = ", ".join(f"{w:g}" for w in weights)
-        table[f"weighted by {said}"] = found["weighted"] = errors(mean(weights))
+        table[f"weighted by {said}"] = found["weighted"] = errors(averaged(scores, weights))
     width = max(map(len, table))
     print(f"{members[0].split}, {len(rows)} examples".ljust(width), "  top-1   top-5")
     for name, e in table.items():
@@ -230,13 +254,9 @@ def _errors(
     return found
 
 
-def _keep(
-    path: Path, members: Sequence[Kept], probabilities: Sequence[np.ndarray], weights: np.ndarray
-) -> None:
+def _keep(path: Path, members: Sequence[Kept], weights: np.ndarray) -> None:
     """Writes the average as a score file, log-probabilities again."""
-    total = sum(w * p.astype(np.float64) for w, p in zip(weights, probabilities, strict=True))
-    with np.errstate(divide="ignore"):
-        scores = np.log(total / weights.sum()).astype(np.float32)
+    scores = averaged([m.scores.scores for m in members], weights).astype(np.float32)
     first = members[0]
     names = dict(zip(first.scores.index.tolist(), first.name.tolist(), strict=True))
     said = "+".join(f"{w:g}*{name}" for w, name in zip(weights, _labels(members), strict=True))

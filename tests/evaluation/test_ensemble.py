@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -94,6 +95,44 @@ def test_the_search_finds_a_planted_optimum():
     grid = np.array(asked) * 20
     np.testing.assert_allclose(grid, grid.round(), atol=1e-9)
     assert grid.min() == 0 and grid.max() == 20
+
+
+def test_sums_of_the_search_lose_nothing_that_is_small():
+    """Whatever was tried before, each sum is that of the weights: those are columns 0 and 1."""
+    small = 1e-20
+    probabilities = [np.array([[1, 0, 1, small]]), np.array([[0, 1, small, 1]])]
+
+    def errors_of(total):
+        (first, second, *mixed) = total[0].tolist()
+        assert mixed == pytest.approx([first + small * second, second + small * first], 1e-12, 0)
+        return round(abs(first - 4) + abs(second - 9))
+
+    np.testing.assert_allclose(ensemble.search(probabilities, errors_of), [0.2, 0.45])
+
+
+@pytest.mark.parametrize("options", [[], ["--weights=search"], ["--weights=1,3"]])
+def test_small_probabilities_are_ranked(options, capsys, tmp_path):
+    """The label is second, after class 0, with a probability below those of float32."""
+    label = np.full(40, 9)
+    scores = np.full((40, 10), -150, np.float32)
+    scores[:, 0], scores[:, 9] = 0, -105
+    assert not metrics.misses(jnp.asarray(scores), jnp.asarray(label), 2).any()
+    paths = [write(tmp_path / f"{number}.npz", scores, label) for number in range(2)]
+    out = tmp_path / "out.npz"
+    code, printed, _ = said(capsys, *paths, *options, f"--out={out}")
+    found = json.loads(printed.splitlines()[-1])
+    assert code == 0 and found["mean"] == {"top1_error": 1, "top5_error": 0}
+    assert all(member["top5_error"] == 0 for member in found["members"])
+    assert found.get("weighted", found["mean"])["top5_error"] == 0
+    np.testing.assert_allclose(score_files.read_scores(out).scores.scores, scores, atol=1e-5)
+
+
+def test_errors_are_printed_where_the_average_cannot_be_written(three, capsys, tmp_path):
+    runs, _, _ = three
+    (tmp_path / "file").write_text("")
+    code, printed, err = said(capsys, *runs, f"--out={tmp_path / 'file' / 'out.npz'}")
+    assert code == 1 and "cannot be written" in err
+    assert json.loads(printed.splitlines()[-1])["examples"] == 400
 
 
 def test_given_weights_are_taken_where_there_are_no_labels(three, capsys, tmp_path):
