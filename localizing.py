@@ -64,8 +64,15 @@ def truths_of(data: Any, split: str) -> tuple[Any, list[Any]]:
     for row in range(examples.count):
         drawn = boxes_of(row)
         truths.append(localization.Truth(int(labels[row]), drawn.corners, drawn.labels))
+    return _names(data, examples), truths
+
+
+def _names(data: Any, examples: Any) -> Any:
+    """What the images of a split and their classes are called."""
+    from evaluation import localization
+
     images = [examples.name(row) for row in range(examples.count)]
-    return localization.Names(images, data.class_names), truths
+    return localization.Names(images, data.class_names)
 
 
 def official_report(
@@ -122,10 +129,17 @@ def check_boxes(config: Any, data: Any, *splits: str) -> None:
             label in boxes_of(row).labels for row, label in enumerate(labels)
         ):
             raise input_pipeline.DataError(
-                f"{examples.boxes_from}: none of the {examples.count:,} images of {split} "
-                f"({examples.name(0)} the first) has a box of its class; objects must be named as "
-                f"the classes are, such as {data.class_names[labels[0]]}"
+                f"{_no_box(examples, split)}; objects must be named as the classes are, such as "
+                f"{data.class_names[labels[0]]}"
             )
+
+
+def _no_box(examples: Any, split: str) -> str:
+    """Says in words that a split's annotations have no box of its images' classes."""
+    return (
+        f"{examples.boxes_from}: none of the {examples.count:,} images of {split} "
+        f"({examples.name(0)} the first) has a box of its class"
+    )
 
 
 def without_excluded(config: Any, data: Any, split: str, task: Any) -> tuple[Any, list[int]]:
@@ -204,18 +218,17 @@ def merge_boxes(
       excluded: rows of the images that are left out of localization errors.
 
     Returns:
-      What is written to evaluation.json; without errors if the split has no true boxes.
+      What is written to evaluation.json; without errors if the split has no true boxes. `guesses`
+      is None if a submission cannot tell the images apart.
 
     Raises:
       ConfigError: the images are prepared ones.
-      EvaluationError, RunError, TrainingError: see `training.windows_of`, `open_classifier`.
+      EvaluationError: see `training.windows_of`; or all images with a box are excluded.
+      RunError, TrainingError: see `training.windows_of`, `open_classifier`, `write_report`.
     """
     import jax
-    import numpy as np
 
-    import input_pipeline
     import training
-    from evaluation import localization
     from evaluation.localization import box_files
     from evaluation.localization.merging import Merging
 
@@ -228,21 +241,21 @@ def merge_boxes(
     classifier = None
     if chosen.classifier:
         classifier = training.open_classifier(chosen.classifier, data.class_names, task)
-    merge = chosen.merge
+    merge, name = chosen.merge, f"{split}-{protocol.label}"
     merging = Merging(merge.threshold, merge.distance, protocol.name == "overfeat_boxes")
+    subject = _subject(data, split, excluded)
+    apart = _told_apart(subject.names)
     looks = training.windows_of(trained, task, protocol, read, classifier, merge.classes)
-    examples = data.examples(split)
-    names = localization.Names(
-        [examples.name(row) for row in range(examples.count)], data.class_names
-    )
-    truths, annotated = None, np.zeros((examples.count, 2), np.int32)
-    if examples.boxes is not None:
-        truths = truths_of(data, split)[1]
-        annotated = np.array([examples.boxes(row).shown for row in range(examples.count)])
-    looked = (examples, data.cache_dir, data.choices.reading.parallel)
-    sizes, marks = input_pipeline.image_sizes(*looked), input_pipeline.orientation_marks(*looked)
-    subject = box_files.Subject(names, split, sizes, marks, annotated, truths)
+    is_first = jax.process_index() == 0
+    unwritten: OSError | None = None
+    if is_first and chosen.save_scores:  # the merge may take hours
+        said = {"protocol": protocol.label, "source": trained.source}
+        try:
+            box_files.write(workdir / "boxes" / f"{name}.npz", looks, subject, said)
+        except OSError as error:
+            unwritten = error  # said with the result
     found = box_files.guesses(looks, subject, merging)
+    place = workdir / "guesses" / name
     report = {
         "protocol": protocol.label,
         "split": split,
@@ -250,21 +263,63 @@ def merge_boxes(
         **({"classifier": chosen.classifier} if classifier else {}),
         "examples": len(looks[0].index),
         **box_files.errors(found, subject, excluded),
+        "guesses": f"{place}.csv" if apart else None,
     }
-    name = f"{split}-{protocol.label}"
-    if jax.process_index() == 0:
-        path = box_files.write_guesses(workdir / "guesses" / name, found, names)
-        report["guesses"] = str(path)
-        if chosen.save_scores:
-            said = {"protocol": protocol.label, "source": trained.source}
-            box_files.write(workdir / "boxes" / f"{name}.npz", looks, subject, said)
-        training.write_report(report, workdir)
+
+    def write_files() -> None:
+        if apart:
+            box_files.write_guesses(place, found, subject.names)
+        if unwritten is not None:
+            raise unwritten
+
+    if is_first:
+        training.write_report(report, workdir, write_files)
     return report
+
+
+def _subject(data: Any, split: str, excluded: list[int]) -> Any:
+    """The images of a split as `box_files` has them, with their true boxes if there are some.
+
+    Raises:
+      DataError: see `input_pipeline.image_sizes`.
+      EvaluationError: all images with a box are excluded.
+    """
+    import numpy as np
+
+    import input_pipeline
+    from evaluation import localization
+    from evaluation.localization import box_files
+
+    examples = data.examples(split)
+    truths, annotated = None, np.zeros((examples.count, 2), np.int32)
+    if examples.boxes is not None:
+        truths = truths_of(data, split)[1]
+        annotated = np.array([examples.boxes(row).shown for row in range(examples.count)])
+        if any(len(truth.of_class) for truth in truths):
+            localization.localized(truths, excluded)
+        else:
+            print(f"note: {_no_box(examples, split)}; there are no errors", file=sys.stderr)
+            truths = None
+    looked = (examples, data.cache_dir, data.choices.reading.parallel)
+    sizes, marks = input_pipeline.image_sizes(*looked), input_pipeline.orientation_marks(*looked)
+    return box_files.Subject(_names(data, examples), split, sizes, marks, annotated, truths)
+
+
+def _told_apart(names: Any) -> bool:
+    """Whether a submission can tell images apart by their file names; if not, says so."""
+    from evaluation import EvaluationError, localization
+
+    try:
+        localization.stems(names.images)
+    except EvaluationError as error:
+        print(f"note: no file of guesses is written: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def besides(
     data: Any, split: str, protocol: Any, workdir: Path, excluded: list[int]
-) -> Callable[[Any], dict[str, Any]]:
+) -> Callable[[Any], tuple[dict[str, Any], Callable[[], object]]]:
     """What an evaluation of boxes writes and reports besides the means over its examples.
 
     The guesses go to WORKDIR/guesses/<split>-<protocol>.csv in Kaggle's form.
@@ -275,53 +330,55 @@ def besides(
       excluded: rows of the images that are left out of errors.
 
     Returns:
-      A function from the rows of `localization.regression.rows` to an addition to the report; of
-      other protocols it adds nothing.
+      A function from the rows of `localization.regression.rows` to an addition to the report, and
+      to a function that writes the guesses; of other protocols it adds and writes nothing.
+      `guesses` is None in the report if a submission cannot tell the images apart.
+
+    Raises:
+      DataError: see `truths_of`, `input_pipeline.image_sizes`.
+      EvaluationError: no image has a box of its class that counts.
     """
     if not protocol.of_boxes:
-        return lambda scores: {}
+        return lambda scores: ({}, lambda: None)
+    import numpy as np
+
+    import input_pipeline
+    from devices.mesh import gather_rows
+    from evaluation import localization
+
     (look,) = protocol.looks
-    left_out = set(excluded)
+    names, truths = truths_of(data, split)
+    localization.localized(truths, excluded)
+    path = workdir / "guesses" / f"{split}-{protocol.label}.csv" if _told_apart(names) else None
+    examples, left_out = data.examples(split), set(excluded)
+    looked = (examples, data.cache_dir, data.choices.reading.parallel)
+    of_all = input_pipeline.image_sizes(*looked), input_pipeline.orientation_marks(*looked)
+    drawn = list(map(input_pipeline.boxes_of(examples, split), range(examples.count)))
 
-    def written(scores: Any) -> dict[str, Any]:
-        import jax
-        import numpy as np
-
-        import input_pipeline
-        from devices.mesh import gather_rows
-        from evaluation import localization
-
+    def found(scores: Any) -> tuple[dict[str, Any], Callable[[], object]]:
         index, rows, labels = gather_rows(scores.index, scores.scores, scores.label)
         index, first = np.unique(index, return_index=True)
-        examples = data.examples(split)
-        looked = (examples, data.cache_dir, data.choices.reading.parallel)
-        sizes = input_pipeline.image_sizes(*looked)[index]
-        marks = input_pipeline.orientation_marks(*looked)[index]
+        sizes, marks = (of[index] for of in of_all)
         scaled = input_pipeline.rescaled_sizes(sizes, look.images.side)
         shares = localization.of_image(
             rows[first][:, :4], scaled, look.images.side, look.images.pad
         )
-        drawn = list(map(input_pipeline.boxes_of(examples, split), range(examples.count)))
         annotated = np.array([of_image.shown for of_image in drawn])[index]
         boxes = localization.in_pixels(shares, sizes, annotated, marks)
-        guesses = [
-            localization.Guesses(np.array([label]), box[None])
-            for label, box in zip(labels[first], boxes, strict=True)
-        ]
-        images = [examples.name(row) for row in range(examples.count)]
-        names = localization.Names(images, data.class_names)
-        path = workdir / "guesses" / f"{split}-{protocol.label}.csv"
-        of_all = [localization.NO_GUESSES] * examples.count
-        for row, guess in zip(index, guesses, strict=True):
-            of_all[row] = guess
-        if jax.process_index() == 0:
-            localization.write(path, "kaggle", of_all, names)
-        every = input_pipeline.labels_of(examples, data.cache_dir)
+        guesses = [localization.NO_GUESSES] * examples.count
+        for row, label, box in zip(index, labels[first], boxes, strict=True):
+            guesses[row] = localization.Guesses(np.array([label]), box[None])
         own = [
-            input_pipeline.extents(drawn[row]).edges[drawn[row].labels == label]
-            for row, label in enumerate(every)
+            input_pipeline.extents(boxes).edges[boxes.labels == truth.label]
+            for row, (boxes, truth) in enumerate(zip(drawn, truths, strict=True))
             if row not in left_out
         ]
-        return {"guesses": str(path), "mean_box_error": _mean_box_error(own)}
 
-    return written
+        def write_files() -> None:
+            if path is not None:
+                localization.write(path, "kaggle", guesses, names)
+
+        said = None if path is None else str(path)
+        return {"guesses": said, "mean_box_error": _mean_box_error(own)}, write_files
+
+    return found

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from evaluation import commands
 from evaluation.errors import EvaluationError
-from evaluation.localization import box_files, excluded_images
+from evaluation.localization import box_files, excluded_images, localized, stems
 from evaluation.localization.merging import Merging
 
 
@@ -31,8 +31,9 @@ def run(arguments: Sequence[str]) -> None:
       arguments: of the command line, without the program's name.
 
     Raises:
-      EvaluationError: files of different images or classes, or none of boxes; a flag out of range.
-      OSError: --out cannot be written.
+      EvaluationError: files of different images or classes, or none of boxes; a flag out of range;
+        no box counts; of --out, two images have the same file name.
+      OSError: --out cannot be written; the errors are printed all the same.
     """
     parser = commands.plain_parser(__doc__)
     parser.add_argument("boxes", nargs="+", metavar="BOXES", type=commands.path)
@@ -58,14 +59,21 @@ def run(arguments: Sequence[str]) -> None:
         ):
             if ours != theirs:
                 raise EvaluationError(f"{flags.boxes[0]} and {path}: of other {what}")
+    rows = excluded_images(flags.excluded, subject.names.images) if flags.excluded else []
+    # Merging may take hours: what is wrong with the rest is said before.
+    if subject.truths is not None:
+        localized(subject.truths, rows)
+    if flags.out is not None:
+        stems(subject.names.images)
     looks = [look for of_file, _ in read for look in of_file]
     found = box_files.guesses(looks, subject, merging)
-    rows = excluded_images(flags.excluded, subject.names.images) if flags.excluded else []
     errors = box_files.errors(found, subject, rows)
     result = {"split": subject.split, **merging._asdict(), **errors}
-    if flags.out is not None:
-        result["guesses"] = str(box_files.write_guesses(flags.out, found, subject.names))
-    print(json.dumps(result))
+    try:
+        if flags.out is not None:
+            result["guesses"] = str(box_files.write_guesses(flags.out, found, subject.names))
+    finally:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

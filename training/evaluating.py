@@ -29,6 +29,13 @@ from training.task import Task
 from training.trained import Trained
 from training.writers import append_line, to_json
 
+# More of a report, and what writes the files that it names.
+Besides = tuple[dict[str, Any], Callable[[], object]]
+
+
+def _nothing() -> None:
+    """Writes no files."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -78,7 +85,7 @@ def evaluate_trained(
     workdir: Path,
     *,
     keep: bool = False,
-    besides: Callable[[Scores], dict[str, Any]] = lambda scores: {},
+    besides: Callable[[Scores], Besides] = lambda scores: ({}, _nothing),
 ) -> dict[str, Any]:
     """Evaluates a network and writes evaluation.json and a line of evaluations.jsonl.
 
@@ -89,7 +96,8 @@ def evaluate_trained(
       split: what is read.
       workdir: made if it does not exist.
       keep: whether to write the scores to a file, in parts as they come.
-      besides: gives more of the report from the scores; every process calls it.
+      besides: gives more of the report from the scores, and a function that writes the files that
+        it names; every process calls the first, and one of them the second.
 
     Returns:
       `protocol` (with its scales, where some were asked for), `split`, `checkpoint` (the step,
@@ -98,7 +106,7 @@ def evaluate_trained(
 
     Raises:
       TrainingError: the weights leave some layers without values.
-      RunError: logits are not finite, or no example could be read.
+      RunError: logits are not finite, no example could be read, or the result cannot be written.
     """
     looks = [look.images for look in protocol.looks]
     normalizations = [normalization_of(trained, split, images) for images in looks]
@@ -144,7 +152,8 @@ def evaluate_trained(
             f"{checkpoint}: logits on {split.name} are no numbers{said}, so that nothing was "
             "evaluated; look at the weights, the preprocessing and compute_dtype"
         )
-    result |= besides(scores)
+    more, write_files = besides(scores)
+    result |= more
     measured = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()
     }
@@ -155,7 +164,7 @@ def evaluate_trained(
             split=split.name, class_names=split.class_names,
         )  # fmt: skip
     if jax.process_index() == 0:
-        write_report(report, workdir)
+        write_report(report, workdir, write_files)
     return report
 
 
@@ -192,13 +201,21 @@ def _digest(
     return scores_digest(trained, settings)
 
 
-def write_report(report: dict[str, Any], workdir: Path) -> None:
+def write_report(
+    report: dict[str, Any], workdir: Path, write_files: Callable[[], object] = _nothing
+) -> None:
     """Writes evaluation.json and a line of evaluations.jsonl.
 
+    Args:
+      report: the result.
+      workdir: made if it does not exist.
+      write_files: called first; it writes the files that the report names.
+
     Raises:
-      RunError: they cannot be written.
+      RunError: something cannot be written; the message has the result.
     """
     try:
+        write_files()
         workdir.mkdir(parents=True, exist_ok=True)
         with files.replacing(workdir / "evaluation.json") as temporary:
             temporary.write_text(to_json(report) + "\n")

@@ -7,11 +7,12 @@ from evaluation.localization.official import (
     Truth,
     excluded_images,
     is_right,
+    localized,
     official_errors,
     overlaps,
 )
 from evaluation.localization.regression import in_pixels, of_image, region_overlaps
-from evaluation.localization.submissions import Names, numbers_of_labels, read, write
+from evaluation.localization.submissions import Names, numbers_of_labels, read, stems, write
 
 __all__ = [
     "GUESSED",
@@ -22,11 +23,13 @@ __all__ = [
     "excluded_images",
     "in_pixels",
     "is_right",
+    "localized",
     "numbers_of_labels",
     "of_image",
     "official_errors",
     "overlaps",
     "read",
     "region_overlaps",
+    "stems",
     "write",
 ]

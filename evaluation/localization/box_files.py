@@ -83,7 +83,7 @@ def errors(found: list[Guesses], subject: Subject, excluded: Sequence[int] = ())
       `official_errors` returns. Images that could not be read count as wrong.
 
     Raises:
-      EvaluationError: no image has a box of its class.
+      EvaluationError: see `official.localized`.
     """
     if subject.truths is None:
         return {}

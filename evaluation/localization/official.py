@@ -35,7 +35,7 @@ class Truth(NamedTuple):
     """What is true of an image.
 
     Attributes:
-      label: of the image.
+      label: of the image; -1 if it is not known.
       boxes: float [n, 4], of all objects.
       labels: int [n], of the objects.
     """
@@ -47,7 +47,7 @@ class Truth(NamedTuple):
     @property
     def of_class(self) -> np.ndarray:
         """The boxes that count, [m, 4]: of the objects of the image's class."""
-        return self.boxes[self.labels == self.label]
+        return self.boxes[(self.labels == self.label) & (self.label >= 0)]
 
 
 NO_GUESSES = Guesses(np.zeros(0, np.int64), np.zeros((0, 4)))
@@ -106,20 +106,14 @@ def official_errors(
       `top1_localization_error` and `top5_localization_error`, which are in these lists.
 
     Raises:
-      EvaluationError: no image has a box of its class, or all of them are excluded.
+      EvaluationError: see `localized`.
     """
+    counted = localized(truths, excluded)
     wrong = np.ones((2, len(truths), GUESSED))
     for row, (guess, truth) in enumerate(zip(guesses, truths, strict=True)):
         for number, right in enumerate(is_right(guess, truth)):
             first = right[:GUESSED].argmax() if right[:GUESSED].any() else GUESSED
             wrong[number, row, first:] = 0
-    counted = np.array([len(truth.of_class) > 0 for truth in truths], bool)
-    counted[list(excluded)] = False
-    if not counted.any():
-        raise EvaluationError(
-            f"none of the {len(truths):,} images has a box of its class that counts; is this the "
-            "split that has annotations?"
-        )
     classification, localization = wrong[0].mean(axis=0), wrong[1][counted].mean(axis=0)
     return {
         "examples": len(truths),
@@ -131,6 +125,25 @@ def official_errors(
         "classification_errors": classification.tolist(),
         "localization_errors": localization.tolist(),
     }
+
+
+def localized(truths: Sequence[Truth], excluded: Sequence[int] = ()) -> np.ndarray:
+    """Which images the localization error is over, bool [images].
+
+    Args:
+      truths, excluded: see `official_errors`.
+
+    Raises:
+      EvaluationError: no image has a box of its class, or all of them are excluded.
+    """
+    counted = np.array([len(truth.of_class) > 0 for truth in truths], bool)
+    counted[list(excluded)] = False
+    if not counted.any():
+        raise EvaluationError(
+            f"none of the {len(truths):,} images has a box of its class that counts; is this the "
+            "split that has annotations?"
+        )
+    return counted
 
 
 def excluded_images(path: Path, names: Sequence[str]) -> list[int]:

@@ -67,7 +67,7 @@ def write(path: Path, form: str, guesses: Sequence[Guesses], names: Names) -> No
       EvaluationError: two images have the same file name.
       OSError: it cannot be written.
     """
-    stems, numbers = _stems(names.images), numbers_of_labels(names.classes, form)
+    called, numbers = stems(names.images), numbers_of_labels(names.classes, form)
     lines = [] if form == "ilsvrc" else [",".join(_HEADER)]
     for row in _sorted(names.images):
         labels, boxes = (part[:GUESSED] for part in guesses[row])
@@ -76,7 +76,7 @@ def write(path: Path, form: str, guesses: Sequence[Guesses], names: Names) -> No
             for label, box in zip(labels, boxes, strict=True)
         ]
         said = " ".join(groups)
-        lines.append(said if form == "ilsvrc" else f"{stems[row]},{said}")
+        lines.append(said if form == "ilsvrc" else f"{called[row]},{said}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -139,7 +139,7 @@ def _of_ilsvrc(path: Path, lines: list[str], names: Names) -> dict[int, Guesses]
 
 
 def _of_kaggle(path: Path, lines: list[str], names: Names) -> dict[int, Guesses]:
-    row_of = {stem: row for row, stem in enumerate(_stems(names.images))}
+    row_of = {stem: row for row, stem in enumerate(stems(names.images))}
     label_of = _label_of(names.classes, "kaggle", by_name=True)
     found: dict[int, Guesses] = {}
     for number, fields in enumerate(csv.reader(lines), 1):
@@ -210,12 +210,11 @@ def _number(text: str, where: str) -> float:
 
 def _sorted(names: Sequence[str]) -> list[int]:
     """Positions of the images in the order of their file names."""
-    stems = _stems(names)
-    return sorted(range(len(names)), key=stems.__getitem__)
+    return sorted(range(len(names)), key=stems(names).__getitem__)
 
 
-def _stems(names: Sequence[str]) -> list[str]:
-    """File names without directories and suffixes.
+def stems(names: Sequence[str]) -> list[str]:
+    """File names without directories and suffixes, by which a submission goes.
 
     Raises:
       EvaluationError: two are the same.

@@ -53,6 +53,12 @@ def test_the_kits_rules(guesses, true, wrong):
     assert errors(guesses, true)[0] == wrong
 
 
+def test_no_object_has_the_class_of_an_image_without_a_label():
+    """-1 stands for no label, and for objects of none of the dataset's classes."""
+    with pytest.raises(EvaluationError, match="none of the 1 images has a box of its class"):
+        official_errors([guess((-1, *TRUE))], [truth(-1, TRUE)])
+
+
 def test_excluded_images_count_in_classification_only():
     right, other = guess((3, *TRUE)), guess((4, *TRUE))
     truths = [truth(3, TRUE), truth(3, TRUE), truth(3), truth(3, TRUE)]

@@ -167,6 +167,12 @@ def test_files_of_boxes_are_merged_again(tmp_path, capsys):
     for flag in ("--threshold=nan", "--distance=-1"):
         with pytest.raises(EvaluationError, match=f"{flag}: a number of 0 or more"):
             merge.run([*map(str, paths), flag])
+    (tmp_path / "file").write_text("")
+    arguments = [*map(str, paths), f"--out={tmp_path / 'file' / 'both'}"]
+    assert commands.ended(merge.run, arguments) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["localization_errors"] == both["localization_errors"]
+    assert "cannot be written" in printed.err
     box_files.write(paths[1], [two], box_files.dataclasses.replace(SUBJECT, split="test"), {})
     with pytest.raises(EvaluationError, match="of other splits"):
         merge.run(list(map(str, paths)))
@@ -177,3 +183,16 @@ def test_files_of_boxes_are_merged_again(tmp_path, capsys):
     paths[1].write_bytes(paths[0].read_bytes()[:300])
     assert commands.ended(merge.run, [str(paths[1])]) == 2
     assert "no file of boxes, or damaged" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_before_boxes_are_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr(box_files, "guesses", None)
+    one, path = look([[LEFT, RIGHT]], [[0.4, 0.5]]), tmp_path / "a.npz"
+    box_files.write(path, [one], SUBJECT, {})
+    (tmp_path / "list.txt").write_text("".join(f"{number}\n" for number in range(1, 9)))
+    with pytest.raises(EvaluationError, match="none of the 8 images has a box"):
+        merge.run([str(path), f"--excluded={tmp_path / 'list.txt'}"])
+    alike = Names([f"val/{n}/0.jpg" for n in range(8)], SUBJECT.names.classes)
+    box_files.write(path, [one], box_files.dataclasses.replace(SUBJECT, names=alike), {})
+    with pytest.raises(EvaluationError, match="8 images are called 0"):
+        merge.run([str(path), f"--out={tmp_path / 'out'}"])
