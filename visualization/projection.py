@@ -17,7 +17,7 @@ from flax import nnx
 from jax import Array
 
 from vision_models import layers
-from vision_models.forward import NO_PADDING, Function, Pass
+from vision_models.forward import NO_PADDING, Function, Pass, sides
 from vision_models.network import Auxiliary, Branches, Network, Sequential
 
 
@@ -106,17 +106,22 @@ def projector(
 Field = tuple[int, int, int]
 
 
-def fields(sequence: Sequential, path: str = "", field: Field = (1, 0, 0)) -> dict[str, Field]:
+def fields(model: Sequential) -> dict[str, Field]:
     """Receptive fields of all layers, (jump, low, high) in pixels, by name.
 
-    The field of branches is the union of theirs. The spatial neighbourhood of contrast
-    normalisations is not counted.
-
-    Args:
-      sequence: the layers.
-      path: prefix of their names.
-      field: of the layer before them.
+    The field of branches is the union of theirs, and that of windows that are no squares the
+    square around what they see. The spatial neighbourhood of contrast normalisations is not
+    counted.
     """
+    rows, columns = (_fields(model, "", (1, 0, 0), axis) for axis in (0, 1))
+    return {
+        name: (jump, min(low, columns[name][1]), max(high, columns[name][2]))
+        for name, (jump, low, high) in rows.items()
+    }
+
+
+def _fields(sequence: Sequential, path: str, field: Field, axis: int) -> dict[str, Field]:
+    """The fields along one side; `path` begins the names, `field` is of the layer before."""
     found: dict[str, Field] = {}
     ends = []
     for name in sequence.names:
@@ -125,12 +130,12 @@ def fields(sequence: Sequential, path: str = "", field: Field = (1, 0, 0)) -> di
             found[whole] = field
             continue
         if isinstance(layer, Sequential):
-            found |= fields(layer, whole, field)
+            found |= _fields(layer, whole, field, axis)
             end = found[whole]
         else:
             jump, low, high = field
-            window, stride = getattr(layer, "window", 1), getattr(layer, "stride", 1)
-            before = getattr(layer, "padding", NO_PADDING)[0][0]
+            window, stride = sides(getattr(layer, "window", 1))[axis], getattr(layer, "stride", 1)
+            before = getattr(layer, "padding", NO_PADDING)[axis][0]
             end = (
                 jump * stride,
                 low - before * jump,
