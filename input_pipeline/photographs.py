@@ -1,5 +1,6 @@
 """Single images: finds those that paths name, and decodes each as evaluation does."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+import files
 from input_pipeline import augment, decode, folders, listing, names
 from input_pipeline.errors import DataError, UnreadableError
 from input_pipeline.names import shown
@@ -44,9 +46,13 @@ def find_photographs(named: str) -> list[Path]:
       DataError: a path does not exist or cannot be read, or a directory has no image.
     """
     found: list[Path] = []
-    whole = os.path.expanduser(named)  # noqa: PTH111 (pathlib's fails without a home)
-    for text in names.paths_in(whole):
-        path = Path(os.path.expanduser(text))  # noqa: PTH111 (pathlib's fails without a home)
+    with contextlib.suppress(ValueError):  # said of the part that is at fault
+        named = files.expanded(named)
+    for text in names.paths_in(named):
+        try:
+            path = Path(files.expanded(text))
+        except ValueError as error:
+            raise DataError(f"--images={shown(text)}: {error}") from error
         try:
             if path.is_dir():
                 inside, notes = listing.images_below(path)

@@ -148,6 +148,7 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
         (["--run=RUN", "--images=EMPTY"], "no images in this directory"),
         (["--run=RUN", "--images=IMAGES", "--distributed"], "--mode=predict is for one process"),
         (["--run=RUN", "--images=IMAGES", "--config.seed=1"], "no --config"),
+        (["--run=RUN", "--images=IMAGES,gs://b/c"], "--images=gs://b/c: a URL"),
         (["--run=RUN", "--images=IMAGES", "--picture=yes"], "flag --picture=yes"),
     ],
     ids=str,

@@ -118,12 +118,12 @@ def user_path(text: str, field: str) -> Path:
     """A path as a user writes it: `~` is the home directory, and `./~` a file of that name.
 
     Raises:
-      TrainingError: the home directory is not known.
+      TrainingError: the home directory is not known, or it is a URL.
     """
-    expanded = os.path.expanduser(text)  # noqa: PTH111 (pathlib's takes ./~ for a home)
-    if expanded.startswith("~"):
-        raise TrainingError(f"{field}={text}: no home directory; write the path in full")
-    return Path(expanded)
+    try:
+        return Path(files.expanded(text))
+    except ValueError as error:
+        raise TrainingError(f"{field}={text}: {error}") from error
 
 
 def located(path: Path) -> Path:
