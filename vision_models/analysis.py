@@ -184,8 +184,8 @@ def _layers(
         if ends and not isinstance(sequence, Branches):
             field = ends[-1]
     if isinstance(sequence, Branches) and ends:
-        rows, columns, jumps = zip(*ends, strict=True)
-        field = max(rows), max(columns), max(jumps)
+        talls, wides, jumps = zip(*ends, strict=True)
+        field = max(talls), max(wides), max(jumps)
     return found, field
 
 
