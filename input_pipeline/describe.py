@@ -79,7 +79,11 @@ def _recognised(data: Any, cache_dir: Path) -> Dataset:
 
 
 def _open_all(data: Any, cache_dir: Path) -> Dataset:
-    """All splits, or else those that can be opened."""
+    """All splits, or else those that can be opened and have labels.
+
+    Raises:
+      DataError: there is none; it is the error of all splits together.
+    """
     chosen = choices(data)
     try:
         return open_chosen(chosen, cache_dir)
@@ -89,9 +93,15 @@ def _open_all(data: Any, cache_dir: Path) -> Dataset:
     faults: dict[str, str] = {}
     for split in _SPLITS:
         try:
-            opened.append(open_chosen(chosen, cache_dir, only=split))
+            alone = open_chosen(chosen, cache_dir, only=split)
+            labels = sources.labels_of(alone.examples(split), cache_dir)
         except DataError as error:
             faults[split] = str(error)
+            continue
+        if (labels < 0).all():  # a split that is opened only if it is asked for by name
+            faults[split] = alone.absent.get(split, "its images have no labels")
+        else:
+            opened.append(alone)
     if not opened:
         raise first
     splits = {split: of for dataset in opened for split, of in dataset.splits.items()}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from input_pipeline import samples
 from tests.conftest import write_images
+from tests.input_pipeline import layout_files
 
 DESCRIBE = "--mode=describe_data"
 
@@ -63,7 +64,40 @@ def test_a_tree_of_ones_own(described, tmp_path):
         assert [(sheet[row, x] < 255).any() for x in middles] == [n < images for n in range(5)]
 
 
+@pytest.mark.parametrize("images", [{"test/ant": 2, "test/owl": 1}, {"test": 3}])
+def test_a_tree_with_test_images(described, tmp_path, images):
+    """Also where they have no labels, it is not taken for ImageNet, whose have none."""
+    root = write_images(tmp_path / "own", {"train/ant": 5, "train/owl": 2, "val/owl": 1} | images)
+    code, said, err = described(root)
+    assert code == 0 and not err
+    assert said["recognised"].endswith("(data.name=folder)")
+    assert said["classes"].split() == ["classes", "2:", "ant,", "owl"]
+    assert said["train"].split()[1] == "7" and said["validation"].split()[1] == "1"
+    if "test" in images:
+        assert said["test"].endswith(
+            f"none: {root}/test (3 files) has no labels: no folder of a class"
+        )
+        (root / "val" / "fox").mkdir()
+        code, said, _ = described(root)
+        assert code == 0 and said["train"].split()[1] == "7"
+        assert "val/fox: 'fox' is not one of" in said["validation"]
+        assert "has no labels" in said["test"]
+    else:
+        assert said["test"].split()[1:3] == ["3", "2"]
+
+
+def test_what_save_to_disk_wrote(described, tmp_path):
+    pytest.importorskip("pyarrow")
+    layout_files.arrow(tmp_path / "hub", layout_files.photographs(8, 4))
+    code, said, _ = described(tmp_path / "hub")
+    assert code == 0 and "train: Arrow files of save_to_disk (2)" in said["recognised"]
+    assert said["train"].split()[1] == "8" and said["validation"].split()[1] == "4"
+    code, said, _ = described(tmp_path / "hub" / "train")
+    assert code == 0 and said["train"].split()[1] == "8"
+
+
 def test_imagenet_in_part_and_with_a_fault(described, imagenet_folder):
+    write_images(imagenet_folder, {"test": 2})
     shutil.rmtree(imagenet_folder / "val" / "n15075141")
     code, said, _ = described(imagenet_folder)
     assert code == 0 and "(data.name=imagenet2012)" in said["recognised"]
@@ -73,6 +107,7 @@ def test_imagenet_in_part_and_with_a_fault(described, imagenet_folder):
     (imagenet_folder / "val" / "cat").mkdir()
     code, said, _ = described(imagenet_folder)
     assert code == 0 and said["train"].split()[1] == "10"
+    assert "the labels of ImageNet's test images are secret" in said["test"]
     assert "none: " in said["validation"] and "val/cat: no synset" in said["validation"]
     assert said["for training"].startswith("for training: no validation split; 997 classes")
     assert said["for evaluation"] == "for evaluation: no validation split"

@@ -78,11 +78,18 @@ def _infos_of_configurations(root: Path) -> list[Path]:
     return [path for path in (v / "dataset_info.json" for v in versions) if path.is_file()]
 
 
+def _of_the_hub(info: Path) -> bool:
+    """Whether `save_to_disk` wrote an info file: it writes state.json as well, TFDS does not."""
+    return (info.parent / "state.json").is_file()
+
+
 def names_in(root: Path) -> list[str]:
     """Names of the datasets that TFDS prepared in `root`, a `data_dir` or one dataset's folder."""
     found = set()
     configured = _infos_of_configurations(root)
     for path in (root / "dataset_info.json", *_infos(root), *configured):
+        if _of_the_hub(path):
+            continue
         try:
             name = str(json.loads(path.read_bytes())["name"])
             if path not in configured or name == path.parents[2].name:
@@ -108,8 +115,9 @@ def version_directory(root: Path, name: str) -> Path | None:
       DataError: there are several configurations and none is named, the named configuration or
         version is missing, or the preparation is unfinished.
     """
-    if (root / "dataset_info.json").is_file() and not (root / "state.json").is_file():
-        return root  # `save_to_disk` writes both files, TFDS the first alone
+    info = root / "dataset_info.json"
+    if info.is_file() and not _of_the_hub(info):
+        return root
     parts = _parts(name)
     bases = [root / parts.name, *(p for p in (root, root.parent) if p.name == parts.name)]
     base = next((path for path in bases if path.is_dir()), None)

@@ -231,7 +231,10 @@ def arrow(root, photos):
                 out.write_table(table, max_chunksize=6)
             files.append({"filename": path.name})
         write(root / spelled / "state.json", json.dumps({"_data_files": files, "_split": spelled}))
-        write(root / spelled / "dataset_info.json", "{}")
+        label = {"names": ["word 0", "word 1"], "_type": "ClassLabel"}
+        features = {"image": {"_type": "Image"}, "label": label}
+        texts = dict.fromkeys(("citation", "description", "homepage", "license"), "")
+        write(root / spelled / "dataset_info.json", json.dumps({"features": features, **texts}))
 
 
 def imagenet2010(root, photos, ids):
