@@ -19,7 +19,10 @@ from input_pipeline.report import progress_bar
 _NAMES = {
     "train": ("ILSVRC{year}_img_train.tar", "ILSVRC{year}_images_train.tar"),
     "validation": ("ILSVRC{year}_img_val.tar", "ILSVRC{year}_images_val.tar"),
-    "test": ("ILSVRC{year}_img_test.tar", "ILSVRC{year}_images_test.tar"),
+    "test": (
+        *("ILSVRC{year}_img_test.tar", "ILSVRC{year}_images_test.tar"),
+        "ILSVRC{year}_img_test_v10102019.tar",  # that of 2012 since October 2019
+    ),
 }
 # Intact copies of images that are damaged in the tars of 2010.
 _PATCH = "patch_images.tar"
@@ -72,13 +75,8 @@ def _stored(split: str, files: tuple[Path, ...]) -> Stored:
         lambda: listing(files, split),
         read_at,
         labelled=split == "train",
-        form=files[0].name.replace(*_spelled(split)),
+        form=re.sub("_(train|val|test).*", "_{short}.tar", files[0].name),
     )
-
-
-def _spelled(split: str) -> tuple[str, str]:
-    """The split as spelled in the name of a tar, and the placeholder that stands for any split."""
-    return ("val" if split == "validation" else split), "{short}"
 
 
 def _list_train(files: tuple[Path, ...], split: str) -> Members:

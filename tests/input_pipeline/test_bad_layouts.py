@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from input_pipeline.datasets.imagenet import imagenet_synsets
+from input_pipeline.layouts import webdataset
 from tests.input_pipeline import layout_files as write
 from tests.input_pipeline.test_layouts import opened
 
@@ -106,6 +107,39 @@ def test_folders_win_over_the_tars_that_they_are_from(root, photos, tmp_path):
     assert any(
         "ILSVRC2012_img_train.tar: not used: its images are in train/" in n for n in dataset.notes
     )
+
+
+@pytest.mark.parametrize("name", ["ILSVRC2012_img_test.tar", "ILSVRC2012_img_test_v10102019.tar"])
+def test_test_images_in_their_tar_and_beside_it(root, photos, tmp_path, name):
+    write.original_tars(root, photos)
+    contents = [photo.content for photo in photos[:3]]
+    images = [(f"test/ILSVRC2012_test_{n:08d}.JPEG", of) for n, of in enumerate(contents, 1)]
+    write.write(root / name, write.tar_bytes(images))
+    assert opened(root, tmp_path).splits.keys() == {"train", "validation"}
+    test = opened(root, tmp_path, only="test").splits["test"]
+    assert [test.read(row) for row in range(test.count)] == [(of, -1) for of in contents]
+    for path, content in images:
+        write.write(root / path, content)
+    notes = opened(root, tmp_path).notes
+    assert f"{root / name}: not used: its images are in test/" in notes
+    (root / "ILSVRC2012_img_train.tar").unlink()
+    assert (
+        opened(root, tmp_path)
+        .absent["train"]
+        .endswith("train/, training/, ILSVRC2012_img_train.tar")
+    )
+
+
+def test_the_challenges_tars_are_no_shards(tmp_path):
+    official = (
+        *("2012_img_test_v10102019", "2012_img_train_t3", "2012_devkit_t12", "2010_images_train"),
+        *("2012_bbox_train_v2", "2013_DET_train_extra10"),
+    )
+    for name in official:
+        write.write(tmp_path / f"ILSVRC{name}.tar", b"of any content")
+    assert webdataset.find(tmp_path) == ({}, [])
+    write.write(tmp_path / "ILSVRC2012_val-000.tar", b"of one's own making")
+    assert webdataset.find(tmp_path)[0].keys() == {"validation"}
 
 
 @pytest.mark.parametrize("of", ["tar", "tars"])
