@@ -19,6 +19,8 @@ from input_pipeline.sources import Examples
 
 # Number of examples held out of train where a dataset has no validation split.
 VALIDATION_EXAMPLES = {"cifar10": 5000, "mnist": 5000, "digits": 360}
+# Here none are, unless they are asked for: the validation images are there, or can be had.
+_UNDIVIDED = ("imagenet2010", "imagenet2012")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,7 @@ def divided(
             raise DataError(f"data.folds={value}: {name} has no training split to divide")
     if "validation" in splits or "train" not in splits:
         return splits
-    if name == "imagenet2012" and set(asked.values()) == {None}:
+    if name in _UNDIVIDED and set(asked.values()) == {None}:
         return splits
     train = functools.cache(splits["train"])
 

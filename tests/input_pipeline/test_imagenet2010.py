@@ -64,3 +64,16 @@ def test_without_the_kit_its_order_is_not_known(root, tmp_path):
     (root / "ILSVRC2010_devkit-1.0.tar.gz").unlink()
     with pytest.raises(DataError, match="looked for ILSVRC2010_devkit"):
         opened_2010(root, tmp_path)
+
+
+def test_nothing_is_held_out_unasked(root, tmp_path):
+    (root / "ILSVRC2010_images_val.tar").unlink()
+    dataset = opened_2010(root, tmp_path)
+    assert {k: of.count for k, of in dataset.splits.items()} == {"train": 12, "test": 8}
+    assert "is held out by --config.data.validation_examples=" in dataset.absent["validation"]
+    held = opened_2010(root, tmp_path, validation_examples=3)
+    assert {k: of.count for k, of in held.splits.items()} == {
+        "train": 9,
+        "validation": 3,
+        "test": 8,
+    }
