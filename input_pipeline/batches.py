@@ -118,8 +118,9 @@ def training_batches(
                     break
                 index = (index + 1) % examples.count
             else:
+                last = int(index - 1) % examples.count
                 raise DataError(
-                    f"{examples.name(int(index))} and the {_TOO_MANY - 1} images before it "
+                    f"{examples.name(last)} and the {_TOO_MANY - 1} images before it "
                     "cannot be read; is this the right dataset?"
                 )
             out["index"][row] = index
