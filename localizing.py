@@ -190,8 +190,7 @@ def _mean_box_error(boxes: list[Any]) -> float:
 
 def without_boxes(data: Any) -> Any:
     """The same dataset without boxes in its batches, which a split may not have."""
-    reading = dataclasses.replace(data.choices.reading, boxes=None)
-    return dataclasses.replace(data, choices=dataclasses.replace(data.choices, reading=reading))
+    return data.without_boxes()
 
 
 def merge_boxes(

@@ -191,7 +191,7 @@ class Data:
         return self._pixel_statistics(self.choices.crops.resize).covariance
 
     def alone(self, content: bytes | np.ndarray) -> "Data":
-        """The same recipe with one image as its whole training set.
+        """The same recipe with one image, without boxes, as its whole training set.
 
         Pixel statistics remain those of the training set.
 
@@ -205,7 +205,12 @@ class Data:
             self.colour_covariance()  # known from here on, also to the copy
         one = sources.Examples(1, lambda row: (content, 0), lambda row: "the image", "one")
         dataset = dataclasses.replace(self.dataset, splits={"train": one}, prepared=None)
-        return dataclasses.replace(self, dataset=dataset)
+        return dataclasses.replace(self.without_boxes(), dataset=dataset)
+
+    def without_boxes(self) -> "Data":
+        """The same dataset without boxes in its batches, which a split may not have."""
+        reading = dataclasses.replace(self.choices.reading, boxes=None)
+        return dataclasses.replace(self, choices=dataclasses.replace(self.choices, reading=reading))
 
     def sizes(self, split: str, images: Images) -> np.ndarray:
         """Height and width of the rescaled images of a split, as `evaluation` yields them.

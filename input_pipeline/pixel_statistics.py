@@ -65,7 +65,7 @@ def pixel_statistics(
     if saved is not None and saved["mean"].shape == (side, side, 3):
         return PixelStatistics(saved["mean"], saved["covariance"])
 
-    batch, count = 64, 0
+    batch, count, reading = 64, 0, dataclasses.replace(reading, boxes=None)
     total = np.zeros((side, side, 3), np.int64)
     products = np.zeros((3, 3), np.int64)
     with progress_bar(

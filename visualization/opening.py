@@ -220,7 +220,7 @@ class Opened:
             yield images[: len(batch)], np.asarray(logits[: len(batch)]), kept
 
     def data(self, only: str | None = None) -> Data:
-        """The dataset: the run's own, or that of --data_name and --data_dir.
+        """The dataset: the run's own, or that of --data_name and --data_dir; without its boxes.
 
         Args:
           only: the split to open; `ALL` for every split; None for --split, or else the split that
@@ -249,7 +249,7 @@ class Opened:
             input_pipeline.cache_dir_of(fields),
             only=None if split == ALL else split,
             class_names=None if other else self.trained.class_names,
-        )
+        ).without_boxes()
 
     def data_dir(self) -> str:
         """The directory of `data` as it was given; "" where there is none."""

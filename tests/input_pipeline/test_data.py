@@ -127,6 +127,16 @@ def test_fields_are_read_when_the_data_are_opened(fields, tmp_path):
     assert others.normalization(images(40))["mean"].all()
 
 
+def test_neither_a_mean_nor_one_image_alone_needs_boxes(fields, tmp_path):
+    """Of a config whose batches have boxes, and a dataset without annotations."""
+    fields.boxes.count = 3
+    assert opened(fields, tmp_path).normalization(images(40))["mean"].shape == (40, 40, 3)
+    fields.augment.colour_noise = "none"
+    content = next((tmp_path / "images").glob("train/a/*")).read_bytes()
+    batch = next(opened(fields, tmp_path).alone(content).training(0, seed=0, batch_size=2))
+    assert batch["image"].shape == (2, 32, 32, 3) and "boxes" not in batch
+
+
 def test_the_training_split_is_opened_for_its_mean_alone(fields, tmp_path):
     wanted, everything = images(32, 2), opened(fields, tmp_path)
     expected = everything.normalization(wanted)

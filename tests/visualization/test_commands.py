@@ -6,6 +6,9 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from tests.conftest import write_images
+from tests.runs import drawn_run
+
 pytestmark = pytest.mark.quick
 
 
@@ -43,6 +46,24 @@ def test_writes_its_pictures(look, run, tmp_path, command, arguments, pictures):
 )
 def test_of_two_towers(look, towers, tmp_path, command, arguments, pictures):
     check_pictures(look, towers, tmp_path, command, arguments, pictures)
+
+
+def test_a_run_with_boxes_is_shown_images_without(look, private_cache, tmp_path):
+    from visualization import command_line
+    from visualization.opening import open_run_or_file
+
+    root = write_images(tmp_path / "own", {f"{s}/{c}": 3 for s in ("train", "val") for c in "ab"})
+    workdir = drawn_run(
+        tmp_path / "run",
+        "--config=configs/convnet.py:conv_relu_pool_fc",
+        *("--config.model.kernels=2", "--config.data.boxes.count=3"),
+        *("--config.data.name=folder", f"--config.data.dir={root}"),
+        *("--config.data.resize=12", "--config.data.pad=0", "--config.data.crop=12"),
+    )
+    opened = open_run_or_file(command_line.make_parser("").parse_args([str(workdir)]))
+    (batch,) = opened.images(2)
+    assert len(batch["image"]) == 2 and "boxes" not in batch
+    check_pictures(look, workdir, tmp_path, "augmentation", [], ["augmentation"])
 
 
 def test_which_layers_are_of_towers(towers):
