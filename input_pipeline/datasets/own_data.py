@@ -71,28 +71,25 @@ def find(asked: Asked) -> Found:
     splits: dict[str, Callable[[], Examples]] = {}
     unlabelled: dict[str, Callable[[], Examples]] = {}
     for split, parts in parts_of.items():
-        used = []
+        used, bare = [], []
         for part in parts:
             part_keys = set(map(names.key, part.classes))
             if split == "test" and not part_keys & set(map(names.key, class_names)):
-                if part.unlabelled is None:
-                    count = folders.count_files(part.where)
-                    absent[split] = f"{part.where} ({count}) has no labels: no folder of a class"
-                    unlabelled[split] = functools.partial(folders.from_files, part.where)
-                else:
-                    absent[split] = f"{part.where} has no labels"
-                    unlabelled[split] = functools.partial(part.unlabelled, cache_dir)
-                notes.append(f"{absent[split]}. It is not used")
+                bare.append(part)
             else:
                 used.append(part)
+        said = [_no_labels(part) for part in bare]
+        notes += [f"{why}. It is not used" for why in said]
         if used:
-            absent.pop(split, None)
             splits[split] = functools.partial(_opened, used, class_names, cache_dir)
+        else:
+            absent[split] = "; ".join(said)
+            unlabelled[split] = functools.partial(_unlabelled, bare, cache_dir)
     return Found(
         splits,
         class_names,
         absent,
-        {} if "test" in splits else unlabelled,
+        unlabelled,
         notes,
         layout="; ".join(dict.fromkeys(place.layout for place in places)),
         labels_from="; ".join(dict.fromkeys(place.labels_from for place in places)),
@@ -102,6 +99,22 @@ def find(asked: Asked) -> Found:
 
 def _opened(used: Sequence[Listed], class_names: Sequence[str], cache_dir: Path) -> Examples:
     return sources.joined([listed.opened(class_names, cache_dir) for listed in used])
+
+
+def _no_labels(part: Listed) -> str:
+    """Says in words that the images of a place have no labels."""
+    if part.unlabelled is not None:
+        return f"{part.where} has no labels"
+    return f"{part.where} ({folders.count_files(part.where)}) has no labels: no folder of a class"
+
+
+def _unlabelled(bare: Sequence[Listed], cache_dir: Path) -> Examples:
+    return sources.joined(
+        [
+            part.unlabelled(cache_dir) if part.unlabelled else folders.from_files(part.where)
+            for part in bare
+        ]
+    )
 
 
 def _together(named: Sequence[Sequence[str]]) -> list[str]:

@@ -242,6 +242,35 @@ def test_several_places_are_one_training_set(tree, tmp_path):
     assert evaluated.splits["validation"].count == 3
 
 
+def test_test_images_without_labels_in_several_places(tree, tmp_path):
+    more = write_images(tmp_path / "more", {"train/ant": 2, "train/10": 1, "test": 2}, seed=1)
+    write_images(tree, {"test/all": 3}, seed=2)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "train.csv").write_text(csv([("../tree/train/ant/0.jpg", "ant")]))
+    (tmp_path / "lists" / "test.csv").write_text("path\n../tree/val/zebra/0.jpg")
+    places = ",".join(map(str, (more, tmp_path / "lists", tree)))
+    dataset = opened(places, tmp_path)
+    assert "test" not in dataset.splits
+    said = [
+        f"{more}/test (2 files) has no labels: no folder of a class",
+        f"{tmp_path}/lists/test.csv has no labels",
+        f"{tree}/test (3 files) has no labels: no folder of a class",
+    ]
+    assert dataset.absent["test"] == "; ".join(said)
+    assert [note for note in dataset.notes if "labels" in note] == [
+        f"{why}. It is not used" for why in said
+    ]
+    paths = [*sorted((more / "test").iterdir()), tree / "val" / "zebra" / "0.jpg"]
+    paths += sorted((tree / "test" / "all").iterdir())
+    test = opened(places, tmp_path, only="test").splits["test"]
+    assert content(test) == [(path.read_bytes(), -1) for path in paths]
+    # Where one place has labels, the split is that place's images.
+    (more / "test").rename(more / "ant")
+    (more / "test").mkdir()
+    (more / "ant").rename(more / "test" / "ant")
+    assert opened(places, tmp_path).splits["test"].count == 2
+
+
 def test_what_is_wrong_with_several_places_is_named(tree, tmp_path):
     (tmp_path / "again").symlink_to(tree)
     for places, message in [
