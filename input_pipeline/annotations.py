@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import annotation_files, coco, folders, names
+from input_pipeline import annotation_files, annotation_folders, coco, folders, names
 from input_pipeline.boxes import NONE, Boxes, normalized
 from input_pipeline.errors import DataError, first_line
 from input_pipeline.names import shown
@@ -37,8 +37,8 @@ def beside(root: Path) -> dict[str, list[Path]]:
 
     Looked for is `LOOKED_FOR`: in the directory of a dataset, in ILSVRC/ there, and where it is
     Kaggle's ILSVRC/Data/CLS-LOC, in that ILSVRC/. Annotations/ without folders of splits is of
-    all splits. COCO's files may also be in annotations/; those without the name of a split are of
-    all.
+    all splits, and may be spelled annotations/. COCO's files may also be in it; those without the
+    name of a split are of all.
 
     Args:
       root: the directory, or a list of images.
@@ -47,8 +47,9 @@ def beside(root: Path) -> dict[str, list[Path]]:
     homes = [home, home / "ILSVRC", *(p.parent for p in (home, home.parent) if p.name == "Data")]
     found: dict[str, list[Path]] = {}
     for place in filter(Path.is_dir, homes):
-        bases = (place / "Annotations" / "CLS-LOC", place / "Annotations")
-        base = next(filter(Path.is_dir, bases), None)
+        spelled = [place / name for name in annotation_folders.NAMES]
+        bases = [base for path in spelled for base in (path / "CLS-LOC", path)]
+        base = next(filter(annotation_folders.is_one, bases), None)
         jsons = _cocos(place)
         for split in names.SPLITS:
             found.setdefault(split, []).extend(path for path, of in jsons if of in (None, split))
@@ -72,7 +73,7 @@ def beside(root: Path) -> dict[str, list[Path]]:
 def _cocos(place: Path) -> list[tuple[Path, str | None]]:
     """COCO's files of a dataset's directory, each with its split, None for all."""
     found: list[tuple[Path, str | None]] = []
-    for directory in (place, place / "annotations", place / "Annotations"):
+    for directory in (place, *(place / name for name in annotation_folders.NAMES)):
         for path in sorted(directory.glob("*.json")):
             named, split = coco.split_in(path.name)
             if named and not any(path.samefile(other) for other, _ in found):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline import names
+from input_pipeline import annotation_folders, names
 from input_pipeline.errors import DataError
 from input_pipeline.listing import (
     Left,
@@ -31,7 +31,7 @@ def class_folders(directory: Path) -> dict[str, bytes]:
     """Class folders in `directory`, sorted: class name -> name on disk in bytes.
 
     Hidden folders and those of file systems and archivers do not count, nor does a folder
-    `Annotations` that holds annotation files.
+    `Annotations` or `annotations` that holds annotation files.
 
     Raises:
       OSError: `directory` cannot be listed.
@@ -39,19 +39,10 @@ def class_folders(directory: Path) -> dict[str, bytes]:
     with os.scandir(os.fsencode(directory)) as entries:
         found = sorted(e.name for e in entries if e.is_dir())
     found = [name for name in found if not names.is_clutter(shown(name), folder=True)]
-    if b"Annotations" in found and _holds_annotations(directory / "Annotations"):
-        found.remove(b"Annotations")
+    for name in map(os.fsencode, annotation_folders.NAMES):
+        if name in found and annotation_folders.is_one(directory / os.fsdecode(name)):
+            found.remove(name)
     return {shown(name): name for name in found}
-
-
-def _holds_annotations(directory: Path) -> bool:
-    """Whether XML files are in it or below, in the first folder that has any file of use."""
-    for _, _, found in os.walk(os.fsencode(directory)):
-        if any(named_as_image(shown(name)) for name in found):
-            return False
-        if any(name.lower().endswith(b".xml") for name in found):
-            return True
-    return False
 
 
 def holds_images(directory: Path) -> bool:
@@ -101,7 +92,9 @@ def count_clutter(directory: Path, used: Sequence[str] = ()) -> int:
     )
 
 
-def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
+def from_folders(
+    directory: Path, class_names: Sequence[str], cache_dir: Path, used: Sequence[str] = ()
+) -> Examples:
     """Images in class folders, `directory/<class name>/*`.
 
     Images are sorted by path, and folders inside a class folder are included. Images are regular
@@ -115,13 +108,14 @@ def from_folders(directory: Path, class_names: Sequence[str], cache_dir: Path) -
       directory: holds the class folders.
       class_names: a folder's label is the index of its name in this list, in any Unicode spelling.
       cache_dir: where the list is kept.
+      used: names of files beside the class folders that are used, such as those of annotations.
 
     Raises:
       DataError: a folder of another name, a class folder without images, images beside the class
         folders, or no permission.
     """
     with readable():
-        index = _index(directory, class_names, cache_dir)
+        index = _index(directory, class_names, cache_dir, used)
     paths, sizes, labels = index["paths"], index["sizes"], index["labels"]
     prefix = os.fsencode(directory) + b"/"
 
@@ -215,7 +209,9 @@ def index_path(directory: Path, cache_dir: Path) -> Path:
     return cache_dir / f"images-{digest(os.fsencode(directory.resolve()))}.npz"
 
 
-def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict[str, np.ndarray]:
+def _index(
+    directory: Path, class_names: Sequence[str], cache_dir: Path, used: Sequence[str]
+) -> dict[str, np.ndarray]:
     """The list of the images in a directory's class folders, from the cache if it is current.
 
     Returns:
@@ -230,7 +226,7 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
             _refuse(directory, folder, class_names)
     places = {".": directory} | {n: directory / os.fsdecode(raw) for n, raw in folders.items()}
     stamps = {name: place.stat().st_mtime_ns for name, place in places.items()}
-    state = index_state(stamps, class_names)
+    state = index_state(stamps, [*class_names, *used])
     cache = index_path(directory, cache_dir)
     defaults = {
         "ignored": np.array(0),
@@ -244,7 +240,7 @@ def _index(directory: Path, class_names: Sequence[str], cache_dir: Path) -> dict
         if all(changed(top + b"/" + bytes(raw)) == at for raw, at in inside):
             return saved
 
-    listing = Listing(top, {}, {})
+    listing = Listing(top, {}, {}, used=used)
     stray = listing.images(b"")
     if stray:
         raise DataError(

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from input_pipeline import names
@@ -58,12 +59,14 @@ class Listing:
       left: files that are not used.
       inside: modification time, in nanoseconds, of each folder in a class folder, by path in `top`.
       ignored: number of files and folders that are hidden or a system's own.
+      used: names of files directly in `top` that are neither images nor left.
     """
 
     top: bytes
     left: Left
     inside: dict[bytes, int]
     ignored: int = 0
+    used: Sequence[str] = ()
 
     def add(self, other: "Listing") -> None:
         """Adds the counts of another listing."""
@@ -115,7 +118,7 @@ class Listing:
                         self._leave(kind, path)
                     else:
                         found.append((path, status.st_size))
-                else:
+                elif folder or name not in self.used:
                     self._leave(f"*{names.suffix(name)}", path)
         return found
 

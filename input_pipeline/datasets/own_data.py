@@ -160,7 +160,9 @@ def _tree(root: Path) -> Place:
         absent.pop("train")
     return Place(
         {
-            split: Listed(path, list(folders.class_folders(path)), functools.partial(_folder, path))
+            split: Listed(
+                path, list(folders.class_folders(path)), functools.partial(_folder, root, path)
+            )
             for split, path in split_paths.items()
         },
         absent,
@@ -200,7 +202,9 @@ def _check_no_splits(root: Path) -> list[str]:
     )
 
 
-def _folder(path: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
+def _folder(root: Path, path: Path, class_names: Sequence[str], cache_dir: Path) -> Examples:
     if not folders.class_folders(path):
         raise layout.no_classes(path, "<class>")
-    return folders.from_folders(path, class_names, cache_dir)
+    # Annotations are looked for in `root` alone, not in the folders of its splits.
+    used = annotations.names_in(root) if path == root else []
+    return folders.from_folders(path, class_names, cache_dir, used)

@@ -304,6 +304,39 @@ def test_annotations_in_folders_inside_class_folders(tmp_path, wrapper):
     assert right_edges(root, tmp_path) == {"cat/a/1.jpg": [0.5]}
 
 
+@pytest.mark.parametrize(
+    "place", ["instances.json", "annotations/instances.json", "Annotations/_annotations.coco.json",
+              "annotations/cat/1.xml"]
+)  # fmt: skip
+def test_annotations_beside_class_folders(tmp_path, place):
+    """They are no class, and no file that is not used."""
+    root = write_images(tmp_path / "own", {"cat": 2, "dog": 1})
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    text = xml(("cat", 0, 0, 100, 100))
+    if place.endswith("json"):
+        text = coco(("cat/1.jpg", ("cat", 0, 0, 101, 100)), categories=("cat", "dog"))
+    (root / place).write_text(text)
+    assert right_edges(root, tmp_path) == {"own/cat/1.jpg": [0.5]}
+    dataset = opened(root, tmp_path, "folder")
+    assert dataset.class_names == ("cat", "dog") and not dataset.notes
+
+
+def test_annotations_in_the_folder_of_a_split(tmp_path):
+    """They are not used, and so it is said; they are where that folder is all."""
+    root = write_images(tmp_path / "own", {"train/cat": 2, "train/dog": 1})
+    (root / "train" / "instances.json").write_text(coco(categories=("cat", "dog")))
+    note = f"{root / 'train'}: not used: 1 *.json (instances.json)"
+    for folder in (root / "train", root, root / "train"):
+        dataset = opened(folder, tmp_path, "folder")
+        assert dataset.notes == (note,) * (folder == root)
+        assert (dataset.splits["train"].boxes is None) == (folder == root)
+    long_ago = 1_600_000_000
+    for folder in (root, *root.glob("**/")):
+        os.utime(folder, (long_ago, long_ago))
+    for folder in (root / "train", root, root / "train"):  # from the list that is kept
+        assert opened(folder, tmp_path, "folder").notes == (note,) * (folder == root)
+
+
 def test_an_annotation_of_two_images_is_of_none(tmp_path, capsys):
     root = write_images(tmp_path / "own", {"cat": 2, "dog": 1})
     (root / "Annotations").mkdir()
@@ -350,8 +383,10 @@ def test_classes_without_a_folder_of_their_split(tmp_path):
     ]
     assert found == [f"{root}/b/0.jpg"]
     (root / "Annotations").rename(root / "b" / "Annotations")  # inside a class: nothing to do
-    write_images(root, {"Annotations": 3})
-    assert opened(root, tmp_path, "folder").class_names == ("Annotations", "a", "b")
+    write_images(root, {"Annotations": 3, "annotations": 2})
+    (root / "annotations" / "_annotations.coco.json").write_text(coco())
+    classes = ("Annotations", "a", "annotations", "b")
+    assert opened(root, tmp_path, "folder").class_names == classes
 
 
 @pytest.mark.parametrize("where", ["start", "half", "between", "end"])
