@@ -188,11 +188,6 @@ def _mean_box_error(boxes: list[Any]) -> float:
     return float(np.mean(wrong))
 
 
-def without_boxes(data: Any) -> Any:
-    """The same dataset without boxes in its batches, which a split may not have."""
-    return data.without_boxes()
-
-
 def merge_boxes(
     config: Any,
     data: Any,

@@ -317,7 +317,7 @@ def evaluate(config: Any, workdir: Path, begun: bool) -> int:
     evaluation.check_network(protocol, task.network)
     evaluation.check_objective(protocol, task.objective)
     if protocol.merges:  # true boxes are not needed for guesses
-        data = localizing.without_boxes(data)
+        data = data.without_boxes()
     else:
         localizing.check_boxes(config, data, split)
     task, excluded = localizing.without_excluded(config, data, split, task)

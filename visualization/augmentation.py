@@ -7,6 +7,7 @@ deviations in grey levels.
 """
 
 import argparse
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def crops(data: Data, content: bytes | np.ndarray, count: int, seed: int) -> np.
       count: number of crops.
       seed: of all random choices.
     """
-    batch = next(data.alone(content).training(0, seed=seed, batch_size=count))
+    with contextlib.closing(data.alone(content).training(0, seed=seed, batch_size=count)) as stream:
+        batch = next(stream)
     shift = batch["colour_shift"][:, None, None, :]
     shown = (batch["image"] + shift) * batch["colour_scale"][:, None, None, None]
     return np.clip(np.round(shown), 0, 255).astype(np.uint8)
