@@ -21,8 +21,8 @@ Krizhevsky's cuda-convnet (example-layers); each name is its error:
               tested on ten views, four corners, the centre and their mirror images
   :11pct    the same with normalisation across maps (cuda-convnet2), which AlexNet's section
               3.3 compares; 520 epochs; tested on nine crops without mirror images
-              (both train on all training images from the beginning; cuda-convnet on four fifths
-              until their error stalls)
+              (both train on all 45,000 images from the beginning; cuda-convnet on 40,000 until
+              their error stalls, then on 50,000)
 Krizhevsky et al. 2012, Figure 1:
   :figure1, :figure1_tanh     a four-layer network without regularisation. Compare the epochs
                               to 25% training error: ReLU takes a sixth of tanh's. The paper

@@ -14,9 +14,22 @@ def is_one(directory: Path) -> bool:
     """Whether a folder holds annotations: XML files in it or below, or COCO's JSON directly in it.
 
     The first folder that has any file of use tells; if images are there, it is no such folder.
+
+    Raises:
+      OSError: a folder cannot be listed.
     """
-    top = os.fsencode(directory)
-    for folder, _, files in os.walk(top):
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    top, seen = os.fsencode(directory), set()
+    for folder, below, files in os.walk(top, onerror=fail, followlinks=True):
+        status = os.stat(folder)  # noqa: PTH116 (bytes)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder that holds it
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         named = [shown(name) for name in files]
         if any(map(named_as_image, named)):
             return False

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -187,6 +188,12 @@ def _check_no_splits(root: Path) -> list[str]:
     listed = names.listed([shown(path.name) for path in parts])
     inner = {path: layout.unwrapped(path) for path in parts}
     trees = [path for path in parts if len(folders.class_folders(inner[path])) > 1]
+    plain = [names.split_of(re.sub(r"[-_ ]?\d+$", "", shown(path.name))) for path in parts]
+    if not trees and all(plain) and len(parts) == len(folders.class_folders(root)):
+        raise DataError(
+            f"{root}: {listed} are called as splits are and hold no folders of classes; each class "
+            "needs a folder of its own, in train/ and validation/"
+        )
     if not trees or len(parts) < len(folders.class_folders(root)):
         return [f"{root}: {listed} taken for classes, not for splits"]
     of_split = {split: inner[path] for path, split in reversed(parts.items()) if split}

@@ -20,7 +20,8 @@ from input_pipeline.report import progress_bar
 # Prefix and number of a shard such as imagenet-train-000000.tar. The challenge's own tars do not
 # match: n01440764.tar, ILSVRC2012_img_test_v10102019.tar.
 _SHARD = re.compile(
-    r"(?!n\d{8}\.|ILSVRC\d{4}_(?:img|images|bbox|devkit|DET|VID)_)(.*?)[-_.]?(\d{2,})\.tar"
+    r"(?!n\d{8}\.|ILSVRC\d{4}_(?:img|images|bbox|devkit|DET|VID)_(?!\w*-\d{3,}\.tar))"
+    r"(.*?)[-_.]?(\d{2,})\.tar"
 )
 # Keys that are the challenge's image names; the challenge's files end with .JPEG.
 _CHALLENGE = re.compile(rb"(?:n\d{8}|ILSVRC\d{4}_(?:val|test))_\d+")

@@ -321,6 +321,19 @@ def test_annotations_beside_class_folders(tmp_path, place):
     assert dataset.class_names == ("cat", "dog") and not dataset.notes
 
 
+def test_annotations_that_are_linked(tmp_path):
+    """The folders of splits, and one that holds itself."""
+    root = write_images(tmp_path / "own", {f"{s}/{c}": 2 for s in ("train", "test") for c in "ab"})
+    (root / "Annotations").mkdir()
+    for split in ("train", "test"):
+        elsewhere = tmp_path / "boxes" / split / "a"
+        elsewhere.mkdir(parents=True)
+        (elsewhere / "again").symlink_to(elsewhere)
+        (elsewhere / "1.xml").write_text(xml(("a", 0, 0, 100, 100)))
+        (root / "Annotations" / split).symlink_to(elsewhere.parent)
+    assert right_edges(root, tmp_path) == {"train/a/1.jpg": [0.5], "test/a/1.jpg": [0.5]}
+
+
 def test_annotations_in_the_folder_of_a_split(tmp_path):
     """They are not used, and so it is said; they are where that folder is all."""
     root = write_images(tmp_path / "own", {"train/cat": 2, "train/dog": 1})

@@ -138,8 +138,9 @@ def test_the_challenges_tars_are_no_shards(tmp_path):
     for name in official:
         write.write(tmp_path / f"ILSVRC{name}.tar", b"of any content")
     assert webdataset.find(tmp_path) == ({}, [])
-    write.write(tmp_path / "ILSVRC2012_val-000.tar", b"of one's own making")
-    assert webdataset.find(tmp_path)[0].keys() == {"validation"}
+    for name in ("img_train-000147", "val-000"):
+        write.write(tmp_path / f"ILSVRC2012_{name}.tar", b"of one's own making")
+    assert webdataset.find(tmp_path)[0].keys() == {"train", "validation"}
 
 
 @pytest.mark.parametrize("of", ["tar", "tars"])

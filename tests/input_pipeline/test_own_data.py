@@ -365,6 +365,13 @@ def test_folders_called_like_splits_are_no_classes(tmp_path, counts, moves, alon
     assert opened(root / alone, tmp_path).class_names == ("a", "b")
 
 
+def test_splits_without_classes_are_no_classes(tmp_path):
+    """COCO as it is unpacked."""
+    root = write_images(tmp_path / "coco", {"train2017": 2, "val2017": 1})
+    with pytest.raises(DataError, match="train2017, val2017 are called as splits are and hold no"):
+        opened(root, tmp_path)
+
+
 @pytest.mark.parametrize(
     "counts, noted",
     [
