@@ -75,7 +75,7 @@ class RunLog:
 
     def first_kernels(self, step: int, network: PureNetwork, params: Any) -> None:
         """Writes a picture of the first layer's kernels; every process calls this."""
-        kernels = meshes.fetch(pictures.first_kernels(network, params))
+        kernels = meshes.fetch(pictures.first_kernels(params, network.layers))
         if self._writer is not None:
             self._writer.write_images("first_layer_kernels", kernels, step)
 

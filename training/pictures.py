@@ -1,6 +1,7 @@
 """Pictures of a run for TensorBoard: the network's input images and first kernels."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,18 +12,46 @@ from jax import Array
 from devices import mesh as meshes
 from evaluation.preprocessing import training_input
 from training.recipe import Recipe
-from vision_models.functional import PureNetwork
 
 # Number of images of a batch that are shown.
 _SHOWN = 16
 
 
-def first_kernels(network: PureNetwork, params: Any) -> Array:
-    """The kernels of the first layer: [h, w, channels, maps], or [towers, h, w, channels, maps]."""
-    found = params[network.layers[0]]
+def first_kernels(params: Any, layers: Sequence[str]) -> Any:
+    """The kernels of the first layer.
+
+    Args:
+      params: of the network, nested dicts.
+      layers: names of the layers that have parameters, in order; a block counts as one.
+
+    Returns:
+      [h, w, channels, maps], or [towers, h, w, channels, maps]; of a fully connected layer
+      [inputs, units].
+    """
+    found = params[layers[0]]
     while "kernel" not in found:
         found = next(iter(found.values()))
     return found["kernel"]
+
+
+def as_images(kernels: np.ndarray) -> np.ndarray:
+    """A first layer's kernels; those of a fully connected one as the images that they weigh.
+
+    What a first layer reads is an image, pooled or not, in three colours or in grey. The number of
+    its inputs tells which, for 3 s^2 is never a square.
+
+    Args:
+      kernels: see `first_kernels`.
+
+    Returns:
+      [h, w, channels, maps], or [towers, h, w, channels, maps].
+    """
+    if kernels.ndim != 2:
+        return kernels
+    inputs = len(kernels)
+    channels = 3 if 3 * math.isqrt(inputs // 3) ** 2 == inputs else 1
+    side = math.isqrt(inputs // channels)
+    return kernels.reshape(side, side, channels, -1)
 
 
 def training_images(
@@ -39,13 +68,14 @@ def picture(images: np.ndarray) -> np.ndarray:
     """Images side by side, scaled so that the lowest value is black and the highest white.
 
     Args:
-      images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps]
-        or [towers, h, w, channels, maps], each on its own scale. Kernels are grey unless they
-        have three channels.
+      images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps],
+        [towers, h, w, channels, maps] or, see `as_images`, [inputs, units], each on its own
+        scale. Kernels are grey unless they have three channels.
 
     Returns:
       uint8 [height, width, 3]; small images are enlarged.
     """
+    images = as_images(images)
     if images.ndim == 5:  # the maps of one tower after those of the other
         images = np.moveaxis(images, 0, -2).reshape(*images.shape[1:4], -1)
     kernels = images.shape[-1] not in (1, 3)

@@ -73,7 +73,7 @@ class MetricWriter:
                 self._events.add_scalar(f"{metrics['split']}/{name}", value, metrics["step"])
 
     def write_images(self, name: str, images: np.ndarray, step: int) -> None:
-        """Images [n, h, w, 3] or kernels [(towers,) h, w, channels, maps] as one picture."""
+        """Images [n, h, w, 3], or kernels, see `picture`, as one picture."""
         if not _events_lost:
             self._events.add_image(name, picture(images), step, dataformats="HWC")
 

@@ -1,9 +1,10 @@
 """The kernels of the first layer, as in Krizhevsky et al. 2012, Figure 3.
 
-The kernels of the towers stand one block above the other; 96 kernels are drawn 16 in a row. By
-default the minimum over all kernels is black and the maximum white, as in the authors' shownet.py;
-`--each` scales every kernel by itself. `--history` shows every checkpoint of the run, one below the
-other.
+The kernels of the towers stand one block above the other; 96 kernels are drawn 16 in a row. Those
+of a fully connected layer are as large as the image: the templates of a linear classifier (Stanford
+CS231n, "Linear Classification"). By default the minimum over all kernels is black and the maximum
+white, as in the authors' shownet.py; `--each` scales every kernel by itself. `--history` shows
+every checkpoint of the run, one below the other.
 """
 
 import argparse
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from training.pictures import as_images
+from training.pictures import first_kernels as kernels_of
 from visualization import command_line, pictures
 from visualization.opening import Opened
 
@@ -30,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def first_kernels(params: Any, layers: tuple[str, ...]) -> np.ndarray:
-    """The kernels of the first layer that has any.
+    """The kernels of the first layer that has any; see `training.pictures.as_images`.
 
     Args:
       params: of the network, nested dicts.
@@ -39,15 +42,9 @@ def first_kernels(params: Any, layers: tuple[str, ...]) -> np.ndarray:
     Returns:
       [towers, maps, h, w, channels]; one tower where there are no others.
     """
-    found: Any = params
-    names = [name for name in layers if name in found]
-    while "kernel" not in found:
-        found = found[names[0]] if names else next(iter(found.values()))
-        names = []
-    kernel = np.asarray(found["kernel"], np.float32)
-    if kernel.ndim == 4:
-        kernel = kernel[None]
-    return np.moveaxis(kernel, -1, 1)
+    found = kernels_of(params, [name for name in layers if name in params])
+    kernels = as_images(np.asarray(found, np.float32))
+    return np.moveaxis(kernels if kernels.ndim == 5 else kernels[None], -1, 1)
 
 
 def blocks(kernels: np.ndarray, *, each: bool = False) -> list[np.ndarray]:

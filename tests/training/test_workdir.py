@@ -182,6 +182,8 @@ def test_pictures():
     grey = picture(joined[:, :, :1])
     assert (grey[..., 0] == grey[..., 1]).all()
     assert picture(np.ones((5, 5, 3, 2))).max() == 255  # the ground between flat kernels
+    connected = joined.reshape(3 * 3 * 3, -1)
+    np.testing.assert_array_equal(picture(connected), picture(joined))
 
 
 def test_no_number_is_null_in_json():

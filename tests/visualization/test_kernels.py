@@ -133,3 +133,15 @@ def test_weights_of_others(look, shared_data, tmp_path):
     )  # fmt: skip
     assert code == 0, err
     assert (tmp_path / "kernels.png").read_bytes() == named
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_those_of_a_fully_connected_layer_are_images(channels):
+    """Each unit's weights lie where the pixels lie that they multiply."""
+    rng = np.random.default_rng(0)
+    image, weights = rng.normal(size=(6, 6, channels)), rng.normal(size=(36 * channels, 5))
+    params = {"fc": {"bias": np.zeros(5), "kernel": weights}}
+    found = kernels.first_kernels(params, ("pool1", "fc"))
+    assert found.shape == (1, 5, 6, 6, channels)
+    weighed = (found[0] * image).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(weighed, image.ravel() @ weights, rtol=1e-5)
