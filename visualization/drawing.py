@@ -232,7 +232,7 @@ def _chain(parts: list[Part], size: str) -> Part:
 def _branches(
     name: str, branches: list[Part | None], join: str, sizes: list[str], size: str
 ) -> Part:
-    """Branches beside one another; None is one without layers.
+    """Branches beside one another; None is one without layers. One alone is joined with nothing.
 
     Args:
       name: of them all.
@@ -253,7 +253,8 @@ def _branches(
     width = x - _BESIDE
     axis = middles[0] if add else (middles[0] + middles[-1]) / 2
     tallest = max(branch.height for branch in branches if branch)
-    end = _FORK + tallest + (_FORK if add else _GAP)
+    alone = len(branches) == 1
+    end = _FORK + tallest + (0 if alone else _FORK if add else _GAP)
     ink = [_line((axis, 0), (axis, _FORK / 2)), _text(axis - 4, 3, name, "name left")]
     for branch, middle, made in zip(branches, middles, sizes, strict=True):
         fork = [(axis, _FORK / 2), (middle, _FORK / 2)]
@@ -261,6 +262,8 @@ def _branches(
             ink.append(_line(*fork, (middle, _FORK), style="arrow" if branch.pointed else "edge"))
             ink.append(_placed(branch, middle - branch.axis, _FORK))
             fork = [(middle, _FORK + branch.height)]
+        if alone:
+            continue
         if not add:
             ink.append(_line(*fork, (middle, end), style="arrow"))
             ink.append(_text(middle + 4, end - 10, made, "size"))
@@ -268,6 +271,8 @@ def _branches(
             ink.append(_line(*fork, (middle, end - 7), style="arrow"))
         else:
             ink.append(_line(*fork, (middle, end), (axis + 7, end), style="arrow"))
+    if alone:
+        return Part(width, end, axis, (0.0,), (0.0,), ink, size, pointed=False)
     if add:
         ink.append(f'<circle cx="{axis:.1f}" cy="{end:.1f}" r="7" class="join"/>')
         ink.append(_line((axis - 4, end), (axis + 4, end)))

@@ -14,7 +14,7 @@ from visualization.drawing import drawing
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _SIDES = ("x", "y", "width", "height")
-_QUICK = ("lenet5", "alexnet", "conv_relu_pool_fc")
+_QUICK = ("lenet5", "alexnet", "conv_relu_pool_fc", "plain8")
 _DEEP = [name for name in vision_models.list_models() if name not in _QUICK]
 
 
@@ -118,6 +118,14 @@ def test_branches_and_shortcuts():
     svg = drawing(_abstract("resnet20"))
     assert svg.count("<circle") == 9 and svg.count('class="bar"') == 0
     assert {"conv2_1", "conv4_3"} <= set(_read(svg)[2])
+
+
+def test_nothing_is_added_in_a_plain_network():
+    """Each block has its name, and one straight way through it."""
+    svg = drawing(_abstract("plain8"))
+    _, edges, texts, _ = _read(svg)
+    assert "<circle" not in svg and {"conv2_1", "conv3_1", "conv4_1"} <= set(texts)
+    assert all(len(np.unique(edge[:, 0])) == 1 for edge in edges)
 
 
 @pytest.mark.slow
