@@ -121,8 +121,11 @@ def strongest(
         values = np.take_along_axis(values, best, axis=1)
         numbers = np.take_along_axis(numbers, best, axis=1)
         units = np.take_along_axis(units, best[..., None], axis=1)
-        kept |= {begin + n: image for n, image in enumerate(images)}
-        kept = {n: kept[n] for n in np.unique(numbers)}
+        # Copies: a view of an image would keep its whole batch.
+        kept = {
+            n: kept[n] if n in kept else images[n - begin].copy()
+            for n in np.unique(numbers).tolist()
+        }
         begin += len(images)
     if not begin:
         raise DataError("there are no images to look through; choose another --split")

@@ -1,5 +1,8 @@
 """The command deconvnet: which units are found, what they see, and its faults."""
 
+import tracemalloc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,6 +94,28 @@ def test_the_strongest_equal_those_of_all_activations(run):
         ):
             np.testing.assert_allclose(maps[image, y, x, map_of], value, rtol=1e-5)
             assert map_of == number
+
+
+def test_only_the_images_found_are_in_memory():
+    """One image of each batch is the strongest of a map: the others of the batch go."""
+    rng, batches, size = np.random.default_rng(0), 20, 64
+
+    def recorded(layers, squares):
+        for number in range(batches):
+            maps = np.zeros((size, 1, 1, batches), np.float32)
+            maps[7, 0, 0, number] = 1
+            yield rng.integers(0, 256, (size, 32, 32, 3), np.uint8), None, {"conv": maps}
+
+    opened = SimpleNamespace(recorded=recorded)
+    tracemalloc.start()
+    try:
+        found = deconvnet.strongest(opened, "conv", range(batches), 1, [])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found.values == 1).all() and len(np.unique(found.images)) > 1
+    batch = size * 32 * 32 * 3
+    assert peak < 5 * batch
 
 
 @pytest.mark.parametrize(
