@@ -11,6 +11,7 @@ One that does not read all flags of `SHARED` names those that it reads: `main(..
 """
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -171,6 +172,11 @@ def _seed(text: str) -> int:
     if number >= 2**32:  # scikit-learn takes none of these
         raise argparse.ArgumentTypeError(f"{text}: below 2^32")
     return number
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A parser of a flag's value as an integer of at least `least`; see `positive`."""
+    return functools.partial(_whole, least=least)
 
 
 def _whole(text: str, least: int) -> int:

@@ -1,9 +1,9 @@
 """Norms of the loss's gradient, by layer and checkpoint.
 
 The loss is the softmax cross-entropy, averaged over `--limit` images in evaluation mode: central
-crops, no dropout, BatchNorm's running statistics. The picture shows the Euclidean norm over each
-layer's parameters: how much of the error reaches the first layers, and how that changes during
-training.
+crops, no dropout, BatchNorm's running statistics. Images without labels are left out. The picture
+shows the Euclidean norm over each layer's parameters: how much of the error reaches the first
+layers, and how that changes during training.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import optax
 from flax import nnx
 from jax import Array
 
+from configs.common import ConfigError
 from vision_models.network import Network
 from vision_models.trees import keys_of
 from visualization import command_line, pictures
@@ -52,7 +53,7 @@ def norms(opened: Opened, images: np.ndarray, labels: np.ndarray) -> dict[str, f
     Args:
       opened: the network.
       images: uint8 [n, square, square, 3].
-      labels: int32 [n].
+      labels: int32 [n], at least 0.
     """
     graph, *states = nnx.split(opened.model, nnx.Param, nnx.BatchStat)
     params, rest = states
@@ -79,6 +80,11 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     batches = list(opened.images(arguments.limit, seed=arguments.seed))
     images = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])
+    known = labels >= 0
+    if not known.any():
+        split = arguments.split or opened.data().evaluation_split
+        raise ConfigError(f"the images of {split} have no labels; choose another --split")
+    images, labels = images[known], labels[known]
     by_state: dict[str, dict[str, float]] = {}
     for state in opened.states():
         found = by_state[state.when] = norms(state, images, labels)

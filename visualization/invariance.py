@@ -2,9 +2,9 @@
 
 There is a row each for vertical shifts, enlargement and rotation. Its columns show (1) the images;
 (2, 3) the Euclidean distance between the features of the transformed and of the original image, in
-the first and in the last hidden layer; (4) the probability of the true class. Each curve is one
-image. Shifts are whole pixels, up to 60 of 224 in proportion to the image's side. Areas outside the
-original image are grey.
+the first and in the last hidden layer; (4) the probability of the true class, or of the first guess
+if the true class is unknown. Each curve is one image. Shifts are whole pixels, up to 60 of 224 in
+proportion to the image's side. Areas outside the original image are grey.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from PIL import Image
 from configs.common import ConfigError
 from evaluation.words import words
 from visualization import command_line, pictures
-from visualization.command_line import positive
+from visualization.command_line import at_least, positive
 from visualization.guesses import short
 from visualization.occlusion import probabilities
 from visualization.opening import Opened
@@ -32,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this command."""
     parser.add_argument("--layers", help="Two, FIRST,LAST; the first and last hidden by default.")
     parser.add_argument("--count", type=positive, default=5, help="Images.")
-    parser.add_argument("--steps", type=positive, default=31, help="Of each kind of motion.")
+    parser.add_argument("--steps", type=at_least(2), default=31, help="Of each kind of motion.")
     command_line.add_seed(parser, "Of the choice of images.")
 
 
@@ -83,6 +83,12 @@ def chosen_layers(said: str | None, opened: Opened) -> tuple[str, str]:
     return opened.layer(names[0], flag="layers"), opened.layer(names[1], flag="layers")
 
 
+def whose(labels: np.ndarray) -> str:
+    """The class whose probability is shown, in words; labels [n] are -1 where there is none."""
+    known = set((labels >= 0).tolist())
+    return " or ".join({True: "true class", False: "first guess"}[k] for k in sorted(known)[::-1])
+
+
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
     """Writes invariance.png; images are numbered from the top."""
     layers = chosen_layers(arguments.layers, opened)
@@ -99,7 +105,9 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     ]
     figure = pictures.figure(11, 7)
     rows = figure.subplots(3, 4, width_ratios=[1.1, 1, 1, 1])
-    titles = (f"distance in {layers[0]}", f"distance in {layers[1]}", "probability of true class")
+    titles = (
+        f"distance in {layers[0]}", f"distance in {layers[1]}", f"probability of {whose(labels)}"
+    )  # fmt: skip
     for (kind, unit, amounts), axes in zip(kinds, rows, strict=True):
         examples = _examples(opened, images, kind, amounts)
         axes[0].imshow(examples)

@@ -70,7 +70,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     images = np.concatenate([batch["image"] for _, batch in asked])
     numbers = np.concatenate([batch["index"] for _, batch in asked])
     searched = opened.data(arguments.among)
-    here = arguments.among == (arguments.split or searched.evaluation_split)
+    here = arguments.among == (arguments.split or opened.data().evaluation_split)
     there = searched.examples(arguments.among).count
     there = min(there, arguments.limit or there) - here
     if arguments.neighbours > there:

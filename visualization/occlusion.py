@@ -10,6 +10,7 @@ image's side. (The figure's number is that of the arXiv version.)
 """
 
 import argparse
+import itertools
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -45,11 +46,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def last_maps(opened: Opened) -> str:
-    """The last layer that makes maps and is not a pool, after any addition and activation."""
-    skipped = {"Pool", "Dropout", "GlobalAveragePool", "AdaptiveAveragePool", "Exchange"}
+    """The last layer that makes maps and is not a pool, after any addition and activation.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    pools = {"Pool", "Subsample", "GlobalAveragePool", "AdaptiveAveragePool"}
+    skipped = pools | {"Dropout", "Exchange"}
     kinds = {row.name: row.kind for row in layer_table(opened.model)}
     shapes = opened.shapes
     able = [n for n in shapes if len(shapes[n]) == 3 and kinds.get(n) not in skipped]
+    if not able:
+        raise ConfigError(
+            f"{opened.trained.source}: no layer but pools makes maps; choose a network with a "
+            "convolution, or name a pool with --layer"
+        )
     large = [n for n in able if shapes[n][0] > 1 and "/" not in n]
     return (large or able)[-1]
 
@@ -132,6 +143,20 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
+def count_others(arguments: argparse.Namespace, opened: Opened) -> int:
+    """The number of other images in (c); a photograph alone needs no dataset.
+
+    Raises:
+      ConfigError: --others is negative.
+    """
+    if arguments.others is None:
+        there = (arguments.data_name, arguments.data_dir, arguments.config, opened.workdir)
+        return 3 if not arguments.image or any(there) else 0
+    if arguments.others < 0:
+        raise ConfigError(f"--others={arguments.others}: at least 0")
+    return int(arguments.others)
+
+
 def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None, None]:
     """Writes occlusion.png and prints how much probability the square takes away."""
     layer = opened.layer(arguments.layer or last_maps(opened), maps=True)
@@ -143,11 +168,7 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     stride = arguments.stride or max(round(size * _STEP), 1)
     if square > size:
         raise ConfigError(f"--square={square}: the network sees {size} pixels; choose fewer")
-    others = arguments.others
-    if others is None:  # a photograph alone needs no dataset
-        others = 3 if arguments.data_name or arguments.config or opened.workdir else 0
-    if others < 0:
-        raise ConfigError(f"--others={others}: at least 0")
+    others = count_others(arguments, opened)
     names = opened.named_classes() if others or label >= 0 else opened.class_names
 
     _, logits, found = next(opened.recorded([layer], [image]))
@@ -227,14 +248,15 @@ def _projected(
 ) -> np.ndarray:
     """(c): the map's projection of the image, in a black frame, beside those of other images."""
     found = strongest(opened, layer, [number], 1, [image])
-    if others:
-        among = (
-            other
-            for batch in opened.images(limit)
-            for other in batch["image"]
-            if not np.array_equal(other, image)
-        )
-        beside = strongest(opened, layer, [number], others, among)
+    among = (
+        other
+        for batch in opened.images(limit)
+        for other in batch["image"]
+        if not np.array_equal(other, image)
+    )
+    first = next(among, None) if others else None
+    if first is not None:
+        beside = strongest(opened, layer, [number], others, itertools.chain([first], among))
         found = Strongest(
             *(np.concatenate(pair, axis=1) for pair in zip(found, beside, strict=True))
         )

@@ -27,7 +27,7 @@ from input_pipeline.sources import subset
 from training import Trained, TrainingError
 from training.workdir import is_directory, saved_config, steps_in
 from vision_models.analysis import activation_shapes, layer_table
-from vision_models.network import Network
+from vision_models.network import Auxiliary, Network
 from visualization.pictures import place_of
 from visualization.weights import central_look, network_of, open_trained
 
@@ -65,8 +65,13 @@ class Opened:
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every layer's activations for one image, in order: maps or features."""
-        return activation_shapes(self.model)
+        """Shape of every layer's activations for one image, in order: maps or features.
+
+        Auxiliary classifiers are left out: their input passes through outside training.
+        """
+        found = activation_shapes(self.model)
+        auxiliary = {n for n in found if isinstance(getattr(self.model, n, None), Auxiliary)}
+        return {name: shape for name, shape in found.items() if name not in auxiliary}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -138,7 +143,8 @@ class Opened:
         parts = f", and parts of them such as {inner[0]}" if inner else ""
         near = difflib.get_close_matches(name, able, n=1) if name not in self.shapes else []
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"--{flag}={name}: {fault}; {hint}there are {shown}{parts}")
+        there = f"there are {shown}{parts}" if able else "no layer of this network makes maps"
+        raise ConfigError(f"--{flag}={name}: {fault}; {hint}{there}")
 
     @functools.cached_property
     def inputs(self) -> Callable[[np.ndarray], Array]:
@@ -365,11 +371,21 @@ class Opened:
 
     @functools.cached_property
     def last_hidden(self) -> str:
-        """The layer whose features the classifier reads, such as fc7."""
-        kinds = {row.name: row.kind for row in layer_table(self.model)}
-        before = self.layers[: self.layers.index(self.model.heads[0])]
+        """The layer whose features the classifier reads, such as fc7.
+
+        Raises:
+          ConfigError: the classifier reads the image itself.
+        """
+        kinds, head = {row.name: row.kind for row in layer_table(self.model)}, self.model.heads[0]
+        before = self.layers[: self.layers.index(head)]
         passing = ("Dropout", "Exchange", "Activation")
-        return next(name for name in reversed(before) if kinds.get(name) not in passing)
+        found = [name for name in before if kinds.get(name) not in passing]
+        if not found:
+            raise ConfigError(
+                f"{self.trained.source}: no hidden layer, for {head} reads the image itself; name "
+                f"a layer, such as {head}"
+            )
+        return found[-1]
 
     def activations(
         self, layers: Sequence[str], **which: Any
@@ -432,12 +448,3 @@ def open_run_or_file(arguments: argparse.Namespace) -> Opened:
     path = Path(arguments.run)
     trained = open_trained(path, arguments.network, arguments.config, arguments.checkpoint)
     return Opened(trained, arguments, path if is_directory(path) else None)
-
-
-def of_other(opened: Opened, path: Path) -> Opened:
-    """Opens another run with the same arguments.
-
-    Raises:
-      TrainingError: it cannot be opened.
-    """
-    return Opened(Trained.open(path), opened.arguments, path if is_directory(path) else None)

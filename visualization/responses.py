@@ -2,10 +2,11 @@
 
 In the paper, responses are the outputs of each 3x3 layer, after BatchNorm and before the activation
 function and the addition. The upper plot has the layers in their order, the lower one from the
-largest to the smallest deviation. For pre-activation networks, whose BatchNorm comes first,
-responses are the outputs of the 3x3 convolutions; for networks without BatchNorm, those of the
-convolutions and hidden layers after the activation function. `--beside=RUN`, which may be repeated,
-draws another run into the same picture.
+largest to the smallest deviation. Where no convolution is 3x3, those of all are shown. For
+pre-activation networks, whose BatchNorm comes first, responses are the outputs of the convolutions;
+for networks without BatchNorm, those of all layers with parameters but the classifier, after the
+activation function that follows, if one does. `--beside=RUN`, which may be repeated, draws another
+run into the same picture.
 """
 
 import argparse
@@ -15,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.common import ConfigError
+from training import Trained
+from training.workdir import is_directory
 from vision_models.analysis import layer_table
 from visualization import command_line, pictures
 from visualization.command_line import positive
-from visualization.opening import Opened, of_other
+from visualization.opening import Opened
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +35,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def responding(opened: Opened) -> tuple[str, ...]:
-    """Names of the layers that are shown."""
+    """Names of the layers that are shown.
+
+    Raises:
+      ConfigError: there are none.
+    """
     rows = [row for row in layer_table(opened.model) if not row.auxiliary]
+    head = opened.model.heads[0]
+    pairs = [(a, b) for a, b in itertools.pairwise(rows) if a.parameters and a.name != head]
+    if not pairs:
+        raise ConfigError(f"{opened.trained.source}: no layer but the classifier has parameters")
     if not any(row.kind == "BatchNorm" for row in rows):
-        return tuple(row.name for row in rows if row.parameters)[:-1]  # without the classifier
-    pairs = [(a, b) for a, b in itertools.pairwise(rows) if a.window == 3 and a.parameters]
+        return tuple(after.name if after.kind == "Neuron" else row.name for row, after in pairs)
+    pairs = [pair for pair in pairs if pair[0].window is not None]
+    pairs = [pair for pair in pairs if pair[0].window == 3] or pairs
     normed = [
         after.name
         for before, after in pairs
@@ -74,7 +87,11 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     """Writes responses.png and prints the deviations."""
     figure = pictures.figure(6, 5)
     above, below = figure.subplots(2, 1)
-    for one in [opened, *(of_other(opened, Path(path)) for path in arguments.beside)]:
+    others = (
+        Opened(Trained.open(path), arguments, path if is_directory(path) else None)
+        for path in map(Path, arguments.beside)
+    )
+    for one in (opened, *others):
         layers = responding(one)
         found = deviations(one, layers, arguments.limit, arguments.seed)
         name = Path(one.trained.source).name

@@ -18,8 +18,10 @@ from sklearn.manifold import TSNE
 
 from configs.common import ConfigError
 from visualization import command_line, pictures
-from visualization.command_line import positive
+from visualization.command_line import at_least, positive
 from visualization.opening import Opened
+
+_THUMB = 4  # pixels of an image's side, at least
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +29,38 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", help="The last hidden layer by default.")
     parser.add_argument("--limit", type=positive, default=1000, help="Images, drawn at random.")
     parser.add_argument("--perplexity", type=float, default=30.0, help="See scikit-learn.")
-    parser.add_argument("--size", type=positive, default=1000, help="Pixels of a picture's side.")
+    parser.add_argument(
+        "--size", type=at_least(_THUMB), default=1000, help="Pixels of a picture's side."
+    )
     command_line.add_seed(parser, "Of the choice, and of t-SNE.")
+
+
+def check(features: np.ndarray, perplexity: float, layer: str) -> None:
+    """Checks what t-SNE, which begins with two principal components, cannot do without.
+
+    Args:
+      features: [n, d].
+      perplexity: see scikit-learn.
+      layer: name of the features' layer.
+
+    Raises:
+      ConfigError: too few or equal images or features, or a perplexity for more images.
+    """
+    count, width = features.shape
+    if not 0 < perplexity < count:
+        raise ConfigError(
+            f"--perplexity={perplexity:g}: above 0 and below the number of images, "
+            f"which is {count}; change it, or --limit"
+        )
+    if count < 2:
+        raise ConfigError("one image has no place among others; choose a larger --limit")
+    if width < 2:
+        raise ConfigError(f"--layer={layer}: one feature, and two are needed; choose another layer")
+    if (features == features[0]).all():
+        raise ConfigError(
+            f"--layer={layer}: its features are equal for all {count} images, which nothing can "
+            "lay out; choose another layer, or a larger --limit"
+        )
 
 
 def places(features: np.ndarray, *, perplexity: float, seed: int) -> np.ndarray:
@@ -60,14 +92,10 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     found = list(opened.features(layer, limit=arguments.limit, seed=arguments.seed))
     features = np.concatenate([values for values, _ in found])
     images = opened.shown(np.concatenate([batch["image"] for _, batch in found]))
-    if not 0 < arguments.perplexity < len(features):
-        raise ConfigError(
-            f"--perplexity={arguments.perplexity:g}: above 0 and below the number of images, "
-            f"which is {len(features)}; change it, or --limit"
-        )
+    check(features, arguments.perplexity, layer)
     where = places(features, perplexity=arguments.perplexity, seed=arguments.seed)
     side = math.isqrt(len(images))
-    thumb = max(arguments.size // side, 4)
+    thumb = max(arguments.size // side, _THUMB)
     small = np.stack([np.asarray(Image.fromarray(i).resize((thumb, thumb))) for i in images])
     canvas = np.full((arguments.size, arguments.size, 3), 255, np.uint8)
     for image, (x, y) in zip(small, where, strict=True):

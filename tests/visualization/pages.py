@@ -5,6 +5,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -100,3 +101,17 @@ def opened_run(run, *arguments):
     from visualization.opening import open_run_or_file
 
     return open_run_or_file(command_line.make_parser("").parse_args([str(run), *arguments]))
+
+
+def opened_of(name, **options):
+    """A network without weights, as the commands open one."""
+    from flax import nnx
+
+    import vision_models
+    from visualization.opening import Opened
+
+    opened = Opened(SimpleNamespace(source="here"), SimpleNamespace(), None)
+    vars(opened)["model"] = nnx.eval_shape(
+        lambda: vision_models.create(name, rngs=nnx.Rngs(0), **options)
+    )
+    return opened

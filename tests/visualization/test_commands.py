@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from configs.common import ConfigError
 from tests.conftest import write_images
 from tests.runs import drawn_run
+from tests.visualization.pages import opened_of
 
 pytestmark = pytest.mark.quick
 
@@ -22,6 +24,7 @@ pytestmark = pytest.mark.quick
         pytest.param("activations", ["--layer=ip1"], ["activations_ip1"], marks=pytest.mark.slow),
         ("responses", ["--limit=20"], ["responses"]),
         ("occlusion", ["--limit=20", "--stride=12"], ["occlusion"]),
+        ("occlusion", ["--limit=1", "--stride=28"], ["occlusion"]),  # there are no others
         ("invariance", ["--count=2", "--steps=3"], ["invariance"]),
         pytest.param("gradients", ["--limit=20"], ["gradients"], marks=pytest.mark.slow),
     ],
@@ -101,11 +104,14 @@ def check_pictures(look, run, out, command, arguments, pictures):
         ("activations", ["--image=nothing.jpg"], "nothing.jpg"),
         ("neighbours", ["--limit=5"], "--neighbours=6: there are 5 images"),
         ("tsne", ["--limit=10"], "--perplexity=30"),
+        ("tsne", ["--limit=1", "--perplexity=.5"], "one image has no place among others"),
+        ("tsne", ["--size=3"], "--size: 3: at least 4"),
         ("occlusion", ["--layer=ip1"], "--layer=ip1: makes no maps; there are"),
         ("occlusion", ["--square=9999"], "--square=9999: the network sees"),
         ("occlusion", ["--truth=dragon"], "--truth=dragon: no such class; there are 10"),
         ("occlusion", ["--others=-1"], "--others=-1: at least 0"),
         ("invariance", ["--layers=conv1"], "two names"),
+        ("invariance", ["--steps=1"], "--steps: 1: at least 2"),
         ("invariance", ["--layers=conv1,conv9"], "did you mean conv"),
         ("guesses", ["--batch_size=0"], "at least 1"),
         ("guesses", ["--split=x"], "no split 'x'; --split can be"),
@@ -125,6 +131,107 @@ def test_faults_are_named(look, run, tmp_path, command, arguments, message):
     code, _, err = look(command, run, f"--out={tmp_path}", *arguments)
     assert code == 2 and message in err, err
     assert len(err.splitlines()) <= 2
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory, private_cache):
+    """A linear classifier of the digits: a network of one layer."""
+    return drawn_run(
+        tmp_path_factory.mktemp("linear") / "run",
+        "--config=configs/convnet.py",
+        *("--config.model.stages=0", "--config.model.hidden_layers=0"),
+        *("--config.data.name=digits", "--config.data.resize=16", "--config.data.crop=16"),
+        *("--config.data.pad=0", "--config.data.validation_examples=77"),
+    )
+
+
+@pytest.mark.parametrize(
+    "command, arguments, message",
+    [
+        ("neighbours", [], "no hidden layer, for fc reads the image itself"),
+        ("tsne", [], "no hidden layer"),
+        ("invariance", [], "no hidden layer"),
+        ("features", [], "no hidden layer"),
+        ("responses", [], "no layer but the classifier has parameters"),
+        ("occlusion", [], "no layer but pools makes maps"),
+        ("occlusion", ["--layer=fc"], "makes no maps; no layer of this network makes maps"),
+    ],
+    ids=str,
+)
+def test_a_linear_classifier_has_no_such_layer(look, linear, tmp_path, command, arguments, message):
+    test_faults_are_named(look, linear, tmp_path, command, arguments, message)
+
+
+def test_a_linear_classifier_has_templates(look, linear, tmp_path):
+    """As large as the image, in the picture and on the page."""
+    code, printed, err = look("selectivity", linear, f"--out={tmp_path}")
+    assert code == 0 and printed[0].startswith("kernels: 10 kernels, "), err
+    code, printed, err = look("report", linear, "--limit=10", f"--out={tmp_path}")
+    assert code == 0, err
+    assert "10 kernels of 16 x 16 x 3; step 1" in (tmp_path / "report.html").read_text()
+
+
+def test_which_maps_and_responses_are_shown():
+    """The classifier is known by its name; the last maps are no pool's, whatever kind it is of."""
+    from visualization.occlusion import last_maps
+    from visualization.responses import responding
+
+    lenet = opened_of("lenet5")
+    assert responding(lenet) == ("c1", "s2", "c3", "s4", "c5", "f6")
+    assert last_maps(lenet) == "c3"
+    normed = opened_of("conv_relu_pool_fc", batch_norm=True)
+    assert responding(normed) == ("norm1_1",)
+    plain = opened_of("plain8", batch_norm=False)
+    first = ("neuron1", "conv2_1/residual/neuron1", "conv2_1_neuron")
+    assert responding(plain)[:3] == first and len(responding(plain)) == 7
+    with pytest.raises(ConfigError, match="no layer but pools"):
+        last_maps(opened_of("convnet", convolutions=0))
+
+
+@pytest.mark.parametrize(
+    "name", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)]
+)
+def test_auxiliary_classifiers_are_no_layers(name):
+    opened = opened_of(name)
+    heads = opened.model.heads
+    assert len(heads) > 1 and heads[0] in opened.layers
+    assert not {head.split("/")[0] for head in heads[1:]} & set(opened.layers)
+    with pytest.raises(ConfigError, match="no such layer"):
+        opened.layer(heads[1].split("/")[0])
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, private_cache):
+    """A run on images in folders, whose test images have no labels, and a copy in which they do."""
+    root = tmp_path_factory.mktemp("own")
+    known = {f"{split}/{c}": 3 for split in ("train", "val") for c in "ab"}
+    labelled = write_images(root / "labelled", known | {"test/a": 2, "test/b": 2})
+    workdir = drawn_run(
+        root / "run",
+        "--config=configs/convnet.py:conv_relu_pool_fc",
+        *("--config.model.kernels=2", "--config.data.name=folder"),
+        f"--config.data.dir={write_images(root / 'unlabelled', known | {'test': 3})}",
+        *("--config.data.resize=12", "--config.data.pad=0", "--config.data.crop=12"),
+    )
+    return workdir, labelled
+
+
+def test_images_without_labels(look, own, tmp_path):
+    """There is no loss towards a class that is not known."""
+    asked = (own[0], "--split=test", f"--out={tmp_path}")
+    code, printed, err = look("gradients", *asked)
+    assert (code, printed) == (2, []) and "the images of test have no labels" in err
+    code, _, err = look("invariance", *asked, "--count=2", "--steps=2")
+    assert code == 0, err
+
+
+def test_neighbours_in_another_split_are_all_found(look, own, tmp_path):
+    """Images of equal numbers among them: they are others than the query."""
+    workdir, root = own
+    asked = (f"--data_dir={root}", "--among=validation", "--neighbours=6", "--queries=2")
+    code, printed, err = look("neighbours", workdir, *asked, f"--out={tmp_path}")
+    assert code == 0, err
+    assert [line.count("(") for line in printed[:-1]] == [6, 6]
 
 
 def test_norms_are_those_of_the_gradient(look, run, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs.common import ConfigError
 from visualization import neighbours, pictures, selectivity, tsne
 
 pytestmark = pytest.mark.quick
@@ -42,6 +43,23 @@ def test_a_grid_holds_each_image_once_and_keeps_places():
     mixed = np.random.default_rng(0).permutation(16)
     filled = tsne.cells(where[mixed], 4)
     np.testing.assert_array_equal(mixed[filled.ravel()], np.arange(16))
+
+
+@pytest.mark.parametrize(
+    "features, said",
+    [
+        (np.zeros((9, 4)), "--layer=fc7: its features are equal for all 9 images"),
+        (np.full((9, 4), 0.1, np.float32), "are equal"),
+        (np.arange(9.0)[:, None], "--layer=fc7: one feature"),
+        (np.ones((1, 4)), "one image"),
+    ],
+    ids=["dead", "equal", "one feature", "one image"],
+)
+def test_what_tsne_cannot_lay_out(features, said):
+    """The first two end scikit-learn's process: there is no error of its own to wait for."""
+    with pytest.raises(ConfigError, match=said):
+        tsne.check(features, 0.5, "fc7")
+    tsne.check(np.eye(3, 2), 0.5, "fc7")
 
 
 def test_grids_and_scales():

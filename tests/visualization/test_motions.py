@@ -1,5 +1,7 @@
 """What squares hide and what moves, against images made by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,22 @@ def test_measured_by_themselves(run, image):
         np.testing.assert_allclose(chances[number], raised / raised.sum(), rtol=1e-5)
 
 
+def test_other_images_beside_one_of_the_dataset():
+    """A weights file may name its dataset; a photograph alone needs none."""
+    file = SimpleNamespace(workdir=None)
+    for said, opened, count in [
+        ({}, file, 3),
+        ({"image": "x.png"}, file, 0),
+        ({"image": "x.png"}, SimpleNamespace(workdir="run"), 3),
+        ({"image": "x.png", "data_name": "digits"}, file, 3),
+        ({"image": "x.png", "data_dir": "."}, file, 3),
+        ({"others": 0}, file, 0),
+        ({"image": "x.png", "others": 5}, file, 5),
+    ]:
+        named = dict.fromkeys(("others", "image", "data_name", "data_dir", "config"))
+        assert occlusion.count_others(SimpleNamespace(**named | said), opened) == count, said
+
+
 def test_nothing_moves_by_default(image):
     np.testing.assert_array_equal(invariance.moved(image), image)
 
@@ -69,6 +87,15 @@ def test_scales_keep_the_middle():
     slope = np.arange(16, dtype=np.uint8)[:, None, None] * np.full((1, 16, 3), 10, np.uint8)
     large = invariance.moved(slope, scale=2)[4:12, 8, 0].astype(float)
     np.testing.assert_allclose(large, 75 + 5 * (np.arange(4, 12) - 7.5), atol=2)
+
+
+@pytest.mark.parametrize(
+    "labels, said",
+    [([0, 5], "true class"), ([-1], "first guess"), ([-1, 0, -1], "true class or first guess")],
+    ids=str,
+)
+def test_whose_probability_is_drawn(labels, said):
+    assert invariance.whose(np.array(labels)) == said
 
 
 def test_distances_are_euclidean():
