@@ -12,7 +12,6 @@ once before that, so that compiling does not count.
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import os
 import statistics
@@ -39,6 +38,7 @@ class Case:
       batch: images, at most.
       dtype: of the computation.
       sizes: height and width of each image.
+      platform: of JAX's device, as in `workload.Case`.
     """
 
     side: str
@@ -46,6 +46,7 @@ class Case:
     batch: int
     dtype: str
     sizes: list[list[int]]
+    platform: str
 
 
 def photographs(data: Path) -> list[Path]:
@@ -119,7 +120,7 @@ def their_maps(case: Case) -> tuple[Callable[[], None], Callable[[], None], dict
     """The same in PyTorch, its linear layers as convolutions."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = workload.TORCH_DEVICES[case.platform]
     dtype = getattr(torch, case.dtype)
     model = convolutional(case.name).eval().to(device, dtype, memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = case.side == "equal"
@@ -219,16 +220,15 @@ def main() -> None:
     side = arguments.side or (256 if arguments.quick else 384)
     count = arguments.photographs or (40 if arguments.quick else 250)
     sizes = image_sizes(Path(arguments.data), side, count)
-    names = ["ours"]
-    if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed (pip install -e '.[torch]'): no peer", file=sys.stderr)
-    else:
-        names += ["single", "equal"]
     device = turns.run_apart(sides.device_and_peak, arguments.dtype)
+    platform = device["platform"]
+    names = ["ours", "single", "equal"] if sides.has_peer(platform) else ["ours"]
     rows = []
     for network in arguments.networks:
         cases = {
-            name: dataclasses.asdict(Case(name, network, arguments.batch, device["dtype"], sizes))
+            name: dataclasses.asdict(
+                Case(name, network, arguments.batch, device["dtype"], sizes, platform)
+            )
             for name in names
         }
         found = turns.contest("benchmarks.dense", cases, 3, quick=arguments.quick)

@@ -362,8 +362,11 @@ def _ffcv(config: Any, cache: Path, path: Path) -> Iterator[Any] | None:
     DatasetWriter(str(path), fields, num_workers=1).from_indexed_dataset(Squares())
     # A window of 224/256 of each side.
     crop = RandomResizedCropRGBImageDecoder((224, 224), scale=(0.765625,) * 2, ratio=(1, 1))
+    # As one long epoch: a new one allocates its batches anew, and waits for the first of them.
+    indices = np.tile(np.arange(examples.count, dtype=np.uint64), 1000)
     loader = Loader(
         str(path),
+        indices=indices,
         batch_size=BATCH,
         num_workers=len(os.sched_getaffinity(0)),
         order=OrderOption.RANDOM,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import sides
-from benchmarks.workload import Case
+from benchmarks.workload import TORCH_DEVICES, Case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +213,7 @@ def theirs(case: Case) -> sides.Made:
     from torch.nn import functional as F
 
     layer = LAYERS[case.name]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = TORCH_DEVICES[case.platform]
     dtype = getattr(torch, case.dtype)
     maps, own = arrays(case)
     x = torch.from_numpy(maps.transpose(0, 3, 1, 2)).to(device, dtype)

@@ -64,7 +64,7 @@ def main() -> None:
         [
             report.row(
                 f"overhead/{arguments.network}", "ms", 1000 * ours, 1000 * peer,
-                device=device_name(), peer_name="the bare step", steps=steps,
+                device=report.device_name(), peer_name="the bare step", steps=steps,
                 overhead=round(ours / peer - 1, 4),
             )
         ]
@@ -145,12 +145,6 @@ def whole(task: Any, recipe: Recipe, batch: Any, normalization: Any, steps: int)
             Path(directory),
         )
     return (ended[0] - started[0]) / steps
-
-
-def device_name() -> str:
-    """Name of the processor or accelerator."""
-    device = jax.devices()[0]
-    return report.cpu_name() if device.platform == "cpu" else device.device_kind
 
 
 if __name__ == "__main__":

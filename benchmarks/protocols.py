@@ -20,8 +20,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks import report
 from benchmarks.dense import photographs
 
 # Config, its network, protocol, photographs, copies of each in the longer of the two runs.
@@ -97,9 +97,10 @@ def evaluated(arguments: Sequence[str]) -> tuple[float, int]:
     return seconds, json.loads(said.getvalue().strip().splitlines()[-1])["examples"]
 
 
-def measured(row: tuple[str, str, str, int, int], data: Path, place: Path) -> dict[str, Any]:
-    """Measures a row."""
-    config, name, protocol, count, copies = row
+def measured(
+    config: str, name: str, protocol: str, count: int, copies: int, data: Path, place: Path
+) -> report.Row:
+    """Measures a row of `ROWS`, with photographs of `data` and files in `place`."""
     weights = place / f"{name}.safetensors"
     if not weights.exists():
         random_weights(name, weights)
@@ -122,16 +123,19 @@ def measured(row: tuple[str, str, str, int, int], data: Path, place: Path) -> di
     shorter, images_of_few = evaluated([*arguments, few])
     longer, images = evaluated([*arguments, many])
     additional = images - images_of_few
-    return {
-        "config": config,
-        "protocol": protocol,
-        "photographs": additional,
-        "images_per_second": round(additional / (longer - shorter), 3),
-    }
+    return report.row(
+        f"evaluate_{protocol}/{name}",
+        "images/s",
+        additional / (longer - shorter),
+        None,
+        device=report.device_name(),
+        config=config,
+        photographs=additional,
+    )
 
 
 def main() -> None:
-    """Prints a JSON line a row."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -142,12 +146,15 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.data is None:
         parser.error("--data=DIR, or the variable VISION_MODELS_DATA, names the photographs")
+    rows = []
     with tempfile.TemporaryDirectory() as place:
         for config, name, protocol, count, copies in ROWS:
             if config in flags.only:
                 some = -(-count // 4) if flags.quick else count
-                row = config, name, protocol, some, copies
-                print(json.dumps(measured(row, Path(flags.data), Path(place))), flush=True)
+                row = measured(config, name, protocol, some, copies, Path(flags.data), Path(place))
+                rows.append(row)
+                print(f"{row['name']}: {row['ours']} images/s", file=sys.stderr, flush=True)
+    report.show(rows)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,14 @@ def cpu_name() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+def device_name() -> str:
+    """Name of JAX's first device, which is the processor where there is no accelerator."""
+    import jax
+
+    device = jax.devices()[0]
+    return cpu_name() if device.platform == "cpu" else device.device_kind
+
+
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 

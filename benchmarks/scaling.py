@@ -116,6 +116,8 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(worker(**json.loads(arguments.worker))), flush=True)
     elif arguments.check:
+        if len(os.sched_getaffinity(0)) < 2:
+            parser.error("--check: two processes need a core each, and this one may use one alone")
         report.show([check(name, arguments.quick) for name in ("cifar10_four_layer", "alexnet")])
     elif by_formula:
         report.show(predictions(arguments))
@@ -323,7 +325,7 @@ def launch(name: str, batch: int, *, together: bool) -> list[dict[str, float]]:
     try:
         for number in range(2):
             case = {"name": name, "batch": batch, "number": number, "address": address}
-            case["core"] = cores[number % len(cores)]
+            case["core"] = cores[number]
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "benchmarks.scaling", f"--worker={json.dumps(case)}"],

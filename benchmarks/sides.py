@@ -51,17 +51,15 @@ def main(
         worker = Case(**json.loads(arguments.worker))
         turns.serve(lambda: workload.measured(worker, makers[worker.side](worker), arguments.quick))
         return
-    if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed (pip install -e '.[torch]'): no peer", file=sys.stderr)
-        makers = {side: make for side, make in makers.items() if side not in PYTORCH}
     device = turns.run_apart(device_and_peak, arguments.dtype)
+    platform, seconds = device["platform"], 1.0 if arguments.quick else 5.0
+    if not has_peer(platform):
+        makers = {side: make for side, make in makers.items() if side not in PYTORCH}
     rows = []
     for name in arguments.names:
-        batch = arguments.batch or batches[name][device["platform"] != "cpu"]
+        batch = arguments.batch or batches[name][platform != "cpu"]
         sides = {
-            side: dataclasses.asdict(
-                Case(side, name, batch, device["dtype"], 1.0 if arguments.quick else 5.0)
-            )
+            side: dataclasses.asdict(Case(side, name, batch, device["dtype"], seconds, platform))
             for side in makers
         }
         found = turns.contest(
@@ -120,6 +118,31 @@ def row_of(
     )
 
 
+def has_peer(platform: str) -> bool:
+    """Whether PyTorch can be measured on a device of the same kind; says on stderr why not.
+
+    Args:
+      platform: of JAX's device.
+    """
+    if importlib.util.find_spec("torch") is None:
+        why = "PyTorch is not installed (pip install -e '.[torch]')"
+    elif platform not in workload.TORCH_DEVICES:
+        why = f"JAX computes on {platform}, where PyTorch is not measured"
+    elif platform == "gpu" and not turns.run_apart(torch_has_a_gpu):
+        why = "JAX computes on a GPU, and PyTorch has none (is it a build for CPUs?)"
+    else:
+        return True
+    print(f"{why}: no peer", file=sys.stderr)
+    return False
+
+
+def torch_has_a_gpu() -> bool:
+    """Whether PyTorch can compute on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def device_and_peak(dtype: str | None) -> dict[str, object]:
     """Name and platform of the device, the dtype chosen for it, and its peak FLOP/s.
 
@@ -133,7 +156,7 @@ def device_and_peak(dtype: str | None) -> dict[str, object]:
     on_cpu = device.platform == "cpu"
     dtype = dtype or ("float32" if on_cpu else "bfloat16")
     return {
-        "name": report.cpu_name() if on_cpu else device.device_kind,
+        "name": report.device_name(),
         "platform": device.platform,
         "dtype": dtype,
         "peak_flops": measured_flops(device, 2048 if on_cpu else 8192, dtype, 8),

@@ -8,7 +8,22 @@ import itertools
 from typing import Any
 
 from benchmarks.layers import TORCH_LRN
-from vision_models.googlenet import AUXILIARY, INCEPTION, POOLED
+
+# GoogLeNet's modules (Table 1), and those that a pool and an auxiliary classifier follow. Repeated
+# for the reason that TORCH_LRN has: memory is the whole process's, and our networks import JAX.
+INCEPTION = {
+    "inception_3a": (64, 96, 128, 16, 32, 32),
+    "inception_3b": (128, 128, 192, 32, 96, 64),
+    "inception_4a": (192, 96, 208, 16, 48, 64),
+    "inception_4b": (160, 112, 224, 24, 64, 64),
+    "inception_4c": (128, 128, 256, 24, 64, 64),
+    "inception_4d": (112, 144, 288, 32, 64, 64),
+    "inception_4e": (256, 160, 320, 32, 128, 128),
+    "inception_5a": (256, 160, 320, 32, 128, 128),
+    "inception_5b": (384, 192, 384, 48, 128, 128),
+}
+POOLED = ("inception_3b", "inception_4e")
+AUXILIARY = ("inception_4a", "inception_4d")
 
 
 def make(name: str, num_classes: int) -> Any:

@@ -19,6 +19,8 @@ BATCHES = {
     "cifar10_four_layer": (128, 1024),
     "resnet20": (128, 1024),
 }
+# JAX's platforms -> PyTorch's device of the same kind; on others the two cannot be compared.
+TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 # Weight of the loss of each auxiliary classifier.
 ASIDE = 0.3
 
@@ -33,6 +35,7 @@ class Case:
       batch: batch size.
       dtype: of the computation, float32 or bfloat16; parameters are float32.
       seconds: duration of each measurement.
+      platform: of JAX's device, which is ours; PyTorch takes one of the same kind.
     """
 
     side: str
@@ -40,6 +43,7 @@ class Case:
     batch: int
     dtype: str
     seconds: float
+    platform: str = "cpu"
 
     @property
     def classes(self) -> int:
@@ -153,7 +157,7 @@ def their_training(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
 
     from benchmarks import torch_networks
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = TORCH_DEVICES[case.platform]
     batch = training_batch(case)
     pixels = (batch["image"].astype(np.float32) - 110) / 60
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device)
@@ -228,7 +232,7 @@ def their_inference(case: Case) -> tuple[Callable[[], None], Callable[[], None]]
 
     from benchmarks import torch_networks
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = TORCH_DEVICES[case.platform]
     dtype = getattr(torch, case.dtype)
     pixels = (training_batch(case)["image"].astype(np.float32) - 110) / 60
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2)).to(device, dtype)
@@ -271,6 +275,6 @@ def peak_bytes(case: Case) -> int:
         return stats["peak_bytes_in_use"] if stats else turns.resident_bytes()
     import torch
 
-    if torch.cuda.is_available():
+    if case.platform == "gpu":
         return torch.cuda.max_memory_allocated()
     return turns.resident_bytes()

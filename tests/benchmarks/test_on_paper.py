@@ -84,6 +84,7 @@ def test_the_calculator_names_what_it_needs():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="each needs a core")
 def test_two_processes_train_one_network_and_sum():
     apart = launch("cifar10_four_layer", 8, together=False)
     pair = launch("cifar10_four_layer", 8, together=True)
