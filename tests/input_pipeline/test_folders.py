@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -245,17 +246,20 @@ def test_what_is_no_regular_file_never_hangs(tmp_path):
 
 
 def test_what_may_not_be_read_is_named(tmp_path):
-    root = write_images(tmp_path / "d", {"train/a": 2, "train/b": 2})
-    (root / "train" / "a").chmod(0)
     user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # nobody: root may read everything
-    try:
-        with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
-            opened(root, tmp_path)
-    finally:
-        os.seteuid(user)
-        (root / "train" / "a").chmod(0o755)
+    with tempfile.TemporaryDirectory() as place:  # tmp_path is its user's alone
+        Path(place).chmod(0o755)
+        root = write_images(Path(place) / "d", {"train/a": 2, "train/b": 2})
+        closed = root / "train" / "a"
+        closed.chmod(0)
+        if user == 0:
+            os.seteuid(65534)  # nobody: root may read everything
+        try:
+            with pytest.raises(DataError, match=rf"{closed}: cannot be read \(Permission denied\)"):
+                opened(root, tmp_path)
+        finally:
+            os.seteuid(user)
+            closed.chmod(0o755)
 
 
 @pytest.mark.parametrize("name", ["folder", "imagenet2012", "cifar10"])
