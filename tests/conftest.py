@@ -1,14 +1,18 @@
 """What all tests share: CPU devices, a private cache, image folders, real data if it is there."""
 
 import atexit
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 
-# Before anything imports JAX. XLA's own passes run as ever; LLVM compiles what they make at a lower
-# level here, in half of the time.
+# All before anything imports JAX. Where there are accelerators, the tests leave them alone unless
+# they are named: two processes at a time would each reserve most of their memory.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# XLA's own passes run as ever; LLVM compiles what they make at a lower level here, in half of the
+# time.
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=1 --xla_force_host_platform_device_count=4 "
     + os.environ.get("XLA_FLAGS", "")
@@ -27,6 +31,8 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+# Photographs, CIFAR-10, MNIST, weights: what is there of them.
+REAL_DATA = Path(os.environ.get("VISION_MODELS_DATA", ROOT.parent / "shared" / "data"))
 
 # What nohup, or a shell that runs this in the background, has the tests ignore, the processes that
 # they start would ignore as well.
@@ -48,13 +54,18 @@ def private_cache(tmp_path_factory):
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+def part_of(directory: Path, name: str, *inside: str) -> Path:
+    """A file or folder of real data; without it, or what is to be inside, the test is skipped."""
+    for path in (directory / name, *(directory / name / part for part in inside)):
+        if not path.exists():
+            pytest.skip(f"{path} is not there; VISION_MODELS_DATA names the directory of real data")
+    return directory / name
+
+
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real photographs, CIFAR-10 and MNIST; tests that need them are skipped without."""
-    directory = Path(os.environ.get("VISION_MODELS_DATA", ROOT.parent / "shared" / "data"))
-    if not (directory / "imagenet_sample").is_dir():
-        pytest.skip(f"no data in {directory}; set VISION_MODELS_DATA")
-    return directory
+def shared_data():
+    """A function (name, *inside) -> path of a part of the real data that CONTRIBUTING.md lists."""
+    return functools.partial(part_of, REAL_DATA)
 
 
 @pytest.fixture

@@ -153,6 +153,7 @@ def test_the_same_with_a_config_and_its_choices(described, tmp_path):
 
 
 def test_lists_prepared_images_and_tfds(described, call, tmp_path, shared_data):
+    mnist = shared_data("tfds/mnist")
     root = write_images(tmp_path / "own", {"ant": 10, "owl": 10}, size=(30, 30))
     (root / "own.csv").write_text(
         "\n".join(f"{path.relative_to(root)},{path.parent.name}" for path in root.rglob("*.jpg"))
@@ -169,7 +170,7 @@ def test_lists_prepared_images_and_tfds(described, call, tmp_path, shared_data):
     code, said, _ = described(tmp_path / "p")
     assert code == 0 and "prepared by --mode=prepare_data: 64 pixels, raw" in said["recognised"]
     assert said["train"].split()[1:3] == ["18", "2"]
-    code, said, _ = described(shared_data / "tfds" / "mnist")
+    code, said, _ = described(mnist)
     assert code == 0 and "prepared by TFDS: mnist/3.0.1, tfrecord" in said["recognised"]
     assert said["test"].split()[1:5] == ["10,000", "10", "892", "(5)"]
 
@@ -195,12 +196,13 @@ def test_every_image_is_read_if_asked(described, tmp_path):
 
 
 def test_what_cannot_be_described_is_one_error(described, call, tmp_path, shared_data):
+    tfds = shared_data("tfds", "cifar10", "mnist")
     (tmp_path / "one" / "train" / "cat").mkdir(parents=True)
     for arguments, message in [
         ([], "error: what is to be described? --config.data.dir=DIR"),
         ([f"--config.data.dir={tmp_path / 'no'}"], "no: there is no such directory\n"),
         ([f"--config.data.dir={tmp_path / 'one'}"], "1 class folders, at least two are needed"),
-        ([f"--config.data.dir={shared_data / 'tfds'}"], "holds cifar10, mnist, as TFDS prepares"),
+        ([f"--config.data.dir={tfds}"], "holds cifar10, mnist, as TFDS prepares"),
         ([f"--config.data.dir=/{'x' * 5000}"], "cannot be read (File name too long)"),
         ([f"--config.data.prepared_dir={tmp_path}"], "no prepared dataset there"),
         (["--config.data.dirr=/x"], "did you mean --config.data.dir?"),

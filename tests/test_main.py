@@ -272,7 +272,7 @@ def test_cifar10_by_overrides_alone(shared_data, call, tmp_path):
     workdir = tmp_path / "run"
     code, _, err = call(
         "--config=configs/alexnet.py", "--config.data.name=cifar10",
-        f"--config.data.dir={shared_data / 'tfds'}", "--config.data.resize=68",
+        f"--config.data.dir={shared_data('tfds', 'cifar10')}", "--config.data.resize=68",
         "--config.data.crop=64", "--config.model.kernels=(16, 32, 32, 32, 32)",
         "--config.model.hidden=(64, 64)", "--config.batch_size=16", "--config.mesh.data=1",
         "--config.mesh.tower=1", "--config.log_every_steps=2", "--config.total_steps=4",

@@ -166,7 +166,7 @@ def test_faults_are_named(call, run, photographs, tmp_path, arguments, message):
 
 def test_weights_of_others_need_a_network(call, shared_data, photographs, tmp_path):
     """A published ResNet-20, whose preprocessing comes with what PyTorch's files are."""
-    file = f"--run={shared_data / 'weights' / 'resnet20-12fca82f.th'}"
+    file = f"--run={shared_data('weights/resnet20-12fca82f.th')}"
     images = f"--images={photographs / 'a.jpg'}"
     code, _, err = call("--mode=predict", file, images, f"--out={tmp_path}")
     assert code == 2 and "--network=NAME" in err

@@ -34,7 +34,7 @@ def kaggle(shared_data, tmp_path):
         DRAWN.items(), 101
     ):  # not images whose classes are known
         synset = stem.partition("_")[0]
-        source = shared_data / "imagenet_sample" / "val" / synset / f"{stem}.JPEG"
+        source = shared_data(f"imagenet_sample/val/{synset}/{stem}.JPEG")
         with Image.open(source) as image:
             assert image.size == size, "boxes are of another photograph"
         name = f"ILSVRC2012_val_{number:08d}"

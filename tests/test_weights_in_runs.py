@@ -41,8 +41,8 @@ def test_published_weights_have_their_published_errors(call, shared_data, tmp_pa
     code, out, err = call(
         "--config=configs/lenet5.py:caffe",
         "--mode=evaluate",
-        f"--config.data.dir={shared_data / 'tfds'}",
-        f"--config.init_from={shared_data / 'weights' / 'lenet_iter_10000.caffemodel'}",
+        f"--config.data.dir={shared_data('tfds', 'mnist')}",
+        f"--config.init_from={shared_data('weights/lenet_iter_10000.caffemodel')}",
         "--config.evaluation.batch_size=500",
         f"--workdir={tmp_path / 'run'}",
     )
@@ -60,11 +60,11 @@ def test_a_published_resnet_has_its_published_error(call, shared_data, tmp_path)
 
     Five guesses for images written as files are those of the saved scores.
     """
-    file = shared_data / "weights" / "resnet20-12fca82f.th"
+    file = shared_data("weights/resnet20-12fca82f.th")
     code, out, err = call(
         "--config=configs/cifar10.py:resnet20",
         "--mode=evaluate",
-        f"--config.data.dir={shared_data / 'tfds'}",
+        f"--config.data.dir={shared_data('tfds', 'cifar10')}",
         f"--config.init_from={file}",
         "--config.evaluation.batch_size=500",
         "--config.evaluation.save_scores=True",
@@ -103,7 +103,7 @@ def write_images_of_cifar10(shared_data, directory):
     from evaluation.protocols import Images
     from input_pipeline import open_dataset, pixels_of
 
-    dataset = open_dataset("cifar10", str(shared_data / "tfds"), only="test")
+    dataset = open_dataset("cifar10", str(shared_data("tfds", "cifar10")), only="test")
     folders = [directory / name for name in ("png", "jpeg", "decoded")]
     for folder in folders:
         folder.mkdir()
@@ -126,9 +126,9 @@ def test_ten_views_of_a_published_resnet_are_those_of_pytorch(call, shared_data,
     from evaluation.protocols import Images
     from input_pipeline import open_data
 
-    source = shared_data / "weights" / "resnet20-12fca82f.th"
+    source = shared_data("weights/resnet20-12fca82f.th")
     fields = get_config("resnet20").data
-    fields.dir = str(shared_data / "tfds")
+    fields.dir = str(shared_data("tfds", "cifar10"))
     data = open_data(fields, tmp_path / "cache", only="test")
     stream = list(data.evaluation("test", Images(32), batch_size=500))
     model = resnet20(10).eval().to(memory_format=torch.channels_last)
@@ -150,7 +150,7 @@ def test_ten_views_of_a_published_resnet_are_those_of_pytorch(call, shared_data,
             loss -= float((total / 10).log()[torch.arange(len(labels)), labels].sum())
     code, out, err = call(
         "--config=configs/cifar10.py:resnet20", "--mode=evaluate", f"--config.init_from={source}",
-        f"--config.data.dir={shared_data / 'tfds'}", "--config.data.crop=28",
+        f"--config.data.dir={fields.dir}", "--config.data.crop=28",
         "--config.data.pad=0", "--config.evaluation.protocol=ten_view",
         f"--workdir={tmp_path / 'run'}",
     )  # fmt: skip

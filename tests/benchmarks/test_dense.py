@@ -64,7 +64,7 @@ def test_it_is_measured(shared_data):
         [sys.executable, "-m", "benchmarks.dense", "--quick", "--networks", "alexnet", "--side=224",
          "--photographs=6", "--batch=2"],
         cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"VISION_MODELS_DATA": str(shared_data)},
+        env=os.environ | {"VISION_MODELS_DATA": str(shared_data("", "imagenet_sample"))},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (row,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -26,7 +26,7 @@ def test_the_digits(changes, tmp_path):
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist"])
 def test_datasets_of_tfds(name, shared_data, tmp_path):
-    config = config_with(name=name, dir=str(shared_data / "tfds"))
+    config = config_with(name=name, dir=str(shared_data("tfds", name)))
     opened = input_pipeline.open_data(config.data, tmp_path)
     assert datasets.size(config) == (len(opened.class_names), opened.examples("train").count)
 

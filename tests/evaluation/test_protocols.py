@@ -231,7 +231,7 @@ def quickly(monkeypatch):
 @pytest.fixture(scope="module")
 def photographs(shared_data):
     """20 photographs of ImageNet, lying and standing ones among them, also among the first 5."""
-    found = sorted((shared_data / "imagenet_sample" / "val").glob("*/*.JPEG"))[:20]
+    found = sorted(shared_data("imagenet_sample/val").glob("*/*.JPEG"))[:20]
     stands = [height > width for width, height in (Image.open(path).size for path in found)]
     assert any(stands) and not all(stands)
     first = [stands.index(True), stands.index(False)]
@@ -324,7 +324,7 @@ def test_few_programs_score_a_whole_set(shared_data, tmp_path, caplog):
     from configs.alexnet import get_config
     from input_pipeline import open_data
 
-    for number, path in enumerate(sorted(shared_data.glob("imagenet_sample/*/*/*.JPEG"))):
+    for number, path in enumerate(sorted(shared_data("imagenet_sample").glob("*/*/*.JPEG"))):
         folder = tmp_path / "data" / "val" / f"{number % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number:03}.jpg").symlink_to(path)

@@ -83,7 +83,7 @@ def test_the_photographs(side, shared_data):
     In batches of what a device has memory for, however many the config asks for.
     """
     image = pytest.importorskip("PIL.Image")
-    files = sorted(shared_data.glob("imagenet_sample/*/*/*.JPEG"))
+    files = sorted(shared_data("imagenet_sample").glob("*/*/*.JPEG"))
     assert len(files) == 250
     there = np.array([image.open(file).size[::-1] for file in files])
     sizes = np.rint(there * (side / there.min(axis=1, keepdims=True))).astype(int)

@@ -32,7 +32,7 @@ def test_order_equals_that_of_tfds():
 
 
 def test_facts_equal_the_list_of_the_challenge(shared_data):
-    listed = (shared_data / "imagenet_synsets.txt").read_text().replace("_", " ").splitlines()
+    listed = shared_data("imagenet_synsets.txt").read_text().replace("_", " ").splitlines()
     assert lines() == listed
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline.datasets.imagenet import imagenet_synsets
-from tests.conftest import ROOT
+from tests.conftest import REAL_DATA
 
-SHARED = Path(os.environ.get("VISION_MODELS_DATA", ROOT.parent / "shared" / "data"))
 TRAIN_CLASSES = ("n01440764", "n01751748", "n02105855", "n02123597", "n04263257", "n15075141")
 # The challenge's own, of images 1 to 4.
 KNOWN = ("n01751748", "n09193705", "n02105855", "n04263257")
@@ -29,10 +28,10 @@ class Photo(NamedTuple):
 def photographs(train=40, validation=20):
     """Real photographs where there are some, under names of the challenge; not in their order."""
     rng = np.random.default_rng(0)
-    real = sorted((SHARED / "imagenet_sample" / "train").glob("*/*.JPEG"), key=os.path.getsize)
+    real = sorted((REAL_DATA / "imagenet_sample" / "train").glob("*/*.JPEG"), key=os.path.getsize)
     made = []
     for row in range(train + validation):
-        if real:
+        if row < len(real):
             content = real[row].read_bytes()
         else:
             file = io.BytesIO()
@@ -82,7 +81,7 @@ def tar_bytes(members, **options):
 
 def kit_ids():
     """The synset of each ID, 1 to 1000: the challenge's, or any where its list is not there."""
-    path = SHARED / "ilsvrc2012_ids.txt"
+    path = REAL_DATA / "ilsvrc2012_ids.txt"
     if path.exists():
         return [line.split()[1] for line in path.read_text().splitlines()]
     return list(np.random.default_rng(1).permutation(imagenet_synsets()))

@@ -387,7 +387,7 @@ def test_real_photographs(shared_data, tmp_path):
     """Mean image and covariance equal PIL's and NumPy's on the same files."""
     from PIL import Image
 
-    dataset = open_dataset("imagenet2012", str(shared_data / "imagenet_sample"), cache_dir=tmp_path)
+    dataset = open_dataset("imagenet2012", str(shared_data("imagenet_sample")), cache_dir=tmp_path)
     assert {name: split.count for name, split in dataset.splits.items()} == {
         "train": 200,
         "validation": 50,

@@ -43,8 +43,8 @@ def test_imagenet_labels_follow_the_synsets_not_the_folders(imagenet_folder, tmp
 
 
 def test_synsets_equal_the_list_of_the_challenge(shared_data, tmp_path):
-    listed = [line.split()[0] for line in (shared_data / "imagenet_synsets.txt").open()]
-    dataset = opened("imagenet2012", shared_data / "imagenet_sample", tmp_path)
+    listed = [line.split()[0] for line in shared_data("imagenet_synsets.txt").open()]
+    dataset = opened("imagenet2012", shared_data("imagenet_sample"), tmp_path)
     assert list(dataset.class_names) == listed
 
 
@@ -104,7 +104,7 @@ def test_fingerprint_follows_the_files(imagenet_folder, tmp_path):
     "name, train, test", [("cifar10", 45_000, 10_000), ("mnist", 55_000, 10_000)]
 )
 def test_tfds(shared_data, tmp_path, name, train, test):
-    dataset = opened(name, shared_data / "tfds", tmp_path)
+    dataset = opened(name, shared_data("tfds", name), tmp_path)
     assert {k: v.count for k, v in dataset.splits.items()} == {
         "train": train,
         "test": test,
@@ -115,16 +115,16 @@ def test_tfds(shared_data, tmp_path, name, train, test):
     known = sources.labels_of(dataset.splits["test"], tmp_path)
     assert len(known) == test
     assert known[::500].tolist() == [dataset.splits["test"].read(n)[1] for n in range(0, test, 500)]
-    from_index = opened(name, shared_data / "tfds", tmp_path)  # the index is kept by now
+    from_index = opened(name, shared_data("tfds", name), tmp_path)  # the index is kept by now
     assert from_index.fingerprint == dataset.fingerprint
 
 
 def test_tfds_records_are_those_that_tfds_reads(shared_data, tmp_path):
     import tensorflow_datasets as tfds
 
-    dataset = opened("cifar10", shared_data / "tfds", tmp_path)
+    dataset = opened("cifar10", shared_data("tfds", "cifar10"), tmp_path)
     test = dataset.splits["test"]
-    theirs = tfds.load("cifar10", data_dir=shared_data / "tfds", split="test", download=False)
+    theirs = tfds.load("cifar10", data_dir=shared_data("tfds"), split="test", download=False)
     by_image = {
         bytes(e["image"].tobytes()): int(e["label"]) for e in theirs.take(50).as_numpy_iterator()
     }
@@ -186,35 +186,35 @@ def test_imagenet_as_tfds_prepares_it(imagenet_of_tfds, tmp_path):
 
 
 def test_the_version_directory_itself(shared_data, tmp_path):
-    direct = opened("mnist", shared_data / "tfds" / "mnist" / "3.0.1", tmp_path)
+    direct = opened("mnist", shared_data("tfds/mnist/3.0.1"), tmp_path)
     assert direct.splits["test"].count == 10_000
 
 
 def test_a_version_directory_of_another_dataset_is_named(shared_data, tmp_path):
-    directory = shared_data / "tfds" / "mnist" / "3.0.1"
+    directory = shared_data("tfds/mnist/3.0.1")
     with pytest.raises(DataError, match=r"holds mnist, not imagenet2012.*data.name=mnist"):
         opened("imagenet2012", directory, tmp_path)
 
 
 def test_a_damaged_index_is_made_again(shared_data, tmp_path):
-    first = opened("mnist", shared_data / "tfds", tmp_path)
+    first = opened("mnist", shared_data("tfds", "mnist"), tmp_path)
     for index in tmp_path.glob("records-*.npz"):
         index.write_bytes(index.read_bytes()[:1000])
-    again = opened("mnist", shared_data / "tfds", tmp_path)
+    again = opened("mnist", shared_data("tfds", "mnist"), tmp_path)
     for index in range(5):
         assert again.splits["test"].read(index) == first.splits["test"].read(index)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(shared_data, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    dataset = open_dataset("mnist", str(shared_data / "tfds"), cache_dir=tmp_path / "file")
+    dataset = open_dataset("mnist", str(shared_data("tfds", "mnist")), cache_dir=tmp_path / "file")
     assert dataset.splits["test"].count == 10_000
     assert "could not be kept" in capsys.readouterr().err
 
 
 def test_a_tfrecord_cut_short_is_named(shared_data, tmp_path):
     copy = tmp_path / "tfds" / "mnist" / "3.0.1"
-    shutil.copytree(shared_data / "tfds" / "mnist" / "3.0.1", copy)
+    shutil.copytree(shared_data("tfds/mnist/3.0.1"), copy)
     for path in [copy, *copy.iterdir()]:
         path.chmod(0o755)
     file = next(copy.glob("*test.tfrecord*"))

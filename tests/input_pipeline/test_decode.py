@@ -64,7 +64,7 @@ def test_windows_of_real_photographs(shared_data):
     """Bit for bit with Pillow's decoding and our rescaling, and that within a level of Pillow's."""
     uniform = order.uniform_draws(0, np.zeros(250, np.int64), np.arange(250))
     differences = []
-    paths = sorted((shared_data / "imagenet_sample").glob("*/*/*.JPEG"))
+    paths = sorted(shared_data("imagenet_sample").glob("*/*/*.JPEG"))
     assert len(paths) == 250
     for path, draws in zip(paths, uniform, strict=True):
         encoded = path.read_bytes()
@@ -91,7 +91,7 @@ def test_windows_of_real_photographs(shared_data):
 def test_scaled_decoding_of_large_photographs(shared_data):
     """DCT scaling stays within a grey level of Pillow on average, and is exact when asked to be."""
     differences = []
-    for path in sorted((shared_data / "imagenet_sample").glob("train/*/*.JPEG")):
+    for path in sorted(shared_data("imagenet_sample").glob("train/*/*.JPEG")):
         encoded = path.read_bytes()
         if min(Image.open(path).size) < 4 * 66 or Image.open(path).mode != "RGB":
             continue

@@ -197,7 +197,7 @@ def test_flipped_bits_of_small_files_are_judged_alike_for_every_view():
 
 
 def photographs(shared_data):
-    return sorted((shared_data / "imagenet_sample").glob("*/*/*.JPEG"))
+    return sorted(shared_data("imagenet_sample").glob("*/*/*.JPEG"))
 
 
 def table(paths):

@@ -149,6 +149,7 @@ def test_any_directory_of_kaggles_tree_may_be_named(inside, photos, tree, tmp_pa
 
 def test_the_first_lines_of_the_ground_truth(shared_data, photos, tmp_path):
     """IDs as the challenge gives them, which are not places among the sorted synsets."""
+    shared_data("ilsvrc2012_ids.txt")
     root = tmp_path / "data"
     first = sorted(write.of(photos, "val"), key=lambda photo: photo.name)[:4]
     write.folders(root, first, flat=True)

@@ -66,7 +66,7 @@ def test_raw_pixels_train_as_the_images_themselves(config, tmp_path, decoding, c
 
 
 def test_real_photographs_prepared_raw(shared_data, config, tmp_path):
-    folders = sorted((shared_data / "imagenet_sample" / "train").iterdir())[::20]
+    folders = sorted(shared_data("imagenet_sample/train").iterdir())[::20]
     for split in ("train", "val"):
         for folder in folders:
             shutil.copytree(folder, tmp_path / "photographs" / split / folder.name)

@@ -57,11 +57,11 @@ def test_what_a_card_says_of_the_file_is_true(name):
     [pytest.param(n, marks=[] if n == "lenet5-mnist" else pytest.mark.slow) for n in NAMES],
 )
 def test_the_error_of_the_card_is_measured_by_one_command(name, call, shared_data, tmp_path):
-    data = f"--config.data.dir={shared_data / 'tfds'}"
+    card = trained_networks.card(name)
+    data = f"--config.data.dir={shared_data('tfds', card['dataset'])}"
     code, out, err = call("--mode=evaluate", f"--run={name}", data, f"--workdir={tmp_path}")
     assert code == 0, err
     result = json.loads(out.splitlines()[-1])
-    card = trained_networks.card(name)
     assert (card["dataset"], result["examples"]) in {("mnist", 10_000), ("cifar10", 10_000)}
     error = f"{100 * result['top1_error']:.2f}"
     assert (result["split"], card["test_error"]) == ("test", error)

@@ -257,7 +257,7 @@ def test_norms_are_those_of_the_gradient(look, run, tmp_path):
 
 
 def test_a_file_needs_a_dataset_by_name(look, shared_data, tmp_path):
-    file = shared_data / "weights" / "resnet20-12fca82f.th"
+    file = shared_data("weights/resnet20-12fca82f.th")
     asked = (file, "--network=resnet20", f"--out={tmp_path}")
     code, _, err = look("guesses", *asked)
     assert code == 2 and "--data_name=NAME" in err
@@ -267,8 +267,8 @@ def test_a_file_needs_a_dataset_by_name(look, shared_data, tmp_path):
 
 @pytest.mark.slow
 def test_a_file_beside_a_dataset(look, shared_data, tmp_path):
-    file = shared_data / "weights" / "resnet20-12fca82f.th"
+    file = shared_data("weights/resnet20-12fca82f.th")
     asked = (file, "--network=resnet20", f"--out={tmp_path}")
-    tfds = (f"--data_dir={shared_data / 'tfds'}", "--data_name=cifar10")
+    tfds = (f"--data_dir={shared_data('tfds', 'cifar10')}", "--data_name=cifar10")
     code, _, err = look("guesses", *asked, *tfds)
     assert code == 0, err

@@ -112,7 +112,7 @@ def test_without_a_screen_or_a_home(run, tmp_path):
     """Whatever the environment says of matplotlib, as that of a notebook's shell does."""
     done = subprocess.run(
         [sys.executable, "-m", "visualization.kernels", run, "--history", f"--out={tmp_path}"],
-        env={"PATH": os.environ["PATH"], "MPLBACKEND": "module://no_such"},
+        env={"PATH": os.environ["PATH"], "MPLBACKEND": "module://no_such", "JAX_PLATFORMS": "cpu"},
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -121,7 +121,7 @@ def test_without_a_screen_or_a_home(run, tmp_path):
 
 def test_weights_of_others(look, shared_data, tmp_path):
     """By the network's name, or by a config; without either the message says so."""
-    file = shared_data / "weights" / "resnet20-12fca82f.th"
+    file = shared_data("weights/resnet20-12fca82f.th")
     code, _, err = look("kernels", file, f"--out={tmp_path}")
     assert code == 2 and "--network=NAME" in err
     code, _, err = look("kernels", file, "--network=resnet20", f"--out={tmp_path}")

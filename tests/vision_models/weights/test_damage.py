@@ -107,7 +107,7 @@ def test_the_hash_in_a_name_is_compared(tmp_path):
 
 def test_published_hashes(shared_data, tmp_path):
     name = "resnet20-12fca82f.th"
-    content = (shared_data / "weights" / name).read_bytes()
+    content = shared_data(f"weights/{name}").read_bytes()
     (tmp_path / name).write_bytes(content)
     load(tmp_path / name)
     with pytest.raises(WeightsError, match="damaged or cut short, by its name"):

@@ -206,16 +206,16 @@ def test_safetensors_with_pytorchs_names_and_the_preprocessing(tmp_path):
 
 def test_published_weights(shared_data):
     """The two files at hand are recognised for what they are."""
-    resnet = weights.load(shared_data / "weights" / "resnet20-12fca82f.th", "resnet20")
+    resnet = weights.load(shared_data("weights/resnet20-12fca82f.th"), "resnet20")
     assert resnet.params["fc"]["kernel"].shape == (64, 10)
-    lenet = weights.load(shared_data / "weights" / "lenet_iter_10000.caffemodel", "lenet_caffe")
+    lenet = weights.load(shared_data("weights/lenet_iter_10000.caffemodel"), "lenet_caffe")
     assert lenet.params["ip1"]["kernel"].shape == (800, 500)
     np.testing.assert_array_equal(lenet.normalization["deviation"], [256] * 3)
 
 
 def test_cifar_resnets_of_unknown_preprocessing(shared_data, tmp_path):
     """Those whose head is called `fc` are in use with other statistics."""
-    source = shared_data / "weights" / "resnet20-12fca82f.th"
+    source = shared_data("weights/resnet20-12fca82f.th")
     state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
     renamed = {k.replace("linear.", "fc."): v for k, v in state.items()}
     torch.save(renamed, tmp_path / "other.pth")
