@@ -322,7 +322,7 @@ def test_curves_and_the_published_error_are_drawn_at_their_heights(look, run, tm
     assert percent(level) == pytest.approx(0.95, abs=0.1)
 
 
-@pytest.mark.parametrize("boxes", ["pcr", "scr"])
+@pytest.mark.parametrize("boxes", ["pcr", pytest.param("scr", marks=pytest.mark.slow)])
 def test_shows_a_run_that_learns_boxes(look, run, tmp_path, boxes):
     """Its error is of boxes, its table that of its network, and it guesses no classes."""
     workdir = drawn_run(tmp_path / "boxes", *BOXES, f"--config.loss.boxes={boxes}")
