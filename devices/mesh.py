@@ -1,6 +1,7 @@
 """The devices as a mesh with the axes `data` and `tower`, and the sharding of arrays on it."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -50,11 +51,18 @@ def make_mesh(
       devices: by default all devices of all processes.
 
     Raises:
-      DeviceError: there are too few devices, or the towers cannot be split over them.
+      DeviceError: there are too few devices, the towers cannot be split over them, or processes
+        have different numbers of devices.
     """
     # Host by host, so that each has rows beside each other; a slice may number chips across hosts.
     devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
-    count = len(devices)
+    count, held = len(devices), Counter(device.process_index for device in devices)
+    if len(set(held.values())) > 1:
+        (most, many), (least, few) = held.most_common()[0], held.most_common()[-1]
+        raise DeviceError(
+            f"process {most} has {many} device{'s' * (many > 1)}, process {least} has {few}: all "
+            "processes need equally many; JAX_LOCAL_DEVICE_IDS=0 and the like choose some of a host"
+        )
     if tower is None:
         fits = count % 2 == 0 if data is None else 2 * data <= count
         tower = 2 if towers == 2 and fits else 1
@@ -70,11 +78,10 @@ def make_mesh(
             f"the mesh needs {data * tower} devices (mesh.data={data} x mesh.tower={tower}), but "
             f"there {'is' if count == 1 else 'are'} {count}; lower mesh.data or mesh.tower"
         )
-    processes = len({device.process_index for device in devices})
-    if processes > 1 and data * tower < count:
+    if len(held) > 1 and data * tower < count:
         raise DeviceError(
             f"mesh.data={data} x mesh.tower={tower} leaves out some of the {count} devices of "
-            f"{processes} processes; several processes use all of theirs"
+            f"{len(held)} processes; several processes use all of theirs"
         )
     grid = np.array(devices[: data * tower]).reshape(data, tower)
     return Mesh(grid, ("data", "tower"), axis_types=(AxisType.Auto,) * 2)
@@ -91,17 +98,24 @@ def process_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
       process: number of a process; by default this one's.
 
     Raises:
-      DeviceError: the process's rows are not one of several equal shares of the mesh.
+      DeviceError: a process's rows, this one's or another's, are not one of several equal shares
+        of the mesh.
     """
     process = jax.process_index() if process is None else process
     data = mesh.shape["data"]
-    rows = [i for i, row in enumerate(mesh.devices) if any(d.process_index == process for d in row)]
-    if not rows or data % len(rows) or rows != list(range(rows[0], rows[0] + len(rows))):
-        raise DeviceError(
-            f"mesh.data={data} x mesh.tower={mesh.shape['tower']}: process {process} holds rows "
-            f"{rows} of the mesh, which is no equal share of it; choose another mesh"
-        )
-    return rows[0] // len(rows), data // len(rows)
+    held: dict[int, list[int]] = {process: []}
+    for i, row in enumerate(mesh.devices):
+        for one in {device.process_index for device in row}:
+            held.setdefault(one, []).append(i)
+    size = max(len(held[process]), 1)
+    shares = [list(range(first, first + size)) for first in range(0, data, size)]
+    for one, rows in held.items():
+        if data % size or rows not in shares:
+            raise DeviceError(
+                f"mesh.data={data} x mesh.tower={mesh.shape['tower']}: process {one} holds rows "
+                f"{rows} of the mesh, which is no equal share of it; choose another mesh"
+            )
+    return shares.index(held[process]), len(shares)
 
 
 def param_specs(per_tower: Any, mesh: Mesh) -> Any:

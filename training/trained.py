@@ -246,9 +246,9 @@ def _from_run(
             f"{workdir}: a directory that is no weights file, and no run with a checkpoint; {hint}"
         )
     config = _config_of(workdir, name, options)
+    sharding = meshes.replicated(meshes.make_mesh(1))
     checkpoints = Checkpoints(workdir / "checkpoints")
     step = checkpoints.choose(checkpoint)
-    sharding = meshes.replicated(meshes.make_mesh(1))
     model = jax.device_get(checkpoints.restore_model_as_saved(step, sharding))
     normalization = jax.device_get(checkpoints.restore_normalization(step, sharding))
     _, dataset = checkpoints.restore_json(step)
