@@ -5,6 +5,8 @@ import errno
 import os
 import shutil
 import sys
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,24 @@ _NO_ROOM = (
 )
 # A file system's block, in bytes: the most that a file's last bytes, or a directory, take up.
 _BLOCK = 4096
+# Seconds between two looks at a write that is waited for.
+_LOOK = 0.02
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, with the error of a write that failed in this process, as soon as there is one.
+
+    Orbax tells of it when all processes have ended the write; the others wait for this one first.
+    """
+
+    failure: Exception | None = None
+
+    def _wait_for_checkpointers(self) -> None:
+        try:
+            super()._wait_for_checkpointers()
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 class Checkpoints:
@@ -82,7 +102,7 @@ class Checkpoints:
             damaged.set_unlisted_aside(self.directory)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints can be listed")
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
@@ -129,7 +149,7 @@ class Checkpoints:
         """
         self._wait()
         leave_failures_to_us()
-        try:
+        with self._failing_in_words(step):
             if step in self._manager.all_steps():
                 if validation is None:
                     return
@@ -155,10 +175,6 @@ class Checkpoints:
                 ),
                 metrics=validation,
             )
-        except jax.errors.JaxRuntimeError:  # another process was lost
-            raise
-        except Exception as error:  # Orbax and TensorStore raise many kinds
-            raise self._failed(step, error) from error
 
     def _check_space(self) -> None:
         """Raises OSError if the disk has no room for a checkpoint as large as the newest.
@@ -196,7 +212,8 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raises RunError if the last write has failed; does not wait for it to end."""
-        if self._written != self._saving and not self._manager.is_saving_in_progress():
+        ended = self._written != self._saving and not self._manager.is_saving_in_progress()
+        if ended or self._manager.failure is not None:
             self._wait()
 
     def finish(self) -> None:
@@ -205,13 +222,27 @@ class Checkpoints:
         self.clear_unfinished()
 
     def _wait(self) -> None:
-        try:
+        with self._failing_in_words(self._saving):
+            failure = None
+            while self._manager.is_saving_in_progress():
+                if failure is not None:
+                    raise failure  # Orbax waits for the others, and they for this process
+                failure = self._manager.failure
+                time.sleep(_LOOK)
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-        except jax.errors.JaxRuntimeError:  # another process was lost
-            raise
-        except Exception as error:
-            raise self._failed(self._saving, error) from error
+
+    @contextlib.contextmanager
+    def _failing_in_words(self, step: int | None) -> Generator[None, None, None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            self._manager.failure = error
+            # Orbax's own error may stand for JAX's.
+            for lost in (error, error.__cause__):
+                if isinstance(lost, jax.errors.JaxRuntimeError):  # another process was lost
+                    raise lost from None
+            raise self._failed(step, error) from error
 
     def _failed(self, step: int | None, error: Exception) -> RunError:
         sys.unraisablehook = lambda _: None

@@ -1,11 +1,16 @@
+import errno
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint._src.futures.synchronization import MultihostSynchronizedValue
+from orbax.checkpoint._src.path import atomicity
 
 from training import RunError, TrainingError, sums
 from training.checkpoints import Checkpoints
@@ -380,3 +385,56 @@ def test_averages_and_models_of_their_own_are_saved_once(tmp_path):
         model = checkpoints.restore_model(step, now["average"])
         np.testing.assert_array_equal(model["params"]["w"], np.full(3, 2.5))
         np.testing.assert_array_equal(model["statistics"]["mean"], np.full(2, mean))
+
+
+@pytest.mark.parametrize("fails", ["sums", "rename"])
+def test_a_write_that_fails_here_is_told_before_the_others_have_ended_theirs(
+    tmp_path, monkeypatch, fails
+):
+    """As in process 0 of two, whose last part of a write is its own: the other waits for it."""
+    others_come, failed = threading.Event(), threading.Event()
+    ended = MultihostSynchronizedValue.set
+
+    def waits_for_others(self, value):
+        if not value:
+            failed.set()
+            assert others_come.wait(60)
+        ended(self, value)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 2)
+    checkpoints.finish()
+    monkeypatch.setattr(MultihostSynchronizedValue, "set", waits_for_others)
+    if fails == "sums":
+        monkeypatch.setattr(sums, "write_sums", full)
+    else:
+        monkeypatch.setattr(atomicity, "on_commit_callback", full)
+    save(checkpoints, 4)
+    assert failed.wait(60)
+    try:
+        for ask in (checkpoints.check, checkpoints.finish, lambda: save(checkpoints, 6)):
+            with pytest.raises(RunError, match=r"step 4 could not be written \(the disk is full\)"):
+                ask()
+    finally:
+        others_come.set()
+    checkpoints.close()
+    assert steps_in(tmp_path) == [2]
+
+
+def test_a_write_that_others_have_left_is_no_failure_of_its_own(tmp_path, monkeypatch):
+    """Orbax says that its barrier was late; JAX's error below it is of other processes."""
+
+    def barrier():
+        raise TimeoutError("Timed out") from jax.errors.JaxRuntimeError(
+            "UNAVAILABLE: process 0 is gone"
+        )
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(checkpoints._manager, "check_for_errors", barrier)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="process 0 is gone"):
+        checkpoints.finish()
+    monkeypatch.undo()
+    checkpoints.close()
