@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,8 +29,10 @@ _LINGER, _GRACE = 5, 2
 # Seconds that JAX waits at its start and its end, when all processes are known to be present;
 # and the timeout of its heartbeat, longer than ours.
 _JAX_STARTS, _JAX_ENDS, _JAX_HEARTBEAT = 60, 30, 100
-# Beginnings of JAX's errors that do not come from other processes.
-_OF_ONE_ALONE = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+# JAX's errors that come from other processes: how they begin, or what they name. All others, such
+# as those of a device or a library, are of one process alone.
+_BEGIN = ("UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
+_NAME = ("gloo", "nccl", "coordination service", "coordinationservice", "heartbeat")
 _FLAGS = ("--coordinator_address", "--num_processes", "--process_id")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -42,7 +45,7 @@ class Launch:
       address: host:port of process 0.
       count: number of processes.
       own: number of this process.
-      devices: numbers of this machine's devices that the process uses; None for all.
+      devices: numbers of the devices that the process uses, among those it sees; None for all.
       patience: seconds within which all processes must come.
     """
 
@@ -64,7 +67,9 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
     """The launch that the flags describe.
 
     JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID stand in for missing flags.
-    What is still missing is asked of Cloud TPU, Slurm, Open MPI or Kubernetes, as JAX does.
+    What is still missing is asked of Cloud TPU, Slurm, Open MPI or Kubernetes, as JAX does. The
+    tasks of Slurm and Open MPI share the GPUs of their host, unless JAX_LOCAL_DEVICE_IDS names a
+    process's own.
 
     Args:
       address: host:port of process 0.
@@ -120,8 +125,29 @@ def launch_from(address: str | None, count: int | None, own: int | None) -> Laun
             f"{named[2]}={found[2]}: of {found[1]} processes ({named[1]}) the numbers are 0 to "
             f"{found[1] - 1}"
         )
+    if local is not None and not devices:
+        local = _devices_of_task(*local)
     address, count, own = found
     return Launch(address, count, own, local, _BY_HAND if by_hand else _BY_CLUSTER)
+
+
+def _devices_of_task(number: int) -> list[int] | None:
+    """The devices of the task with this number on its host; None for all that it sees.
+
+    JAX takes the one device of this number. That leaves devices out on a host with fewer tasks
+    than devices, and is none where a task sees its own devices alone, numbered from 0.
+    """
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = len(seen.split(",")) if seen else 0
+    # A number, or Slurm's form of it for several hosts that are all alike, such as 8(x2).
+    told = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", os.environ.get("SLURM_STEP_TASKS_PER_NODE"))
+    alike = re.fullmatch(r"(\d+)(\(x\d+\))?", told or "")
+    tasks = int(alike[1]) if alike else 0
+    asked = os.environ.get("SLURM_GPUS_PER_TASK", "").rpartition(":")[2]  # such as 2 or h100:2
+    if tasks == 1 or visible == 1 or 0 < visible < tasks or asked == str(visible):
+        return None
+    each = max(visible // tasks, 1) if tasks else 1
+    return list(range(number * each, (number + 1) * each))
 
 
 def join_processes(launch: Launch, facts: dict[str, Any], workdir: Path) -> None:
@@ -147,15 +173,17 @@ def join_processes(launch: Launch, facts: dict[str, Any], workdir: Path) -> None
     # JAX's own handler of SIGTERM would take the signal from the training loop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            launch.address,
-            launch.count,
-            launch.own,
-            launch.devices,
-            initialization_timeout=_JAX_STARTS,
-            heartbeat_timeout_seconds=_JAX_HEARTBEAT,
-            shutdown_timeout_seconds=_JAX_ENDS,
-        )
+        with ending_with_the_others():
+            jax.distributed.initialize(
+                launch.address,
+                launch.count,
+                launch.own,
+                launch.devices,
+                cluster_detection_method="deactivate",  # else it looks for devices again
+                initialization_timeout=_JAX_STARTS,
+                heartbeat_timeout_seconds=_JAX_HEARTBEAT,
+                shutdown_timeout_seconds=_JAX_ENDS,
+            )
     except (ValueError, RuntimeError) as error:
         raise LostProcessError(f"--distributed: {str(error).splitlines()[0]}") from error
 
@@ -191,32 +219,36 @@ def tell_of_failure(launch: Launch, code: int) -> None:
 def ending_with_the_others() -> Generator[None, None, None]:
     """Inside, the loss of another process ends this one at once, with code 1 and a message.
 
-    Saving or closing in an orderly way would wait for the lost process.
+    Saving or closing in an orderly way would wait for the lost process. This process's own errors
+    are raised.
     """
     try:
         yield
     except Exception as error:
         if _meeting is None or _meeting.count == 1:
             raise
-        reason = (str(error).splitlines() or ["no reason given"])[0][:200]
-        local = reason.startswith(_OF_ONE_ALONE)
-        remote = "Gloo" in reason or (isinstance(error, jax.errors.JaxRuntimeError) and not local)
+        reason = (str(error).splitlines() or ["no reason given"])[0]
         # If another process was lost, its number arrives within this time.
-        if _lost.wait(2 * _GRACE) or remote:
-            _end_because(reason)
+        if _lost.wait(2 * _GRACE) or _is_of_others(error, reason):
+            _end_because(reason[:200])
         raise
+
+
+def _is_of_others(error: Exception, reason: str) -> bool:
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return "Gloo" in reason
+    return reason.startswith(_BEGIN) or any(name in reason.lower() for name in _NAME)
 
 
 def leave(code: int) -> None:
     """Ends this process, which has failed and reported it; the others then end as well.
 
-    An orderly end would wait for processes that do not know of the failure.
+    An orderly end would wait for processes that do not know of the failure. Nothing more is
+    printed: that others have ended as well, perhaps with the same error, is not why this one does.
     """
     global _leaving_with
     if _meeting is None:
         return
-    if _lost.is_set() and code == 1:  # the loss caused the failure
-        _end_because(_lost_because)
     _leaving_with = code
     _meeting.end(code)
     _silence()  # the last word was said

@@ -95,6 +95,7 @@ def test_what_a_run_leaves_behind(call, tmp_path):
     workdir = tmp_path / "run"
     code, out, _ = call(*TINY, "--config.total_steps=10", f"--workdir={workdir}")
     assert code == 0
+    assert "training on 2 of 4 devices (cpu): mesh.data=1 x mesh.tower=2\n" in out
     assert "step 10/10 | epoch 0.09 | loss" in out
     assert "validation: loss" in out
     names = {path.name.split(".")[0] for path in workdir.iterdir()}

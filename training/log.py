@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from devices import mesh as meshes
 from evaluation import metrics
@@ -34,6 +35,17 @@ class RunLog:
         self._writer = writers.MetricWriter(workdir, step, evaluated) if first else None
         self._workdir, self._total, self._epoch_steps = workdir, total, epoch_steps
         self._begun = time.perf_counter()
+
+    def devices(self, mesh: Mesh) -> None:
+        """Prints how many devices train, if there are several."""
+        there, processes = jax.device_count(), jax.process_count()
+        if self._writer is not None and there > 1:
+            used = f"{mesh.size} of {there}" if mesh.size < there else f"{there}"
+            writers.say(
+                f"training on {used} devices ({mesh.devices.flat[0].device_kind})"
+                + f" of {processes} processes" * (processes > 1)
+                + f": mesh.data={mesh.shape['data']} x mesh.tower={mesh.shape['tower']}"
+            )
 
     def training(self, step: int, state: State, clock: Clock, skips: bool) -> bool:
         """Writes a line on the updates since the last such line.

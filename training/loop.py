@@ -123,6 +123,7 @@ def train(
         epoch_steps = data.dataset["train_examples"] / recipe.batch_size
         log = RunLog(workdir, step, progress.evaluated, schedule.total, epoch_steps)
         stack.callback(log.close)
+        log.devices(task.mesh)
         profiler = stack.enter_context(Profiler(workdir / "profile", schedule.profile))
         stream = stack.enter_context(contextlib.closing(data.training(step)))
         stop = stack.enter_context(StopRequest())

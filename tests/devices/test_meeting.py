@@ -1,6 +1,7 @@
 """Processes of one launch that meet, compare and hear of one another, as threads on loopback."""
 
 import contextlib
+import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -285,8 +286,9 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 @pytest.fixture
 def no_cluster(monkeypatch):
-    for name in (*VARIABLES, "JAX_LOCAL_DEVICE_IDS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name in VARIABLES or name.startswith(("JAX_LOCAL", "SLURM_", "OMPI_", "CUDA_VISIBLE")):
+            monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize("given, said", LAUNCHES.values(), ids=LAUNCHES)
@@ -318,17 +320,77 @@ def test_a_launch_by_variables(no_cluster, monkeypatch):
             launch_from(None, None, None)
 
 
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[003-004]",
+    "SLURM_NTASKS": "16",
+    "SLURM_PROCID": "9",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NUM_NODES": "2",
+}
+
+
 def test_a_launch_by_slurm(no_cluster, monkeypatch):
-    for name, value in {
-        "SLURM_JOB_ID": "7",
-        "SLURM_STEP_NODELIST": "node[003-004]",
-        "SLURM_NTASKS": "16",
-        "SLURM_PROCID": "9",
-        "SLURM_LOCALID": "1",
-        "SLURM_STEP_NUM_NODES": "2",
-    }.items():
+    for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
     by_slurm = launch_from(None, None, None)
     assert by_slurm.address.startswith("node003:")
     assert (by_slurm.count, by_slurm.own, by_slurm.devices) == (16, 9, [1])
     assert by_slurm.patience > launch_from("node003:9911", None, None).patience
+
+
+ALL = None
+GPUS = {
+    # Tasks of each host, the GPUs that a task sees, --gpus-per-task; the devices of each task.
+    "a GPU for each": ("8(x2)", 8, None, [[0], [1], [2], [3], [4], [5], [6], [7]]),
+    "each sees its own alone": ("8(x2)", 1, "1", [ALL] * 8),
+    "each sees its own alone, on one host": ("8", 1, None, [ALL] * 8),
+    "one for all of the host": ("1(x2)", 8, None, [ALL]),
+    "one that is told no GPUs": ("1(x2)", None, None, [ALL]),
+    "two for each": ("4(x2)", 8, None, [[0, 1], [2, 3], [4, 5], [6, 7]]),
+    "two for each, which it sees alone": ("4(x2)", 2, None, [ALL] * 4),
+    "two of two for each": ("2(x2)", 2, "h100:2", [ALL] * 2),
+    "two of four for each": ("2(x2)", 4, "2", [[0, 1], [2, 3]]),
+    "not for all": ("3(x2)", 8, None, [[0, 1], [2, 3], [4, 5]]),
+    "hosts that differ": ("3,1", 8, None, [[0], [1], [2]]),
+    "hosts that differ, each sees its own": ("3,1", 1, "1", [ALL] * 3),
+    "no GPUs": ("8(x2)", None, None, [[0], [1], [2], [3], [4], [5], [6], [7]]),
+    "it does not say": (None, 8, None, [[0], [1]]),
+}
+
+
+@pytest.mark.parametrize("tasks, seen, asked, expected", GPUS.values(), ids=GPUS)
+@pytest.mark.parametrize("named", ["numbers", "UUIDs"])
+def test_tasks_of_a_host_share_its_gpus(
+    no_cluster, monkeypatch, named, tasks, seen, asked, expected
+):
+    told = dict(SLURM)
+    if tasks is not None:
+        told["SLURM_STEP_TASKS_PER_NODE"] = tasks
+    if asked is not None:
+        told["SLURM_GPUS_PER_TASK"] = asked
+    if seen is not None:  # never those that are numbered from 0
+        first = "GPU-" if named == "UUIDs" else ""
+        told["CUDA_VISIBLE_DEVICES"] = ",".join(f"{first}{5 + i}" for i in range(seen))
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    for number, devices in enumerate(expected):
+        monkeypatch.setenv("SLURM_LOCALID", str(number))
+        assert launch_from(None, None, None).devices == devices
+        assert launch_from("node003:9911", 16, 9).devices == devices
+    monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "1,0")
+    assert launch_from(None, None, None).devices == [1, 0]
+
+
+def test_one_process_of_open_mpi_uses_all_of_its_host(no_cluster, monkeypatch):
+    for name, value in {
+        "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": "1",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for processes, devices in ((1, None), (2, [0, 1]), (4, [0])):
+        monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(processes))
+        assert launch_from(None, None, None).devices == devices
