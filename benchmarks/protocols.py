@@ -147,14 +147,16 @@ def main() -> None:
     if flags.data is None:
         parser.error("--data=DIR, or the variable VISION_MODELS_DATA, names the photographs")
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        for config, name, protocol, count, copies in ROWS:
-            if config in flags.only:
-                some = -(-count // 4) if flags.quick else count
-                row = measured(config, name, protocol, some, copies, Path(flags.data), Path(place))
-                rows.append(row)
-                print(f"{row['name']}: {row['ours']} images/s", file=sys.stderr, flush=True)
-    report.show(rows)
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            for config, name, protocol, count, copies in ROWS:
+                if config in flags.only:
+                    some, data = -(-count // 4) if flags.quick else count, Path(flags.data)
+                    row = measured(config, name, protocol, some, copies, data, Path(place))
+                    rows.append(row)
+                    print(f"{row['name']}: {row['ours']} images/s", file=sys.stderr, flush=True)
+    finally:  # what was measured is kept
+        report.show(rows)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import socket
 import statistics
 import subprocess
@@ -321,6 +322,10 @@ def launch(name: str, batch: int, *, together: bool) -> list[dict[str, float]]:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}" if together else None
     cores = sorted(os.sched_getaffinity(0))
+    # A process is one device, whatever the caller's shell says.
+    flags = re.sub(
+        r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
+    )
     started = []
     try:
         for number in range(2):
@@ -330,6 +335,7 @@ def launch(name: str, batch: int, *, together: bool) -> list[dict[str, float]]:
                 subprocess.Popen(
                     [sys.executable, "-m", "benchmarks.scaling", f"--worker={json.dumps(case)}"],
                     cwd=Path(__file__).parent.parent,
+                    env=os.environ | {"XLA_FLAGS": flags},
                     stdout=subprocess.PIPE,
                     text=True,
                 )

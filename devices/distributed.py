@@ -140,11 +140,15 @@ def _devices_of_task(number: int) -> list[int] | None:
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = len(seen.split(",")) if seen else 0
     # A number, or Slurm's form of it for several hosts that are all alike, such as 8(x2).
-    told = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", os.environ.get("SLURM_STEP_TASKS_PER_NODE"))
+    told = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
+    by_slurm = told is None  # else its variables may be those of the job around
+    told = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "") if by_slurm else told
     alike = re.fullmatch(r"(\d+)(\(x\d+\))?", told or "")
     tasks = int(alike[1]) if alike else 0
     asked = os.environ.get("SLURM_GPUS_PER_TASK", "").rpartition(":")[2]  # such as 2 or h100:2
-    if tasks == 1 or visible == 1 or 0 < visible < tasks or asked == str(visible):
+    of_host = os.environ.get("SLURM_GPUS_ON_NODE", "")
+    own = asked == str(visible) or (of_host.isdecimal() and 0 < visible < int(of_host))
+    if tasks == 1 or visible == 1 or 0 < visible < tasks or (by_slurm and own):
         return None
     each = max(visible // tasks, 1) if tasks else 1
     return list(range(number * each, (number + 1) * each))

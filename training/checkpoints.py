@@ -46,10 +46,19 @@ class _Manager(ocp.CheckpointManager):
     failure: Exception | None = None
 
     def _wait_for_checkpointers(self) -> None:
-        try:
+        with self._remembering():
             super()._wait_for_checkpointers()
+
+    def _finalize(self, *arguments: Any, **options: Any) -> None:
+        with self._remembering():
+            super()._finalize(*arguments, **options)
+
+    @contextlib.contextmanager
+    def _remembering(self) -> Generator[None, None, None]:
+        try:
+            yield
         except Exception as error:
-            self.failure = error
+            self.failure = self.failure or error
             raise
 
 

@@ -89,7 +89,8 @@ class RunLog:
         """Writes a picture of the first layer's kernels; every process calls this."""
         kernels = meshes.fetch(pictures.first_kernels(params, network.layers))
         if self._writer is not None:
-            self._writer.write_images("first_layer_kernels", kernels, step)
+            shown = pictures.picture_of_kernels(kernels)
+            self._writer.write_picture("first_layer_kernels", shown, step)
 
     def training_images(
         self, step: int, batch: dict[str, np.ndarray], normalization: Any, recipe: Recipe
@@ -97,7 +98,7 @@ class RunLog:
         """Writes a picture of the first images of a batch."""
         if self._writer is not None:
             seen = pictures.training_images(batch, normalization, recipe)
-            self._writer.write_images("training_images", seen, step)
+            self._writer.write_picture("training_images", pictures.picture(seen), step)
 
     def compiled(self, seconds: float) -> None:
         """Prints how long the first call of the training step took."""

@@ -64,24 +64,29 @@ def training_images(
     return np.asarray(see(few, images, aligned=recipe.aligned_mean, dtype="float32"))
 
 
-def picture(images: np.ndarray) -> np.ndarray:
+def picture_of_kernels(kernels: np.ndarray) -> np.ndarray:
+    """A layer's kernels side by side, each on its own scale; see `picture`.
+
+    Args:
+      kernels: see `first_kernels`; the maps of one tower come after those of the other.
+    """
+    kernels = as_images(kernels)
+    if kernels.ndim == 5:
+        kernels = np.moveaxis(kernels, 0, -2).reshape(*kernels.shape[1:4], -1)
+    return picture(np.moveaxis(kernels, -1, 0), each=True)
+
+
+def picture(images: np.ndarray, *, each: bool = False) -> np.ndarray:
     """Images side by side, scaled so that the lowest value is black and the highest white.
 
     Args:
-      images: [n, h, w, 3], on one scale; or the kernels of a layer, [h, w, channels, maps],
-        [towers, h, w, channels, maps] or, see `as_images`, [inputs, units], each on its own
-        scale. Kernels are grey unless they have three channels.
+      images: [n, h, w, channels]; grey unless they have three channels.
+      each: whether each has its own scale, not all the same.
 
     Returns:
       uint8 [height, width, 3]; small images are enlarged.
     """
-    images = as_images(images)
-    if images.ndim == 5:  # the maps of one tower after those of the other
-        images = np.moveaxis(images, 0, -2).reshape(*images.shape[1:4], -1)
-    kernels = images.shape[-1] not in (1, 3)
-    if kernels:
-        images = np.moveaxis(images, -1, 0)
-    axes = (1, 2, 3) if kernels else None
+    axes = (1, 2, 3) if each else None
     low = images.min(axis=axes, keepdims=True)
     high = images.max(axis=axes, keepdims=True)
     shown = (images - low) / np.maximum(high - low, 1e-12)

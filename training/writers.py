@@ -15,7 +15,6 @@ import numpy as np
 
 import files
 from training.errors import RunError
-from training.pictures import picture
 
 # Why the thread that writes TensorBoard's events has ended; empty while it runs.
 _events_lost: list[str] = []
@@ -72,10 +71,10 @@ class MetricWriter:
             if name not in ("step", "split"):
                 self._events.add_scalar(f"{metrics['split']}/{name}", value, metrics["step"])
 
-    def write_images(self, name: str, images: np.ndarray, step: int) -> None:
-        """Images [n, h, w, 3], or kernels, see `picture`, as one picture."""
+    def write_picture(self, name: str, picture: np.ndarray, step: int) -> None:
+        """A picture, uint8 [height, width, 3]."""
         if not _events_lost:
-            self._events.add_image(name, picture(images), step, dataformats="HWC")
+            self._events.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Writes what is still in memory, and closes the files."""

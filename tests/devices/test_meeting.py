@@ -382,12 +382,29 @@ def test_tasks_of_a_host_share_its_gpus(
     assert launch_from(None, None, None).devices == [1, 0]
 
 
+def test_tasks_that_see_a_part_of_their_host_use_all_of_it(no_cluster, monkeypatch):
+    """Four of eight GPUs are a task's own, bound to it by whatever means."""
+    told = {
+        **SLURM,
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+        "SLURM_GPUS_ON_NODE": "8",
+        "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+        "SLURM_LOCALID": "1",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert launch_from(None, None, None).devices is ALL
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "4")
+    assert launch_from(None, None, None).devices == [2, 3]
+
+
 def test_one_process_of_open_mpi_uses_all_of_its_host(no_cluster, monkeypatch):
     for name, value in {
         "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911",
         "OMPI_COMM_WORLD_SIZE": "2",
         "OMPI_COMM_WORLD_RANK": "1",
         "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+        "SLURM_GPUS_PER_TASK": "4",  # of the job that mpirun is started in
         "CUDA_VISIBLE_DEVICES": "0,1,2,3",
     }.items():
         monkeypatch.setenv(name, value)

@@ -10,8 +10,9 @@ from training import TrainingError
 from training import workdir as workdirs
 from training.classes import _classes_of_run
 from training.clock import Clock
+from training.pictures import picture, picture_of_kernels
 from training.trained import Trained
-from training.writers import MetricWriter, append_line, duration, picture, to_json
+from training.writers import MetricWriter, append_line, duration, to_json
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_the_run_goes_on_without_tensorboard_when_its_events_cannot_be_written(
     monkeypatch.setattr(writer._events.file_writer.event_writer._ev_writer, "write_event", full)
     for step in range(50):
         writer.write({"step": step, "split": "train", "loss": 1.0, "top1_error": 0.5})
-        writer.write_images("seen", np.zeros((1, 2, 2, 3)), step)
+        writer.write_picture("seen", np.zeros((2, 2, 3), np.uint8), step)
         time.sleep(0.01)
     writer.close()
     assert len(lines(tmp_path / "metrics.jsonl")) == 50
@@ -175,15 +176,18 @@ def test_pictures():
     assert shown[:side, -side:].min() == 255
     assert (shown[-side, 0] == 128).all()
     kernels = np.random.default_rng(0).normal(size=(2, 3, 3, 3, 4))
-    both = picture(kernels)
+    both = picture_of_kernels(kernels)
     joined = np.concatenate(list(kernels), axis=-1)
-    np.testing.assert_array_equal(both, picture(joined))
-    np.testing.assert_array_equal(both, picture(joined * np.arange(1, 9)))
-    grey = picture(joined[:, :, :1])
+    np.testing.assert_array_equal(both, picture_of_kernels(joined))
+    np.testing.assert_array_equal(both, picture_of_kernels(joined * np.arange(1, 9)))
+    grey = picture_of_kernels(joined[:, :, :1])
     assert (grey[..., 0] == grey[..., 1]).all()
-    assert picture(np.ones((5, 5, 3, 2))).max() == 255  # the ground between flat kernels
+    assert picture_of_kernels(np.ones((5, 5, 3, 2))).max() == 255  # the ground between flat kernels
     connected = joined.reshape(3 * 3 * 3, -1)
-    np.testing.assert_array_equal(picture(connected), picture(joined))
+    np.testing.assert_array_equal(picture_of_kernels(connected), picture_of_kernels(joined))
+    # As many maps as colours are maps.
+    few, all_of_them = picture_of_kernels(connected[:, :3]), picture_of_kernels(joined)
+    np.testing.assert_array_equal(few[:48, :98], all_of_them[:48, :98])
 
 
 def test_no_number_is_null_in_json():
