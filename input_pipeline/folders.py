@@ -16,6 +16,7 @@ from input_pipeline.listing import (
     Listing,
     in_words,
     named_as_image,
+    notes_on,
     odd_kind,
     without_waiting,
 )
@@ -153,7 +154,7 @@ def from_files(directory: Path) -> Examples:
         read=lambda row: (read_file(paths[row]), -1),
         name=lambda row: shown(paths[row]),
         fingerprint=digest("unlabelled", *sizes),
-        notes=(f"{shown(directory)}: not used: {in_words(listing.left)}",) if listing.left else (),
+        notes=tuple(notes_on(directory, listing.left)),
         labels=lambda: np.full(len(paths), -1, np.int32),
         ignored=listing.ignored,
     )
@@ -266,7 +267,7 @@ def _index(
     if not columns:
         raise DataError(f"{shown(directory)}: no images in its class folders")
     paths, sizes, labels = (np.concatenate(column) for column in zip(*columns, strict=True))
-    notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
+    notes = notes_on(directory, listing.left)
     nested = np.flatnonzero(np.strings.count(paths, b"/") > 1)
     if len(nested):
         notes.append(

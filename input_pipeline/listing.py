@@ -31,8 +31,7 @@ def images_in(directory: Path) -> tuple[list[tuple[bytes, int]], list[str]]:
     """
     listing = Listing(os.fsencode(directory), {}, {})
     found = listing.images(b"")
-    notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
-    return found, notes
+    return found, notes_on(directory, listing.left)
 
 
 def images_below(directory: Path) -> tuple[list[Path], list[str]]:
@@ -46,8 +45,7 @@ def images_below(directory: Path) -> tuple[list[Path], list[str]]:
     """
     listing = Listing(os.fsencode(directory), {}, {})
     found = sorted(directory / os.fsdecode(path) for path, _ in listing.images(b"."))
-    notes = [f"{shown(directory)}: not used: {in_words(listing.left)}"] if listing.left else []
-    return found, notes
+    return found, notes_on(directory, listing.left)
 
 
 @dataclasses.dataclass
@@ -151,6 +149,11 @@ def _begins_as_image(entry: "os.DirEntry[bytes]") -> bool:
             return names.begins_as_image(file.read(12) or b"")
     except OSError:  # counted with the files that are no images
         return False
+
+
+def notes_on(where: Path, left: Left) -> list[str]:
+    """A list of one sentence on the files of a place that are not used; empty if all are."""
+    return [f"{shown(where)}: not used: {in_words(left)}"] if left else []
 
 
 def in_words(left: Left) -> str:

@@ -88,8 +88,7 @@ class Aside:
 
     def said(self, found: Members, where: Path) -> Members:
         """Adds notes on the members left out, and their number, to the images found in `where`."""
-        note = f"{shown(where)}: not used: {listing.in_words(self.left)}"
-        notes = (*found.notes, *([note] if self.left else []))
+        notes = (*found.notes, *listing.notes_on(where, self.left))
         return found._replace(notes=notes, ignored=self.ignored)
 
 
