@@ -64,8 +64,10 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
                 image = input_pipeline.shown(photograph)
                 write({"image": image, "guesses": guesses})
                 print(drawn.in_words(image, guesses))
-                if draw is not None and (picture := draw(pixels[photograph][0], guesses)):
-                    print(picture)
+                if draw is not None:
+                    drawing = forms[0].without_padding(pixels[photograph][0])
+                    if picture := draw(drawing, guesses):
+                        print(picture)
             read += len(pixels)
     if not read:
         raise input_pipeline.DataError("no image could be read; nothing was predicted")

@@ -133,7 +133,8 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
         for photograph, label, of_image in zip(photographs, labels, scores, strict=True):
             if not (arguments.mistakes and label in (np.argmax(of_image), -1)):
                 truth = names[label] if label >= 0 else ""
-                shown.append((photograph[0], evaluation.guesses(of_image, names), truth))
+                image = protocol.looks[0].images.without_padding(photograph[0])
+                shown.append((image, evaluation.guesses(of_image, names), truth))
         if len(shown) >= SHOWN:
             break
     if not shown:

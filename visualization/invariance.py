@@ -4,7 +4,7 @@ There is a row each for vertical shifts, enlargement and rotation. Its columns s
 (2, 3) the Euclidean distance between the features of the transformed and of the original image, in
 the first and in the last hidden layer; (4) the probability of the true class, or of the first guess
 if the true class is unknown. Each curve is one image. Shifts are whole pixels, up to 60 of 224 in
-proportion to the image's side. Areas outside the original image are grey.
+proportion to the image's side. Areas outside the padded image are grey.
 """
 
 import argparse

@@ -37,6 +37,12 @@ class Images:
         """Side of the square in pixels, with its padding."""
         return self.side + 2 * self.pad
 
+    def without_padding(self, image: np.ndarray) -> np.ndarray:
+        """[height, width, 3] in this form -> the same without the zeros around it, as a view."""
+        height, width, _ = image.shape
+        pad = 0 if self.whole else self.pad
+        return image[pad : height - pad, pad : width - pad]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Crops:

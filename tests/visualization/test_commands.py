@@ -171,6 +171,25 @@ def test_a_linear_classifier_has_templates(look, linear, tmp_path):
     assert "10 kernels of 16 x 16 x 3; step 1" in (tmp_path / "report.html").read_text()
 
 
+def test_images_are_drawn_without_their_padding(look, call, private_cache, tmp_path):
+    """White photographs, which LeNet-5 sees with two black pixels around them."""
+    for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", (28, 28), "white").save(tmp_path / name)
+    data = ["--config.data.name=folder", f"--config.data.dir={tmp_path}"]
+    data += ["--config.data.validation_examples=1", "--config.model.head=linear"]
+    run = drawn_run(tmp_path / "run", "--config=configs/lenet5.py", *data)
+    code, printed, err = look("guesses", run, f"--out={tmp_path}")
+    assert (code, printed) == (0, [str(tmp_path / "guesses.png")]), err
+    asked = [f"--run={run}", f"--images={tmp_path / 'test'}", f"--out={tmp_path}", "--picture"]
+    code, _, err = call("--mode=predict", *asked)
+    assert code == 0, err
+    for name in ("guesses", "predictions-1"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            above = np.asarray(picture.convert("L"))[: picture.height // 2]
+        assert above.min() > 250, name
+
+
 def test_which_maps_and_responses_are_shown():
     """The classifier is known by its name; the last maps are no pool's, whatever kind it is of."""
     from visualization.occlusion import last_maps
