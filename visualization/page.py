@@ -95,7 +95,7 @@ tbody th { font-weight: 400; }
 .number { text-align: right; }
 .long { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 details { margin: .6rem 0; } summary { cursor: pointer; color: var(--s0); }
-pre { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem; white-space: pre-wrap;
+pre { background: var(--panel); border-radius: .5rem; padding: .7rem .9rem; overflow-x: auto;
   font-size: .9rem; }
 img { max-width: 100%; height: auto; display: block; }
 img.pixels { image-rendering: pixelated; } figure.below img { width: min(100%, 44rem); }
