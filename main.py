@@ -99,6 +99,9 @@ def main(argv: list[str]) -> int:
                 values[name].value = expanded(f"--{name}", str(values[name].value))
         mode_flags.check(values, arguments, modes.SEVERAL)
         if arguments is not None:
+            if values.protocol:  # the short name of a field
+                arguments.config.evaluation.protocol = values.protocol
+                arguments.overrides["evaluation.protocol"] = values.protocol
             command_line.check(arguments)
             expand_paths(arguments.config)
             if arguments.config.model.name:

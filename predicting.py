@@ -36,16 +36,20 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     checkpoint = "latest" if config is None else config.evaluation.checkpoint
     trained = opening.open_trained(Path(flags.run), flags.network, config, checkpoint)
-    chosen = flags.protocol or trained.protocol or "center_crop"
+    named_protocol, settings = flags.protocol, ((), "scores")
+    if arguments is not None and config is not None:
+        named_protocol = arguments.overrides.get("evaluation.protocol")
+        settings = config.evaluation.scales, config.evaluation.dense_average
+    chosen = named_protocol or trained.protocol or "center_crop"
     class_names = training.class_names_of(trained)
     named = trained.class_names is not None or trained.imagenet
     if not named:
         print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
     photographs = input_pipeline.find_photographs(flags.images)
     protocol, at_once, scores_of = training.predictor(
-        trained, chosen, min(len(photographs), _AT_ONCE)
+        trained, chosen, min(len(photographs), _AT_ONCE), *settings
     )
-    if protocol.count > 20 and not flags.protocol:
+    if protocol.count > 20 and not named_protocol:
         print(
             f"{protocol.count} views of each image, as this network's paper has it; one alone, "
             "sooner: --protocol=center_crop",

@@ -48,6 +48,8 @@ def check(flags: Any, arguments: CommandLine | None, several: Collection[str]) -
             raise ConfigError(
                 f"--mode={mode} takes no --{name}; it is for --mode={' or '.join(modes)}"
             )
+    if flags.protocol and arguments and "evaluation.protocol" in arguments.overrides:
+        raise ConfigError("--protocol and --config.evaluation.protocol: leave one of them out")
     if flags.workdir and mode in ("compile", "compare"):
         raise ConfigError(f"--mode={mode} takes no --workdir; files are named by --json")
     if flags.run and mode not in ("predict", "evaluate"):

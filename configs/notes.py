@@ -276,9 +276,19 @@ NOTES = (
         lambda c, mode: not c["init_from"] and mode != "predict",
     ),
     Note(
-        ("evaluation.save_scores", "evaluation.scales"),
+        ("evaluation.save_scores",),
         "only with --mode=evaluate",
         lambda c, mode: mode != "evaluate",
+    ),
+    Note(
+        ("evaluation.dropout_*",),
+        "--mode=predict computes without dropout",
+        lambda c, mode: mode == "predict",
+    ),
+    Note(
+        ("evaluation.scales",),
+        "only with --mode=evaluate and predict",
+        lambda c, mode: mode not in ("evaluate", "predict"),
     ),
     Note(
         ("evaluation.save_scores",),

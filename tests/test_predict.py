@@ -75,6 +75,28 @@ def test_an_exported_file_predicts_as_its_run_does(call, run, photographs, tmp_p
     assert by_file == by_run
 
 
+def test_the_protocol_of_a_config_is_obeyed(call, run, photographs, tmp_path):
+    """By whichever name it is given, with its scales; a file's own if none is named."""
+    asked = [f"--run={run}", f"--images={photographs / 'a.jpg'}"]
+
+    def probabilities(*arguments):
+        (found,), _, err = predicted(call, tmp_path, *asked, *arguments)
+        assert "has no effect" not in err
+        return [guess["probability"] for guess in found["guesses"]]
+
+    own = probabilities()
+    ten = probabilities("--protocol=ten_view")
+    assert own != ten == probabilities(*TINY, "--config.evaluation.protocol=ten_view")
+    dense = probabilities(*TINY, "--config.evaluation.protocol=dense")
+    scaled = [*TINY, "--config.evaluation.scales=(70,)"]
+    larger = probabilities(*scaled, "--protocol=dense")
+    assert len({tuple(own), tuple(ten), tuple(dense), tuple(larger)}) == 4
+    assert larger == probabilities(*scaled, "--config.evaluation.protocol=dense")
+    both = ["--protocol=dense", "--config.evaluation.protocol=dense"]
+    code, _, err = call("--mode=predict", *asked, *TINY, *both)
+    assert code == 2 and "leave one of them out" in err
+
+
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("dense", "crops_144", "overfeat")]
 
 

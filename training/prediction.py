@@ -28,7 +28,11 @@ _STEP = 64
 
 
 def predictor(
-    trained: Trained, protocol: str, most: int
+    trained: Trained,
+    protocol: str,
+    most: int,
+    scales: Sequence[int] = (),
+    dense_average: str = "scores",
 ) -> tuple[Protocol, int, Callable[[Sequence[Sequence[np.ndarray]]], np.ndarray]]:
     """A function from photographs to log-probabilities, on one device.
 
@@ -36,6 +40,7 @@ def predictor(
       trained: a whole network, with its normalization and preprocessing.
       protocol: the name of a protocol.
       most: photographs in one program.
+      scales, dense_average: see `evaluation.protocol_called`.
 
     Returns:
       The protocol, whose looks say how images are read; how many photographs are given at a
@@ -56,7 +61,7 @@ def predictor(
     preprocessing = trained.preprocessing
     options = {**trained.options, "num_classes": trained.num_classes}
     task = make_task(trained.name, options, preprocessing, data=1, tower=1)
-    chosen = protocol_called(protocol, preprocessing)
+    chosen = protocol_called(protocol, preprocessing, scales, dense_average)
     check_network(chosen, task.network)
     check_objective(chosen, task.objective)
     steps = make_steps(chosen, task.network, task.mesh, task.param_specs, preprocessing, task.dtype)
