@@ -11,6 +11,7 @@ One that does not read all flags of `SHARED` names those that it reads: `main(..
 """
 
 import argparse
+import difflib
 import functools
 import re
 import sys
@@ -37,6 +38,8 @@ _MEMORY = "choose a smaller --batch_size"
 _FLAGS = {
     r"(--config\.|\b)data\.(dir|name)\b": r"--data_\2",
     r"(--config\.)?evaluation\.(checkpoint|protocol|split)\b": r"--\2",
+    r"--images=": "--image=",
+    r"; or choose another --workdir$": "",
     r"the config's network is": "--network is",
     r"choose the config of ": "choose --network=",
 }
@@ -84,7 +87,11 @@ def run(
         return process.fail(error, USAGE_ERROR)
 
     def drawn() -> int:
-        parsed.config = read_config(parsed.config, overrides)
+        empty = [_shown(name) for name, value in vars(parsed).items() if value == ""]
+        if empty:
+            raise ConfigError(f"{empty[0]}: nothing is named; leave it out, or name something")
+        taken = [f"--{n}" for n in vars(parsed) if n not in SHARED or n in shared]
+        parsed.config = read_config(parsed.config, overrides, taken)
         for name in ("run", "out", "data_dir", "features"):
             if getattr(parsed, name, None):
                 setattr(parsed, name, expanded(_shown(name), getattr(parsed, name)))
@@ -189,8 +196,14 @@ def _whole(text: str, least: int) -> int:
     return number
 
 
-def read_config(source: str | None, overrides: Sequence[str]) -> Any | None:
+def read_config(
+    source: str | None, overrides: Sequence[str], flags_there: Sequence[str] = ()
+) -> Any | None:
     """The config that --config names, with its overrides; None without --config.
+
+    Args:
+      source, overrides: --config, and what else the command line has.
+      flags_there: those of the command, for what is misspelt.
 
     Raises:
       ConfigError: the config or an override is invalid, or an argument is unknown.
@@ -199,8 +212,12 @@ def read_config(source: str | None, overrides: Sequence[str]) -> Any | None:
     if source is None or others:
         if not overrides:
             return None
+        wrong = (others or overrides)[0]
+        near = difflib.get_close_matches(wrong.partition("=")[0], flags_there, n=1)
         raise ConfigError(
-            f"{(others or overrides)[0]!r} is not understood; --help says what there is"
+            f"{wrong!r} is not understood; "
+            + (f"did you mean {near[0]}? " if near else "")
+            + "--help says what there is"
             + ("" if others else ", and --config=FILE is missing")
         )
     from absl import flags

@@ -78,8 +78,8 @@ def _watched(runs: dict[str, Record]) -> list[str]:
 
 def _errors(runs: dict[str, Record]) -> str:
     columns = (
-        "run", "network", "data", "steps", "training", "validation", "lowest", "at epoch",
-        "validation loss", "evaluated", "published",
+        "run", "validation", "lowest", "evaluated", "published", "training", "at epoch",
+        "validation loss", "steps", "network", "data",
     )  # fmt: skip
     rows = []
     for name, record in runs.items():
@@ -96,16 +96,16 @@ def _errors(runs: dict[str, Record]) -> str:
         rows.append(
             [
                 name,
-                record.network,
-                record.data,
-                f"{record.step:,}{total}",
-                percent(training[-1].get(error) if training else None),
                 percent(final.get(error)),
                 percent(best.get(error)),
-                curves.number(best.get("epoch")),
-                loss(final.get("loss")),
                 evaluated[0] if evaluated else "-",
                 ", ".join(records.published_words(paper)) if paper else "-",
+                percent(training[-1].get(error) if training else None),
+                curves.number(best.get("epoch")),
+                loss(final.get("loss")),
+                f"{record.step:,}{total}",
+                record.network,
+                record.data,
             ]
         )
     return page.table(
@@ -113,8 +113,8 @@ def _errors(runs: dict[str, Record]) -> str:
         "lowest of validation",
         columns,
         rows,
-        numbers=range(3, 9),
-        long=(0, 9, 10),
+        numbers=(1, 2, 5, 6, 7, 8),
+        long=(0, 3, 4),
     )
 
 

@@ -255,8 +255,8 @@ def check(kept: Features, expected: Mapping[str, str]) -> None:
       ConfigError: they are of others; the message names them.
     """
     differing = [k for k in expected if kept.about.get(k) != expected[k]]
-    way_out = "name another directory with --features=DIR, or write them again with "
-    way_out += "python -m visualization.features"
+    way_out = "name another directory with --features=DIR, remove the file, or write it again "
+    way_out += "with python -m visualization.features"
     of, this = kept.about, f"{expected['network']} of {expected['source']}"
     if "digest" in differing or "network" in differing:
         raise ConfigError(

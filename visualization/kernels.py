@@ -47,10 +47,16 @@ def first_kernels(params: Any, layers: tuple[str, ...]) -> np.ndarray:
     return np.moveaxis(kernels if kernels.ndim == 5 else kernels[None], -1, 1)
 
 
-def blocks(kernels: np.ndarray, *, each: bool = False) -> list[np.ndarray]:
-    """Kernels [towers, maps, h, w, channels] as a picture of each tower, uint8 [height, width, 3].
+def blocks(
+    kernels: np.ndarray, *, each: bool = False, columns: int | None = None
+) -> list[np.ndarray]:
+    """Kernels as a picture of each tower, uint8 [height, width, 3].
 
-    The mean of the channels in grey, unless there are three.
+    Args:
+      kernels: [towers, maps, h, w, channels]; the mean of the channels in grey, unless there are
+        three.
+      each: scale each kernel by itself.
+      columns: kernels in a row; None for `columns_for`.
     """
     towers, maps, height, width, channels = kernels.shape
     flat = kernels.reshape(towers * maps, height, width, channels)
@@ -58,8 +64,7 @@ def blocks(kernels: np.ndarray, *, each: bool = False) -> list[np.ndarray]:
         flat = flat.mean(axis=-1, keepdims=True)
     shown = pictures.enlarged(pictures.scaled(flat, each=each), _PIXELS)
     of_tower = np.split(shown, towers)
-    columns = columns_for(maps)
-    return [pictures.grid(tower, columns, ground=0) for tower in of_tower]
+    return [pictures.grid(tower, columns or columns_for(maps), ground=0) for tower in of_tower]
 
 
 def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
@@ -68,17 +73,18 @@ def picture(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
 
 
 def beginning(kernels: np.ndarray, *, each: bool = False) -> np.ndarray:
-    """A row of the first kernels of each tower, the towers beside one another; see `picture`."""
+    """A row of the first kernels of each tower, the towers beside one another; see `blocks`."""
     few = kernels[:, : _IN_A_ROW // len(kernels)]
-    row = picture(few.reshape(1, -1, *few.shape[2:]), each=each)
+    count = len(few) * few.shape[1]
+    (row,) = blocks(few.reshape(1, count, *few.shape[2:]), each=each, columns=count)
     width = (row.shape[1] + 1) // len(few)
     apart = np.arange(1, len(few)) * width
     return np.insert(row, np.repeat(apart, _BETWEEN), 255, axis=1)
 
 
 def columns_for(maps: int) -> int:
-    """At most 16 in a row; 8 or more where that fills the last row."""
-    fitting = [n for n in range(_IN_A_ROW // 2, _IN_A_ROW + 1) if maps % n == 0]
+    """At most 16 in a row; 8 or more in several rows where that fills the last one."""
+    fitting = [n for n in range(_IN_A_ROW // 2, _IN_A_ROW + 1) if maps % n == 0 and n < maps]
     return min(max(fitting, default=_IN_A_ROW), maps)
 
 

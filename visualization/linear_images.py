@@ -101,11 +101,16 @@ def trials(
         said = ", ".join(f"{class_names[n]} ({counts[n]})" for n in few[:5])
         more = ", ..." if len(few) > 5 else ""
         most = int(counts[there].min()) - (others is None)
-        rest = "" if others is not None else ", and one to test on,"
+        each = f"{needed} images each" + ", one of them to test on" * (others is None)
+        if most > 0:
+            way_out = f"choose at most {most}"
+        elif others is None:
+            way_out = "no number will do: choose another --split, or data without these classes"
+        else:
+            way_out = "leave --per_class out"
         raise ConfigError(
-            f"--per_class={per_class}: {len(few)} class{'es' * (len(few) > 1)} of "
-            f"{'+'.join(train.labels)} have fewer images{rest}: {said}{more}; "
-            + (f"choose at most {most}" if most > 0 else "leave --per_class out")
+            f"--per_class={per_class} needs {each}; {len(few)} class{'es' * (len(few) > 1)} of "
+            f"{'+'.join(train.labels)} have fewer: {said}{more}; {way_out}"
         )
     return [
         classifiers.draw_images(

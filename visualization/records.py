@@ -104,7 +104,7 @@ class Record:
         if found is None or not changed:
             return found
         those = "a field is" if changed == 1 else f"{changed} fields are"
-        return found._replace(source=f"{found.source}; here {those} overridden")
+        return found._replace(source=f"{found.source} (here {those} overridden)")
 
     @property
     def step(self) -> int:
@@ -193,7 +193,7 @@ def read(path: Path) -> Record:
       TrainingError: a file of it is damaged or cannot be read.
     """
     if not is_directory(path):
-        what = "there is no such run"
+        what = "there is no such run; name the directory that training wrote (--workdir)"
         if path.exists():
             what = "a file; name the directory of a run"
         elif path.name in trained_networks.names():

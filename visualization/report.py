@@ -150,11 +150,11 @@ def _evaluations(run: Run) -> list[str]:
     rows = [
         [
             str(line.get("split", "")),
-            str(line.get("protocol", "")),
-            str(line.get("checkpoint", "")),
-            count(line.get("examples")),
             *(percent(line.get(name)) for name in errors),
             loss(line.get("loss")),
+            str(line.get("protocol", "")),
+            count(line.get("examples")),
+            str(line.get("checkpoint", "")),
         ]
         for line in record.evaluations
     ]
@@ -164,10 +164,11 @@ def _evaluations(run: Run) -> list[str]:
         known = {"top1_error": paper.top1, "top5_error": paper.top5}
         heights = [known.get(name) for name in errors]
         error = [f"{height:.2f}%" if height is not None else "-" for height in heights]
-        rows.append([f"published: {paper.source}", paper.views, "", "", *error, ""])
-    named = [ERRORS[name] for name in errors]
-    columns = ["split", "protocol", "checkpoint", "images", *named, "loss"]
-    made = page.table("evaluations.jsonl", columns, rows, numbers=range(2, len(columns)), long=(0,))
+        rows.append([f"published: {paper.source}", *error, "", paper.views, "", ""])
+    # What matters comes first: on a telephone the others are beyond the edge.
+    columns = ["split", *(ERRORS[n] for n in errors), "loss", "protocol", "images", "checkpoint"]
+    number = [n for n, name in enumerate(columns) if name not in ("split", "protocol")]
+    made = page.table("evaluations.jsonl", columns, rows, numbers=number, long=(0,))
     return [made]
 
 

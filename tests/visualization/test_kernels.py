@@ -107,6 +107,14 @@ def test_towers_lie_apart_in_a_row():
     np.testing.assert_allclose(row[::7, after : after + tile : 7] / 255, few[1, 0], atol=0.51 / 255)
 
 
+@pytest.mark.parametrize(
+    "maps, columns", [(6, 6), (16, 8), (20, 10), (32, 16), (48, 16), (50, 10), (64, 16), (67, 16)]
+)
+def test_kernels_fill_their_rows(maps, columns):
+    """More than a dozen in several rows, of which the last one is full where that can be."""
+    assert kernels.columns_for(maps) == columns
+
+
 @pytest.mark.slow
 def test_without_a_screen_or_a_home(run, tmp_path):
     """Whatever the environment says of matplotlib, as that of a notebook's shell does."""

@@ -55,7 +55,7 @@ def read(path: Path) -> Source:
     except WeightsError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise WeightsError(f"{path}: there is no such file") from error
+        raise WeightsError(f"{path}: there is no such file or directory") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
     # The libraries may raise anything on a damaged file.
