@@ -78,8 +78,8 @@ def _watched(runs: dict[str, Record]) -> list[str]:
 
 def _errors(runs: dict[str, Record]) -> str:
     columns = (
-        "run", "validation", "lowest", "evaluated", "published", "training", "at epoch",
-        "validation loss", "steps", "network", "data",
+        "run", "validation", "lowest", "evaluated", "training", "at epoch", "validation loss",
+        "steps", "network", "data", "published",
     )  # fmt: skip
     rows = []
     for name, record in runs.items():
@@ -99,13 +99,13 @@ def _errors(runs: dict[str, Record]) -> str:
                 percent(final.get(error)),
                 percent(best.get(error)),
                 evaluated[0] if evaluated else "-",
-                ", ".join(records.published_words(paper)) if paper else "-",
                 percent(training[-1].get(error) if training else None),
                 curves.number(best.get("epoch")),
                 loss(final.get("loss")),
                 f"{record.step:,}{total}",
                 record.network,
                 record.data,
+                ", ".join(records.published_words(paper)) if paper else "-",
             ]
         )
     return page.table(
@@ -113,8 +113,8 @@ def _errors(runs: dict[str, Record]) -> str:
         "lowest of validation",
         columns,
         rows,
-        numbers=(1, 2, 5, 6, 7, 8),
-        long=(0, 3, 4),
+        numbers=(1, 2, 4, 5, 6, 7),
+        long=(0,),
     )
 
 
