@@ -250,7 +250,7 @@ def main() -> None:
                 side=side, photographs=len(sizes), batch=arguments.batch, dtype=device["dtype"],
                 compilations=facts["compilations"],
                 padded_area=round(facts["padded_area"], 3),
-                **{f"pytorch_{name}": round(speed, 2) for name, speed in theirs.items()},
+                **{f"pytorch_{name}": report.short(speed) for name, speed in theirs.items()},
             )
         )  # fmt: skip
     report.show(rows)

@@ -38,9 +38,9 @@ def row(name: str, unit: str, ours: float, peer: float | None, *, device: str, *
         "name": name,
         "device": device,
         "unit": unit,
-        "ours": _short(ours),
-        "peer": _short(peer),
-        "ratio": _short(ratio),
+        "ours": short(ours),
+        "peer": short(peer),
+        "ratio": short(ratio),
         **more,
     }
 
@@ -141,7 +141,8 @@ def device_name() -> str:
     return cpu_name() if device.platform == "cpu" else device.device_kind
 
 
-def _short(value: float | None) -> float | None:
+def short(value: float | None) -> float | None:
+    """The value in four digits; None for None."""
     return None if value is None else float(f"{value:.4g}")
 
 
