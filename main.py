@@ -50,7 +50,7 @@ TEXTS = {
     "run": "With predict, evaluate: a workdir, a file of weights, or a name such as lenet5-mnist.",
     "images": "With --mode=predict: files and directories, with commas between them.",
     "network": "With --mode=predict: the network of a weights file that does not say it.",
-    "protocol": "With --mode=predict: by default the run's own evaluation.protocol.",
+    "protocol": "With --mode=predict: by default evaluation.protocol of the config or run.",
     "out": "Where predictions.jsonl goes (by default here), a sheet or plots (pictures/).",
     "networks": "With --mode=compare: names, with commas between them.",
     "csv": "With --mode=compare: a file for all numbers.",

@@ -17,15 +17,15 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
 
     Args:
       flags: `run`, `network`, `images`, `protocol`, `picture` and `out`.
-      arguments: name, with a config, the network and preprocessing of a weights file that does
-        not; None for those of the run, the file or `network`.
+      arguments: say, by a config, the protocol, and network and preprocessing of a weights file
+        that does not; None for those of the run, the file or `network`.
     """
     import evaluation
     import input_pipeline
     import training
     from devices.xla import keep_compiled
     from visualization import guesses as drawn
-    from visualization import opening
+    from visualization.weights import open_trained, protocol_of
 
     config = None if arguments is None else arguments.config
     if not flags.run or not flags.images:
@@ -35,19 +35,18 @@ def predict(flags: Any, arguments: CommandLine | None) -> int:
         )
     keep_compiled(input_pipeline.default_cache_dir() / "compiled")
     checkpoint = "latest" if config is None else config.evaluation.checkpoint
-    trained = opening.open_trained(Path(flags.run), flags.network, config, checkpoint)
-    named_protocol, settings = flags.protocol, ((), "scores")
-    if arguments is not None and config is not None:
+    trained = open_trained(Path(flags.run), flags.network, config, checkpoint)
+    named_protocol = flags.protocol
+    if arguments is not None:
         named_protocol = arguments.overrides.get("evaluation.protocol")
-        settings = config.evaluation.scales, config.evaluation.dense_average
-    chosen = named_protocol or trained.protocol or "center_crop"
+    chosen, scales, averaged = protocol_of(trained, named_protocol, config)
     class_names = training.class_names_of(trained)
     named = trained.class_names is not None or trained.imagenet
     if not named:
         print(f"note: {flags.run} does not say what its classes are called", file=sys.stderr)
     photographs = input_pipeline.find_photographs(flags.images)
     protocol, at_once, scores_of = training.predictor(
-        trained, chosen, min(len(photographs), _AT_ONCE), *settings
+        trained, chosen, min(len(photographs), _AT_ONCE), scales, averaged
     )
     if protocol.count > 20 and not named_protocol:
         print(

@@ -305,7 +305,7 @@ def check(name: str, quick: bool) -> report.Row:
         device=f"{report.cpu_name()}, 2 processes of a core each",
         peer_name="predicted",
         batch=2 * batch,
-        one_of_two_apart=round(plan.images_per_second, 2),
+        one_of_two_apart=report.short(plan.images_per_second),
         sum_ms=round(1e3 * statistics.median(sums), 1),
     )
 

@@ -111,7 +111,7 @@ def row_of(
         peer_name=f"PyTorch {best}" if best else "",
         batch=batch,
         dtype=device["dtype"],
-        **{PYTORCH.get(side, side): round(speed, 2) for side, speed in speeds.items()},
+        **{PYTORCH.get(side, side): report.short(speed) for side, speed in speeds.items()},
         tflops=round(ours * flops / 1e12, 4),
         share_of_peak=round(ours * flops / peak, 3),
         peak_mib={side: round(value / 2**20) for side, value in memory.items()},

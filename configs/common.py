@@ -178,7 +178,7 @@ def base_config(*, batch_size: int, learning_rate: float) -> ConfigDict:
     config.mesh.tower = config_dict.placeholder(int)  # 2 where there are two towers
 
     config.evaluation = evaluation = ConfigDict()
-    evaluation.protocol = "center_crop"  # of --mode=evaluate; see evaluation/protocols
+    evaluation.protocol = "center_crop"  # of a test; see evaluation/protocols
     evaluation.scales = ()  # pixels of the shorter side; the protocol's own
     # What a network that slides over an image averages there: scores or probabilities.
     evaluation.dense_average = "scores"

@@ -38,6 +38,9 @@ def check(flags: Any, arguments: CommandLine | None, several: Collection[str]) -
             f"--{given[0]}={flags[given[0]].value} is for one of several processes: add "
             "--distributed, or leave it out"
         )
+    for name in flags:
+        if flags[name].present and flags[name].value == "":
+            raise ConfigError(f"--{name}=: an empty text names nothing; leave it out")
     if flags.distributed and mode not in several:
         raise ConfigError(f"--mode={mode} is for one process, without --distributed")
     if mode == "compare" and (arguments is not None or flags.network):

@@ -287,7 +287,7 @@ NOTES = (
     ),
     Note(
         ("evaluation.scales",),
-        "only with --mode=evaluate and predict",
+        "only with --mode=evaluate or predict",
         lambda c, mode: mode not in ("evaluate", "predict"),
     ),
     Note(

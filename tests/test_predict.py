@@ -76,7 +76,7 @@ def test_an_exported_file_predicts_as_its_run_does(call, run, photographs, tmp_p
 
 
 def test_the_protocol_of_a_config_is_obeyed(call, run, photographs, tmp_path):
-    """By whichever name it is given, with its scales; a file's own if none is named."""
+    """By whichever name it is given, with its scales; without a config, the run's own."""
     asked = [f"--run={run}", f"--images={photographs / 'a.jpg'}"]
 
     def probabilities(*arguments):
@@ -88,10 +88,13 @@ def test_the_protocol_of_a_config_is_obeyed(call, run, photographs, tmp_path):
     ten = probabilities("--protocol=ten_view")
     assert own != ten == probabilities(*TINY, "--config.evaluation.protocol=ten_view")
     dense = probabilities(*TINY, "--config.evaluation.protocol=dense")
-    scaled = [*TINY, "--config.evaluation.scales=(70,)"]
+    scaled = [*TINY, "--config.evaluation.scales=(160,)"]
     larger = probabilities(*scaled, "--protocol=dense")
     assert len({tuple(own), tuple(ten), tuple(dense), tuple(larger)}) == 4
-    assert larger == probabilities(*scaled, "--config.evaluation.protocol=dense")
+    scaled.append("--config.evaluation.protocol=dense")
+    assert larger == probabilities(*scaled)
+    averaged = probabilities(*scaled, "--config.evaluation.dense_average=probabilities")
+    assert averaged not in (larger, dense, own)
     both = ["--protocol=dense", "--config.evaluation.protocol=dense"]
     code, _, err = call("--mode=predict", *asked, *TINY, *both)
     assert code == 2 and "leave one of them out" in err
@@ -171,6 +174,7 @@ def test_a_photograph_is_seen_as_evaluation_sees_it(call, run, photographs, tmp_
         (["--run=RUN", "--images=IMAGES", "--distributed"], "--mode=predict is for one process"),
         (["--run=RUN", "--images=IMAGES", "--config.seed=1"], "no --config"),
         (["--run=RUN", "--images=IMAGES,gs://b/c"], "--images=gs://b/c: a URL"),
+        (["--run=RUN", "--images=IMAGES", "--protocol="], "--protocol=: an empty text names"),
         (["--run=RUN", "--images=IMAGES", "--picture=yes"], "flag --picture=yes"),
     ],
     ids=str,

@@ -94,8 +94,7 @@ def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:
             for names, where in ((missing, "are not here"), (unknown, "were not there"))
             if names
         )
-        + "). Use the dataset it was trained on, or train a classifier for these classes "
-        "(--config.init_head=new)"
+        + "). Use the dataset it was trained on"
     )
 
 

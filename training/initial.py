@@ -94,7 +94,8 @@ def _about_classes(initial: Trained, names: Sequence[str] | None) -> list[str]:
         return []
     if initial.class_names is not None:
         text = other_classes(initial.class_names, names)
-        return [] if text is None else [text]
+        way_out = "or --config.init_head=new, which draws a new head"
+        return [] if text is None else [f"{text}, {way_out}"]
     if initial.imagenet:
         differing = imagenet_classes(names)
         return [] if differing is None else [differing.text]

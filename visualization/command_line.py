@@ -33,6 +33,7 @@ WEIGHTS = ("network", "config")
 FILES = (*WEIGHTS, "checkpoint")
 DATA = ("data_name", "data_dir", "split", "batch_size")
 SHARED = (*FILES, *DATA)
+_PLACES = ("run", "others")  # what is named without a flag
 _MEMORY = "choose a smaller --batch_size"
 # A config field, as messages of other packages name it -> the flag for it in these commands.
 _FLAGS = {
@@ -87,10 +88,11 @@ def run(
         return process.fail(error, USAGE_ERROR)
 
     def drawn() -> int:
-        empty = [_shown(name) for name, value in vars(parsed).items() if value == ""]
+        values = vars(parsed)
+        empty = [n for n, v in values.items() if v == "" or (isinstance(v, list) and "" in v)]
         if empty:
-            raise ConfigError(f"{empty[0]}: nothing is named; leave it out, or name something")
-        taken = [f"--{n}" for n in vars(parsed) if n not in SHARED or n in shared]
+            raise ConfigError(f"{_shown(empty[0])}: an empty text names nothing")
+        taken = [f"--{n}" for n in values if n in shared or n not in (*SHARED, *_PLACES)]
         parsed.config = read_config(parsed.config, overrides, taken)
         for name in ("run", "out", "data_dir", "features"):
             if getattr(parsed, name, None):
@@ -213,7 +215,7 @@ def read_config(
         if not overrides:
             return None
         wrong = (others or overrides)[0]
-        near = difflib.get_close_matches(wrong.partition("=")[0], flags_there, n=1)
+        near = difflib.get_close_matches(wrong.partition("=")[0], flags_there, 1) if others else []
         raise ConfigError(
             f"{wrong!r} is not understood; "
             + (f"did you mean {near[0]}? " if near else "")
@@ -239,7 +241,7 @@ def read_config(
 
 
 def _shown(name: str) -> str:
-    return "RUN_OR_FILE" if name == "run" else f"--{name}"
+    return "RUN_OR_FILE" if name in _PLACES else f"--{name}"
 
 
 def in_flags(error: Exception) -> Exception | None:

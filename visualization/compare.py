@@ -78,7 +78,7 @@ def _watched(runs: dict[str, Record]) -> list[str]:
 
 def _errors(runs: dict[str, Record]) -> str:
     columns = (
-        "run", "validation", "lowest", "evaluated", "training", "at epoch", "validation loss",
+        "run", "validation", "lowest", "at epoch", "evaluated", "training", "validation loss",
         "steps", "network", "data", "published",
     )  # fmt: skip
     rows = []
@@ -98,9 +98,9 @@ def _errors(runs: dict[str, Record]) -> str:
                 name,
                 percent(final.get(error)),
                 percent(best.get(error)),
+                curves.number(best.get("epoch")),
                 evaluated[0] if evaluated else "-",
                 percent(training[-1].get(error) if training else None),
-                curves.number(best.get("epoch")),
                 loss(final.get("loss")),
                 f"{record.step:,}{total}",
                 record.network,
@@ -113,7 +113,7 @@ def _errors(runs: dict[str, Record]) -> str:
         "lowest of validation",
         columns,
         rows,
-        numbers=(1, 2, 4, 5, 6, 7),
+        numbers=(1, 2, 3, 5, 6, 7),
         long=(0,),
     )
 

@@ -20,6 +20,7 @@ from configs.common import ConfigError
 from evaluation.words import first_words
 from visualization import command_line, pictures
 from visualization.opening import Opened
+from visualization.weights import protocol_of
 
 # Two rows of four (shownet.py of the authors' code, as are the colours).
 COLUMNS, SHOWN = 4, 8
@@ -115,10 +116,9 @@ def draw(arguments: argparse.Namespace, opened: Opened) -> Generator[Path, None,
     examples = data.examples(split)
     training.check_trained(trained, data.class_names)
     names = trained.class_names or data.class_names
+    name, scales, averaged = protocol_of(trained, arguments.protocol, arguments.config)
     protocol, at_once, scores_of = training.predictor(
-        trained,
-        arguments.protocol or trained.protocol or "center_crop",
-        min(arguments.batch_size, examples.count),
+        trained, name, min(arguments.batch_size, examples.count), scales, averaged
     )
     order = np.random.default_rng(arguments.seed).permutation(examples.count)
     shown: list[tuple[np.ndarray, list[dict[str, Any]], str]] = []

@@ -193,7 +193,7 @@ def read(path: Path) -> Record:
       TrainingError: a file of it is damaged or cannot be read.
     """
     if not is_directory(path):
-        what = "there is no such run; name the directory that training wrote (--workdir)"
+        what = "there is no such run; name the directory that training wrote (main.py's --workdir)"
         if path.exists():
             what = "a file; name the directory of a run"
         elif path.name in trained_networks.names():

@@ -50,6 +50,22 @@ def open_trained(
     )
 
 
+def protocol_of(
+    trained: Trained, named: str | None, config: Any | None
+) -> tuple[str, tuple[int, ...], str]:
+    """The protocol of a command line: its name, scales and `dense_average`.
+
+    Args:
+      trained: whose own protocol counts without a config, at the protocol's own scales.
+      named: the name that was asked for, if one was.
+      config: its `evaluation` counts, if there is one.
+    """
+    if config is None:
+        return named or trained.protocol or "center_crop", (), "scores"
+    chosen = config.evaluation
+    return named or chosen.protocol, tuple(chosen.scales), chosen.dense_average
+
+
 def central_look(preprocessing: Preprocessing) -> Look:
     """The central crop as a look: the images that it is taken from, and its place in them."""
     (look,) = evaluation.protocol_called("center_crop", preprocessing).looks

@@ -40,8 +40,7 @@ class Images:
     def without_padding(self, image: np.ndarray) -> np.ndarray:
         """[height, width, 3] in this form -> the same without the zeros around it, as a view."""
         height, width, _ = image.shape
-        pad = 0 if self.whole else self.pad
-        return image[pad : height - pad, pad : width - pad]
+        return image[self.pad : height - self.pad, self.pad : width - self.pad]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -144,7 +144,7 @@ def test_a_field_without_effect_is_said(case):
 # Part of the entry's reason, config, override, a mode without its effect, and one with it.
 OF_MODES = [
     ("only with --mode=evaluate", ALEXNET, "evaluation.save_scores=True", "train", "evaluate"),
-    ("only with --mode=evaluate and", "vgg.py:d", "evaluation.scales=(256,)", "train", "predict"),
+    ("only with --mode=evaluate or", "vgg.py:d", "evaluation.scales=(256,)", "train", "predict"),
     ("computes without dropout", ALEXNET, "evaluation.dropout_masks=9", "predict", "evaluate"),
     ("all of the training set is", ALEXNET, "data.train_examples=9", "prepare_data", "train"),
     ("all of the training set is", ALEXNET, "data.classes=(0, 1)", "prepare_data", "train"),

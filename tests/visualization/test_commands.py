@@ -1,5 +1,7 @@
 """Every command, on a small run whose dataset is embedded."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from configs.common import ConfigError
 from tests.conftest import write_images
-from tests.runs import drawn_run
+from tests.runs import TINY, drawn_run
 from tests.visualization.pages import opened_of
 
 pytestmark = pytest.mark.quick
@@ -171,11 +173,25 @@ def test_a_linear_classifier_has_templates(look, linear, tmp_path):
     assert "10 kernels of 16 x 16 x 3; step 1" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_guesses_by_the_protocol_of_a_config(look, towers, tmp_path):
+    """With its scales; the run's own without a config, which is the same one here."""
+    dense = [*TINY, "--config.evaluation.protocol=dense"]
+    asked = [[], TINY, [*TINY, "--protocol=ten_view"], dense]
+    asked.append([*dense, "--config.evaluation.scales=(160,)"])
+    found = []
+    for number, arguments in enumerate(asked):
+        code, (path,), err = look("guesses", towers, *arguments, f"--out={tmp_path / str(number)}")
+        assert code == 0, err
+        found.append(Path(path).read_bytes())
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
 def test_images_are_drawn_without_their_padding(look, call, private_cache, tmp_path):
-    """White photographs, which LeNet-5 sees with two black pixels around them."""
+    """Grey photographs, which LeNet-5 sees with two black pixels around them."""
     for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
         (tmp_path / name).parent.mkdir(parents=True)
-        Image.new("RGB", (28, 28), "white").save(tmp_path / name)
+        Image.new("RGB", (28, 28), "#999999").save(tmp_path / name)
     data = ["--config.data.name=folder", f"--config.data.dir={tmp_path}"]
     data += ["--config.data.validation_examples=1", "--config.model.head=linear"]
     run = drawn_run(tmp_path / "run", "--config=configs/lenet5.py", *data)
@@ -187,7 +203,7 @@ def test_images_are_drawn_without_their_padding(look, call, private_cache, tmp_p
     for name in ("guesses", "predictions-1"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             above = np.asarray(picture.convert("L"))[: picture.height // 2]
-        assert above.min() > 250, name
+        assert above.min() == 0x99 and (above == 0x99).sum() > 10_000, name
 
 
 def test_which_maps_and_responses_are_shown():

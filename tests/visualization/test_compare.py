@@ -76,7 +76,7 @@ def test_what_a_run_measured_and_what_was_published(look, run, tmp_path):
     assert code == 0, err
     page = Page(tmp_path / "compare.html")
     rows = page.tables["top-1 errors; the last ones, and the lowest of validation"][1:]
-    assert [row[3] for row in rows] == ["12.50% train, ten_view", "-"]
+    assert [row[4] for row in rows] == ["12.50% train, ten_view", "-"]
     assert [row[10] for row in rows] == ["-", "7.89%, top-5, crops_144, Szegedy et al. 2015"]
     differing = {row[0] for row in page.tables["fields of the configs"][1:]}
     assert "data.name" in differing and "data.classes" not in differing

@@ -111,7 +111,7 @@ def test_towers_lie_apart_in_a_row():
     "maps, columns", [(6, 6), (16, 8), (20, 10), (32, 16), (48, 16), (50, 10), (64, 16), (67, 16)]
 )
 def test_kernels_fill_their_rows(maps, columns):
-    """More than a dozen in several rows, of which the last one is full where that can be."""
+    """Sixteen and more in several rows, of which the last one is full where that can be."""
     assert kernels.columns_for(maps) == columns
 
 

@@ -123,7 +123,7 @@ def test_train_and_test_as_they_are(look, run, tmp_path):
             ["--per_class=9999"],
             "--per_class=9999 needs 9999 images each; 10 classes of train have fewer: 0 (1",
         ),
-        (["--layers="], "--layers: nothing is named; leave it out, or name something"),
+        (["--layers="], "--layers: an empty text names nothing"),
         (["--layer=ip1"], "'--layer=ip1' is not understood; did you mean --layers? --help says"),
         (["--split=all"], "--split=all: training and test images are drawn from it at random"),
         (["--splits=2"], "--splits is of random splits, which need --per_class=K"),
