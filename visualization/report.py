@@ -270,7 +270,7 @@ def _environment(run: Run) -> list[str]:
     return [
         page.table("as the run was last started", ["", ""], rows, long=(0, 1)),
         page.gap(f"{' and '.join(absent)}, which this run did not record.") if absent else "",
-        f"<h3>Command</h3>\n<pre>{escape(_command(command))}</pre>" if command else "",
+        f'<h3>Command</h3>\n<pre tabindex="0">{escape(_command(command))}</pre>' if command else "",
     ]
 
 
