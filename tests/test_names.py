@@ -133,9 +133,11 @@ def test_configs_networks_are_what_their_names_say(name, variant):
 
 @pytest.mark.slow
 def test_configs_networks_have_the_parameters_of_their_names():
+    small = {("localization", "digits")}  # of fewer kernels, which no paper has
     for case in ALL:
         config = parse(source_of(*case))
-        assert of_config(config) == of_name(config.model.name, config), case
+        same = of_config(config) == of_name(config.model.name, config)
+        assert same == (case not in small), case
 
 
 @pytest.mark.parametrize(
