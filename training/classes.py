@@ -69,7 +69,8 @@ def check_classes(trained: Sequence[str], now: Sequence[str], source: Path | str
     """
     differing = other_classes(trained, now)
     if differing is not None:
-        raise TrainingError(f"{source}: {differing}")
+        way_out = "train a classifier for these classes (--config.init_head=new)"
+        raise TrainingError(f"{source}: {differing}, or {way_out}")
 
 
 def other_classes(trained: Sequence[str], now: Sequence[str]) -> str | None:

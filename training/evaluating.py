@@ -67,11 +67,7 @@ def check_trained(trained: Trained, class_names: Sequence[str]) -> None:
       TrainingError: they are of other classes; the message says what to do.
     """
     if trained.class_names is not None:
-        try:
-            check_classes(trained.class_names, class_names, trained.source)
-        except TrainingError as error:
-            way_out = "train a classifier for these classes (--config.init_head=new)"
-            raise TrainingError(f"{error}, or {way_out}") from error
+        check_classes(trained.class_names, class_names, trained.source)
     differing = imagenet_classes(class_names) if trained.imagenet else None
     if differing is not None and differing.certain:
         raise TrainingError(
